@@ -1,0 +1,1 @@
+"""The foundations: registries, recipes, protocols, errors, seeds, checkpoints. Nothing here knows a model."""

@@ -1,0 +1,105 @@
+"""Errors for users: what was wrong, where, why, and what to do. The exit codes are those of the command line."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class GenzooError(Exception):
+    """Base of every error a user can cause or mend.
+
+    what: one sentence, always shown.   where: file, key or tensor.   why: what was seen.   fix: what to do.
+    """
+
+    exit_code = 1
+
+    def __init__(self, what: str, *, where: str | None = None, why: str | None = None, fix: str | None = None) -> None:
+        self.what, self.where, self.why, self.fix = what, where, why, fix
+        super().__init__(self._render())
+
+    def _render(self) -> str:
+        lines = [self.what]
+        lines += [f"  where: {self.where}"] if self.where else []
+        lines += [f"  why:   {self.why}"] if self.why else []
+        lines += [f"  fix:   {self.fix}"] if self.fix else []
+        return "\n".join(lines)
+
+
+class UsageError(GenzooError, ValueError):
+    """A command or a call was given arguments that do not go together."""
+
+    exit_code = 2
+
+
+class RecipeError(UsageError):
+    """A recipe has unknown keys, wrong types or impossible values; `what` lists all of them."""
+
+
+class RegistryError(UsageError):
+    """A name is not registered, or registered twice."""
+
+
+class ShapeError(UsageError):
+    """Tensors do not fit together; the message prints the shapes."""
+
+
+class RunLockedError(UsageError):
+    """Another process writes to the same run folder."""
+
+
+class MissingDependencyError(GenzooError, ImportError):
+    """An optional package is not installed; the message names the extra."""
+
+    exit_code = 3
+
+
+class BackendUnavailable(MissingDependencyError):
+    """A kernel backend was asked for by name and cannot run here; the message says why."""
+
+
+class DataError(GenzooError, ValueError):
+    """Data are missing, unreadable, or do not fit the model."""
+
+    exit_code = 4
+
+
+class WeightsError(GenzooError, ValueError):
+    """Weights are missing, or do not fit the model."""
+
+    exit_code = 4
+
+
+class CheckpointError(WeightsError):
+    """A checkpoint is truncated, corrupt, hostile, or belongs to another model."""
+
+
+class NonFiniteError(GenzooError, ArithmeticError):
+    """A loss, gradient or weight became NaN or infinite; the message names the first module that shows it."""
+
+    exit_code = 5
+
+
+class OutOfMemoryError(GenzooError, MemoryError):
+    """The device ran out of memory; the message says which batch sizes to try."""
+
+    exit_code = 6
+
+
+class Interrupted(GenzooError):
+    """A signal asked the run to stop; a checkpoint was saved first. exit_code is 128 + the signal's number."""
+
+    def __init__(self, what: str, *, signum: int, **details: str | None) -> None:
+        super().__init__(what, **details)  # type: ignore[arg-type]
+        self.exit_code = 128 + signum
+
+
+def nearest(name: str, choices: Iterable[str], *, limit: int = 3) -> list[str]:
+    """The valid names closest to a misspelt one, best first."""
+    return difflib.get_close_matches(name, list(choices), n=limit, cutoff=0.5)
+
+
+def did_you_mean(name: str, choices: Iterable[str]) -> str:
+    """'did you mean 'depth'?', or an empty string when nothing is near."""
+    close = nearest(name, choices)
+    return f"did you mean {' or '.join(repr(c) for c in close)}?" if close else ""

@@ -1,0 +1,84 @@
+"""The seams: small protocols and records through which families, data and the trainer meet."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor, nn
+
+    from genzoo.core.seeds import SampleStreams
+
+Batch = Mapping[str, Any]
+"""Tensors with a leading batch axis, or lists of strings; each data set's docstring names its keys."""
+
+Sampler = Callable[..., "Tensor"]
+"""(denoise, x_T, schedule, generator, *, steps, ...) -> x_0; a plain function."""
+
+
+@dataclass(frozen=True)
+class LossOutput:
+    """loss: (), differentiable.   metrics: detached scalars, logged as given."""
+
+    loss: Tensor
+    metrics: Mapping[str, Tensor] = field(default_factory=dict)
+
+
+class Task(Protocol):
+    """What to optimise: the one thing a family hands to the trainer."""
+
+    model: nn.Module
+
+    def to(self, device: torch.device | str, dtype: torch.dtype | None = None) -> None:
+        """Move the model and the frozen helpers (codec, text encoder, frozen base); dtype goes to the helpers."""
+
+    def prepare_batch(self, batch: Batch, generator: SampleStreams) -> Batch:
+        """Encode, tokenise, drop labels; runs without gradients."""
+
+    def loss(self, model: nn.Module, batch: Batch, generator: SampleStreams) -> LossOutput:
+        """The mean loss over the batch. `model` is the PREPARED module: using self.model would bypass DDP."""
+
+    def conditions(self, num: int, **options: Any) -> Batch:
+        """What to condition `num` samples on, from a user's options (class_labels=..., prompt=..., control=...).
+
+        Options left out get a sensible default. Raises UsageError for an option this task has no use for.
+        """
+
+    def sample(self, model: nn.Module, conditions: Batch, generator: SampleStreams, **options: Any) -> Tensor:
+        """Samples (n, c, h, w) or (n, f, c, h, w) in [-1, 1]; options (steps, guidance_scale, ...) override the recipe."""
+
+
+class Dataset(Protocol):
+    """Map-style data. `fetch` draws its augmentation from the generator it is given, and from nothing else."""
+
+    sample_shape: tuple[int, ...]  # of the pixels: (c, h, w) or (f, c, h, w)
+    num_classes: int | None
+    class_names: list[str] | None
+    fingerprint: str
+
+    def __len__(self) -> int: ...
+
+    def fetch(self, index: int, generator: torch.Generator | None = None) -> dict[str, Any]:
+        """One item as a dict, such as {"pixels": (c, h, w) float32 in [-1, 1], "class_labels": int64 ()}.
+
+        Without a generator there is no augmentation. Raises DataError naming the file when it cannot be read.
+        """
+
+
+class LatentCodec(Protocol):
+    """Pixels to latents and back; encode yields latents scaled to about unit variance."""
+
+    fingerprint: str
+
+    def latent_shape(self, pixel_shape: tuple[int, ...]) -> tuple[int, ...]: ...
+    def to(self, device: torch.device | str, dtype: torch.dtype | None = None) -> None: ...
+    def moments(self, pixels: Tensor) -> Tensor:
+        """What a cache stores: (b, 2c, h, w) mean and log-variance, or the latents themselves, unscaled."""
+
+    def sample_moments(self, moments: Tensor, generator: SampleStreams) -> Tensor: ...
+    def encode(self, pixels: Tensor, generator: SampleStreams) -> Tensor: ...
+    def decode(self, latents: Tensor) -> Tensor:
+        """Pixels in about [-1, 1], not clamped."""

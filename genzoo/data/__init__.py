@@ -1,0 +1,1 @@
+"""Data sets and the card that names them; importing it imports no torch."""

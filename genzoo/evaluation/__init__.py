@@ -1,0 +1,1 @@
+"""Metrics and reports, and the card that names them; importing it imports no torch."""

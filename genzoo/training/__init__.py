@@ -1,0 +1,1 @@
+"""The one trainer: Accelerate loop, optimizer and learning-rate functions, EMA, hooks."""
