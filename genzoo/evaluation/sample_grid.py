@@ -1,0 +1,22 @@
+"""A picture of what a model makes: one row of samples for each class."""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+def sample_grid(
+    run: Any, *, rows: int = 10, columns: int = 10, seed: int = 0, guidance_scale: float | None = None
+) -> dict[str, str]:
+    """Write a class-conditional grid, row i showing class i, to samples/grid.png in the run's folder.
+
+    Samples come from the averaged (EMA) weights. Returns the path under "grid".
+    """
+    num_classes = run.dataset().num_classes
+    conditions = {"class_labels": [row % num_classes for row in range(rows) for _ in range(columns)]}
+    options = {} if guidance_scale is None else {"guidance_scale": guidance_scale}
+    samples = run.sample(num=rows * columns, seed=seed, **(conditions if num_classes else {}), **options)
+    path = run.folder / "samples" / "grid.png"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    samples.grid(columns=columns).save(path)
+    return {"grid": str(path)}
