@@ -1,0 +1,17 @@
+"""Numerical kernels: the selective scan and the causal depthwise convolution, each with several backends."""
+
+from genzoo.kernels.selective_scan import (
+    available_backends,
+    bidirectional_selective_scan,
+    choose_backend,
+    selective_scan,
+    use_backend,
+)
+
+__all__ = [
+    "available_backends",
+    "bidirectional_selective_scan",
+    "choose_backend",
+    "selective_scan",
+    "use_backend",
+]

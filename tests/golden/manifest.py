@@ -1,0 +1,33 @@
+"""Golden tensors by manifest. GENZOO_GOLDEN names another folder of sets in the same format."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from safetensors.torch import load_file
+from torch import Tensor
+
+
+def golden_root() -> Path:
+    """The folder that holds one sub-folder per set."""
+    return Path(os.environ.get("GENZOO_GOLDEN") or Path(__file__).parent)
+
+
+def golden_cases(set_name: str, file_key: str) -> list[dict[str, Any]]:
+    """The manifest's cases of one file of a set, in its order; never empty."""
+    manifest = json.loads((golden_root() / set_name / "manifest.json").read_text())
+    cases = manifest["files"][file_key]["cases"]
+    assert cases, f"{set_name}: the manifest lists no case under {file_key!r}"
+    return cases
+
+
+def golden_tensors(set_name: str, file_key: str, case_name: str) -> dict[str, Tensor]:
+    """The tensors of one case, by their key within it."""
+    folder = golden_root() / set_name
+    manifest = json.loads((folder / "manifest.json").read_text())
+    tensors = load_file(folder / manifest["files"][file_key]["file"])
+    prefix = f"{case_name}/"
+    return {key.removeprefix(prefix): tensor for key, tensor in tensors.items() if key.startswith(prefix)}
