@@ -1,19 +1,21 @@
 """The public scan functions, and the one table that decides which backend runs them.
 
 A backend is a module in this package with
-    unavailable_reason() -> str | None                  why it cannot run on this machine at all
-    unsupported_reason(u, delta, A, B, C, D, z, delta_bias) -> str | None      why it cannot run this call
-    selective_scan(...), bidirectional_selective_scan(...)      the public signatures without `backend`; the second is optional
+    unavailable_reason() -> str | None          why it cannot run on this machine at all
+    unsupported_reason(u, delta, A, B, C, D, z, delta_bias) -> str | None          why it cannot run this call
+    selective_scan(...), bidirectional_selective_scan(...)          the public signatures without `backend`
+The bidirectional form is optional: without it the dispatcher adds two scans and gates the sum.
 """
 
 from __future__ import annotations
 
 import importlib
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from types import ModuleType
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -40,7 +42,7 @@ _announced: set[tuple[str, str, str]] = set()
 
 @contextmanager
 def use_backend(name: str) -> Iterator[None]:
-    """Run scans that ask for "auto" inside this block on the named backend. Nested blocks and threads stay apart."""
+    """Inside this block scans that ask for "auto" run on the named backend; threads have their own setting."""
     _check_name(name)
     token = _requested.set(name)
     try:
@@ -52,8 +54,8 @@ def use_backend(name: str) -> Iterator[None]:
 def choose_backend(requested: str, device_type: str, reason: Callable[[str], str | None]) -> str:
     """The backend to run: the requested one, or for "auto" the first of the device's preference that can.
 
-    reason(name) says why a backend cannot run the call, or None. Raises BackendUnavailable with that reason when a
-    backend asked for by name cannot run: there is no silent change of backend.
+    reason(name) says why a backend cannot run the call, or None. Raises BackendUnavailable with that reason
+    when a backend asked for by name cannot run: there is no silent change of backend.
     """
     _check_name(requested)
     if requested != "auto":
@@ -91,20 +93,21 @@ def selective_scan(
     return_last_state: bool = False,
     backend: str = "auto",
 ) -> Tensor | tuple[Tensor, Tensor]:
-    """Input-dependent linear recurrence h_t = exp(dt_t A) h_{t-1} + dt_t B_t u_t, read out as C_t h_t + D u_t, gated by silu(z).
+    """The recurrence h_t = exp(dt_t A) h_{t-1} + dt_t B_t u_t, read out as C_t h_t + D u_t, gated by silu(z).
 
     u, delta, z: (b, l, d).   A: (d, n), real.   D, delta_bias: (d,).
     B, C: (b, l, n); also (b, l, g, n) in g groups of channels, and (d, n) constant in time.
-    dt is delta + delta_bias, through softplus if `delta_softplus`.   reverse runs from the last position to the first.
+    dt is delta + delta_bias, through softplus if `delta_softplus`.   `reverse` starts at the last position.
     Returns (b, l, d) in u's dtype, and with `return_last_state` also the final state (b, d, n).
     Accumulates in float32, in float64 when u is float64.   Raises ShapeError, BackendUnavailable.
     """
     check_scan_shapes(u, delta, A, B, C, D, z, delta_bias)
     tensors = (u, delta, A, B, C, D, z, delta_bias)
     name = _choose(backend, u, lambda candidate: _unsupported(candidate, *tensors))
-    return _module(name).selective_scan(
+    result: Tensor | tuple[Tensor, Tensor] = _module(name).selective_scan(
         *tensors, delta_softplus=delta_softplus, reverse=reverse, return_last_state=return_last_state
     )
+    return result
 
 
 def bidirectional_selective_scan(
@@ -141,21 +144,20 @@ def bidirectional_selective_scan(
     module = _module(name)
     fused = getattr(module, "bidirectional_selective_scan", None)
     if fused is not None:
-        return fused(*first[:6], *second[:6], z, delta_bias, delta_bias_b, delta_softplus=delta_softplus)
+        gate = (z, delta_bias, delta_bias_b)
+        result: Tensor = fused(*first[:6], *second[:6], *gate, delta_softplus=delta_softplus)
+        return result
     return _sum_directions(module, first, second, delta_softplus)
 
 
 def _sum_directions(
-    module: ModuleType,
-    first: tuple[Tensor | None, ...],
-    second: tuple[Tensor | None, ...],
-    delta_softplus: bool,
+    module: Any, first: Sequence[Tensor | None], second: Sequence[Tensor | None], delta_softplus: bool
 ) -> Tensor:
     u, z = first[0], first[6]
     assert u is not None
     y = module.selective_scan(*first[:6], None, first[7], delta_softplus=delta_softplus)
     y_b = module.selective_scan(*second[:6], None, second[7], delta_softplus=delta_softplus, reverse=True)
-    total = y.to(compute_dtype(u)) + y_b
+    total: Tensor = y.to(compute_dtype(u)) + y_b
     return (total if z is None else total * F.silu(z.to(total.dtype))).to(u.dtype)
 
 
@@ -183,7 +185,7 @@ def _check_name(name: str) -> None:
         raise UsageError(f"there is no scan backend {name!r}; {hint}")
 
 
-def _module(name: str) -> ModuleType:
+def _module(name: str) -> Any:
     module = _load(name)
     assert not isinstance(module, str)
     return module

@@ -1,6 +1,6 @@
 """The specification of the selective scan: one plain loop over time, differentiated by autograd.
 
-    dt_t = softplus(delta_t + delta_bias)              (softplus is the identity above 20; without the flag, no softplus)
+    dt_t = softplus(delta_t + delta_bias)              (identity above 20; no softplus without the flag)
     h_t  = exp(dt_t A) h_{t-1} + dt_t B_t u_t,  h_0 = 0
     y_t  = sum_n C_t[n] h_t[n] + D u_t
     out  = y_t silu(z_t)

@@ -27,7 +27,8 @@ def check_scan_shapes(
 ) -> None:
     """Raise ShapeError, naming the tensor, unless the tensors fit together.
 
-    u, delta, z: (b, l, d).   A: (d, n).   B, C: (b, l, n), (b, l, g, n) with g dividing d, or (d, n).   D, delta_bias: (d,).
+    u, delta, z: (b, l, d).   A: (d, n).   D, delta_bias: (d,).
+    B, C: (b, l, n), (b, l, g, n) with g dividing d, or (d, n).
     """
     if u.ndim != 3 or u.shape[1] < 1:
         raise ShapeError(f"u must be (b, l, d) with l >= 1, got {tuple(u.shape)}; layouts are channels-last")
