@@ -1,1 +1,7 @@
 """Data sets and the card that names them; importing it imports no torch."""
+
+from __future__ import annotations
+
+from genzoo.core.registry import DATASETS
+
+DATASETS.lazy("digits", "genzoo.data.digits:Digits", help="1,797 embedded digits, 8x8, 10 classes")

@@ -1,0 +1,193 @@
+"""The order of the data as a pure function of (seed, position): any step is reached without replaying others.
+
+Position p = 0, 1, 2, ... counts samples over the whole run and all processes. It lies in epoch p // n and
+shows item `permutation(seed, epoch, n)[p % n]`. Optimizer step s of global batch size B uses positions [s B,
+(s+1) B); which process reads which of them is decided last, so neither resuming, nor the number of
+processes, nor accumulation, nor loader workers change what a step is trained on. Augmentation is drawn from
+a generator seeded by the position.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from functools import lru_cache
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from genzoo.core.errors import DataError, UsageError
+from genzoo.core.seeds import generator_for
+from genzoo.core.types import Dataset
+from genzoo.data.collate import collate
+
+Bad = dict[int, str]
+"""Unreadable items: index -> file and reason."""
+
+
+@lru_cache(maxsize=4)
+def permutation(seed: int, epoch: int, n: int) -> Tensor:
+    """The order of the n items in one epoch: (n,) int64. Cached; do not write to it."""
+    return torch.randperm(n, generator=generator_for(seed, "order", epoch))
+
+
+class SampleStream:
+    """A data set seen as an endless sequence of samples, addressed by position.
+
+    An item that raises DataError is replaced by the next readable one of the same epoch and noted in `bad`;
+    more than `max_bad` distinct ones in one process are an error that names them. A data set may offer two
+    optional attributes: `augments` (False: `fetch` needs no generator) and `fetch_many(indices,
+    generators)`, which returns a collated batch at once.
+    """
+
+    def __init__(self, dataset: Dataset, *, seed: int, shuffle: bool = True, max_bad: int = 0) -> None:
+        if len(dataset) == 0:
+            raise DataError("the data set is empty", fix="check data.root and the split")
+        self.dataset, self.seed, self.shuffle, self.max_bad = dataset, seed, shuffle, max_bad
+        self.bad: Bad = {}
+        self._augments = bool(getattr(dataset, "augments", True))
+
+    def index(self, position: int, skip: int = 0) -> int:
+        """The item shown at a position, or the `skip`-th after it in the same epoch (cyclic)."""
+        n = len(self.dataset)
+        epoch, offset = divmod(position, n)
+        offset = (offset + skip) % n
+        return int(permutation(self.seed, epoch, n)[offset]) if self.shuffle else offset
+
+    def fetch(self, position: int) -> dict[str, Any]:
+        """The item at a position, with "position" and "index" (of the item really read) added."""
+        return self._fetch(position, {})
+
+    def fetch_batch(self, positions: Sequence[int]) -> tuple[dict[str, Any], Bad]:
+        """The collated items at some positions, and the unreadable ones that were replaced on the way."""
+        bad: Bad = {}
+        many = getattr(self.dataset, "fetch_many", None)
+        if many is not None:
+            indices = [self.index(position) for position in positions]
+            try:
+                batch = dict(many(indices, [self._generator(position) for position in positions]))
+            except DataError:
+                pass  # one by one below, which tells the unreadable ones from the others
+            else:
+                return batch | {"position": torch.tensor(positions), "index": torch.tensor(indices)}, bad
+        return collate([self._fetch(position, bad) for position in positions]), bad
+
+    def note(self, bad: Bad) -> None:
+        """Remember unreadable items. Raises DataError when there are more than max_bad."""
+        self.bad.update(bad)
+        if len(self.bad) > self.max_bad:
+            shown = "; ".join(list(self.bad.values())[:3])
+            raise DataError(
+                f"{len(self.bad)} unreadable item(s); at most max_bad={self.max_bad} may be replaced",
+                why=shown + (" ..." if len(self.bad) > 3 else ""),
+                fix=f"mend or remove them, or allow them with train.max_bad={len(self.bad)} or more",
+            )
+
+    def _fetch(self, position: int, bad: Bad) -> dict[str, Any]:
+        for skip in range(len(self.dataset)):
+            index = self.index(position, skip)
+            if index not in self.bad:
+                try:
+                    item = dict(self.dataset.fetch(index, self._generator(position)))
+                except DataError as error:
+                    self.note({index: one_line(error)})
+                else:
+                    return item | {"position": position, "index": index}
+            bad[index] = self.bad[index]
+        raise DataError("not one item of the data set can be read", why="; ".join(list(bad.values())[:3]))
+
+    def _generator(self, position: int) -> torch.Generator | None:
+        return generator_for(self.seed, "augment", position) if self._augments else None
+
+
+def one_line(error: DataError) -> str:
+    """An error as 'file: reason', for lists."""
+    return ": ".join(part for part in (error.where, error.what, error.why) if part)
+
+
+def step_positions(step: int, *, batch_size: int, per_device: int, rank: int, world: int) -> list[range]:
+    """The positions one process reads in one optimizer step, a range for each of its micro-batches."""
+    accumulation = batch_size // (per_device * world)
+    starts = [step * batch_size + (a * world + rank) * per_device for a in range(accumulation)]
+    return [range(start, start + per_device) for start in starts]
+
+
+def batches(
+    stream: SampleStream,
+    *,
+    batch_size: int,
+    per_device: int,
+    rank: int = 0,
+    world: int = 1,
+    start_step: int = 0,
+    num_workers: int = 0,
+    pin_memory: bool = False,
+) -> Iterator[list[dict[str, Any]]]:
+    """The micro-batches of each optimizer step from `start_step` on, without end.
+
+    batch_size: global; a multiple of per_device * world. Each micro-batch holds the data set's keys with a
+    leading axis (b,), "position" and "index" (b,) int64, and "bad": list of "file: reason" that were
+    replaced.
+    """
+    if min(batch_size, per_device, world) < 1 or batch_size % (per_device * world):
+        raise UsageError(
+            f"batch_size {batch_size} is not a multiple of {per_device} per device x {world} processes",
+            fix="choose train.micro_batch_size so that it divides batch_size / processes",
+        )
+    if not 0 <= rank < world:
+        raise UsageError(f"rank {rank} is outside the {world} processes")
+    cut = {"batch_size": batch_size, "per_device": per_device, "rank": rank, "world": world}
+    return _batches(stream, cut, start_step, num_workers, pin_memory)
+
+
+def _batches(
+    stream: SampleStream, cut: dict[str, int], start_step: int, num_workers: int, pin_memory: bool
+) -> Iterator[list[dict[str, Any]]]:
+    loader: DataLoader[Any] = DataLoader(
+        _Positions(stream),
+        batch_sampler=_Steps(cut, start_step),
+        num_workers=num_workers,
+        collate_fn=_identity,
+        pin_memory=pin_memory,
+        generator=torch.Generator(),  # the loader draws a worker seed: never from the global generator
+    )
+    step: list[dict[str, Any]] = []
+    for batch, bad in loader:
+        if isinstance(batch, Exception):
+            raise batch
+        stream.note(bad)
+        step.append(batch | {"bad": list(bad.values())})
+        if len(step) == cut["batch_size"] // (cut["per_device"] * cut["world"]):
+            yield step
+            step = []
+
+
+class _Steps:
+    """Batch sampler: the positions of all micro-batches from the start on."""
+
+    def __init__(self, cut: dict[str, int], start_step: int) -> None:
+        self.cut, self.start_step = cut, start_step
+
+    def __iter__(self) -> Iterator[list[int]]:
+        step = self.start_step
+        while True:
+            yield from map(list, step_positions(step, **self.cut))
+            step += 1
+
+
+class _Positions(torch.utils.data.Dataset):  # type: ignore[type-arg]
+    """What loader workers hold. Errors travel as values: the loader would wrap them in a traceback."""
+
+    def __init__(self, stream: SampleStream) -> None:
+        self.stream = stream
+
+    def __getitems__(self, positions: Sequence[int]) -> tuple[dict[str, Any] | DataError, Bad]:
+        try:
+            return self.stream.fetch_batch(positions)
+        except DataError as error:
+            return error, {}
+
+
+def _identity(batch: Any) -> Any:
+    return batch
