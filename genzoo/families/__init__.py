@@ -1,4 +1,4 @@
-"""The model families. Each sub-folder is one family; importing this package reads every family's card of names."""
+"""The model families, one per sub-folder; importing this package reads every family's card of names."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""Building blocks of networks: patches, embeddings, attention, modulation, state-space mixers, scan orders."""
+"""Building blocks of networks: patches, embeddings, attention, modulation, state-space mixers, counting."""
