@@ -1,0 +1,185 @@
+"""Recipes: `base:` includes, dotted overrides, the origin of every value. Pure data: nothing is imported."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from genzoo.core.errors import RecipeError
+from genzoo.core.recipe_source import MAX_VALUES, display, find_include, find_recipe, parse_value, read_tree
+from genzoo.core.recipe_tree import (
+    MISSING,
+    Leaf,
+    Tree,
+    assigned,
+    flatten,
+    leaf_origins,
+    merge,
+    own_name,
+    plain,
+    tree_of,
+)
+
+MAX_INCLUDES = 64
+_KEY = re.compile(r"[A-Za-z_][\w-]*(\.[\w-]+)*")
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A fully expanded recipe. data: nested dicts and lists. origins: dotted key -> file or override."""
+
+    data: Mapping[str, Any]
+    source: str
+    origins: Mapping[str, str] = field(default_factory=dict)
+    overrides: tuple[str, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """The run's name: the `name` key, or the file's own name."""
+        return str(self.data.get("name") or Path(self.source).stem)
+
+    @property
+    def sha256(self) -> str:
+        """Hash of the content, blind to the order of keys and to comments."""
+        return hashlib.sha256(json.dumps(self.data, sort_keys=True).encode()).hexdigest()
+
+    def section(self, name: str) -> dict[str, Any]:
+        """A copy of one top-level mapping; empty when the recipe has none."""
+        value = self.data.get(name)
+        if value is not None and not isinstance(value, Mapping):
+            raise RecipeError(f"{self.origin(name)}: {name}: must be a mapping of settings, not {value!r}")
+        return dict(value or {})
+
+    def origin(self, key: str) -> str:
+        """The file or override that gave a key, or the nearest key below or above it."""
+        if key in self.origins:
+            return self.origins[key]
+        below = next((origin for known, origin in self.origins.items() if known.startswith(f"{key}.")), None)
+        above = key.rpartition(".")[0]
+        return below or (self.origin(above) if above else self.source)
+
+    def missing(self) -> list[str]:
+        """Dotted keys that still hold `???`: only the user knows them."""
+        return [key for key, value in flatten(self.data) if value == MISSING]
+
+    def replaced(self, values: Mapping[str, Any], origin: str) -> Recipe:
+        """A copy with dotted keys set, such as arguments that were `auto` and are known now."""
+        tree = tree_of(self.data, self.origins, default=self.source)
+        for key, value in values.items():
+            leaf = tree_of(value, {}, default=origin)
+            tree = assigned(tree, key.split("."), leaf, name_of=own_name, label=f"{origin}: {key}")
+        return _recipe(tree, self.source, self.overrides)
+
+    def to_yaml(self) -> str:
+        """The expanded recipe as text that loads back to the same data."""
+        from omegaconf import OmegaConf
+
+        return OmegaConf.to_yaml(OmegaConf.create(dict(self.data)))
+
+
+def load_recipe(path_or_name: str | Path, overrides: Sequence[str] = ()) -> Recipe:
+    """Read a recipe by path or bare name, apply `key=value` overrides, and expand every `base:`.
+
+    An override of a section's `base` swaps the noun and keeps the section's own keys; a changed `name` inside
+    a section drops the keys that belonged to the old name. Raises RecipeError.
+    """
+    path = find_recipe(path_or_name)
+    includes = _Includes(path)
+    tree: Tree = includes.chain(path)
+    for override in overrides:
+        tree = _overridden(tree, override, includes)
+    return _recipe(includes.expand(tree, path), display(path), tuple(overrides))
+
+
+def recipe_from(data: Mapping[str, Any], *, source: str = "<python>") -> Recipe:
+    """A recipe from a plain mapping that is already expanded, for notebooks and tests."""
+    return _recipe(tree_of(data, {}, default=source), source, ())
+
+
+def load_section(path: Path, overrides: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """One noun of configs/, such as a model, expanded to plain data with keys replaced."""
+    tree = _Includes(path).expand(read_tree(path), path, (path.resolve(),))
+    for key, value in (overrides or {}).items():
+        leaf = tree_of(value, {}, default="argument")
+        tree = assigned(tree, key.split("."), leaf, name_of=own_name, label=f"argument {key}", depth=1)
+    return dict(plain(tree))
+
+
+class _Includes:
+    """Follows `base:`; counts files, so that includes cannot multiply without end."""
+
+    def __init__(self, near: Path) -> None:
+        self.near = near
+        self.read = 0
+
+    def load(self, path: Path, stack: tuple[Path, ...]) -> dict[str, Tree]:
+        if path.resolve() in stack:
+            raise RecipeError(f"{display(path)}: base: the includes form a circle through this file")
+        self.read += 1
+        if self.read > MAX_INCLUDES:
+            raise RecipeError(f"{display(path)}: base: more than {MAX_INCLUDES} files are included")
+        return read_tree(path)
+
+    def chain(self, path: Path, stack: tuple[Path, ...] = ()) -> dict[str, Tree]:
+        """A recipe on top of the recipes its top-level `base:` names; bases of sections stay for `expand`."""
+        tree = self.load(path, stack)
+        merged: dict[str, Tree] = {}
+        for name in _bases(tree.pop("base", None), display(path)):
+            below = self.chain(find_include(name, including=path, top_level=True), (*stack, path.resolve()))
+            merged = merge(merged, below, name_of=self.name_of, top_level=True)
+        return merge(merged, tree, name_of=self.name_of, top_level=True)
+
+    def name_of(self, node: dict[str, Tree]) -> Any:
+        """The name a node will have: its own, or that of the noun its `base:` includes."""
+        name = own_name(node)
+        if name is None and "base" in node:
+            expanded = self.expand({"base": node["base"]}, self.near)
+            name = own_name(expanded) if isinstance(expanded, dict) else None
+        return name
+
+    def expand(self, node: Tree, near: Path, stack: tuple[Path, ...] = ()) -> Tree:
+        """Replace every `base:` below a node by the content of its file, under the node's own keys."""
+        if isinstance(node, list):
+            return [self.expand(item, near, stack) for item in node]
+        if not isinstance(node, dict):
+            return node
+        own = {key: self.expand(value, near, stack) for key, value in node.items() if key != "base"}
+        base = node.get("base")
+        merged: dict[str, Tree] = {}
+        for name in _bases(base, base.origin if isinstance(base, Leaf) else display(near)):
+            path = find_include(name, including=near, top_level=False)
+            content = self.expand(self.load(path, stack), path, (*stack, path.resolve()))
+            merged = merge(merged, content if isinstance(content, dict) else {})
+        return merge(merged, own)
+
+
+def _bases(node: Tree | None, origin: str) -> list[str]:
+    if node is None or (isinstance(node, Leaf) and node.value is None):
+        return []
+    leaves = node if isinstance(node, list) else [node]
+    names = [leaf.value for leaf in leaves if isinstance(leaf, Leaf) and isinstance(leaf.value, str)]
+    if len(names) != len(leaves):
+        raise RecipeError(f"{origin}: base: must be a path such as models/NAME, or a list of paths")
+    return names
+
+
+def _overridden(tree: Tree, text: str, includes: _Includes) -> Tree:
+    key, equals, value = text.partition("=")
+    if not equals or not _KEY.fullmatch(key):
+        raise RecipeError(
+            f"override {text[:80]!r} is not of the form key=value", fix="for example train.steps=200"
+        )
+    label = f"override {key}"
+    return assigned(tree, key.split("."), parse_value(value, label), name_of=includes.name_of, label=label)
+
+
+def _recipe(tree: Tree, source: str, overrides: tuple[str, ...]) -> Recipe:
+    origins = dict(leaf_origins(tree))
+    if len(origins) > MAX_VALUES:
+        raise RecipeError(f"{source}: expands to {len(origins)} values; at most {MAX_VALUES} are allowed")
+    return Recipe(plain(tree), source, origins, overrides)

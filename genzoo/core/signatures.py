@@ -1,0 +1,175 @@
+"""The constructor's signature is the schema: settings of a recipe section checked against a factory, all at once."""
+
+from __future__ import annotations
+
+import collections.abc
+import inspect
+import math
+import sys
+import types
+import typing
+from collections.abc import Callable, Collection, Mapping
+from pathlib import Path
+from typing import Any, Literal, NamedTuple, Union
+
+from genzoo.core.errors import did_you_mean, nearest
+from genzoo.core.recipe_tree import MISSING
+
+AUTO = "auto"
+
+
+class Problem(NamedTuple):
+    """One thing wrong with a recipe. key: dotted, without the file."""
+
+    key: str
+    message: str
+
+
+class Parameter(NamedTuple):
+    """What a factory accepts under one name."""
+
+    annotation: Any
+    required: bool
+
+
+def parameters(factory: Callable[..., Any], *, keyword_only: bool = False) -> dict[str, Parameter]:
+    """The factory's named parameters, `self` left out. keyword_only: those a caller cannot pass by position."""
+    skip = (
+        inspect.Parameter.VAR_POSITIONAL,
+        inspect.Parameter.VAR_KEYWORD,
+        inspect.Parameter.POSITIONAL_ONLY,
+    )
+    found = {}
+    for name, parameter in inspect.signature(factory).parameters.items():
+        by_position = parameter.kind is inspect.Parameter.POSITIONAL_OR_KEYWORD
+        if parameter.kind not in skip and not (keyword_only and by_position):
+            found[name] = Parameter(
+                _annotation(factory, parameter), parameter.default is inspect.Parameter.empty
+            )
+    return found
+
+
+def takes_anything(factory: Callable[..., Any]) -> bool:
+    """True when the factory has a **kwargs parameter."""
+    kinds = [parameter.kind for parameter in inspect.signature(factory).parameters.values()]
+    return inspect.Parameter.VAR_KEYWORD in kinds
+
+
+def check_settings(
+    settings: Mapping[str, Any],
+    allowed: Mapping[str, Parameter],
+    *,
+    key: str,
+    owner: str,
+    supplied: Collection[str] = (),
+    auto: Collection[str] = (),
+    open_ended: bool = False,
+) -> list[Problem]:
+    """Problems of one section: unknown keys with the nearest names, wrong types, required keys left out.
+
+    allowed: what `owner` accepts. supplied: names the program fills in itself. auto: names that may say `auto`.
+    A value of `???` is not a problem here; `Recipe.missing` lists those.
+    """
+    problems = []
+    valid = [name for name in allowed if name not in supplied]
+    for name, value in settings.items():
+        if name in valid:
+            wrong = None if _left_open(name, value, auto) else type_problem(value, allowed[name].annotation)
+            problems += [Problem(f"{key}.{name}", wrong)] if wrong else []
+        elif not open_ended:
+            problems.append(
+                Problem(f"{key}.{name}", f"{owner} has no argument {name!r}; {_hint(name, valid)}")
+            )
+    for name in valid:
+        if allowed[name].required and name not in settings:
+            problems.append(Problem(f"{key}.{name}", f"{owner} needs a value for {name!r}"))
+    return problems
+
+
+def _left_open(name: str, value: Any, auto: Collection[str]) -> bool:
+    return isinstance(value, str) and (value == MISSING or (value == AUTO and name in auto))
+
+
+def _hint(name: str, valid: list[str]) -> str:
+    if nearest(name, valid):
+        return did_you_mean(name, valid)
+    return f"it has {', '.join(sorted(valid))}" if valid else "it takes no settings"
+
+
+def type_problem(value: Any, annotation: Any) -> str | None:
+    """'must be a whole number, not 'x'', or None when the value fits or the annotation is beyond a recipe."""
+    if _fits(value, annotation):
+        return None
+    number = isinstance(value, str) and annotation in (int, float)
+    return f"must be {describe(annotation)}, not {value!r}" + (" (text)" if number else "")
+
+
+def _fits(value: Any, annotation: Any) -> bool:
+    origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
+    if origin in (Union, types.UnionType):
+        return any(_fits(value, part) for part in arguments)
+    if origin is Literal:
+        return any(value == choice and type(value) is type(choice) for choice in arguments)
+    if origin in (collections.abc.Sequence, list, tuple, set, frozenset) or annotation in (list, tuple):
+        return _fits_sequence(value, origin, arguments)
+    if origin in (collections.abc.Mapping, dict) or annotation is dict:
+        inner = arguments[1] if len(arguments) == 2 else Any
+        return isinstance(value, Mapping) and all(_fits(item, inner) for item in value.values())
+    return _fits_scalar(value, annotation)
+
+
+def _fits_sequence(value: Any, origin: Any, arguments: tuple[Any, ...]) -> bool:
+    if not isinstance(value, (list, tuple)):
+        return False
+    if origin is tuple and arguments and arguments[-1] is not Ellipsis:
+        return len(value) == len(arguments) and all(map(_fits, value, arguments))
+    return all(_fits(item, arguments[0]) for item in value) if arguments else True
+
+
+def _fits_scalar(value: Any, annotation: Any) -> bool:
+    if annotation in (None, type(None)):
+        return value is None
+    if annotation is bool:
+        return isinstance(value, bool)
+    if annotation is int:
+        return isinstance(value, int) and not isinstance(value, bool)
+    if annotation is float:
+        return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    if annotation is str or annotation is Path:
+        return isinstance(value, str)
+    return True  # tensors, modules, callables: checked by the code that builds them
+
+
+_WORDS = {int: "a whole number", float: "a finite number", bool: "true or false", str: "text", Path: "a path"}
+
+
+def describe(annotation: Any) -> str:
+    """A type in words a recipe's author knows."""
+    origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
+    if annotation in (None, type(None)):
+        return "null"
+    if origin in (Union, types.UnionType):
+        return " or ".join(dict.fromkeys(describe(part) for part in arguments))
+    if origin is Literal:
+        return "one of " + ", ".join(repr(choice) for choice in arguments)
+    if origin in (collections.abc.Sequence, list, tuple):
+        inner = [part for part in arguments if part is not Ellipsis]
+        return f"a list of {describe(inner[0])} values" if inner else "a list"
+    if origin in (collections.abc.Mapping, dict):
+        return "a mapping"
+    return _WORDS.get(annotation, getattr(annotation, "__name__", str(annotation)))
+
+
+def _annotation(factory: Callable[..., Any], parameter: inspect.Parameter) -> Any:
+    """The parameter's type, or Any when it names something imported for type checkers only."""
+    annotation = parameter.annotation
+    if annotation is inspect.Parameter.empty:
+        return Any
+    if not isinstance(annotation, str):
+        return annotation
+    target = inspect.unwrap(factory)
+    module = sys.modules.get(getattr(target, "__module__", ""))
+    try:
+        return eval(annotation, dict(vars(module)) if module else {}, vars(typing))
+    except (NameError, TypeError, AttributeError, SyntaxError):
+        return Any
