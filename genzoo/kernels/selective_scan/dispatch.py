@@ -42,7 +42,7 @@ _announced: set[tuple[str, str, str]] = set()
 
 @contextmanager
 def use_backend(name: str) -> Iterator[None]:
-    """Inside this block scans that ask for "auto" run on the named backend; threads have their own setting."""
+    """Scans inside this block that ask for "auto" run on the named backend; each thread for itself."""
     _check_name(name)
     token = _requested.set(name)
     try:

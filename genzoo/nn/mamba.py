@@ -1,0 +1,165 @@
+"""The Mamba mixer, plain and bidirectional, channels-last (Gu & Dao 2023; Zhu et al. 2024, Vision Mamba).
+
+    x, z    = in_proj(tokens)
+    x       = silu(causal depthwise convolution of x)          per direction
+    dt|B|C  = x_proj(x);  delta = dt_proj.weight dt            per direction; the scan adds dt_proj.bias
+    out     = out_proj((scan + reverse scan) * silu(z))
+
+mixer "v2" has a second set of everything but in_proj and out_proj for the reverse direction (keys with _b),
+"v1" only a second A, "none" one direction. Nothing is flipped or transposed: the kernels run backwards natively.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from genzoo.core.errors import ShapeError, UsageError
+from genzoo.kernels.causal_conv1d import causal_conv1d
+from genzoo.kernels.selective_scan import bidirectional_selective_scan, selective_scan
+
+MIXERS = ("v2", "v1", "none")
+DT_MIN, DT_MAX, DT_FLOOR = 1e-3, 1e-1, 1e-4
+
+
+class MambaMixer(nn.Module):
+    """Mix tokens along the sequence by selective scans.
+
+    d_state: states per channel.   d_conv: taps of the convolution.   expand: d_inner / d_model.
+    dt_rank: rank of the step-size projection, "auto" is ceil(d_model / 16).   mixer: "v2", "v1" or "none".
+    divide_output: average the directions instead of adding them.
+    layer_scale: initial value of a gain per output channel, None for no gain.
+    vim_compat_init: leave dt_proj_b as Vision Mamba does (torch's weights, zero bias), not like dt_proj.
+    """
+
+    def __init__(
+        self,
+        d_model: int,
+        *,
+        d_state: int = 16,
+        d_conv: int = 4,
+        expand: int = 2,
+        dt_rank: int | str = "auto",
+        mixer: str = "v2",
+        divide_output: bool = False,
+        layer_scale: float | None = None,
+        vim_compat_init: bool = False,
+        scan_backend: str = "auto",
+        bias: bool = False,
+        conv_bias: bool = True,
+    ) -> None:
+        super().__init__()
+        if mixer not in MIXERS:
+            raise UsageError(f"there is no mixer {mixer!r}; choose one of {', '.join(MIXERS)}")
+        self.d_model, self.d_state, self.d_conv = d_model, d_state, d_conv
+        self.d_inner = expand * d_model
+        self.dt_rank = math.ceil(d_model / 16) if dt_rank == "auto" else int(dt_rank)
+        self.mixer, self.divide_output, self.layer_scale = mixer, divide_output, layer_scale
+        self.vim_compat_init, self.scan_backend = vim_compat_init, scan_backend
+
+        self.in_proj = nn.Linear(d_model, 2 * self.d_inner, bias=bias)
+        self._add_branch("", conv_bias)
+        if mixer == "v2":
+            self._add_branch("_b", conv_bias)
+        elif mixer == "v1":
+            self.A_b_log = _undecayed(self.d_inner, d_state)
+        self.out_proj = nn.Linear(self.d_inner, d_model, bias=bias)
+        if layer_scale is not None:
+            self.gamma = nn.Parameter(torch.empty(d_model))
+        self.reset_parameters()
+
+    def _add_branch(self, suffix: str, conv_bias: bool) -> None:
+        width, rank = self.d_inner, self.dt_rank
+        conv = nn.Conv1d(width, width, self.d_conv, groups=width, padding=self.d_conv - 1, bias=conv_bias)
+        self.add_module(f"conv1d{suffix}", conv)
+        self.add_module(f"x_proj{suffix}", nn.Linear(width, rank + 2 * self.d_state, bias=False))
+        self.add_module(f"dt_proj{suffix}", nn.Linear(rank, width))
+        self.register_parameter(f"A{suffix}_log", _undecayed(width, self.d_state))
+        self.register_parameter(f"D{suffix}", _undecayed(width))
+
+    @torch.no_grad()
+    def reset_parameters(self) -> None:
+        """Mamba's initial values: torch's for projections, A = -(1..n), D = 1, dt log-uniform in [1e-3, 1e-1]."""
+        for module in self.children():
+            if isinstance(module, nn.Linear | nn.Conv1d):
+                module.reset_parameters()
+        for name, parameter in self.named_parameters(recurse=False):
+            if name.endswith("_log"):
+                parameter.copy_(torch.arange(1, self.d_state + 1).log().expand_as(parameter))
+            elif name.startswith("D"):
+                parameter.fill_(1.0)
+            elif name == "gamma":
+                parameter.fill_(self.layer_scale or 0.0)
+        _init_dt(self.get_submodule("dt_proj"))
+        if self.mixer == "v2":
+            if self.vim_compat_init:
+                nn.init.zeros_(self.get_parameter("dt_proj_b.bias"))
+            else:
+                _init_dt(self.get_submodule("dt_proj_b"))
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """tokens: (b, l, d_model) -> (b, l, d_model), scanned along l in the order given."""
+        if tokens.ndim != 3 or tokens.shape[2] != self.d_model:
+            raise ShapeError(f"MambaMixer takes (b, l, {self.d_model}), got {tuple(tokens.shape)}")
+        x, z = self.in_proj(tokens).chunk(2, dim=-1)
+        y = self._scan(x, z)
+        if self.divide_output and self.mixer != "none":
+            y = y / 2
+        out: Tensor = self.out_proj(y)
+        return out if self.layer_scale is None else out * self.gamma
+
+    def _scan(self, x: Tensor, z: Tensor) -> Tensor:
+        first, bias = self._branch(x, "", reverse=False)
+        if self.mixer == "none":
+            out = selective_scan(*first, z, bias, delta_softplus=True, backend=self.scan_backend)
+            assert isinstance(out, Tensor)
+            return out
+        second, bias_b = self._branch(x, "_b", reverse=True) if self.mixer == "v2" else (first, bias)
+        if self.mixer == "v1":
+            second = (*second[:2], _decay(self.A_b_log), *second[3:])
+        return bidirectional_selective_scan(
+            *first, *second, z, bias, bias_b, delta_softplus=True, backend=self.scan_backend
+        )
+
+    def _branch(
+        self, x: Tensor, suffix: str, *, reverse: bool
+    ) -> tuple[tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor], Tensor]:
+        """One direction's (u, delta, A, B, C, D), and its delta_bias."""
+        conv, dt_proj = getattr(self, f"conv1d{suffix}"), getattr(self, f"dt_proj{suffix}")
+        u = causal_conv1d(
+            x, conv.weight[:, 0], conv.bias, reverse=reverse, backend=conv_backend(self.scan_backend)
+        )
+        dt, B, C = getattr(self, f"x_proj{suffix}")(u).split(
+            [self.dt_rank, self.d_state, self.d_state], dim=-1
+        )
+        A = _decay(getattr(self, f"A{suffix}_log"))
+        return (u, F.linear(dt, dt_proj.weight), A, B, C, getattr(self, f"D{suffix}")), dt_proj.bias
+
+
+def conv_backend(scan_backend: str) -> str:
+    """The convolution's backend for a scan's: only "cpu" and "torch" exist for both."""
+    return scan_backend if scan_backend in ("cpu", "torch") else "auto"
+
+
+def _undecayed(*shape: int) -> nn.Parameter:
+    parameter = nn.Parameter(torch.empty(*shape))
+    parameter._no_weight_decay = True  # type: ignore[attr-defined]
+    return parameter
+
+
+def _decay(A_log: Tensor) -> Tensor:
+    # at least float32: rounding A to bfloat16 changes the time constants of the slow states
+    return -torch.exp(A_log if A_log.dtype == torch.float64 else A_log.float())
+
+
+def _init_dt(dt_proj: nn.Module) -> None:
+    """softplus(bias) is log-uniform in [DT_MIN, DT_MAX], and the weights keep the input's variance."""
+    assert isinstance(dt_proj, nn.Linear)
+    scale = dt_proj.in_features**-0.5
+    nn.init.uniform_(dt_proj.weight, -scale, scale)
+    spread = math.log(DT_MAX) - math.log(DT_MIN)
+    dt = torch.exp(torch.rand_like(dt_proj.bias) * spread + math.log(DT_MIN)).clamp_min(DT_FLOOR)
+    dt_proj.bias.copy_(dt + torch.log(-torch.expm1(-dt)))
