@@ -9,4 +9,6 @@ METRICS.lazy(
     "genzoo.evaluation.nearest_neighbour:nearest_neighbour",
     help="class accuracy by nearest real images, and spread within a class",
 )
-METRICS.lazy("sample_grid", "genzoo.evaluation.sample_grid:sample_grid", help="a class-conditional picture grid")
+METRICS.lazy(
+    "sample_grid", "genzoo.evaluation.sample_grid:sample_grid", help="a class-conditional picture grid"
+)
