@@ -1,0 +1,99 @@
+"""Classifier-free guidance (Ho & Salimans 2022): one doubled batch, and nothing extra when the scale is 1."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from genzoo.core.errors import UsageError
+
+ConditionalModel = Callable[[Tensor, Tensor, Tensor], Tensor]
+
+
+@dataclass(frozen=True)
+class Guidance:
+    """How strongly samples follow their labels.
+
+    guidance_scale: 1 samples the conditional model as it is, above 1 exaggerates, 0 ignores the labels.
+    cfg_channels: which of the predicted channels are guided, "all" or the first few (the released DiT code
+        guides 3 of its 4 latent channels). Variance channels are never guided.
+    guidance_interval: (lowest, highest) training timestep to guide at; outside, the conditional model alone
+        is used (Kynkäänniemi et al. 2024). None guides everywhere.
+    """
+
+    guidance_scale: float = 1.0
+    cfg_channels: int | Literal["all"] = "all"
+    guidance_interval: Sequence[int] | None = None
+
+    def __post_init__(self) -> None:
+        if self.cfg_channels != "all" and (not isinstance(self.cfg_channels, int) or self.cfg_channels < 1):
+            raise UsageError(
+                f"cfg_channels is {self.cfg_channels!r}", fix='use "all" or a number of channels, such as 3'
+            )
+        interval = self.guidance_interval
+        if interval is not None and (len(interval) != 2 or interval[0] > interval[1]):
+            raise UsageError(
+                f"guidance_interval is {interval!r}", fix="use [lowest, highest] timestep, such as [100, 700]"
+            )
+
+    def active(self, timestep: int) -> bool:
+        """Whether a step at this training timestep needs the null-label half."""
+        low, high = self.guidance_interval or (timestep, timestep)
+        return self.guidance_scale != 1.0 and low <= timestep <= high
+
+
+def guided_output(
+    model: ConditionalModel,
+    x_t: Tensor,
+    timesteps: Tensor,
+    class_labels: Tensor,
+    null_label: int,
+    guidance: Guidance,
+    *,
+    channel_axis: int = 1,
+) -> Tensor:
+    """Model output at x_t under guidance; the batch is doubled as [labels | null] and evaluated once.
+
+    x_t: (b, c, ...).   timesteps: (b,), all equal, as in a sampler.   class_labels: (b,).   Returns (b, c
+    or 2c, ...).
+    """
+    if not guidance.active(int(timesteps[0])):
+        return model(x_t, timesteps, class_labels)
+    null = torch.full_like(class_labels, null_label)
+    both = model(torch.cat([x_t, x_t]), torch.cat([timesteps, timesteps]), torch.cat([class_labels, null]))
+    conditional, unconditional = both.chunk(2)
+    return combine(
+        conditional,
+        unconditional,
+        guidance.guidance_scale,
+        num_channels=x_t.shape[channel_axis],
+        cfg_channels=guidance.cfg_channels,
+        channel_axis=channel_axis,
+    )
+
+
+def combine(
+    conditional: Tensor,
+    unconditional: Tensor,
+    guidance_scale: float,
+    *,
+    num_channels: int,
+    cfg_channels: int | Literal["all"] = "all",
+    channel_axis: int = 1,
+) -> Tensor:
+    """unconditional + guidance_scale * (conditional - unconditional); the unguided channels are conditional.
+
+    conditional, unconditional: (b, c or 2c, ...).   num_channels: c, the predicted ones.   cfg_channels:
+    "all" c, or fewer.   Returns the shape of `conditional`.
+    """
+    guided = num_channels if cfg_channels == "all" else cfg_channels
+    if guided > num_channels:
+        raise UsageError(f"cfg_channels is {guided} but the model predicts {num_channels} channels")
+    sizes = [guided, conditional.shape[channel_axis] - guided]
+    kept, rest = torch.split(conditional, sizes, channel_axis)
+    base = unconditional.narrow(channel_axis, 0, guided)
+    return torch.cat([base + guidance_scale * (kept - base), rest], channel_axis)

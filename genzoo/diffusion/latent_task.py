@@ -1,0 +1,268 @@
+"""The latent diffusion task: encode, diffuse, predict the noise; and back from noise to pixels."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from genzoo.core.errors import DataError, ShapeError, UsageError, did_you_mean
+from genzoo.core.seeds import SampleStreams
+from genzoo.core.types import Batch, LatentCodec, LossOutput
+from genzoo.diffusion.guidance import Guidance, guided_output
+from genzoo.diffusion.options import build_loss, build_sampler, build_schedule, merge_sampler
+from genzoo.diffusion.process import Prediction, noise_from_x_0, q_sample, split_output
+from genzoo.diffusion.schedule import NoiseSchedule
+from genzoo.nn.embeddings import drop_labels
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+DEFAULT_SAMPLER = {"name": "ddpm", "steps": 250}
+
+
+class LatentDiffusionTask:
+    """Trains a model (x_t, timesteps, class_labels) -> noise, or noise and variance, on latents of a codec.
+
+    loss: a name, a section such as {"name": "hybrid"}, or a function like those of genzoo.diffusion.losses.
+    codec: None trains on the pixels themselves.   schedule: a name, a section, or a NoiseSchedule; linear
+    over 1000.
+    sampler: a section {"name": "ddpm", "steps": 250, "guidance_scale": 1.5, ...}.
+    label_dropout: probability of hiding a label in training, which guidance needs.   prediction: "noise" or
+    "x_0".
+    latent_shape: of one sample; by default (in_channels, input_size, input_size) of the model.
+    channel_axis: 1 for images (b, c, h, w), 2 for videos (b, f, c, h, w).
+
+    Batches hold "pixels" (b, c, h, w) in [-1, 1] or "moments" from a latent cache, and "class_labels" (b,)
+    for a model with num_classes.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        *,
+        loss: str | Mapping[str, Any] | Callable[..., Mapping[str, Tensor]] = "hybrid",
+        codec: LatentCodec | None = None,
+        schedule: str | Mapping[str, Any] | NoiseSchedule | None = None,
+        sampler: Mapping[str, Any] | None = None,
+        label_dropout: float = 0.1,
+        prediction: Prediction = "noise",
+        latent_shape: Sequence[int] | None = None,
+        channel_axis: int = 1,
+    ) -> None:
+        if not 0.0 <= label_dropout < 1.0:
+            raise UsageError(f"label_dropout is a probability below 1, not {label_dropout}")
+        if prediction not in ("noise", "x_0"):
+            raise UsageError(f"prediction is {prediction!r}", fix='use "noise" or "x_0"')
+        self.model, self.codec = model, codec
+        self.schedule = build_schedule(schedule)
+        self.sampler = merge_sampler(DEFAULT_SAMPLER if sampler is None else sampler, {})
+        self.prediction, self.channel_axis = prediction, channel_axis
+        self.num_classes = int(getattr(model, "num_classes", None) or 0)
+        self.label_dropout = label_dropout if self.num_classes else 0.0
+        self._loss = build_loss(loss)
+        self._latent_shape = None if latent_shape is None else tuple(latent_shape)
+        if self.label_dropout and not _has_null_class(model):
+            raise UsageError(
+                f"label_dropout is {label_dropout} but the model has no null class to put in a label's place",
+                fix="build the model with null_class=True, or set label_dropout to 0",
+            )
+
+    @property
+    def latent_shape(self) -> tuple[int, ...]:
+        """Shape of one sample's latents, such as (4, 32, 32)."""
+        if self._latent_shape is not None:
+            return self._latent_shape
+        model: Any = self.model
+        return (model.in_channels, model.input_size, model.input_size)
+
+    def to(self, device: torch.device | str, dtype: torch.dtype | None = None) -> None:
+        """Move the model and the codec; dtype goes to the codec."""
+        self.model.to(device)
+        if self.codec is not None:
+            self.codec.to(device, dtype)
+
+    @torch.no_grad()
+    def prepare_batch(self, batch: Batch, generator: SampleStreams) -> Batch:
+        """Latents, labels with some dropped, timesteps and noise, all drawn from the samples' own streams.
+
+        Returns "latents", "noise": (b, c, h, w) float32 (float64 stays), "timesteps": (b,) indices into the
+        schedule, and "class_labels" (b,) for a model with classes.
+        """
+        device = next(self.model.parameters()).device
+        latents = self._latents(batch, generator, device)
+        prepared: dict[str, Any] = {"latents": latents}
+        if self.num_classes:
+            labels = self._labels(batch).to(device)
+            prepared["class_labels"] = drop_labels(labels, self.label_dropout, self.num_classes, generator)
+        prepared["timesteps"] = generator.randint(self.schedule.num_timesteps, device)
+        prepared["noise"] = generator.randn_like(latents)
+        return prepared
+
+    def loss(self, model: nn.Module, batch: Batch, generator: SampleStreams | None = None) -> LossOutput:
+        """Mean loss of a prepared batch, and its terms as metrics; a function of the batch alone."""
+        x_0, noise, timesteps = batch["latents"], batch["noise"], batch["timesteps"]
+        x_t = q_sample(x_0, noise, timesteps, self.schedule)
+        seen = self.schedule.timestep_map.to(timesteps.device)[timesteps]
+        output = model(x_t, seen, batch.get("class_labels")).to(x_t.dtype)
+        terms = self._loss(
+            output,
+            x_0,
+            x_t,
+            noise,
+            timesteps,
+            self.schedule,
+            prediction=self.prediction,
+            channel_axis=self.channel_axis,
+        )
+        metrics = {name: term.detach().mean() for name, term in terms.items()}
+        return LossOutput(terms["loss"].mean(), metrics)
+
+    def conditions(
+        self, num: int, class_labels: int | Sequence[int] | Tensor | None = None, **unknown: Any
+    ) -> Batch:
+        """Labels for `num` samples: one for all, or one for each; every class in turn when left out."""
+        if unknown:
+            names = ", ".join(f"{key!r}" for key in unknown)
+            hint = did_you_mean(next(iter(unknown)), ["class_labels"])
+            raise UsageError(f"this task has no use for {names}", fix=hint or "it takes class_labels")
+        if not self.num_classes:
+            if class_labels is not None:
+                raise UsageError("class_labels were given, but the model is unconditional")
+            return {}
+        labels = (
+            torch.arange(num) % self.num_classes if class_labels is None else torch.as_tensor(class_labels)
+        )
+        labels = labels.expand(num) if labels.ndim == 0 else labels
+        if labels.shape != (num,):
+            raise UsageError(
+                f"{labels.numel()} class_labels for {num} samples", fix="pass one for each, or one for all"
+            )
+        self._check_labels(labels, UsageError)
+        return {"class_labels": labels.long()}
+
+    @torch.no_grad()
+    def sample(
+        self, model: nn.Module, conditions: Batch, generator: SampleStreams, **overrides: Any
+    ) -> Tensor:
+        """Pixels (n, c, h, w) in [-1, 1], one for each stream; overrides: steps=50, sampler="ddim", ..."""
+        sampler, guidance = build_sampler(merge_sampler(self.sampler, overrides))
+        parameter = next(model.parameters())
+        labels = self._sampling_labels(conditions, len(generator), guidance)
+        labels = None if labels is None else labels.to(parameter.device)
+        dtype = torch.float64 if parameter.dtype == torch.float64 else torch.float32
+        like = torch.empty(len(generator), *self.latent_shape, device=parameter.device, dtype=dtype)
+        x_T = self._to_sampler(generator.randn_like(like))
+        with _evaluating(model):
+            latents = sampler(self._denoiser(model, labels, guidance), x_T, self.schedule, generator)
+            latents = self._from_sampler(latents)
+            pixels = latents if self.codec is None else self.codec.decode(latents)
+        return pixels.to(dtype).clamp(-1, 1)
+
+    def _denoiser(
+        self, model: nn.Module, labels: Tensor | None, guidance: Guidance
+    ) -> Callable[[Tensor, Tensor], Tensor]:
+        """What samplers call: (x_t, timesteps) -> predicted noise and variance, channels on axis 1."""
+        index_of = {int(seen): index for index, seen in enumerate(self.schedule.timestep_map)}
+
+        def denoise(x: Tensor, timesteps: Tensor) -> Tensor:
+            x_t = self._from_sampler(x)
+            if labels is None:
+                output = model(x_t, timesteps, None)
+            else:
+                output = guided_output(
+                    model, x_t, timesteps, labels, self.num_classes, guidance, channel_axis=self.channel_axis
+                )
+            output = output.to(x_t.dtype)
+            predicted, v = split_output(output, x_t, self.channel_axis)
+            if self.prediction == "x_0":
+                indices = torch.full_like(timesteps, index_of[int(timesteps[0])])
+                predicted = noise_from_x_0(x_t, predicted, indices, self.schedule)
+                output = predicted if v is None else torch.cat([predicted, v], self.channel_axis)
+            return self._to_sampler(output)
+
+        return denoise
+
+    def _to_sampler(self, x: Tensor) -> Tensor:
+        return torch.movedim(x, self.channel_axis, 1)
+
+    def _from_sampler(self, x: Tensor) -> Tensor:
+        return torch.movedim(x, 1, self.channel_axis)
+
+    def _latents(self, batch: Batch, generator: SampleStreams, device: torch.device) -> Tensor:
+        if "moments" in batch:
+            if self.codec is None:
+                raise DataError("the batch holds cached moments, but the task has no codec to read them")
+            latents = self.codec.sample_moments(batch["moments"].to(device), generator)
+        elif "pixels" in batch:
+            pixels = batch["pixels"].to(device)
+            latents = pixels if self.codec is None else self.codec.encode(pixels, generator)
+        else:
+            raise DataError(
+                "the batch has neither pixels nor moments", why=f"it holds {', '.join(sorted(batch))}"
+            )
+        if tuple(latents.shape[1:]) != self.latent_shape:
+            raise ShapeError(
+                f"latents are {tuple(latents.shape[1:])} but the model takes {self.latent_shape}",
+                fix="make the model's in_channels and input_size those of the codec's latents",
+            )
+        return latents if latents.dtype == torch.float64 else latents.float()
+
+    def _labels(self, batch: Batch) -> Tensor:
+        if "class_labels" not in batch:
+            raise DataError(
+                f"the model has {self.num_classes} classes but the data have no class_labels",
+                fix="use data with classes, or a model with num_classes=0",
+            )
+        self._check_labels(batch["class_labels"], DataError)
+        return batch["class_labels"].long()
+
+    def _check_labels(self, labels: Tensor, error: type[DataError] | type[UsageError]) -> None:
+        # only where looking is free: on an accelerator it would wait for the queue
+        if labels.device.type != "cpu" or not labels.numel():
+            return
+        low, high = int(labels.min()), int(labels.max())
+        if low < 0 or high >= self.num_classes:
+            raise error(
+                f"class labels span [{low}, {high}] but the model has {self.num_classes} classes",
+                fix=f"use labels from 0 to {self.num_classes - 1}",
+            )
+
+    def _sampling_labels(self, conditions: Batch, num: int, guidance: Guidance) -> Tensor | None:
+        if not self.num_classes:
+            if guidance.guidance_scale != 1.0:
+                raise UsageError(
+                    f"guidance_scale is {guidance.guidance_scale} but the model is unconditional",
+                    fix="set guidance_scale to 1",
+                )
+            return None
+        if guidance.guidance_scale != 1.0 and not _has_null_class(self.model):
+            raise UsageError(
+                "guidance needs a model trained with dropped labels, and this one has no null class",
+                fix="set guidance_scale to 1",
+            )
+        labels = conditions.get("class_labels")
+        if labels is None or len(labels) != num:
+            raise UsageError(
+                f"{0 if labels is None else len(labels)} class_labels for {num} samples",
+                fix="use task.conditions(num)",
+            )
+        return labels
+
+
+def _has_null_class(model: nn.Module) -> bool:
+    return bool(getattr(model, "arguments", {}).get("null_class", True))
+
+
+@contextmanager
+def _evaluating(model: nn.Module) -> Iterator[None]:
+    """Evaluation mode, and the former mode again at the end."""
+    training = model.training
+    model.eval()
+    try:
+        yield
+    finally:
+        model.train(training)
