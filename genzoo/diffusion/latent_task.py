@@ -218,7 +218,8 @@ class LatentDiffusionTask:
                 fix="use data with classes, or a model with num_classes=0",
             )
         self._check_labels(batch["class_labels"], DataError)
-        return batch["class_labels"].long()
+        labels: Tensor = batch["class_labels"]
+        return labels.long()
 
     def _check_labels(self, labels: Tensor, error: type[DataError] | type[UsageError]) -> None:
         # only where looking is free: on an accelerator it would wait for the queue
@@ -244,7 +245,7 @@ class LatentDiffusionTask:
                 "guidance needs a model trained with dropped labels, and this one has no null class",
                 fix="set guidance_scale to 1",
             )
-        labels = conditions.get("class_labels")
+        labels: Tensor | None = conditions.get("class_labels")
         if labels is None or len(labels) != num:
             raise UsageError(
                 f"{0 if labels is None else len(labels)} class_labels for {num} samples",

@@ -151,7 +151,7 @@ def prior_bits_per_dimension(x_0: Tensor, schedule: NoiseSchedule) -> Tensor:
 def gaussian_kl(mean_p: Tensor, log_variance_p: Tensor, mean_q: Tensor, log_variance_q: Tensor) -> Tensor:
     """KL(p || q) of diagonal Gaussians in nats, elementwise."""
     ratio = log_variance_p - log_variance_q
-    return 0.5 * (ratio.exp() - 1 - ratio + (mean_p - mean_q) ** 2 * (-log_variance_q).exp())
+    return 0.5 * (torch.expm1(ratio) - ratio + (mean_p - mean_q) ** 2 * (-log_variance_q).exp())
 
 
 def discretised_log_likelihood(x: Tensor, mean: Tensor, log_scale: Tensor) -> Tensor:

@@ -61,7 +61,8 @@ def ddpm(
             raise UsageError("variance is 'learned_range' but the model output has no variance channels")
         kind = variance or ("learned_range" if learned else "fixed_large")
         kept = output if kind == "learned_range" else _noise_half(output, x)
-        return scheduler(kind).step(kept, t, x, generator=_plain(generator), return_dict=False)[0]
+        stepped: Tensor = scheduler(kind).step(kept, t, x, generator=_plain(generator)).prev_sample
+        return stepped
 
     return _run(denoise, x_T, spaced, scheduler("fixed_large"), step)
 
@@ -87,7 +88,8 @@ def ddim(
 
     def step(output: Tensor, t: Tensor, x: Tensor) -> Tensor:
         options = {"eta": eta, "use_clipped_model_output": clip_x_0, "generator": _plain(generator)}
-        return scheduler.step(_noise_half(output, x), int(t), x, return_dict=False, **options)[0]
+        stepped: Tensor = scheduler.step(_noise_half(output, x), int(t), x, **options).prev_sample
+        return stepped
 
     return _run(denoise, x_T, spaced, scheduler, step)
 
@@ -211,7 +213,8 @@ def _noise_step(scheduler: Any, generator: Generator) -> Callable[[Tensor, Tenso
     options = {} if generator is None else {"generator": _plain(generator)}
 
     def step(output: Tensor, t: Tensor, x: Tensor) -> Tensor:
-        return scheduler.step(_noise_half(output, x), t, x, return_dict=False, **options)[0]
+        stepped: Tensor = scheduler.step(_noise_half(output, x), t, x, **options).prev_sample
+        return stepped
 
     return step
 
