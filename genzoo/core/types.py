@@ -82,3 +82,32 @@ class LatentCodec(Protocol):
     def encode(self, pixels: Tensor, generator: SampleStreams) -> Tensor: ...
     def decode(self, latents: Tensor) -> Tensor:
         """Pixels in about [-1, 1], not clamped."""
+
+
+@dataclass(frozen=True)
+class Conversion:
+    """Foreign weights made ours: what `create_model(model, **arguments)` loads, and what became of each entry.
+
+    report: (foreign entry, our key or None when it is not carried over, why).
+    """
+
+    model: str
+    arguments: dict[str, Any]
+    weights: dict[str, Tensor]
+    report: list[tuple[str, str | None, str]]
+
+
+class Converter(Protocol):
+    """Reads and writes one layout of released weights; CONVERTERS holds factories without arguments.
+
+    A foreign file is read as `tree`: tensors by name, or mappings of them, with other entries beside.
+    """
+
+    def detect(self, tree: Mapping[str, Any]) -> bool:
+        """Whether the file is in this layout."""
+
+    def to_genzoo(self, tree: Mapping[str, Any], **arguments: Any) -> Conversion:
+        """Our model and weights; `arguments` settle what the tensors cannot tell. Raises WeightsError."""
+
+    def from_genzoo(self, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """The same weights in the foreign layout. Raises WeightsError when they are not of that model."""

@@ -26,4 +26,6 @@ class Attention(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """x: (b, l, d).   Returns (b, l, d)."""
         q, k, v = rearrange(self.qkv(x), "b l (three h d) -> three b h l d", three=3, h=self.num_heads)
-        return self.proj(rearrange(scaled_dot_product_attention(q, k, v), "b h l d -> b l (h d)"))
+        mixed = rearrange(scaled_dot_product_attention(q, k, v), "b h l d -> b l (h d)")
+        out: Tensor = self.proj(mixed)
+        return out

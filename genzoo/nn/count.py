@@ -94,14 +94,14 @@ def mixer_macs(mixer: MambaMixer, num_tokens: int) -> dict[str, int]:
     A scan takes, for each token, direction and channel, 4 for every state (delta A, the decay of h, the share
     of the input, the product with C) and 3 more (delta u, the skip D u, the gate).
     """
-    num_sets = 2 if hasattr(mixer, "conv1d_b") else 1
-    num_directions = 2 if hasattr(mixer, "A_b_log") else 1
-    per_set = mixer.x_proj.weight.numel() + mixer.dt_proj.weight.numel()
-    shared = mixer.in_proj.weight.numel() + mixer.out_proj.weight.numel()
+    size = {name: parameter.numel() for name, parameter in mixer.named_parameters()}
+    num_sets = 2 if "conv1d_b.weight" in size else 1
+    num_directions = 2 if "A_b_log" in size else 1
+    shared = size["in_proj.weight"] + size["out_proj.weight"]
     return {
-        "linear": num_tokens * (shared + num_sets * per_set),
-        "conv": num_tokens * num_sets * mixer.conv1d.weight.numel(),
-        "scan": num_tokens * num_directions * (4 * mixer.A_log.numel() + 3 * mixer.D.numel()),
+        "linear": num_tokens * (shared + num_sets * (size["x_proj.weight"] + size["dt_proj.weight"])),
+        "conv": num_tokens * num_sets * size["conv1d.weight"],
+        "scan": num_tokens * num_directions * (4 * size["A_log"] + 3 * size["D"]),
     }
 
 
@@ -177,7 +177,7 @@ def _latent_size(image_size: int | None, latent_factor: int) -> int | None:
 
 
 def _method(model: nn.Module, name: str, returns: str) -> Callable[[], Any]:
-    method = getattr(model, name, None)
+    method: Callable[[], Any] | None = getattr(model, name, None)
     if method is None:
         raise UsageError(
             f"{type(model).__name__} cannot be counted this way: it has no method {name}()",
@@ -203,9 +203,9 @@ def _mixers_passed_over(model: nn.Module, visit: Callable[[MambaMixer, Tensor], 
         return forward
 
     for mixer in mixers:
-        mixer.forward = stand_in(mixer)  # type: ignore[method-assign]
+        mixer.__dict__["forward"] = stand_in(mixer)
     try:
         yield
     finally:
         for mixer in mixers:
-            del mixer.forward  # type: ignore[attr-defined]
+            del mixer.__dict__["forward"]

@@ -75,7 +75,8 @@ class TimestepEmbedding(nn.Module):
     def forward(self, timesteps: Tensor) -> Tensor:
         """timesteps: (b,), the ORIGINAL index in [0, 1000) when sampling is respaced.   Returns (b, d)."""
         features = timestep_features(timesteps, self.num_features)
-        return self.mlp(features.to(next(self.mlp.parameters()).dtype))
+        embedding: Tensor = self.mlp(features.to(next(self.mlp.parameters()).dtype))
+        return embedding
 
 
 class LabelEmbedding(nn.Module):
@@ -99,7 +100,8 @@ class LabelEmbedding(nn.Module):
     def forward(self, class_labels: Tensor) -> Tensor:
         """class_labels: (b,) integers; num_classes stands for "no label".   Returns (b, d)."""
         self._check_range(class_labels)
-        return self.embedding_table(class_labels)
+        embedding: Tensor = self.embedding_table(class_labels)
+        return embedding
 
     def _check_range(self, class_labels: Tensor) -> None:
         # only where looking is free: an accelerator would wait for its queue, and asserts in the lookup

@@ -48,7 +48,8 @@ class Mlp(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """x: (b, l, d).   Returns (b, l, d)."""
-        return self.fc2(self.act(self.fc1(x)))
+        out: Tensor = self.fc2(self.act(self.fc1(x)))
+        return out
 
 
 class FinalLayer(nn.Module):
@@ -64,4 +65,5 @@ class FinalLayer(nn.Module):
     def forward(self, x: Tensor, c: Tensor) -> Tensor:
         """x: (b, l, d).   c: (b, d).   Returns (b, l, num_outputs)."""
         shift, scale = self.adaLN_modulation(c).chunk(2, dim=1)
-        return self.linear(modulate(self.norm_final(x), shift, scale))
+        out: Tensor = self.linear(modulate(self.norm_final(x), shift, scale))
+        return out

@@ -16,7 +16,8 @@ def patchify(x: Tensor, patch_size: int) -> Tensor:
     x: (b, c, h*p, w*p).   Returns (b, h*w, p*p*c), the channel running fastest.
     """
     _check_divisible(x.shape[-2], x.shape[-1], patch_size)
-    return rearrange(x, "b c (h p) (w q) -> b (h w) (p q c)", p=patch_size, q=patch_size)
+    patches: Tensor = rearrange(x, "b c (h p) (w q) -> b (h w) (p q c)", p=patch_size, q=patch_size)
+    return patches
 
 
 def unpatchify(
@@ -34,7 +35,8 @@ def unpatchify(
         raise ShapeError(
             f"{length} tokens of {tokens.shape[2]} values make no {h} x {w} grid with patch_size {patch_size}"
         )
-    return rearrange(tokens, "b (h w) (p q c) -> b c (h p) (w q)", h=h, w=w, p=patch_size, q=patch_size)
+    x: Tensor = rearrange(tokens, "b (h w) (p q c) -> b c (h p) (w q)", h=h, w=w, p=patch_size, q=patch_size)
+    return x
 
 
 class PatchEmbed(nn.Module):
@@ -55,7 +57,8 @@ class PatchEmbed(nn.Module):
         """x: (b, c, h*p, w*p).   Returns (b, h*w, d), token index = row * w + column."""
         _check_divisible(x.shape[-2], x.shape[-1], self.patch_size)
         # contiguous: the residual stream inherits these strides, and every norm would copy a transposed one
-        return rearrange(self.proj(x), "b d h w -> b (h w) d").contiguous()
+        tokens: Tensor = rearrange(self.proj(x), "b d h w -> b (h w) d").contiguous()
+        return tokens
 
 
 def _check_divisible(height: int, width: int, patch_size: int) -> None:

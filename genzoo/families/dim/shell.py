@@ -23,7 +23,7 @@ class Shell(Protocol):
 
 def embed_condition(model: Shell, timesteps: Tensor, class_labels: Tensor | None) -> Tensor:
     """The sum of timestep and label embedding, c: (b, d)."""
-    c = model.t_embedder(timesteps)
+    c: Tensor = model.t_embedder(timesteps)
     return c if model.y_embedder is None else c + model.y_embedder(class_labels)
 
 
