@@ -1,4 +1,4 @@
-"""The constructor's signature is the schema: settings of a recipe section checked against a factory, all at once."""
+"""The constructor's signature is the schema: settings of a section checked against a factory, all at once."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Parameter(NamedTuple):
 
 
 def parameters(factory: Callable[..., Any], *, keyword_only: bool = False) -> dict[str, Parameter]:
-    """The factory's named parameters, `self` left out. keyword_only: those a caller cannot pass by position."""
+    """The factory's named parameters. keyword_only: just those that a caller cannot pass by position."""
     skip = (
         inspect.Parameter.VAR_POSITIONAL,
         inspect.Parameter.VAR_KEYWORD,
@@ -67,7 +67,7 @@ def check_settings(
 ) -> list[Problem]:
     """Problems of one section: unknown keys with the nearest names, wrong types, required keys left out.
 
-    allowed: what `owner` accepts. supplied: names the program fills in itself. auto: names that may say `auto`.
+    allowed: what `owner` accepts. supplied: names the program fills in. auto: names that may say `auto`.
     A value of `???` is not a problem here; `Recipe.missing` lists those.
     """
     problems = []

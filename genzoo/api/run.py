@@ -1,0 +1,209 @@
+"""A run: the folder that training leaves behind, ready to sample and measure. Nothing in it is trusted."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import torch
+
+from genzoo.api.build import assemble, build_codec, build_dataset, has_auto, resolve
+from genzoo.api.sample_folder import Progress, Worker, write_samples
+from genzoo.api.samples import Samples
+from genzoo.api.sampling import BLOCK_SIZE, SamplePlan, make_plan, sample_all
+from genzoo.api.schema import require_complete
+from genzoo.core.checkpoint import latest_valid, load_checkpoint, step_folder
+from genzoo.core.errors import CheckpointError, UsageError, WeightsError
+from genzoo.core.recipe import Recipe, load_recipe
+
+if TYPE_CHECKING:
+    from genzoo.core.types import Dataset, Task
+
+Weights = Literal["ema", "raw"]
+
+
+def load_run(folder: str | Path) -> Run:
+    """The run in a folder. Raises UsageError when the folder holds none."""
+    path = Path(folder)
+    if not (path / "recipe.yaml").is_file():
+        raise UsageError(
+            f"{folder} is not a run folder",
+            why="it has no recipe.yaml",
+            fix="name the --output of a training",
+        )
+    return Run(path, load_recipe(path / "recipe.yaml"))
+
+
+class Run:
+    """A trained, or half-trained, model with the recipe that made it.
+
+    folder: where it lies.   recipe: fully expanded.
+    """
+
+    def __init__(self, folder: Path, recipe: Recipe) -> None:
+        self.folder, self.recipe = folder, recipe
+        self._tasks: dict[tuple[Path, str, str], Task] = {}
+
+    def __repr__(self) -> str:
+        return f"Run({str(self.folder)!r})"
+
+    @property
+    def step(self) -> int:
+        """The optimizer step of the newest valid checkpoint; 0 before the first."""
+        path = latest_valid(self.folder / "checkpoints")
+        return 0 if path is None else step_of(path)
+
+    @cached_property
+    def _dataset(self) -> Dataset:
+        return build_dataset(self.recipe)
+
+    def dataset(self) -> Dataset:
+        """The data set the run was trained on, built once."""
+        return self._dataset
+
+    def checkpoint(self, which: str | int | Path | None = None) -> Path:
+        """A checkpoint by step or path; the newest valid one when left out. Raises CheckpointError."""
+        root = self.folder / "checkpoints"
+        if which is None:
+            path = latest_valid(root)
+            if path is None:
+                raise CheckpointError(f"{self.folder} has no checkpoint yet", fix="train it first")
+            return path
+        path = root / step_folder(int(str(which))) if str(which).isdigit() else Path(str(which))
+        if not path.is_dir():
+            known = ", ".join(sorted(p.name for p in root.glob("step_*"))) or "none"
+            raise CheckpointError(
+                f"there is no checkpoint {str(which)!r}", where=str(root), why=f"it holds {known}"
+            )
+        return path
+
+    def task(
+        self,
+        *,
+        weights: Weights = "ema",
+        checkpoint: str | int | Path | None = None,
+        device: torch.device | str | None = None,
+    ) -> Task:
+        """The task with trained weights, on the device, in evaluation mode; built once for each choice."""
+        path, target = self.checkpoint(checkpoint), str(device or default_device())
+        key = (path, weights, target)
+        if key not in self._tasks:
+            self._tasks = {key: self._load(path, weights, target)}  # one at a time: models can be large
+        return self._tasks[key]
+
+    def sample(
+        self,
+        *,
+        num: int | None = None,
+        seed: int = 0,
+        weights: Weights = "ema",
+        checkpoint: str | int | Path | None = None,
+        device: torch.device | str | None = None,
+        block_size: int | None = None,
+        **options: Any,
+    ) -> Samples:
+        """Samples in memory.
+
+        options: what to sample (class_labels=[1, 2, 3]) and how (guidance_scale=1.5, steps=50,
+        sampler="ddim"); the recipe's sampler section gives the rest. Sample i depends on the seed and on i, not on `num`.
+        """
+        path = self.checkpoint(checkpoint)
+        task = self.task(weights=weights, checkpoint=path, device=device)
+        plan = self._plan(task, num, seed, block_size, options)
+        pixels = torch.cat([part for _, part in sample_all(task, plan)])
+        return Samples(pixels, plan.conditions, self._settings(plan, path, weights))
+
+    def sample_to(
+        self,
+        folder: str | Path,
+        *,
+        num: int | None = None,
+        seed: int = 0,
+        batch_size: int = 64,
+        weights: Weights = "ema",
+        checkpoint: str | int | Path | None = None,
+        device: torch.device | str | None = None,
+        block_size: int | None = None,
+        progress: Progress | None = None,
+        **options: Any,
+    ) -> Path:
+        """Samples as files in a folder; goes on where an interrupted call stopped. See `sample` for options."""
+        path = self.checkpoint(checkpoint)
+        task = self.task(weights=weights, checkpoint=path, device=device)
+        plan = self._plan(task, num, seed, block_size, options)
+        settings = self._settings(plan, path, weights)
+        worker = Worker.from_environment()
+        target = Path(folder)
+        write_samples(
+            task, plan, target, settings=settings, batch_size=batch_size, worker=worker, progress=progress
+        )
+        return target
+
+    def report(self, metrics: Sequence[Mapping[str, Any]] | None = None) -> dict[str, dict[str, Any]]:
+        """Run the recipe's report, or the given metric sections, and keep the results in report.json."""
+        from genzoo.api.report import run_report
+
+        return run_report(self, self.recipe.data.get("report") or [] if metrics is None else metrics)
+
+    def _plan(
+        self, task: Task, num: int | None, seed: int, block_size: int | None, options: Mapping[str, Any]
+    ) -> SamplePlan:
+        size = block_size or self.recipe.section("sampler").get("block_size") or BLOCK_SIZE
+        return make_plan(task, num=num, seed=seed, block_size=size, options=options)
+
+    def _settings(self, plan: SamplePlan, checkpoint: Path, weights: str) -> dict[str, Any]:
+        return {
+            "run": self.recipe.name,
+            "recipe_sha256": self.recipe.sha256,
+            "checkpoint": checkpoint.name,
+            "weights": weights,
+            "seed": plan.seed,
+            "block_size": plan.block_size,
+            "options": dict(plan.options),
+        }
+
+    def _load(self, checkpoint: Path, weights: str, device: str) -> Task:
+        require_complete(self.recipe)
+        codec = build_codec(self.recipe)
+        recipe = resolve(self.recipe, self._dataset, codec) if has_auto(self.recipe) else self.recipe
+        task = assemble(recipe, codec)
+        load_weights(task, checkpoint, weights)
+        task.to(device)
+        task.model.eval()
+        return task
+
+
+def load_weights(task: Task, checkpoint: Path, weights: str) -> None:
+    """Put a checkpoint's weights into a task's model; all keys and shapes have to fit, else CheckpointError."""
+    if weights not in ("ema", "raw"):
+        raise UsageError(f"weights is {weights!r}", fix='use "ema" or "raw"')
+    stored = load_checkpoint(checkpoint, ("model", "ema"))
+    if weights == "ema" and not stored.ema:
+        raise WeightsError(f"{checkpoint} holds no averaged weights", fix='sample with weights="raw"')
+    try:
+        task.model.load_state_dict(stored.averaged() if weights == "ema" else stored.weights, strict=True)
+    except RuntimeError as error:
+        lines = str(error).splitlines()
+        raise CheckpointError(
+            "the checkpoint does not fit the recipe's model",
+            where=str(checkpoint),
+            why="; ".join(line.strip() for line in lines[1:3]),
+            fix="use the recipe it was trained with",
+        ) from error
+
+
+def step_of(checkpoint: Path) -> int:
+    """The optimizer step in a checkpoint's name."""
+    digits = checkpoint.name.rpartition("_")[2]
+    return int(digits) if digits.isdigit() else 0
+
+
+def default_device() -> str:
+    """The accelerator of this process, or the CPU."""
+    import os
+
+    if torch.cuda.is_available():
+        return f"cuda:{int(os.environ.get('LOCAL_RANK', 0)) % torch.cuda.device_count()}"
+    return "cpu"
