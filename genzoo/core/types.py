@@ -57,7 +57,10 @@ class Dataset(Protocol):
     sample_shape: tuple[int, ...]  # of the pixels: (c, h, w) or (f, c, h, w)
     num_classes: int | None
     class_names: list[str] | None
-    fingerprint: str
+
+    @property
+    def fingerprint(self) -> str:
+        """Changes with the data and with the settings that shape them."""
 
     def __len__(self) -> int: ...
 
