@@ -1,7 +1,7 @@
 """Schedules, process, losses and samplers against numbers computed by the official DiT diffusion code.
 
-One test for each case of the manifest, chosen by what the case holds. Every tensor of a case must be reproduced:
-one that no rule below computes fails its test.
+One test for each case of the manifest, chosen by what the case holds. Every tensor of a case must be
+reproduced: one that no rule below computes fails its test.
 """
 
 from __future__ import annotations

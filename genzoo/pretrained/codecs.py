@@ -1,0 +1,203 @@
+"""Codecs between pixels and latents: none at all, or a KL autoencoder of the diffusers layout."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from einops import rearrange
+from torch import Tensor
+
+from genzoo.core.errors import CheckpointError, ShapeError, UsageError, WeightsError
+from genzoo.core.seeds import SampleStreams
+from genzoo.pretrained.hub import resolve
+from genzoo.pretrained.loading import check_against, load_state, spec_of
+
+# names of the attention layers before diffusers 0.15, as published autoencoders still have them
+_OLD_NAMES = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}
+
+
+class IdentityCodec:
+    """Pixels are the latents, times `scale`."""
+
+    def __init__(self, *, scale: float = 1.0) -> None:
+        if not scale > 0:
+            raise UsageError(f"the codec's scale must be positive, not {scale}")
+        self.scale = scale
+        self.fingerprint = "identity"
+
+    def latent_shape(self, pixel_shape: tuple[int, ...]) -> tuple[int, ...]:
+        """The shape of the pixels."""
+        return tuple(pixel_shape)
+
+    def to(self, device: torch.device | str, dtype: torch.dtype | None = None) -> None:
+        """There is nothing to move."""
+
+    def moments(self, pixels: Tensor) -> Tensor:
+        """The pixels themselves."""
+        return pixels
+
+    def sample_moments(self, moments: Tensor, generator: SampleStreams) -> Tensor:
+        """The pixels times `scale`; nothing is drawn."""
+        return moments * self.scale
+
+    def encode(self, pixels: Tensor, generator: SampleStreams) -> Tensor:
+        """The pixels times `scale`; nothing is drawn."""
+        return pixels * self.scale
+
+    def decode(self, latents: Tensor) -> Tensor:
+        """The latents over `scale`."""
+        return latents / self.scale
+
+
+class AutoencoderKLCodec:
+    """A diffusers AutoencoderKL with frozen weights, from a hub id or a local folder.
+
+    path: folder or hub id with config.json and diffusion_pytorch_model.safetensors (or .bin).
+    subfolder: where in it; left out, the top or else "vae", as in whole pipelines.   variant: such as "fp16".
+    scaling_factor: latents are (z - shift) * scaling_factor; left out, the autoencoder's own (0.18215 for
+    SD 1.x).
+    slice_size: images encoded or decoded at once, which bounds memory.
+    Encoding and decoding return float32. In float16 an autoencoder that asks for it (force_upcast) stays in
+    float32.
+    """
+
+    def __init__(
+        self,
+        path: str,
+        *,
+        subfolder: str | None = None,
+        variant: str | None = None,
+        revision: str | None = None,
+        scaling_factor: float | None = None,
+        slice_size: int = 8,
+    ) -> None:
+        if slice_size < 1:
+            raise UsageError(f"slice_size is a number of images, not {slice_size}")
+        self.slice_size = slice_size
+        config_file, weights_file = _find(path, subfolder, variant, revision)
+        self.config = _read_config(config_file)
+        self.vae = _build(self.config, weights_file)
+        self.scaling_factor = float(scaling_factor or self.vae.config.scaling_factor)
+        self.shift = float(self.vae.config.shift_factor or 0.0)
+        self.fingerprint = _fingerprint(self.config, weights_file)
+
+    def latent_shape(self, pixel_shape: tuple[int, ...]) -> tuple[int, ...]:
+        """(c, h, w) or (f, c, h, w) of the pixels to that of their latents."""
+        *frames, channels, height, width = pixel_shape
+        factor = 2 ** (len(self.vae.config.block_out_channels) - 1)
+        if channels != self.vae.config.in_channels or height % factor or width % factor:
+            raise ShapeError(
+                f"the autoencoder cannot encode pixels of shape {tuple(pixel_shape)}",
+                fix=f"use {self.vae.config.in_channels} channels, height and width multiples of {factor}",
+            )
+        return (*frames, self.vae.config.latent_channels, height // factor, width // factor)
+
+    def to(self, device: torch.device | str, dtype: torch.dtype | None = None) -> None:
+        """Move the autoencoder; see the class for float16."""
+        keep = dtype == torch.float16 and self.vae.config.force_upcast
+        self.vae.to(device, torch.float32 if keep else dtype)
+
+    @torch.no_grad()
+    def moments(self, pixels: Tensor) -> Tensor:
+        """Mean and log-variance of the latents, unscaled.
+
+        pixels: (b, c, h, w) or (b, f, c, h, w) in [-1, 1].   Returns (b, 2c', h', w') or (b, f, 2c', h', w').
+        """
+        self.latent_shape(tuple(pixels.shape[1:]))
+        return self._sliced(lambda part: self.vae.encode(part).latent_dist.parameters, pixels)
+
+    def sample_moments(self, moments: Tensor, generator: SampleStreams) -> Tensor:
+        """Latents drawn from cached moments, each from its sample's own stream, and scaled."""
+        mean, log_variance = moments.float().chunk(2, dim=-3)
+        deviation = (0.5 * log_variance.clamp(-30, 20)).exp()
+        return (mean + deviation * generator.randn_like(mean) - self.shift) * self.scaling_factor
+
+    def encode(self, pixels: Tensor, generator: SampleStreams) -> Tensor:
+        """Scaled latents of pixels: `sample_moments` of their `moments`."""
+        return self.sample_moments(self.moments(pixels), generator)
+
+    @torch.no_grad()
+    def decode(self, latents: Tensor) -> Tensor:
+        """Pixels in about [-1, 1], not clamped; (b, c', h', w') or (b, f, c', h', w')."""
+        return self._sliced(
+            lambda part: self.vae.decode(part).sample, latents / self.scaling_factor + self.shift
+        )
+
+    def _sliced(self, function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+        """A function of images over a batch of images or of videos, a few images at a time."""
+        parameter = next(self.vae.parameters())
+        images = rearrange(x, "b f c h w -> (b f) c h w") if x.ndim == 5 else x
+        parts = images.to(parameter.device, parameter.dtype).split(self.slice_size)
+        y = torch.cat([function(part).float() for part in parts])
+        return rearrange(y, "(b f) c h w -> b f c h w", f=x.shape[1]) if x.ndim == 5 else y
+
+
+def _find(path: str, subfolder: str | None, variant: str | None, revision: str | None) -> tuple[Path, Path]:
+    """config.json and the weights beside it."""
+    places = [subfolder] if subfolder is not None else [None, "vae"]
+    config, place = _first([("config.json", place) for place in places], path, revision)
+    stem = f"diffusion_pytorch_model.{variant}" if variant else "diffusion_pytorch_model"
+    weights, _ = _first([(f"{stem}.safetensors", place), (f"{stem}.bin", place)], path, revision)
+    return config, weights
+
+
+def _first(
+    candidates: list[tuple[str, str | None]], path: str, revision: str | None
+) -> tuple[Path, str | None]:
+    """The first candidate (file, subfolder) that can be had; the error of the first one if none can."""
+    errors = []
+    for filename, place in candidates:
+        try:
+            return resolve(path, filename, subfolder=place, revision=revision), place
+        except WeightsError as error:
+            errors.append(error)
+    raise errors[0]
+
+
+def _read_config(path: Path) -> dict[str, Any]:
+    try:
+        config = json.loads(path.read_text())
+    except (OSError, ValueError, RecursionError) as error:
+        raise CheckpointError(
+            "the autoencoder's config is not JSON", where=str(path), why=str(error)[:200]
+        ) from error
+    if not isinstance(config, dict) or config.get("_class_name", "AutoencoderKL") != "AutoencoderKL":
+        seen = config.get("_class_name") if isinstance(config, dict) else type(config).__name__
+        raise CheckpointError(
+            "the folder does not hold an AutoencoderKL", where=str(path), why=f"its config describes {seen!r}"
+        )
+    return {key: value for key, value in config.items() if not key.startswith("_")}
+
+
+def _build(config: dict[str, Any], weights_file: Path) -> Any:
+    from diffusers import AutoencoderKL
+
+    try:
+        vae = AutoencoderKL.from_config(config)
+    except (TypeError, ValueError) as error:
+        raise CheckpointError("the autoencoder's config cannot be built", why=str(error)[:200]) from error
+    state = {_renamed(key): value for key, value in load_state(weights_file).items()}
+    vae.load_state_dict(check_against(spec_of(vae), state, source=weights_file.name))
+    return vae.requires_grad_(False).eval()
+
+
+def _renamed(key: str) -> str:
+    *path, layer, leaf = ["", "", *key.split(".")]
+    if "attentions" in path and layer in _OLD_NAMES:
+        return ".".join([*path[2:], _OLD_NAMES[layer], leaf])
+    return key
+
+
+def _fingerprint(config: dict[str, Any], weights_file: Path) -> str:
+    """What the moments depend on: the config and the weights. Scale and shift come after the moments."""
+    own = {key: value for key, value in config.items() if key not in ("scaling_factor", "shift_factor")}
+    digest = hashlib.sha256(json.dumps(own, sort_keys=True).encode())
+    with weights_file.open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return f"autoencoder_kl-{digest.hexdigest()[:32]}"
