@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import torch
@@ -14,6 +14,7 @@ from genzoo.core.errors import WeightsError
 from genzoo.core.types import Conversion
 from genzoo.families.dim.dit import DiT
 from genzoo.nn.embeddings import sincos_2d
+from genzoo.pretrained.loading import check_against, spec_of
 
 SIGNATURE = (
     "x_embedder.proj.weight",
@@ -47,22 +48,21 @@ class DiTConverter:
         prefix = f"{chosen}." if chosen else ""
         ours = {_unwrap(name): tensor for name, tensor in weights.items()}
         arguments = infer_arguments(ours, _options(tree.get("args")) | arguments) | arguments
-        check_weights(ours, arguments)
+        checked = check_weights(ours, arguments)
         report: list[tuple[str, str | None, str]] = [
             (prefix + name, _unwrap(name), _describe(_unwrap(name), tensor))
             for name, tensor in weights.items()
         ]
         if chosen:
             report += [(name, None, _why_left(name, chosen)) for name in tree if name != chosen]
-        return Conversion("dit", arguments, {k: v.detach().contiguous() for k, v in ours.items()}, report)
+        return Conversion("dit", arguments, checked, report)
 
     def from_genzoo(self, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """A bare state dict, as the released files are."""
         if not self.detect(weights):
             raise WeightsError("these are no DiT weights", why=f"found {_first(weights)}")
         # the number of heads changes no shape, so one serves for the check
-        check_weights(weights, infer_arguments(weights, {"num_heads": 1}))
-        return {name: tensor.detach().contiguous() for name, tensor in weights.items()}
+        return check_weights(weights, infer_arguments(weights, {"num_heads": 1}))
 
 
 def infer_arguments(weights: Mapping[str, Tensor], options: Mapping[str, Any]) -> dict[str, Any]:
@@ -88,22 +88,17 @@ def infer_arguments(weights: Mapping[str, Tensor], options: Mapping[str, Any]) -
     }
 
 
-def check_weights(weights: Mapping[str, Tensor], arguments: Mapping[str, Any]) -> None:
-    """Raise WeightsError unless keys, shapes and dtypes are exactly those of DiT(**arguments)."""
+def check_weights(weights: Mapping[str, Tensor], arguments: Mapping[str, Any]) -> dict[str, Tensor]:
+    """The weights, if keys, shapes and kinds of number are those of DiT(**arguments); else CheckpointError.
+
+    Their precision is kept: half-precision files stay small when written back.
+    """
     with torch.device("meta"):
-        expected = {name: tensor.shape for name, tensor in DiT(**arguments).state_dict().items()}
-    wrong = [f"missing {name}" for name in expected if name not in weights]
-    wrong += [f"unknown {name}" for name in weights if name not in expected]
-    for name in expected.keys() & weights.keys():
-        if weights[name].shape != expected[name]:
-            wrong.append(f"{name} is {tuple(weights[name].shape)}, not {tuple(expected[name])}")
-        elif not weights[name].is_floating_point():
-            wrong.append(f"{name} holds {weights[name].dtype}, not floating-point numbers")
-    dtypes = {tensor.dtype for tensor in weights.values()}
-    if len(dtypes) > 1:
-        wrong.append(f"the dtypes are mixed: {', '.join(sorted(map(str, dtypes)))}")
-    if wrong:
-        raise WeightsError(f"{len(wrong)} entries do not fit DiT", why=_first(sorted(wrong), separator="; "))
+        expected = spec_of(DiT(**arguments))
+    floating = {name: value.dtype for name, value in weights.items() if value.is_floating_point()}
+    spec = {name: (shape, floating.get(name, dtype)) for name, (shape, dtype) in expected.items()}
+    checked = check_against(spec, weights, source="these DiT weights")
+    return {name: value.detach().contiguous() for name, value in checked.items()}
 
 
 def _choose_weights(tree: Mapping[str, Any]) -> tuple[str | None, Mapping[str, Tensor]]:
@@ -170,7 +165,6 @@ def _why_left(name: str, chosen: str) -> str:
     )
 
 
-def _first(names: Any, *, limit: int = 4, separator: str = ", ") -> str:
-    shown = [str(name) for name in list(names)[:limit]]
-    more = len(list(names)) - len(shown)
-    return separator.join(shown) + (f" and {more} more" if more > 0 else "")
+def _first(names: Collection[str], *, limit: int = 4) -> str:
+    more = f" and {len(names) - limit} more" if len(names) > limit else ""
+    return ", ".join(list(names)[:limit]) + more
