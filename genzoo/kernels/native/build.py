@@ -1,0 +1,180 @@
+"""Compile the C kernels once per machine and load them.
+
+The result lies in GENZOO_CACHE, else XDG_CACHE_HOME/genzoo, else ~/.cache/genzoo, under a name made of everything
+that could change it: sources, compiler, flags, processor. Files appear by rename, and a lock lets one process compile
+while others wait, so any number of processes may start at once.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import glob
+import hashlib
+import os
+import platform
+import re
+import shutil
+import subprocess
+import tempfile
+import threading
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+
+SOURCES = Path(__file__).parent
+PRECISIONS = ("f32", "f64")
+# widest vectors first; the later ones serve compilers without -march=native or without OpenMP
+FLAG_SETS = (
+    ("-march=native", "-mprefer-vector-width=512", "-fopenmp"),
+    ("-march=native", "-fopenmp"),
+    ("-march=native",),
+    (),
+)
+COMMON_FLAGS = ("-O3", "-std=gnu99", "-fPIC", "-fno-math-errno", "-fno-trapping-math")
+_lock = threading.Lock()
+
+
+class NativeBuildError(RuntimeError):
+    """The kernels cannot be compiled or loaded here; the message says why in one line."""
+
+
+def cache_folder() -> Path:
+    """Where compiled kernels are kept."""
+    explicit, xdg = os.environ.get("GENZOO_CACHE"), os.environ.get("XDG_CACHE_HOME")
+    base = Path(explicit) if explicit else (Path(xdg) if xdg else Path.home() / ".cache") / "genzoo"
+    return base / "kernels"
+
+
+def load(precision: str) -> ctypes.CDLL:
+    """The library for "f32" or "f64", compiled now if this machine has not done so before."""
+    with _lock:
+        outcome = _load_once(precision, str(cache_folder()), os.environ.get("CC"))
+    if isinstance(outcome, str):
+        raise NativeBuildError(outcome)
+    return outcome
+
+
+def unavailable_reason() -> str | None:
+    """None when the float32 kernels can be used; compiles them if need be."""
+    try:
+        load("f32")
+    except NativeBuildError as error:
+        return str(error)
+    return None
+
+
+@cache
+def _load_once(precision: str, folder: str, compiler: str | None) -> ctypes.CDLL | str:
+    """The library, or the reason why there is none: a failure is not tried again in this process."""
+    try:
+        return _compile_and_load(precision, Path(folder), _find_compiler(compiler))
+    except (NativeBuildError, OSError, subprocess.SubprocessError) as error:
+        return f"{error}".strip() or type(error).__name__
+
+
+def _find_compiler(named: str | None) -> str:
+    for candidate in [named] if named else ["cc", "gcc", "clang"]:
+        path = shutil.which(candidate)
+        if path:
+            return path
+    raise NativeBuildError(f"no C compiler: {named or 'cc, gcc, clang'} not found")
+
+
+def _compile_and_load(precision: str, folder: Path, compiler: str) -> ctypes.CDLL:
+    folder.mkdir(parents=True, exist_ok=True)
+    target = folder / f"genzoo_{precision}_{_fingerprint(compiler)}.so"
+    with _exclusive(folder):
+        if not target.exists():
+            _compile(precision, compiler, target)
+    _share_openmp()
+    try:
+        return ctypes.CDLL(str(target))
+    except OSError as error:
+        raise NativeBuildError(f"{target} cannot be loaded ({error}); delete it to compile again") from error
+
+
+def _fingerprint(compiler: str) -> str:
+    digest = hashlib.sha256()
+    for source in sorted(SOURCES.glob("*.[ch]")):
+        digest.update(source.name.encode() + source.read_bytes())
+    version = subprocess.run([compiler, "--version"], capture_output=True, check=True, timeout=60).stdout
+    digest.update(version + repr((FLAG_SETS, COMMON_FLAGS)).encode() + _processor().encode())
+    return digest.hexdigest()[:20]
+
+
+def _processor() -> str:
+    """What -march=native depends on: a home folder may be shared between different machines."""
+    with contextlib.suppress(OSError):
+        text = Path("/proc/cpuinfo").read_text()
+        found = re.findall(r"^(?:model name|flags|Features|CPU part)\s*:.*$", text, flags=re.MULTILINE)
+        return platform.machine() + "\n".join(sorted(set(found)))
+    return f"{platform.machine()} {platform.processor()} {platform.platform()}"
+
+
+@contextlib.contextmanager
+def _exclusive(folder: Path) -> Iterator[None]:
+    try:
+        import fcntl
+    except ImportError:  # without it two processes may compile the same file; the rename keeps that harmless
+        yield
+        return
+    with open(folder / "lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def _compile(precision: str, compiler: str, target: Path) -> None:
+    errors: list[str] = []
+    with tempfile.TemporaryDirectory(dir=target.parent) as scratch:
+        compiled, linked = Path(scratch) / "kernels.o", Path(scratch) / "kernels.so"
+        for flags in FLAG_SETS:
+            source = [
+                f"-DPRECISION_{precision.upper()}",
+                "-c",
+                str(SOURCES / "kernels.c"),
+                "-o",
+                str(compiled),
+            ]
+            # linked without -fopenmp: its symbols come from the OpenMP runtime that torch has loaded already
+            link = [compiler, "-shared", *_undefined_allowed(), str(compiled), "-o", str(linked)]
+            if "-fopenmp" in flags and not _openmp_runtime():
+                continue
+            failure = _run([compiler, *COMMON_FLAGS, *flags, *source]) or _run(link)
+            if failure is None:
+                os.replace(linked, target)
+                return
+            errors.append(failure)
+    raise NativeBuildError(f"{compiler} failed: {errors[-1]}")
+
+
+def _undefined_allowed() -> list[str]:
+    return ["-undefined", "dynamic_lookup"] if platform.system() == "Darwin" else []
+
+
+def _run(command: list[str]) -> str | None:
+    """None, or the first line of what went wrong."""
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    if done.returncode == 0:
+        return None
+    lines = [line for line in done.stderr.splitlines() if "error" in line] or done.stderr.splitlines()
+    return lines[0] if lines else f"exit status {done.returncode}"
+
+
+@cache
+def _openmp_runtime() -> str | None:
+    """The OpenMP runtime of this process. A second one would fight torch's over the cores."""
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/self/maps").read_text().splitlines():
+            if "libgomp" in line:
+                return line[line.index("/") :]
+    import torch
+
+    found = glob.glob(os.path.join(os.path.dirname(torch.__file__), "lib", "libgomp*.so*"))
+    return found[0] if found else None
+
+
+def _share_openmp() -> None:
+    runtime = _openmp_runtime()
+    if runtime:
+        ctypes.CDLL(runtime, mode=ctypes.RTLD_GLOBAL)

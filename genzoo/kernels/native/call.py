@@ -1,0 +1,59 @@
+"""Turning tensors into the integers that the C entry points read."""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor
+
+from genzoo.kernels.native import build
+
+SUFFIX = {torch.float32: "f32", torch.float64: "f64"}
+# below this many multiply-adds the threads cost more than they bring
+WORK_PER_THREAD = 1 << 17
+
+
+def real_dtype(x: Tensor) -> torch.dtype:
+    """The precision a kernel computes in."""
+    return torch.float64 if x.dtype == torch.float64 else torch.float32
+
+
+def readable(x: Tensor, real: torch.dtype) -> Tensor:
+    """x as the kernels can read it: `real` or bfloat16, unit stride along the channels. Mostly x itself."""
+    if x.dtype != real and not (x.dtype == torch.bfloat16 and real == torch.float32):
+        x = x.to(real)
+    return x if x.stride(-1) == 1 or x.shape[-1] == 1 else x.contiguous()
+
+
+def vector(x: Tensor | None, real: torch.dtype) -> Tensor | None:
+    """A parameter as a dense array in the computing precision."""
+    return None if x is None else x.detach().to(real).contiguous()
+
+
+def describe(x: Tensor | None) -> tuple[int, int, int, int]:
+    """address, batch stride, row stride, type of a (b, l, d) tensor."""
+    if x is None:
+        return (0, 0, 0, 0)
+    return (x.data_ptr(), x.stride(0), x.stride(1), int(x.dtype == torch.bfloat16))
+
+
+def address(x: Tensor | None) -> int:
+    """Zero stands for an absent array."""
+    return 0 if x is None else x.data_ptr()
+
+
+def invoke(name: str, real: torch.dtype, arguments: Iterable[int], work: int) -> None:
+    """Call an entry point, on as many threads as torch would use and the work is worth."""
+    values = list(arguments)
+    threads = max(1, min(torch.get_num_threads(), work // WORK_PER_THREAD))
+    function = getattr(build.load(SUFFIX[real]), f"{name}_{SUFFIX[real]}")
+    function((ctypes.c_int64 * len(values))(*values), ctypes.c_int64(threads))
+
+
+def scan_sizes(real: torch.dtype) -> tuple[int, int, int]:
+    """Channels of a block, blocks of a group, steps of a tile."""
+    sizes = (ctypes.c_int64 * 3)()
+    getattr(build.load(SUFFIX[real]), f"genzoo_scan_sizes_{SUFFIX[real]}")(sizes)
+    return sizes[0], sizes[1], sizes[2]

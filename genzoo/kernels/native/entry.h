@@ -1,0 +1,47 @@
+/* Entry points: unpack the array of integers that Python passes. */
+static inline tensor NAME(next_tensor)(const int64_t **p) {
+    tensor x = {(char *)(intptr_t)(*p)[0], (*p)[1], (*p)[2], (*p)[3]};
+    *p += 4;
+    return x;
+}
+
+static inline REAL *NAME(next_array)(const int64_t **p) { return (REAL *)(intptr_t) * (*p)++; }
+
+static NAME(scan) NAME(scan_from)(const int64_t **p) {
+    NAME(scan) call;
+    call.batch = (*p)[0], call.length = (*p)[1], call.width = (*p)[2], call.states = (*p)[3];
+    call.softplus = (*p)[4], call.directions = (*p)[5];
+    *p += 6;
+    call.z = NAME(next_tensor)(p), call.out = NAME(next_tensor)(p);
+    for (int i = 0; i < call.directions; i++) {
+        NAME(direction) *dir = &call.dir[i];
+        dir->u = NAME(next_tensor)(p), dir->delta = NAME(next_tensor)(p);
+        dir->B = NAME(next_tensor)(p), dir->C = NAME(next_tensor)(p);
+        dir->A = NAME(next_array)(p), dir->D = NAME(next_array)(p), dir->bias = NAME(next_array)(p);
+        dir->checkpoints = NAME(next_array)(p), dir->last_state = NAME(next_array)(p);
+        dir->reverse = *(*p)++;
+    }
+    return call;
+}
+
+void NAME(genzoo_scan_forward)(const int64_t *p, int64_t threads) {
+    NAME(scan) call = NAME(scan_from)(&p);
+    NAME(forward)(&call, (int)threads);
+}
+
+/* What Python needs to allocate: channels of a block, blocks of a group, steps of a tile. */
+void NAME(genzoo_scan_sizes)(int64_t *sizes) { sizes[0] = BLOCK, sizes[1] = GROUP, sizes[2] = TILE; }
+
+void NAME(genzoo_scan_backward)(const int64_t *p, int64_t threads) {
+    NAME(scan) call = NAME(scan_from)(&p);
+    NAME(gradients) grads;
+    grads.out = NAME(next_tensor)(&p), grads.z = NAME(next_tensor)(&p);
+    for (int i = 0; i < call.directions; i++) {
+        NAME(gradient) *dir = &grads.dir[i];
+        dir->u = NAME(next_tensor)(&p), dir->delta = NAME(next_tensor)(&p);
+        dir->B = NAME(next_array)(&p), dir->C = NAME(next_array)(&p);
+        dir->A = NAME(next_array)(&p), dir->D = NAME(next_array)(&p), dir->bias = NAME(next_array)(&p);
+        dir->last_state = NAME(next_array)(&p);
+    }
+    NAME(backward)(&call, &grads, (int)threads);
+}

@@ -1,0 +1,207 @@
+/* The backward of the selective scan: see scan.h for how the work is cut.
+ *
+ * With lam_t = C_t gy_t + a_{t+1} lam_{t+1}:    du = D gy + dt S,  S = sum_n lam B;    ddt = sum_n lam a h_{t-1} A + u S
+ * dA = sum_t lam dt a h_{t-1};   dB = sum_d lam dt u;   dC = sum_d gy h;   dz = g y silu'(z)
+ */
+typedef struct {
+    tensor u, delta;               /* gradients; the caller converts if it wants another type */
+    REAL *B, *C;                   /* (groups, b, l, n): one partial sum for each group of blocks */
+    REAL *A, *D, *bias;            /* (b, d, n), (b, d), (b, d): one partial sum for each sample */
+    const REAL *last_state;        /* incoming gradient (b, d, n) or NULL */
+} NAME(gradient);
+
+typedef struct {
+    tensor out, z;                 /* incoming gradient; gradient of z, in REAL when there are two directions */
+    NAME(gradient) dir[2];
+} NAME(gradients);
+
+typedef struct {
+    REAL *dt, *slope, *u, *drive, *y, *z, *g, *gy, *S, *decay, *B, *C, *bias, *D;      /* of one tile of a block */
+    REAL *A, *h, *lam, *dA, *dD, *dbias;                                               /* of all blocks of a group */
+    REAL *sum_B, *sum_C;                                                               /* (TILE, n, LANES) */
+} NAME(adjoint_buffers);
+
+/* A few states of one vector of channels over a tile: forward from the checkpoint, then the adjoint back. */
+static inline __attribute__((always_inline)) void NAME(adjoint)(
+    const int states, int count, int64_t n, int64_t v, int64_t k0, const REAL *A, const REAL *h0, REAL *lam, REAL *dA,
+    NAME(adjoint_buffers) *w) {
+    V decays[TILE * STATES_BACKWARD], decayed[TILE * STATES_BACKWARD];
+    V h[STATES_BACKWARD], carry[STATES_BACKWARD], grad[STATES_BACKWARD];
+#pragma GCC unroll 8
+    for (int k = 0; k < states; k++) h[k] = LOAD(h0 + k * BLOCK);
+    for (int s = 0; s < count; s++) {
+        V step = LOAD(w->dt + s * BLOCK + v), input = LOAD(w->drive + s * BLOCK + v), gy = LOAD(w->gy + s * BLOCK + v);
+        V y = LOAD(w->y + s * BLOCK + v);
+        const REAL *B = w->B + s * n + k0, *C = w->C + s * n + k0;
+        REAL *sum = w->sum_C + (s * n + k0) * LANES;
+#pragma GCC unroll 8
+        for (int k = 0; k < states; k++) {
+            V a = NAME(exp2)(step * LOAD(A + k * BLOCK)), kept = a * h[k];
+            h[k] = kept + input * B[k];
+            decays[s * states + k] = a, decayed[s * states + k] = kept;
+            y += h[k] * C[k];
+            STORE(sum + k * LANES, LOAD(sum + k * LANES) + gy * h[k]);
+        }
+        STORE(w->y + s * BLOCK + v, y);
+    }
+#pragma GCC unroll 8
+    for (int k = 0; k < states; k++) carry[k] = LOAD(lam + k * BLOCK), grad[k] = LOAD(dA + k * BLOCK);
+    for (int s = count - 1; s >= 0; s--) {
+        V step = LOAD(w->dt + s * BLOCK + v), input = LOAD(w->drive + s * BLOCK + v), gy = LOAD(w->gy + s * BLOCK + v);
+        V S = LOAD(w->S + s * BLOCK + v), decay = LOAD(w->decay + s * BLOCK + v);
+        const REAL *B = w->B + s * n + k0, *C = w->C + s * n + k0;
+        REAL *sum = w->sum_B + (s * n + k0) * LANES;
+#pragma GCC unroll 8
+        for (int k = 0; k < states; k++) {
+            V now = carry[k] + gy * C[k], flow = now * decayed[s * states + k];
+            decay += flow * LOAD(A + k * BLOCK);
+            grad[k] += flow * step;
+            S += now * B[k];
+            STORE(sum + k * LANES, LOAD(sum + k * LANES) + now * input);
+            carry[k] = now * decays[s * states + k];
+        }
+        STORE(w->S + s * BLOCK + v, S);
+        STORE(w->decay + s * BLOCK + v, decay);
+    }
+#pragma GCC unroll 8
+    for (int k = 0; k < states; k++) STORE(lam + k * BLOCK, carry[k]), STORE(dA + k * BLOCK, grad[k]);
+}
+
+/* dt, slope, drive, y = D u and gy of one tile of one block. */
+static void NAME(adjoint_inputs)(const NAME(scan) *call, const NAME(gradients) *grads, int which, int64_t b, int64_t first,
+                                 int count, int64_t d, int width, NAME(adjoint_buffers) *w) {
+    const NAME(direction) *p = &call->dir[which];
+    const int64_t step = p->reverse ? -1 : 1;
+    NAME(read_vector)(p->bias, d, width, w->bias);
+    NAME(read_vector)(p->D, d, width, w->D);
+    NAME(read_tile)(&p->delta, b, first, step, count, d, width, BLOCK, w->dt);
+    NAME(read_tile)(&p->u, b, first, step, count, d, width, BLOCK, w->u);
+    NAME(read_tile)(&grads->out, b, first, step, count, d, width, BLOCK, w->g);
+    NAME(discretise)(w->dt, w->slope, w->bias, count, (int)call->softplus);
+    if (call->z.data) NAME(read_tile)(&call->z, b, first, step, count, d, width, BLOCK, w->z);
+    for (int i = 0; i < count * BLOCK; i += LANES) {
+        V u = LOAD(w->u + i), g = LOAD(w->g + i);
+        STORE(w->drive + i, u * LOAD(w->dt + i));
+        STORE(w->y + i, u * LOAD(w->D + i % BLOCK));
+        if (call->z.data) {
+            V z = LOAD(w->z + i), sigma = NAME(sigmoid)(z);
+            STORE(w->gy + i, g * z * sigma);
+            STORE(w->z + i, g * sigma * (1 + z * (1 - sigma)));      /* what y is multiplied with in dz */
+        } else {
+            STORE(w->gy + i, g);
+        }
+        STORE(w->S + i, SPLAT(0));
+        STORE(w->decay + i, SPLAT(0));
+    }
+}
+
+static void NAME(adjoint_outputs)(const NAME(scan) *call, const NAME(gradients) *grads, int which, int64_t b, int64_t first,
+                                  int count, int64_t d, int width, int slot, NAME(adjoint_buffers) *w) {
+    const int64_t step = call->dir[which].reverse ? -1 : 1;
+    if (grads->z.data) {
+        if (which) NAME(read_tile)(&grads->z, b, first, step, count, d, width, BLOCK, w->g);
+        for (int i = 0; i < count * BLOCK; i += LANES) {
+            V dz = LOAD(w->z + i) * LOAD(w->y + i);
+            STORE(w->g + i, which ? dz + LOAD(w->g + i) : dz);
+        }
+        NAME(write_tile)(&grads->z, b, first, step, count, d, width, BLOCK, w->g);
+    }
+    for (int v = 0; v < BLOCK; v += LANES) {
+        V dD = LOAD(w->dD + slot * BLOCK + v), dbias = LOAD(w->dbias + slot * BLOCK + v), D = LOAD(w->D + v);
+        for (int i = v; i < count * BLOCK; i += BLOCK) {
+            V u = LOAD(w->u + i), gy = LOAD(w->gy + i), S = LOAD(w->S + i), dt = LOAD(w->dt + i);
+            V ddelta = LOAD(w->decay + i) * (1 / LOG2E) + u * S;
+            if (call->softplus) ddelta *= LOAD(w->slope + i);
+            STORE(w->u + i, D * gy + dt * S);
+            STORE(w->dt + i, ddelta);
+            dD += gy * u, dbias += ddelta;
+        }
+        STORE(w->dD + slot * BLOCK + v, dD);
+        STORE(w->dbias + slot * BLOCK + v, dbias);
+    }
+    NAME(write_tile)(&grads->dir[which].u, b, first, step, count, d, width, BLOCK, w->u);
+    NAME(write_tile)(&grads->dir[which].delta, b, first, step, count, d, width, BLOCK, w->dt);
+}
+
+static void NAME(adjoint_tile)(const NAME(scan) *call, const NAME(gradients) *grads, int which, int64_t b, int64_t tile,
+                               int64_t group, NAME(adjoint_buffers) *w) {
+    const NAME(direction) *p = &call->dir[which];
+    const NAME(gradient) *out = &grads->dir[which];
+    const int64_t n = call->states, length = call->length, blocks = NAME(blocks)(call->width), tiles = NAME(tiles)(length);
+    const int64_t start = tile * TILE, step = p->reverse ? -1 : 1, first = p->reverse ? length - 1 - start : start;
+    const int count = (int)(length - start < TILE ? length - start : TILE);
+    NAME(read_tile)(&p->B, b, first, step, count, 0, (int)n, (int)n, w->B);
+    NAME(read_tile)(&p->C, b, first, step, count, 0, (int)n, (int)n, w->C);
+    memset(w->sum_B, 0, (size_t)count * n * LANES * sizeof(REAL));
+    memset(w->sum_C, 0, (size_t)count * n * LANES * sizeof(REAL));
+    for (int slot = 0; slot < GROUP && group * GROUP + slot < blocks; slot++) {
+        const int64_t d = (group * GROUP + slot) * BLOCK;
+        const int width = (int)(call->width - d < BLOCK ? call->width - d : BLOCK);
+        const REAL *h0 = p->checkpoints + (b * tiles + tile) * n * blocks * BLOCK + d;
+        NAME(adjoint_inputs)(call, grads, which, b, first, count, d, width, w);
+        for (int64_t k = 0; k < n; k++) memcpy(w->h + k * BLOCK, h0 + k * blocks * BLOCK, BLOCK * sizeof(REAL));
+        for (int v = 0; v < width; v += LANES) {
+            int64_t k = 0;
+            const int64_t at = slot * n * BLOCK + v;
+#define ARGUMENTS count, n, v, k, w->A + at + k * BLOCK, w->h + k * BLOCK + v, w->lam + at + k * BLOCK, \
+                  w->dA + at + k * BLOCK, w
+            for (; k + STATES_BACKWARD <= n; k += STATES_BACKWARD) NAME(adjoint)(STATES_BACKWARD, ARGUMENTS);
+            for (; k < n; k++) NAME(adjoint)(1, ARGUMENTS);
+#undef ARGUMENTS
+        }
+        NAME(adjoint_outputs)(call, grads, which, b, first, count, d, width, slot, w);
+    }
+    for (int s = 0; s < count; s++) {
+        const int64_t at = ((group * call->batch + b) * length + first + s * step) * n;
+        for (int64_t k = 0; k < n; k++) {
+            out->B[at + k] = NAME(sum_lanes)(LOAD(w->sum_B + (s * n + k) * LANES));
+            out->C[at + k] = NAME(sum_lanes)(LOAD(w->sum_C + (s * n + k) * LANES));
+        }
+    }
+}
+
+static void NAME(adjoint_direction)(const NAME(scan) *call, const NAME(gradients) *grads, int which, int64_t b,
+                                    int64_t group, NAME(adjoint_buffers) *w) {
+    const NAME(direction) *p = &call->dir[which];
+    const NAME(gradient) *out = &grads->dir[which];
+    const int64_t n = call->states, span = GROUP * BLOCK, from = group * span;
+    const int64_t width = call->width - from < span ? call->width - from : span;
+    memset(w->lam, 0, (size_t)(2 * n + 2) * span * sizeof(REAL));      /* lam, dA, dD, dbias lie side by side */
+    for (int64_t i = 0; i < width; i++)
+        for (int64_t k = 0; out->last_state && k < n; k++)
+            w->lam[(i / BLOCK * n + k) * BLOCK + i % BLOCK] = out->last_state[(b * call->width + from + i) * n + k];
+    for (int64_t d = 0; d < width; d += BLOCK)
+        NAME(read_A)(p->A, from + d, (int)(width - d < BLOCK ? width - d : BLOCK), n, LOG2E, w->A + d * n);
+    for (int64_t tile = NAME(tiles)(call->length) - 1; tile >= 0; tile--)
+        NAME(adjoint_tile)(call, grads, which, b, tile, group, w);
+    for (int64_t i = 0; i < width; i++) {
+        const int64_t at = b * call->width + from + i;
+        for (int64_t k = 0; k < n; k++) out->A[at * n + k] = w->dA[(i / BLOCK * n + k) * BLOCK + i % BLOCK];
+        out->D[at] = w->dD[i], out->bias[at] = w->dbias[i];
+    }
+}
+
+static void NAME(backward)(const NAME(scan) *call, const NAME(gradients) *grads, int threads) {
+    const int64_t groups = (NAME(blocks)(call->width) + GROUP - 1) / GROUP, pieces = call->batch * groups;
+    const size_t n = (size_t)call->states, tile = TILE * BLOCK, span = GROUP * BLOCK;
+    (void)threads;
+#pragma omp parallel num_threads(threads) if (threads > 1)
+    {
+        unsigned saved = flush_denormals();
+        REAL *memory = scratch((10 * tile + 2 * BLOCK + n * BLOCK + (3 * n + 2) * span + 2 * TILE * n * (LANES + 1)) *
+                               sizeof(REAL));
+        NAME(adjoint_buffers) w;
+        REAL **tiles[] = {&w.dt, &w.slope, &w.u, &w.drive, &w.y, &w.z, &w.g, &w.gy, &w.S, &w.decay};
+        for (int i = 0; i < 10; i++) *tiles[i] = memory + i * tile;
+        w.bias = memory + 10 * tile, w.D = w.bias + BLOCK, w.h = w.D + BLOCK, w.A = w.h + n * BLOCK;
+        w.lam = w.A + n * span, w.dA = w.lam + n * span, w.dD = w.dA + n * span, w.dbias = w.dD + span;
+        w.sum_B = w.dbias + span, w.sum_C = w.sum_B + TILE * n * LANES;
+        w.B = w.sum_C + TILE * n * LANES, w.C = w.B + TILE * n;
+#pragma omp for schedule(static)
+        for (int64_t piece = 0; piece < pieces; piece++)
+            for (int which = 0; which < call->directions; which++)
+                NAME(adjoint_direction)(call, grads, which, piece / groups, piece % groups, &w);
+        free(memory);
+        restore_denormals(saved);
+    }
+}

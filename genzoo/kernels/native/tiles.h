@@ -1,0 +1,39 @@
+/* Moving (steps, channels) tiles between strided tensors of either type and dense local buffers of width BLOCK. */
+
+/* The address of row t of sample b, from channel d on. */
+static inline char *NAME(row)(const tensor *x, int64_t b, int64_t t, int64_t d) {
+    return x->data + (b * x->batch_stride + t * x->row_stride + d) * (x->type == BFLOAT16 ? 2 : (int64_t)sizeof(REAL));
+}
+
+/* width <= room values; the rest of `room` becomes zero. */
+static inline void NAME(read_row)(const char *p, int64_t type, int width, int room, REAL *out) {
+    if (type == BFLOAT16) {
+        const uint16_t *q = (const uint16_t *)p;
+        for (int i = 0; i < width; i++) out[i] = (REAL)from_bfloat16(q[i]);
+    } else {
+        memcpy(out, p, (size_t)width * sizeof(REAL));
+    }
+    for (int i = width; i < room; i++) out[i] = 0;
+}
+
+static inline void NAME(write_row)(char *p, int64_t type, int width, const REAL *x) {
+    if (type == BFLOAT16) {
+        uint16_t *q = (uint16_t *)p;
+        for (int i = 0; i < width; i++) q[i] = to_bfloat16((float)x[i]);
+    } else {
+        memcpy(p, x, (size_t)width * sizeof(REAL));
+    }
+}
+
+/* Rows first, first + step, ... of channels d .. d + width into a (count, room) buffer. */
+static inline void NAME(read_tile)(const tensor *x, int64_t b, int64_t first, int64_t step, int count, int64_t d,
+                                   int width, int room, REAL *out) {
+    for (int s = 0; s < count; s++)
+        NAME(read_row)(NAME(row)(x, b, first + s * step, d), x->type, width, room, out + (int64_t)s * room);
+}
+
+static inline void NAME(write_tile)(const tensor *x, int64_t b, int64_t first, int64_t step, int count, int64_t d,
+                                    int width, int room, const REAL *in) {
+    for (int s = 0; s < count; s++)
+        NAME(write_row)(NAME(row)(x, b, first + s * step, d), x->type, width, in + (int64_t)s * room);
+}
