@@ -114,7 +114,7 @@ def payloads(canary: Path) -> dict[str, Any]:
         "exec": reduces_to(builtins.exec, code),
         "open": reduces_to(builtins.open, str(canary), "w"),
         "subprocess": reduces_to(subprocess.check_call, ["touch", str(canary)]),
-        "getattr": reduces_to(builtins.getattr, os, "system"),
+        "getattr": reduces_to(builtins.getattr, str, "upper"),
         "partial": reduces_to(functools.partial, os.system, touch),
         "mkdir": reduces_to(os.mkdir, str(canary)),
         "torch.load": reduces_to(torch.load, str(canary)),
