@@ -29,20 +29,23 @@ def frechet_distance(mu_1: Tensor, sigma_1: Tensor, mu_2: Tensor, sigma_2: Tenso
         raise ShapeError(f"statistics do not fit together: {shapes}; both must come from one feature layer")
     if not all(torch.isfinite(x).all() for x in (mu_1, sigma_1, mu_2, sigma_2)):
         raise NonFiniteError("the feature statistics hold NaN or infinity, so no distance can be taken")
-    factor = _factor(sigma_1)
-    eigenvalues = torch.linalg.eigvalsh(factor.T @ sigma_2 @ factor)
-    cross = eigenvalues.clamp_min(0).sqrt().sum()
+    cross = _trace_of_root(sigma_1, sigma_2)
     return float((mu_1 - mu_2).square().sum() + sigma_1.trace() + sigma_2.trace() - 2 * cross)
 
 
-def _factor(sigma: Tensor) -> Tensor:
-    """F with F F^T = sigma: Cholesky, or by eigenvalues when there are fewer images than dimensions."""
-    factor: Tensor
-    factor, failed = torch.linalg.cholesky_ex(sigma)
-    if failed:
-        eigenvalues, vectors = torch.linalg.eigh(sigma)
-        factor = vectors * eigenvalues.clamp_min(0).sqrt()
-    return factor
+def _trace_of_root(sigma_1: Tensor, sigma_2: Tensor) -> Tensor:
+    """tr (S_1 S_2)^(1/2)."""
+    factor, failed = torch.linalg.cholesky_ex(sigma_1)
+    if not failed:
+        return torch.linalg.eigvalsh(factor.T @ sigma_2 @ factor).clamp_min(0).sqrt().sum()
+    # fewer images than dimensions: roots of zero eigenvalues would each be wrong by 1e-8, singular values are not
+    return torch.linalg.svdvals(_root(sigma_1).T @ _root(sigma_2)).sum()
+
+
+def _root(sigma: Tensor) -> Tensor:
+    """F with F F^T = S, whatever the rank of S."""
+    eigenvalues, vectors = torch.linalg.eigh(sigma)
+    return vectors * eigenvalues.clamp_min(0).sqrt()
 
 
 def distance_between(generated: Gaussian, reference: Gaussian) -> float:

@@ -24,7 +24,9 @@ def classify(samples: Tensor, real: Tensor, labels: Tensor, *, k: int = 3, chunk
     """
     if len(real) < k:
         raise DataError(f"{k} nearest neighbours need at least {k} real images, got {len(real)}")
-    nearest = torch.cat([torch.cdist(part, real).topk(k, largest=False).indices for part in samples.split(chunk)])
+    nearest = torch.cat(
+        [torch.cdist(part, real).topk(k, largest=False).indices for part in samples.split(chunk)]
+    )
     votes = labels[nearest]
     counts = (votes[:, :, None] == votes[:, None, :]).sum(-1)
     # argmax returns the first maximum, and neighbours are sorted by distance: the tie-break comes for free

@@ -18,7 +18,10 @@ class TwoClasses:
 
     def fetch(self, index, generator=None):
         label = index % 2
-        return {"pixels": torch.full((1, 2, 3), float(label) + 0.01 * index), "class_labels": torch.tensor(label)}
+        return {
+            "pixels": torch.full((1, 2, 3), float(label) + 0.01 * index),
+            "class_labels": torch.tensor(label),
+        }
 
 
 class FakeRun:

@@ -1,0 +1,110 @@
+"""From images to what the metrics need: streaming statistics, and rows only where a metric asks for them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import torch
+
+from genzoo.core.errors import DataError, UsageError
+from genzoo.evaluation.statistics import FeatureStatistics, check_features, gather_statistics
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from genzoo.evaluation.features import FeatureNetwork
+
+Batches = Iterable[tuple["Tensor", list[int]]]
+
+
+@dataclass
+class Features:
+    """statistics: by output.   rows: kept outputs, (n, d) float32 on the CPU.   constant: such images seen.
+
+    seconds: time spent in "load", "network" and "statistics".
+    """
+
+    count: int = 0
+    statistics: dict[str, FeatureStatistics] = field(default_factory=dict)
+    rows: dict[str, Tensor] = field(default_factory=dict)
+    constant: int = 0
+    seconds: dict[str, float] = field(
+        default_factory=lambda: dict.fromkeys(("load", "network", "statistics"), 0.0)
+    )
+
+
+def extract(
+    data: Batches,
+    network: FeatureNetwork,
+    *,
+    statistics: Iterable[str] = ("pool",),
+    rows: Iterable[str] = (),
+    keep: int | None = None,
+    on_batch: Callable[[int], None] | None = None,
+) -> Features:
+    """Run the network over batches; no image is kept, and rows of the first `keep` images (None: of all).
+
+    Raises UsageError for an output the network lacks.
+    """
+    statistics, rows = sorted(set(statistics)), sorted(set(rows))
+    found = Features(statistics={name: FeatureStatistics() for name in statistics})
+    kept: dict[str, list[Tensor]] = {name: [] for name in rows}
+    clock = time.perf_counter()
+    for batch, constant in data:
+        clock = _lap(found, "load", clock)
+        outputs = network.extract(batch)
+        for name in {*statistics, *rows}:
+            if name not in outputs:
+                raise UsageError(f"{network.name} has no output {name!r}; it has {', '.join(outputs)}")
+        if batch.is_cuda or outputs[next(iter(outputs))].is_cuda:
+            torch.cuda.synchronize()
+        clock = _lap(found, "network", clock)
+        for name in statistics:
+            found.statistics[name].update(outputs[name])
+        for name in rows:
+            check_features(outputs[name], first=found.count)
+            room = None if keep is None else max(keep - found.count, 0)
+            kept[name].append(outputs[name][:room].float().cpu())
+        found.count += len(batch)
+        found.constant += len(constant)
+        if on_batch is not None:
+            on_batch(found.count)
+        clock = _lap(found, "statistics", clock)
+    if not found.count:
+        raise DataError("there are no images to judge")
+    found.rows = {name: torch.cat(parts) for name, parts in kept.items()}
+    return found
+
+
+def _lap(found: Features, stage: str, since: float) -> float:
+    now = time.perf_counter()
+    found.seconds[stage] += now - since
+    return now
+
+
+def shard(num: int) -> range:
+    """This process's contiguous part of `num` images: order survives joining the parts by rank."""
+    if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
+        return range(num)
+    rank, world = torch.distributed.get_rank(), torch.distributed.get_world_size()
+    return range(num * rank // world, num * (rank + 1) // world)
+
+
+def gather_features(part: Features) -> Features:
+    """All processes' features joined in rank order, on every process; the identity in a single one."""
+    if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
+        return part
+    everyone: list[tuple[int, int, dict[str, Tensor]] | None]
+    everyone = [None] * torch.distributed.get_world_size()
+    torch.distributed.all_gather_object(everyone, (part.count, part.constant, part.rows))
+    parts = [other for other in everyone if other is not None]
+    return Features(
+        count=sum(count for count, _, _ in parts),
+        constant=sum(constant for _, constant, _ in parts),
+        statistics={name: gather_statistics(own) for name, own in part.statistics.items()},
+        rows={name: torch.cat([rows[name] for _, _, rows in parts]) for name in part.rows},
+        seconds=part.seconds,
+    )

@@ -1,0 +1,1 @@
+"""Builders of feature networks; each takes (weights, device) and returns a FeatureNetwork."""

@@ -1,0 +1,53 @@
+"""Any torchvision classifier as a feature network: what enters its last linear layer."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from torch import nn
+
+from genzoo.core.errors import UsageError
+from genzoo.evaluation.features import FeatureNetwork
+from genzoo.evaluation.networks.loading import load_into, read_tensors
+from genzoo.evaluation.networks.preprocess import IMAGENET_MEAN, IMAGENET_STD, resize_crop_normalise
+from genzoo.evaluation.optional import require
+from genzoo.evaluation.weights import file_sha256
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+RESIZE, CROP = 256, 224
+
+
+def build(weights: str | Path, device: str = "cpu", *, model: str) -> FeatureNetwork:
+    """Outputs: pool (input of the last linear layer) and logits."""
+    models, path = require("torchvision.models"), Path(weights)
+    if model not in models.list_models():
+        raise UsageError(f"torchvision has no model {model!r}; see torchvision.models.list_models()")
+    options = {"init_weights": False} if model in ("inception_v3", "googlenet") else {}
+    module = models.get_model(model, weights=None, **options)
+    load_into(module, read_tensors(path), path)
+    module = module.to(device).eval()
+    last = [layer for layer in module.modules() if isinstance(layer, nn.Linear)][-1]
+    seen: dict[str, Tensor] = {}
+    last.register_forward_pre_hook(lambda layer, inputs: seen.update(pool=inputs[0]))
+
+    @torch.inference_mode()
+    def extract(images: Tensor) -> dict[str, Tensor]:
+        logits = module(images.to(device))
+        return {"pool": seen["pool"].flatten(1).float(), "logits": logits.float()}
+
+    return FeatureNetwork(
+        name=f"torchvision:{model}",
+        extract=extract,
+        outputs=("pool", "logits"),
+        preprocessing=f"Pillow bilinear to {RESIZE} (short side), centre crop {CROP}, ImageNet mean and std",
+        label=model,
+        prepare=resize_crop_normalise(
+            resize=RESIZE, crop=CROP, mean=IMAGENET_MEAN, std=IMAGENET_STD, filter="bilinear"
+        ),
+        weights_file=path.name,
+        weights_sha256=file_sha256(path),
+    )

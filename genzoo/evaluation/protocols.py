@@ -1,0 +1,100 @@
+"""Named protocols, read from protocols.yaml: what two numbers must share to be compared."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from genzoo.core.errors import UsageError, did_you_mean
+
+METRICS = {
+    "images": ("fid", "sfid", "frechet", "inception_score", "kid", "precision_recall"),
+    "clips": ("fvd", "frechet", "kid", "precision_recall"),
+    "concepts": ("clip_text", "clip_image", "dino_image"),
+    "controls": ("fid", "sfid", "frechet", "inception_score", "kid", "precision_recall", "control_adherence"),
+}
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """One named way to judge; the fields are those of protocols.yaml, explained there."""
+
+    name: str
+    about: str
+    source: str
+    kind: str
+    network: str
+    num: int
+    metrics: Mapping[str, Mapping[str, Any]]
+    reference: Mapping[str, Any] = field(default_factory=dict)
+    clips: Mapping[str, Any] = field(default_factory=dict)
+    second_network: str | None = None
+    weights_sha256: str = ""
+    choices: tuple[str, ...] = ()
+    papers: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.kind not in METRICS:
+            raise UsageError(f"protocol {self.name}: kind {self.kind!r} is none of {', '.join(METRICS)}")
+        unknown = set(self.metrics) - set(METRICS[self.kind])
+        if unknown or not self.metrics:
+            raise UsageError(
+                f"protocol {self.name}: no metric of {self.kind}: {', '.join(sorted(unknown)) or '-'}"
+            )
+
+    def fingerprint(self) -> str:
+        """Of everything that decides the number; prose and paper tables are left out."""
+        deciding = {
+            key: value
+            for key, value in dataclasses.asdict(self).items()
+            if key not in ("about", "source", "choices", "papers")
+        }
+        return hashlib.sha256(json.dumps(deciding, sort_keys=True).encode()).hexdigest()[:16]
+
+    def changed(self, **changes: Any) -> Protocol:
+        """The same protocol with fields replaced; None leaves a field alone."""
+        return dataclasses.replace(
+            self, **{key: value for key, value in changes.items() if value is not None}
+        )
+
+
+@functools.lru_cache(maxsize=8)
+def _read(path: Path) -> dict[str, dict[str, Any]]:
+    from omegaconf import OmegaConf
+
+    content: dict[str, dict[str, Any]] = OmegaConf.to_container(OmegaConf.load(path))  # type: ignore[assignment]
+    return content
+
+
+def list_protocols() -> list[str]:
+    """Names of the protocols that come with the library."""
+    return list(_read(Path(__file__).with_name("protocols.yaml")))
+
+
+def load_protocol(name: str | Protocol, file: str | Path | None = None) -> Protocol:
+    """A protocol by name, from protocols.yaml or from another file of the same form."""
+    if isinstance(name, Protocol):
+        return name
+    table = _read(Path(file) if file else Path(__file__).with_name("protocols.yaml"))
+    if name not in table:
+        hint = did_you_mean(name, table) or f"known: {', '.join(table)}"
+        raise UsageError(f"there is no protocol {name!r}; {hint}")
+    fields = dict(table[name])
+    unknown = set(fields) - {entry.name for entry in dataclasses.fields(Protocol)}
+    if unknown:
+        raise UsageError(f"protocol {name}: unknown keys {', '.join(sorted(unknown))}")
+    for key in ("choices", "papers"):
+        fields[key] = tuple(fields.get(key) or ())
+    return Protocol(name=name, **fields)
+
+
+def paper_rows(group: str) -> tuple[list[str], list[dict[str, Any]]]:
+    """Metric names and rows of one group of papers.yaml, defaults filled in."""
+    table = _read(Path(__file__).with_name("papers.yaml"))[group]
+    return list(table["metrics"]), [{**table["default"], **row} for row in table["rows"]]

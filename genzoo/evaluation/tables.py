@@ -1,0 +1,99 @@
+"""Plain-text tables: results side by side, and a result beside the papers' numbers, differences named."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from genzoo.evaluation.protocols import Protocol, paper_rows
+from genzoo.evaluation.result import EvaluationResult, require_comparable, sampling_differences
+
+Rows = list[list[str]]
+
+
+def text_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Columns aligned by padding; the first to the left, numbers to the right."""
+    everything = [list(header), *[list(row) for row in rows]]
+    widths = [max(len(row[column]) for row in everything) for column in range(len(header))]
+    lines = []
+    for row in everything:
+        cells = [
+            cell.ljust(width) if i == 0 else cell.rjust(width)
+            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ]
+        lines.append("  ".join(cells).rstrip())
+    return "\n".join([lines[0], "-" * len(lines[0]), *lines[1:]])
+
+
+def number(value: Any) -> str:
+    """Four significant digits, or a dash for what is absent."""
+    return "-" if value is None else f"{value:.4g}"
+
+
+def result_table(result: EvaluationResult) -> str:
+    """One result: its numbers, then what departs from the protocol and what to beware of."""
+    table = text_table(["metric", "value"], [[name, number(value)] for name, value in result.metrics.items()])
+    notes = [f"differs from {result.protocol}: {line}" for line in result.differences]
+    notes += [f"warning: {line}" for line in result.warnings]
+    return "\n".join([table, *notes])
+
+
+def comparison_table(results: Mapping[str, EvaluationResult]) -> str:
+    """Results under names, side by side. Raises UsageError when they were judged by unlike protocols."""
+    everyone = list(results.values())
+    require_comparable(everyone)
+    names = list(dict.fromkeys(name for result in everyone for name in result.metrics))
+    rows = [
+        [label, *(number(result.metrics.get(name)) for name in names)] for label, result in results.items()
+    ]
+    notes = [
+        f"{label} was sampled differently: {line}"
+        for label, result in list(results.items())[1:]
+        for line in sampling_differences(everyone[0], result)
+    ]
+    return "\n".join([text_table(["", *names], rows), *notes])
+
+
+def paper_table(result: EvaluationResult, protocol: Protocol) -> str:
+    """The result above the rows of the papers that use this protocol; under it, each row's differences."""
+    blocks = [_paper_block(result, group) for group in protocol.papers]
+    if not blocks:
+        return f"No paper reports numbers under {protocol.name}."
+    return "\n\n".join(blocks)
+
+
+def _paper_block(result: EvaluationResult, group: str) -> str:
+    names, papers = paper_rows(group)
+    rows = [["this run", *(number(result.metrics.get(name)) for name in names), ""]]
+    notes: dict[str, str] = {}
+    for paper in papers:
+        note = "; ".join(differences_from_paper(result, paper))
+        mark = notes.setdefault(note, f"[{len(notes) + 1}]") if note else ""
+        label = f"{paper['model']} ({paper['source']})"
+        rows.append([label, *(number(paper.get(name)) for name in names), mark])
+    table = text_table([f"{group}, as printed", *names, ""], rows)
+    return "\n".join([table, *(f"{mark} {note}" for note, mark in notes.items())])
+
+
+def differences_from_paper(result: EvaluationResult, paper: Mapping[str, Any]) -> list[str]:
+    """Every point in which this run was judged or sampled unlike a paper's row."""
+    ours = {
+        "protocol": result.protocol,
+        "generated": result.generated.get("num"),
+        "reference": result.reference.get("name"),
+        "sampler": result.sampling.get("sampler"),
+        "steps": result.sampling.get("steps"),
+        "guidance_scale": result.sampling.get("guidance_scale"),
+        "weights": result.sampling.get("weights"),
+    }
+    stated = {key: paper.get(key) for key in ours}
+    differences = [
+        f"{key} {_say(mine)} here, {_say(stated[key])} there"
+        for key, mine in ours.items()
+        if mine != stated[key]
+    ]
+    return differences + [f"here, {line}" for line in result.differences]
+
+
+def _say(value: Any) -> str:
+    return "not stated" if value is None else str(value)
