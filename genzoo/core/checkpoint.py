@@ -1,0 +1,247 @@
+"""The checkpoint store: a folder per step that either exists completely and verifiably, or not at all.
+
+    checkpoints/step_00000100/{model,ema,optimizer}.safetensors, state.json, manifest.json
+
+Saving writes a temporary sibling, syncs its files, hashes them into the manifest, syncs the folder, renames
+it, syncs the parent, and only then prunes older steps. Reading trusts the manifest's hashes and nothing else.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import logging
+import os
+import shutil
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import save_file
+from torch import Tensor
+
+from genzoo.core.checkpoint_manifest import (
+    PARTS,
+    STEP_FOLDER,
+    canonical,
+    read_json,
+    read_tensors,
+    sync,
+    verify_checkpoint,
+    write_manifest,
+)
+from genzoo.core.errors import CheckpointError, NonFiniteError
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """One step. weights, ema: by parameter name.   optimizer: by "parameter/slot".   state: plain JSON."""
+
+    path: Path
+    step: int
+    weights: dict[str, Tensor]
+    ema: dict[str, Tensor]
+    optimizer: dict[str, Tensor]
+    state: dict[str, Any]
+
+    def averaged(self) -> dict[str, Tensor]:
+        """The weights to sample with: averaged where an average was kept, raw elsewhere (buffers)."""
+        return self.weights | self.ema
+
+
+def step_folder(step: int) -> str:
+    """The folder name of a step."""
+    return f"step_{step:08d}"
+
+
+def checkpoint_steps(root: Path) -> dict[int, Path]:
+    """All committed steps, newest first; their content is not looked at."""
+    if not root.is_dir():
+        return {}
+    found = [(STEP_FOLDER.fullmatch(path.name), path) for path in root.iterdir()]
+    steps = {int(match[1]): path for match, path in found if match}
+    return dict(sorted(steps.items(), reverse=True))
+
+
+def save_checkpoint(
+    root: Path,
+    step: int,
+    *,
+    weights: Mapping[str, Tensor],
+    state: Mapping[str, Any],
+    ema: Mapping[str, Tensor] | None = None,
+    optimizer: Mapping[str, Tensor] | None = None,
+    keep_last: int = 3,
+    keep_every: int = 0,
+) -> Path:
+    """Commit one step and return its folder; afterwards prune to the newest `keep_last` steps.
+
+    keep_every: steps that are a multiple of it are never pruned; 0 keeps none of them for good.
+    The caller is the folder's only writer. Raises NonFiniteError before anything is written when a tensor is
+    not finite, CheckpointError when the disk refuses; either way every older checkpoint is untouched.
+    """
+    tensors = {"model": weights, "ema": ema or {}, "optimizer": optimizer or {}}
+    for part, content in tensors.items():
+        _refuse_non_finite(part, content)
+    final = root / step_folder(step)
+    temporary = root / f".tmp-{final.name}-{os.getpid()}"
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        _remove_leftovers(root)
+        _write(temporary, step, tensors, state)
+        _commit(temporary, final)
+    except (OSError, SafetensorError) as error:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise _cannot_save(final, tensors, error) from error
+    _prune(root, step, keep_last, keep_every)
+    return final
+
+
+def latest_valid(root: Path) -> Path | None:
+    """The newest step whose every byte is verified, or None when nothing was ever committed.
+
+    Corrupt steps are named in a warning and skipped. Raises CheckpointError when steps exist and all are
+    corrupt: starting over silently would lose the run.
+    """
+    reasons = []
+    for path in checkpoint_steps(root).values():
+        try:
+            verify_checkpoint(path)
+        except CheckpointError as error:
+            logger.warning("CORRUPT CHECKPOINT SKIPPED: %s: %s", path, error.why or error.what)
+            reasons.append(f"{path.name}: {error.why or error.what}")
+        else:
+            return path
+    if reasons:
+        raise CheckpointError(
+            f"all {len(reasons)} checkpoints are corrupt; refusing to start over",
+            where=str(root),
+            why="; ".join(reasons[:3]),
+            fix="restore one from a backup, or move the folder away to start again",
+        )
+    return None
+
+
+def load_checkpoint(path: str | Path, parts: Collection[str] = PARTS) -> Checkpoint:
+    """Read a verified step onto the CPU. parts: those of model, ema, optimizer to read; others stay empty.
+
+    Raises CheckpointError when the folder is missing, corrupt or hostile.
+    """
+    path = Path(path)
+    if not path.is_dir():
+        raise CheckpointError("there is no checkpoint here", where=str(path), fix="check the path")
+    step = verify_checkpoint(path, parts)
+    tensors = {part: read_tensors(path, part) if part in parts else {} for part in PARTS}
+    state = read_json(path, "state.json")
+    return Checkpoint(path, step, tensors["model"], tensors["ema"], tensors["optimizer"], state)
+
+
+def set_aside_after(root: Path, step: int) -> list[Path]:
+    """Rename steps newer than the one a run continues from, so that they neither count nor get in the way."""
+    moved = []
+    for newer, path in checkpoint_steps(root).items():
+        if newer > step:
+            target = _free_name(root, f"aside_{path.name}")
+            path.rename(target)
+            logger.warning("%s is newer than step %d and was set aside as %s", path.name, step, target.name)
+            moved.append(target)
+    return moved
+
+
+def tensors_digest(tensors: Mapping[str, Tensor]) -> str:
+    """One hash over names, dtypes, shapes and bytes; recorded for weights that are not stored."""
+    digest = hashlib.sha256()
+    for name in sorted(tensors):
+        tensor = tensors[name].detach().cpu().contiguous()
+        digest.update(f"{name}\x1f{tensor.dtype}\x1f{tuple(tensor.shape)}\x1f".encode())
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
+
+
+def _write(
+    folder: Path, step: int, tensors: Mapping[str, Mapping[str, Tensor]], state: Mapping[str, Any]
+) -> None:
+    folder.mkdir()
+    state_file = folder / "state.json"
+    state_file.write_bytes(canonical(dict(state) | {"step": step}))
+    sync(state_file)
+    for part, content in tensors.items():
+        file = folder / f"{part}.safetensors"
+        save_file(_storable(content), file, metadata={"format": "pt"})
+        shutil.copymode(state_file, file)  # safetensors makes files private; the user's umask decides here
+        sync(file)
+    write_manifest(folder, step)
+    sync(folder / "manifest.json")
+    sync(folder)
+
+
+def _commit(temporary: Path, final: Path) -> None:
+    if final.exists():
+        # a corrupt or abandoned step of the same number: the newest valid one is never written again
+        final.rename(_free_name(final.parent, f".tmp-replaced-{final.name}"))
+    os.rename(temporary, final)
+    sync(final.parent)
+
+
+def _prune(root: Path, step: int, keep_last: int, keep_every: int) -> None:
+    older = [(known, path) for known, path in checkpoint_steps(root).items() if known <= step]
+    for known, path in older[max(keep_last, 1) :]:
+        if keep_every and known % keep_every == 0:
+            continue
+        try:
+            # renamed first: a half-deleted folder must never look like a checkpoint
+            shutil.rmtree(path.rename(_free_name(root, f".tmp-pruned-{path.name}")))
+        except OSError as error:
+            logger.warning("the old checkpoint %s could not be removed: %s", path, error)
+
+
+def _remove_leftovers(root: Path) -> None:
+    for path in root.glob(".tmp-*"):
+        shutil.rmtree(path)
+
+
+def _free_name(root: Path, name: str) -> Path:
+    candidates = (root / (name if number == 0 else f"{name}.{number}") for number in range(10_000))
+    return next(path for path in candidates if not path.exists())
+
+
+def _storable(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Contiguous CPU tensors that share no memory: tied weights are stored under each of their names."""
+    seen: set[int] = set()
+    result = {}
+    for name, tensor in tensors.items():
+        stored = tensor.detach().cpu().contiguous()
+        storage = stored.untyped_storage()
+        shared = storage.data_ptr() in seen or storage.nbytes() > stored.nbytes
+        result[name] = stored.clone() if shared else stored
+        seen.add(storage.data_ptr())
+    return result
+
+
+def _refuse_non_finite(part: str, tensors: Mapping[str, Tensor]) -> None:
+    for name, tensor in tensors.items():
+        if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
+            raise NonFiniteError(
+                f"the {part} tensor {name!r} has values that are not finite; no checkpoint was written",
+                fix="resume from the last checkpoint with a lower learning rate or train.clip_grad_norm",
+            )
+
+
+def _cannot_save(
+    path: Path, tensors: Mapping[str, Mapping[str, Tensor]], error: Exception
+) -> CheckpointError:
+    needed = sum(tensor.nbytes for content in tensors.values() for tensor in content.values())
+    free = "unknown"
+    with contextlib.suppress(OSError):
+        free = f"{shutil.disk_usage(path.parent).free:,}"
+    return CheckpointError(
+        f"cannot write the checkpoint of {needed:,} bytes; older checkpoints are untouched",
+        where=str(path),
+        why=f"{error} (free on this disk: {free} bytes)",
+        fix="free some space or choose another --output, then run the same command again",
+    )

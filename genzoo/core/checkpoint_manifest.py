@@ -1,0 +1,138 @@
+"""The manifest of a checkpoint folder: sizes and hashes of its files, written last and checked first.
+
+Nothing in the folder is trusted: names are fixed, links refused, sizes compared before anything is read.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import stat
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor
+
+from genzoo.core.errors import CheckpointError
+
+FORMAT = 1
+PARTS = ("model", "ema", "optimizer")
+MAX_JSON_BYTES = 64 * 1024 * 1024
+STEP_FOLDER = re.compile(r"step_(\d{8,})")
+_FILES = (*[f"{part}.safetensors" for part in PARTS], "state.json")
+
+
+def write_manifest(folder: Path, step: int) -> None:
+    """Hash the folder's files, which are complete and synced, into manifest.json."""
+    files = {
+        name: {"bytes": (folder / name).stat().st_size, "sha256": file_digest(folder / name)}
+        for name in _FILES
+    }
+    (folder / "manifest.json").write_bytes(canonical({"format": FORMAT, "step": step, "files": files}))
+
+
+def verify_checkpoint(path: Path, parts: Collection[str] = PARTS) -> int:
+    """Check a folder's manifest and the hashes of its files; return the step. Raises CheckpointError.
+
+    parts: those of model, ema, optimizer to check; the state always is.
+    """
+    manifest = _read_manifest(path)
+    for name in (*[f"{part}.safetensors" for part in PARTS if part in parts], "state.json"):
+        recorded = manifest["files"][name]
+        _require_regular(path, name, recorded["bytes"])
+        if file_digest(path / name) != recorded["sha256"]:
+            raise corrupt(path, f"{name} does not match its recorded hash")
+    return int(manifest["step"])
+
+
+def read_json(path: Path, name: str) -> dict[str, Any]:
+    """A JSON mapping of limited size from a checkpoint folder."""
+    try:
+        if (path / name).stat().st_size > MAX_JSON_BYTES:
+            raise corrupt(path, f"{name} is larger than {MAX_JSON_BYTES:,} bytes")
+        value = json.loads((path / name).read_bytes())
+    except (OSError, ValueError, RecursionError) as error:
+        raise corrupt(path, f"{name} cannot be read: {error}") from error
+    if not isinstance(value, dict):
+        raise corrupt(path, f"{name} is not a mapping")
+    return value
+
+
+def read_tensors(path: Path, part: str) -> dict[str, Tensor]:
+    """The tensors of one part, on the CPU."""
+    try:
+        return load_file(path / f"{part}.safetensors")
+    except (OSError, SafetensorError, ValueError) as error:
+        raise corrupt(path, f"{part}.safetensors cannot be read: {error}") from error
+
+
+def corrupt(path: Path, why: str) -> CheckpointError:
+    """The one error of an unusable checkpoint."""
+    return CheckpointError(
+        "the checkpoint is corrupt", where=str(path), why=why, fix="use an older checkpoint"
+    )
+
+
+def canonical(value: Mapping[str, Any]) -> bytes:
+    """JSON of which every byte is determined by the content."""
+    return json.dumps(value, sort_keys=True, indent=1).encode()
+
+
+def file_digest(path: Path) -> str:
+    """sha256 of a file."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def sync(path: Path) -> None:
+    """Make a file or a folder's entries survive a power loss."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _read_manifest(path: Path) -> dict[str, Any]:
+    _require_regular(path, "manifest.json")
+    manifest = read_json(path, "manifest.json")
+    # also catches a flip in the manifest that still parses, such as one in a key's letter case
+    if (path / "manifest.json").read_bytes() != canonical(manifest):
+        raise corrupt(path, "manifest.json was altered")
+    written = manifest.get("format")
+    if isinstance(written, int) and written > FORMAT:
+        raise corrupt(path, f"its format {written} is newer than this genzoo's {FORMAT}; update genzoo")
+    files = manifest.get("files")
+    if written != FORMAT or not isinstance(files, dict) or set(files) != set(_FILES):
+        raise corrupt(path, "manifest.json does not describe a checkpoint")
+    if not all(_is_record(record) for record in files.values()):
+        raise corrupt(path, "manifest.json lacks sizes or hashes")
+    match = STEP_FOLDER.fullmatch(path.resolve().name)
+    if not isinstance(manifest.get("step"), int) or (match and int(match[1]) != manifest["step"]):
+        raise corrupt(path, f"manifest.json belongs to step {manifest.get('step')}")
+    return manifest
+
+
+def _is_record(record: object) -> bool:
+    return isinstance(record, dict) and isinstance(record.get("bytes"), int) and "sha256" in record
+
+
+def _require_regular(path: Path, name: str, size: int | None = None) -> None:
+    try:
+        found = os.lstat(path / name)
+    except FileNotFoundError as error:
+        raise corrupt(path, f"{name} is missing") from error
+    except OSError as error:
+        raise corrupt(path, str(error)) from error
+    if not stat.S_ISREG(found.st_mode):
+        raise corrupt(path, f"{name} is not a regular file")
+    if size is not None and found.st_size != size:
+        raise corrupt(path, f"{name} has {found.st_size:,} bytes instead of {size:,}")

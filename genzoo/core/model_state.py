@@ -1,0 +1,99 @@
+"""A model's weights as a checkpoint keeps them: what is trained by name, what is frozen as one hash."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+from genzoo.core.checkpoint import tensors_digest
+from genzoo.core.errors import CheckpointError
+
+
+def trainable_parameters(model: nn.Module) -> dict[str, nn.Parameter]:
+    """The parameters that are optimised and averaged, by name; tied ones once."""
+    return {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
+
+
+def stored_weights(model: nn.Module) -> dict[str, Tensor]:
+    """What a checkpoint stores: the state dict without frozen parameters, sharded tensors gathered."""
+    frozen = _frozen_names(model)
+    return {name: whole(tensor) for name, tensor in model.state_dict().items() if name not in frozen}
+
+
+def frozen_digest(model: nn.Module) -> str | None:
+    """One hash over the frozen parameters, or None when there are none."""
+    frozen = _frozen_names(model)
+    tensors = {name: whole(tensor) for name, tensor in model.state_dict().items() if name in frozen}
+    return tensors_digest(tensors) if tensors else None
+
+
+def restore_weights(
+    model: nn.Module, weights: Mapping[str, Tensor], *, frozen: str | None, where: str
+) -> None:
+    """Copy stored weights into a model, in place.
+
+    frozen: the hash that the checkpoint recorded for the weights it does not store. Raises CheckpointError
+    when names, shapes or dtypes differ, or when the model stands on another frozen base.
+    """
+    names = _frozen_names(model)
+    targets = {name: tensor for name, tensor in model.state_dict().items() if name not in names}
+    require_same(targets, weights, where=where, what="the model")
+    if frozen_digest(model) != frozen:
+        raise CheckpointError(
+            "the frozen weights are not those that this checkpoint was trained on",
+            where=where,
+            why=f"their hash is {frozen_digest(model)}; the checkpoint recorded {frozen}",
+            fix="give the task the same base weights as in the first run",
+        )
+    assign(targets, weights)
+
+
+def require_same(
+    expected: Mapping[str, Tensor], found: Mapping[str, Tensor], *, where: str, what: str
+) -> None:
+    """Raise CheckpointError that lists the differing names, shapes and dtypes, if there are any."""
+    problems = [f"missing {name}" for name in expected if name not in found]
+    problems += [f"unexpected {name}" for name in found if name not in expected]
+    for name in expected.keys() & found.keys():
+        ours, theirs = expected[name], found[name]
+        if ours.shape != theirs.shape:
+            problems.append(f"{name}: shape {tuple(theirs.shape)} instead of {tuple(ours.shape)}")
+        elif ours.dtype != theirs.dtype:
+            problems.append(f"{name}: {theirs.dtype} instead of {ours.dtype}")
+    if problems:
+        more = f" and {len(problems) - 4} more" if len(problems) > 4 else ""
+        raise CheckpointError(
+            f"the checkpoint does not fit {what}",
+            where=where,
+            why="; ".join(sorted(problems)[:4]) + more,
+            fix="use the recipe and the precision that the checkpoint was made with",
+        )
+
+
+@torch.no_grad()
+def assign(targets: Mapping[str, Tensor], values: Mapping[str, Tensor]) -> None:
+    """Copy values into the tensors of the same names; a sharded target takes its own shard."""
+    for name, target in targets.items():
+        target.copy_(like(values[name], target))
+
+
+def whole(tensor: Tensor) -> Tensor:
+    """The full tensor on every process; collective when it is sharded."""
+    return tensor.full_tensor() if hasattr(tensor, "full_tensor") else tensor
+
+
+def like(value: Tensor, target: Tensor) -> Tensor:
+    """A full tensor on the device of target, and sharded as target is."""
+    if not hasattr(target, "full_tensor"):
+        return value.to(target.device)
+    from torch.distributed.tensor import DTensor, distribute_tensor
+
+    assert isinstance(target, DTensor)
+    return distribute_tensor(value.to(target.device), target.device_mesh, target.placements)
+
+
+def _frozen_names(model: nn.Module) -> set[str]:
+    named = model.named_parameters(remove_duplicate=False)
+    return {name for name, parameter in named if not parameter.requires_grad}

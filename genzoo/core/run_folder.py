@@ -1,0 +1,236 @@
+"""The run folder: one writer at a time, and small files that say what was run, where, and how it went.
+
+recipe.yaml  command.txt  env.json  metrics.jsonl  status.json  tensorboard/  samples/  checkpoints/
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import importlib.metadata
+import json
+import os
+import platform
+import shlex
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from genzoo.core.errors import DataError, RunLockedError
+
+_PACKAGES = (
+    "genzoo",
+    "torch",
+    "torchvision",
+    "accelerate",
+    "diffusers",
+    "transformers",
+    "safetensors",
+    "numpy",
+)
+_held: set[int] = set()
+
+
+def _close_in_child() -> None:
+    # a forked loader worker must not keep the lock of a parent that was killed
+    for descriptor in _held:
+        with contextlib.suppress(OSError):
+            os.close(descriptor)
+    _held.clear()
+
+
+os.register_at_fork(after_in_child=_close_in_child)
+
+
+class RunFolder:
+    """Paths and small files of one run. Writing them is for the holder of `lock()`."""
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        self.checkpoints = self.path / "checkpoints"
+        self.samples = self.path / "samples"
+        self.tensorboard = self.path / "tensorboard"
+        self.metrics = self.path / "metrics.jsonl"
+
+    def has_run(self) -> bool:
+        """Whether an earlier run left something here that a new one would mix with."""
+        return self.metrics.exists() or self.checkpoints.exists()
+
+    @contextlib.contextmanager
+    def lock(self) -> Iterator[None]:
+        """Be the only writer of this folder, on this machine, until the block or the process ends.
+
+        Raises RunLockedError at once, naming the holder's process and host.
+        """
+        with disk_errors(self.path):
+            self.path.mkdir(parents=True, exist_ok=True)
+            descriptor = os.open(self.path / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        _held.add(descriptor)
+        try:
+            self._claim(descriptor)
+            yield
+        finally:
+            _held.discard(descriptor)
+            os.close(descriptor)
+
+    def _claim(self, descriptor: int) -> None:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            holder = os.read(descriptor, 4096).decode(errors="replace").strip() or "an unknown process"
+            raise RunLockedError(
+                "another process is writing to this run folder",
+                where=str(self.path),
+                why=f"it is held by {holder}",
+                fix="wait for it or stop it, or choose another --output",
+            ) from None
+        text = f"pid {os.getpid()} on {socket.gethostname()} since {_now()}\n"
+        with disk_errors(self.path):
+            os.ftruncate(descriptor, 0)
+            os.pwrite(descriptor, text.encode(), 0)
+
+    def describe(self, *, recipe_text: str = "", device: str = "cpu", processes: int = 1) -> None:
+        """Record what is run and on what: recipe.yaml, command.txt (a line for each start), env.json."""
+        with disk_errors(self.path):
+            if recipe_text:
+                write_atomic(self.path / "recipe.yaml", recipe_text)
+            with (self.path / "command.txt").open("a", encoding="utf-8") as file:
+                file.write(shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]) + "\n")
+        write_json(self.path / "env.json", environment(device=device, processes=processes))
+
+    def set_status(self, state: str, *, step: int, steps: int, **details: Any) -> None:
+        """Replace status.json. state: running, finished, interrupted or failed."""
+        record = {"state": state, "step": step, "steps": steps, "updated": _now(), "pid": os.getpid()}
+        write_json(self.path / "status.json", record | {"host": socket.gethostname()} | details)
+
+    def status(self) -> dict[str, Any]:
+        """The content of status.json; empty when there is none."""
+        try:
+            found = json.loads((self.path / "status.json").read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            return {}
+        except (OSError, ValueError) as error:
+            raise DataError("status.json cannot be read", where=str(self.path), why=str(error)) from error
+        return found if isinstance(found, dict) else {}
+
+
+class MetricsLog:
+    """Append-only metrics.jsonl, one JSON object a line, no step twice."""
+
+    def __init__(self, path: Path, *, resumed_step: int) -> None:
+        """Open for appending; lines after `resumed_step`, or cut short by a kill, are dropped."""
+        self.path = path
+        with disk_errors(path):
+            if path.exists():
+                write_atomic(path, "".join(_lines_up_to(path, resumed_step)))
+            self._file = path.open("a", encoding="utf-8", buffering=1)
+
+    def append(self, record: Mapping[str, Any]) -> None:
+        """Write one line and hand it to the operating system."""
+        with disk_errors(self.path):
+            self._file.write(json.dumps(record) + "\n")
+
+    def close(self) -> None:
+        """Close the file; a full disk was reported by `append` already."""
+        with contextlib.suppress(OSError):
+            self._file.close()
+
+
+def read_metrics(path: Path) -> list[dict[str, Any]]:
+    """The records of a metrics.jsonl; a last line cut short by a kill is left out."""
+    return [json.loads(line) for line in _lines_up_to(path, sys.maxsize)]
+
+
+def _lines_up_to(path: Path, step: int) -> Iterator[str]:
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+        with contextlib.suppress(ValueError, TypeError, KeyError):
+            if json.loads(line)["step"] <= step:
+                yield line + "\n"
+
+
+def environment(*, device: str = "cpu", processes: int = 1) -> dict[str, Any]:
+    """Versions, machine and source revision, for env.json."""
+    return {
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "cpu": _cpu_name(),
+        "cpus": os.cpu_count(),
+        "device": device,
+        "processes": processes,
+        "packages": {name: _version(name) for name in _PACKAGES},
+        "git": _git(),
+    }
+
+
+def _version(package: str) -> str | None:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def _cpu_name() -> str:
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
+
+
+def _git() -> dict[str, Any] | None:
+    """Commit and dirty flag of the checkout this package runs from, if it is one."""
+    checkout = Path(__file__).resolve().parents[2]
+    if not (checkout / ".git").exists():
+        return None
+    try:
+        commit = _run_git(checkout, "rev-parse", "HEAD").strip()
+        return {"commit": commit, "dirty": bool(_run_git(checkout, "status", "--porcelain", "-uno").strip())}
+    except (OSError, subprocess.SubprocessError):
+        return None
+
+
+def _run_git(checkout: Path, *arguments: str) -> str:
+    command = ["git", "-C", str(checkout), "--no-optional-locks", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, timeout=5, check=True).stdout
+
+
+def write_json(path: Path, value: Mapping[str, Any]) -> None:
+    """Replace a small JSON file in one step."""
+    with disk_errors(path):
+        write_atomic(path, json.dumps(value, indent=2) + "\n")
+
+
+def write_atomic(path: Path, text: str) -> None:
+    """Replace a file by way of a synced sibling: readers see the old or the new content, never a part."""
+    temporary = path.with_name(f".tmp-{path.name}-{os.getpid()}")
+    try:
+        with temporary.open("w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except OSError:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+@contextlib.contextmanager
+def disk_errors(path: Path) -> Iterator[None]:
+    """Turn an OSError into a DataError that names the file; a full disk is the user's to mend."""
+    try:
+        yield
+    except OSError as error:
+        raise DataError(
+            "the run folder cannot be written",
+            where=str(path),
+            why=str(error),
+            fix="free some space, check permissions, or choose another --output",
+        ) from error
+
+
+def _now() -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())

@@ -1,0 +1,133 @@
+"""What a recipe's `train:` section says, and the batch arithmetic that follows from it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from genzoo.core.errors import RecipeError
+
+Precision = Literal["fp32", "bf16", "fp16", "fp64"]
+PRECISIONS: tuple[Precision, ...] = ("fp32", "bf16", "fp16", "fp64")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig:
+    """How long, how big, how safe.
+
+    steps: optimizer steps.   batch_size: samples in one optimizer step, over all processes.
+    micro_batch_size: samples that one process holds at once; None takes them all, a smaller one accumulates.
+    checkpoint_every: steps between checkpoints; one is also made at the end and on a signal.
+    keep_last: newest checkpoints kept.   keep_every: multiples of it are kept for good; 0 keeps none.
+    precision: of the model's arithmetic; weights stay float32, except under fp64.
+    clip_grad_norm: largest norm of the whole gradient; None never clips.
+    ema_*: options of diffusers' EMAModel; ema_decay None keeps no average.
+    log_every: steps between log lines.   max_bad: unreadable data items that may be replaced.
+    deterministic: only deterministic kernels, which may be slow on a GPU and are the rule on a CPU.
+    collective_timeout: seconds after which a process gives up waiting for the others.
+    """
+
+    steps: int
+    batch_size: int
+    micro_batch_size: int | None = None
+    seed: int = 0
+    checkpoint_every: int = 1000
+    keep_last: int = 3
+    keep_every: int = 0
+    precision: Precision = "fp32"
+    clip_grad_norm: float | None = None
+    ema_decay: float | None = 0.9999
+    ema_min_decay: float = 0.0
+    ema_update_after_step: int = 0
+    ema_use_warmup: bool = False
+    ema_inv_gamma: float = 1.0
+    ema_power: float = 2 / 3
+    log_every: int = 10
+    num_workers: int = 0
+    max_bad: int = 0
+    tensorboard: bool = True
+    deterministic: bool = False
+    collective_timeout: float = 1800.0
+
+    def __post_init__(self) -> None:
+        problems = [*_counts(self), *_fractions(self)]
+        if self.precision not in PRECISIONS:
+            problems.append(f"train.precision: {self.precision!r} is not one of {', '.join(PRECISIONS)}")
+        if problems:
+            raise RecipeError("\n".join(problems))
+
+
+def _counts(config: TrainConfig) -> list[str]:
+    at_least_one = ("steps", "batch_size", "checkpoint_every", "keep_last", "log_every")
+    values = {name: getattr(config, name) for name in at_least_one}
+    if config.micro_batch_size is not None:
+        values["micro_batch_size"] = config.micro_batch_size
+    problems = [
+        f"train.{name}: must be at least 1, not {value!r}" for name, value in values.items() if value < 1
+    ]
+    for name in ("keep_every", "num_workers", "max_bad", "ema_update_after_step"):
+        if getattr(config, name) < 0:
+            problems.append(f"train.{name}: must not be negative, not {getattr(config, name)!r}")
+    return problems
+
+
+def _fractions(config: TrainConfig) -> list[str]:
+    problems = []
+    if config.ema_decay is not None and not 0 <= config.ema_decay < 1:
+        problems.append(
+            f"train.ema_decay: must lie in [0, 1), or be null for no average, not {config.ema_decay!r}"
+        )
+    if config.clip_grad_norm is not None and not config.clip_grad_norm > 0:
+        problems.append(f"train.clip_grad_norm: must be positive, or null, not {config.clip_grad_norm!r}")
+    if not config.collective_timeout > 0:
+        problems.append(f"train.collective_timeout: must be positive, not {config.collective_timeout!r}")
+    return problems
+
+
+@dataclass(frozen=True)
+class BatchPlan:
+    """global batch = per_device x accumulation x processes."""
+
+    batch_size: int
+    per_device: int
+    accumulation: int
+    processes: int
+
+    def __str__(self) -> str:
+        return (
+            f"global batch {self.batch_size} = {self.per_device} per device "
+            f"x {self.accumulation} accumulation x {self.processes} processes"
+        )
+
+
+def plan_batch(batch_size: int, micro_batch_size: int | None, processes: int) -> BatchPlan:
+    """Derive what each process does from the global batch. Raises RecipeError with the valid choices."""
+    share, rest = divmod(batch_size, processes)
+    if rest:
+        near = sorted({max(1, share) * processes, (share + 1) * processes})
+        raise RecipeError(
+            f"train.batch_size: {batch_size} cannot be shared evenly by {processes} processes",
+            fix=f"use {' or '.join(map(str, near))}, or one of {_listed(_divisors(batch_size))} processes",
+        )
+    per_device = micro_batch_size or share
+    if share % per_device:
+        raise RecipeError(
+            f"train.micro_batch_size: {per_device} does not divide the {share} samples of each process "
+            f"({batch_size} / {processes})",
+            fix=f"use one of {_listed(_divisors(share))}",
+        )
+    return BatchPlan(batch_size, per_device, share // per_device, processes)
+
+
+def smaller_micro_batches(plan: BatchPlan) -> list[int]:
+    """Valid micro-batch sizes below the present one, largest first."""
+    share = plan.per_device * plan.accumulation
+    return [size for size in reversed(_divisors(share)) if size < plan.per_device]
+
+
+def _divisors(number: int) -> list[int]:
+    return [size for size in range(1, number + 1) if number % size == 0]
+
+
+def _listed(numbers: list[int]) -> str:
+    return ", ".join(map(str, numbers))

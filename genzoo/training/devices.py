@@ -1,0 +1,82 @@
+"""Accelerate's part: devices, processes, precision; and the few things processes must agree on."""
+
+from __future__ import annotations
+
+import datetime
+import logging
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+
+import torch
+from accelerate import Accelerator
+from accelerate.state import AcceleratorState, PartialState
+from accelerate.utils import DistributedType, InitProcessGroupKwargs, broadcast_object_list
+from torch import Tensor
+
+from genzoo.core.errors import GenzooError, UsageError
+from genzoo.training.config import TrainConfig
+from genzoo.training.signals import STOP_SIGNALS
+
+logger = logging.getLogger(__name__)
+Result = TypeVar("Result")
+_MIXED = {"fp32": "no", "fp64": "no", "bf16": "bf16", "fp16": "fp16"}
+
+
+def build_accelerator(config: TrainConfig) -> Accelerator:
+    """An Accelerator for this process, from torchrun's or `accelerate launch`'s environment, or alone."""
+    # Accelerate keeps the first run's precision for the whole process; a notebook may train a second time
+    AcceleratorState._reset_state()
+    timeout = datetime.timedelta(seconds=config.collective_timeout)
+    state = PartialState(timeout=timeout)
+    if config.precision == "fp16" and state.device.type == "cpu":
+        raise UsageError(
+            "train.precision: fp16 needs a GPU", why="this run is on the CPU", fix="use fp32 or bf16"
+        )
+    if config.deterministic:
+        torch.use_deterministic_algorithms(True)
+        torch.backends.cudnn.benchmark = False
+    return Accelerator(
+        mixed_precision=_MIXED[config.precision], kwargs_handlers=[InitProcessGroupKwargs(timeout=timeout)]
+    )
+
+
+def is_sharded(accelerator: Accelerator) -> bool:
+    """Whether each process holds only a part of the weights (FSDP)."""
+    return bool(accelerator.distributed_type == DistributedType.FSDP)
+
+
+def on_main(accelerator: Accelerator, action: Callable[[], Result]) -> Result:
+    """Run an action in the main process; all processes return its result, or raise its error."""
+    if accelerator.num_processes == 1:
+        return action()
+    outcome: list[object] = [None, None]
+    if accelerator.is_main_process:
+        try:
+            outcome[0] = action()
+        except GenzooError as error:
+            outcome[1] = error
+    broadcast_object_list(outcome)
+    if isinstance(outcome[1], GenzooError):
+        raise outcome[1]
+    return outcome[0]  # type: ignore[return-value]
+
+
+def agree(
+    accelerator: Accelerator, values: Sequence[Tensor], signum: int | None
+) -> tuple[list[float], int | None]:
+    """The means of some scalars over all processes, and a signal that any of them received; one collective.
+
+    A value that is not finite in one process is not finite in the result of every process.
+    """
+    dtype = torch.float32 if accelerator.device.type == "mps" else torch.float64
+    stacked = torch.stack([value.detach().to(dtype) for value in values])
+    if accelerator.num_processes == 1:
+        return stacked.tolist(), signum
+    flags = torch.tensor(
+        [float(signum == known) for known in STOP_SIGNALS], dtype=dtype, device=stacked.device
+    )
+    total = accelerator.reduce(
+        torch.cat([stacked / accelerator.num_processes, flags]), reduction="sum"
+    ).tolist()
+    raised = [known for known, count in zip(STOP_SIGNALS, total[len(values) :], strict=True) if count > 0]
+    return total[: len(values)], (int(raised[0]) if raised else None)

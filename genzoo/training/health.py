@@ -1,0 +1,110 @@
+"""Finding out what broke: the first module with a non-finite output, and advice when memory ran out."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
+
+from genzoo.core.errors import NonFiniteError, OutOfMemoryError
+from genzoo.core.types import Batch, LossOutput
+from genzoo.training.config import BatchPlan, smaller_micro_batches
+
+
+def explain_non_finite(
+    model: nn.Module, batches: Sequence[Batch], forward: Callable[[Batch], LossOutput]
+) -> tuple[str, str] | None:
+    """(what is not finite, which samples), or None when everything in this process is finite.
+
+    `forward` repeats the step's forward pass on the same noise; the gradients of the step are still in place.
+    """
+    for name, parameter in model.named_parameters():
+        if not _finite(parameter):
+            return f"the weight {name!r}", "all"
+    for batch in batches:
+        with torch.no_grad(), first_non_finite_output(model) as found:
+            loss = forward(batch).loss
+        if found:
+            return f"the output of module {found[0]!r}", _samples(batch)
+        if not _finite(loss):
+            return "the loss, though every module's output is finite", _samples(batch)
+    for name, parameter in model.named_parameters():
+        if parameter.grad is not None and not _finite(parameter.grad):
+            return f"the gradient of {name!r}, though the loss is finite", _samples(*batches)
+    return None
+
+
+def non_finite_error(
+    found: Sequence[tuple[str, str] | None], *, step: int, loss: float, grad_norm: float
+) -> NonFiniteError:
+    """The error that every process raises. found: what each process's `explain_non_finite` returned."""
+    what, samples = next((one for one in found if one is not None), ("a sum over processes", "unknown"))
+    return NonFiniteError(
+        f"stopped before the update of step {step}: {what} is not finite",
+        where=f"samples at {samples}",
+        why=f"loss {loss}, gradient norm {grad_norm}; weights and checkpoints are as they were",
+        fix="lower optim.lr, set train.clip_grad_norm, or look at these samples",
+    )
+
+
+@contextlib.contextmanager
+def first_non_finite_output(model: nn.Module) -> Iterator[list[str]]:
+    """Within the block, collect the names of modules whose output is not finite, in the order they finish."""
+    found: list[str] = []
+
+    def watch(name: str) -> Callable[..., None]:
+        def hook(module: nn.Module, inputs: Any, output: Any) -> None:
+            if not all(_finite(leaf) for leaf in tree_leaves(output) if isinstance(leaf, Tensor)):
+                found.append(name or type(module).__name__)
+
+        return hook
+
+    handles = [module.register_forward_hook(watch(name)) for name, module in model.named_modules()]
+    try:
+        yield found
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+@contextlib.contextmanager
+def memory_advice(plan: BatchPlan) -> Iterator[None]:
+    """Turn a device's out-of-memory error into advice on batch sizes."""
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:
+        if not _is_out_of_memory(error):
+            raise
+        smaller = smaller_micro_batches(plan)
+        fix = "a smaller model or train.precision=bf16"
+        if smaller:
+            choices = " or ".join(f"train.micro_batch_size={size}" for size in smaller[:3])
+            fix = f"{choices}; the global batch stays {plan.batch_size}, and the result equal"
+        raise OutOfMemoryError(
+            f"out of memory at {plan.per_device} samples per device",
+            why=str(error).partition("\n")[0][:200],
+            fix=fix,
+        ) from error
+
+
+def _is_out_of_memory(error: BaseException) -> bool:
+    if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
+        return True
+    text = str(error)
+    return "out of memory" in text or "can't allocate memory" in text or "not enough memory" in text
+
+
+def _finite(tensor: Tensor) -> bool:
+    return not tensor.is_floating_point() or bool(torch.isfinite(tensor).all())
+
+
+def _samples(*batches: Mapping[str, Any]) -> str:
+    positions = [int(value) for batch in batches for value in batch["position"]]
+    items = [int(value) for batch in batches for value in batch.get("index", [])]
+    more = " ..." if len(positions) > 8 else ""
+    shown = f"positions {', '.join(map(str, positions[:8]))}{more}"
+    return shown + (f" (items {', '.join(map(str, items[:8]))}{more})" if items else "")

@@ -1,0 +1,152 @@
+"""Around the loop: progress, metrics.jsonl, TensorBoard, previews. Hooks watch; they never train."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+
+from genzoo.core.run_folder import MetricsLog
+
+if TYPE_CHECKING:
+    from genzoo.training.trainer import Trainer
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class StepRecord:
+    """One finished optimizer step.
+
+    step: number of steps done.   samples: in this step, over all processes.   seconds: this step took.
+    metrics: the task's own, filled on steps that are logged (`logged`), else empty.
+    """
+
+    step: int
+    loss: float
+    grad_norm: float
+    learning_rate: float
+    samples: int
+    seconds: float
+    logged: bool
+    metrics: Mapping[str, float] = field(default_factory=dict)
+
+
+class Hook(Protocol):
+    """Called in every process; `trainer.is_main` tells the one that writes files. Subclass and override."""
+
+    def on_start(self, trainer: Trainer) -> None:
+        """Before the first step, after a checkpoint was restored."""
+        return
+
+    def on_step(self, trainer: Trainer, record: StepRecord) -> None:
+        """After an optimizer step."""
+        return
+
+    def on_checkpoint(self, trainer: Trainer, path: Path) -> None:
+        """After a checkpoint was committed."""
+        return
+
+    def on_end(self, trainer: Trainer) -> None:
+        """When training ends, in whatever way."""
+        return
+
+
+class MetricsHook(Hook):
+    """Logged steps to metrics.jsonl and, when asked, to TensorBoard; values are those of the step itself."""
+
+    def __init__(self, *, tensorboard: bool) -> None:
+        self.tensorboard = tensorboard
+        self._log: MetricsLog | None = None
+        self._board: Any = None
+
+    def on_start(self, trainer: Trainer) -> None:
+        self._log = MetricsLog(trainer.folder.metrics, resumed_step=trainer.step)
+        if self.tensorboard:
+            from torch.utils.tensorboard.writer import SummaryWriter
+
+            self._board = SummaryWriter(str(trainer.folder.tensorboard), purge_step=trainer.step + 1)
+
+    def on_step(self, trainer: Trainer, record: StepRecord) -> None:
+        if not record.logged or self._log is None:
+            return
+        values = {"loss": record.loss, "grad_norm": record.grad_norm, "learning_rate": record.learning_rate}
+        values |= dict(record.metrics) | {"samples_per_second": record.samples / record.seconds}
+        self._log.append({"step": record.step, "samples": record.step * record.samples} | values)
+        if self._board is not None:
+            for name, value in values.items():
+                self._board.add_scalar(f"train/{name}", value, record.step)
+
+    def on_end(self, trainer: Trainer) -> None:
+        if self._log is not None:
+            self._log.close()
+        if self._board is not None:
+            self._board.close()
+
+
+class ProgressHook(Hook):
+    """A bar with loss, samples/s and time left on a terminal; elsewhere a log line now and then."""
+
+    def __init__(self, console: Console | None = None, *, line_seconds: float = 10.0) -> None:
+        self.console = console or Console(stderr=True)
+        self.line_seconds = line_seconds
+        self._bar: Progress | None = None
+        self._task = TaskID(0)
+        self._shown_at = self._seconds = self._samples = 0.0
+
+    def on_start(self, trainer: Trainer) -> None:
+        self._shown_at = time.monotonic()
+        if self.console.is_terminal or self.console.is_jupyter:
+            columns = (BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[text]}"))
+            remaining = (TextColumn("ETA"), TimeRemainingColumn())
+            self._bar = Progress(*columns, *remaining, console=self.console, refresh_per_second=4)
+            steps = trainer.config.steps
+            self._task = self._bar.add_task("train", total=steps, completed=trainer.step, text="")
+            self._bar.start()
+
+    def on_step(self, trainer: Trainer, record: StepRecord) -> None:
+        self._seconds += record.seconds
+        self._samples += record.samples
+        waited = time.monotonic() - self._shown_at
+        last = record.step == trainer.config.steps
+        if waited < (0.25 if self._bar else self.line_seconds) and not last:
+            return
+        text = f"loss {record.loss:.4f}  {self._samples / self._seconds:,.0f} samples/s"
+        if self._bar:
+            self._bar.update(self._task, completed=record.step, text=text)
+        else:
+            left = (trainer.config.steps - record.step) * record.samples * self._seconds / self._samples
+            logger.info("step %d/%d  %s  ETA %s", record.step, trainer.config.steps, text, clock(left))
+        self._shown_at, self._seconds, self._samples = time.monotonic(), 0.0, 0.0
+
+    def on_end(self, trainer: Trainer) -> None:
+        if self._bar:
+            self._bar.stop()
+
+
+class PreviewHook(Hook):
+    """Call `function(trainer, step)` every so many steps, with the averaged weights in the model.
+
+    All of a sharded model's processes must take part; otherwise the main process does it alone.
+    """
+
+    def __init__(self, function: Callable[[Trainer, int], None], *, every: int) -> None:
+        self.function, self.every = function, every
+
+    def on_step(self, trainer: Trainer, record: StepRecord) -> None:
+        if self.every and record.step % self.every == 0 and (trainer.is_main or trainer.is_sharded):
+            with trainer.averaged_model():
+                self.function(trainer, record.step)
+
+
+def clock(seconds: float) -> str:
+    """1:02:03 or 2:03."""
+    minutes, second = divmod(round(seconds), 60)
+    hours, minute = divmod(minutes, 60)
+    return f"{hours}:{minute:02d}:{second:02d}" if hours else f"{minute}:{second:02d}"

@@ -1,0 +1,35 @@
+"""The loss of one micro-batch, with all of its randomness derived from the positions of its samples."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from genzoo.core.seeds import SampleStreams, mix_seed
+from genzoo.core.types import Batch, LossOutput, Task
+
+
+def micro_loss(
+    task: Task, model: nn.Module, batch: Batch, *, seed: int, device: torch.device, dtype: torch.dtype | None
+) -> LossOutput:
+    """The task's loss on one micro-batch; calling it twice gives the same value, bit for bit.
+
+    batch["position"]: (b,) int64, global positions of the samples. They seed one noise stream per sample, and
+    the first of them seeds torch's global generator, from which dropout draws.
+    """
+    positions = batch["position"].tolist()
+    streams = SampleStreams.from_seeds(seed, "noise", positions=positions)
+    torch.manual_seed(mix_seed(seed, "dropout", positions[0]))
+    moved = {key: _move(value, device, dtype) for key, value in batch.items()}
+    with torch.no_grad():
+        prepared = task.prepare_batch(moved, streams)
+    return task.loss(model, prepared, streams)
+
+
+def _move(value: Any, device: torch.device, dtype: torch.dtype | None) -> Any:
+    if not isinstance(value, Tensor):
+        return value
+    floating = dtype if value.is_floating_point() else None
+    return value.to(device=device, dtype=floating, non_blocking=True)

@@ -1,0 +1,174 @@
+"""Optimizers, and the learning rate as a pure function of the optimizer step.
+
+The rate is never stepped, saved or prepared: whatever the number of processes, accumulation or restarts, step
+s runs at `learning_rate(s)`. The curves are those of `diffusers.optimization`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from diffusers.optimization import get_scheduler
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from genzoo.core.errors import RecipeError
+from genzoo.core.model_state import like, require_same, whole
+from genzoo.training import OPTIMIZERS
+
+Schedule = Literal[
+    "constant", "constant_with_warmup", "linear", "cosine", "cosine_with_restarts", "polynomial"
+]
+NamedParameters = Mapping[str, nn.Parameter]
+
+
+@dataclass(frozen=True)
+class Optimization:
+    """An optimizer and what sets its rate. slots: tensors kept for each parameter, for memory estimates."""
+
+    optimizer: Optimizer
+    lr: float
+    schedule: Schedule
+    warmup_steps: int
+    slots: int
+
+
+def adamw(
+    parameters: NamedParameters,
+    *,
+    lr: float = 1e-4,
+    betas: tuple[float, float] = (0.9, 0.999),
+    eps: float = 1e-8,
+    weight_decay: float = 0.0,
+    schedule: Schedule = "constant",
+    warmup_steps: int = 0,
+) -> Optimization:
+    """AdamW, fused. Parameters marked `_no_weight_decay` do not decay."""
+    groups = decay_groups(parameters, weight_decay)
+    optimizer = torch.optim.AdamW(
+        groups, lr=lr, betas=(betas[0], betas[1]), eps=eps, fused=_fusable(parameters)
+    )
+    return Optimization(optimizer, lr, schedule, warmup_steps, slots=2)
+
+
+def adam(
+    parameters: NamedParameters,
+    *,
+    lr: float = 1e-4,
+    betas: tuple[float, float] = (0.9, 0.999),
+    eps: float = 1e-8,
+    weight_decay: float = 0.0,
+    schedule: Schedule = "constant",
+    warmup_steps: int = 0,
+) -> Optimization:
+    """Adam, fused; its weight decay is an L2 penalty."""
+    groups = decay_groups(parameters, weight_decay)
+    optimizer = torch.optim.Adam(
+        groups, lr=lr, betas=(betas[0], betas[1]), eps=eps, fused=_fusable(parameters)
+    )
+    return Optimization(optimizer, lr, schedule, warmup_steps, slots=2)
+
+
+def sgd(
+    parameters: NamedParameters,
+    *,
+    lr: float = 1e-2,
+    momentum: float = 0.9,
+    nesterov: bool = False,
+    weight_decay: float = 0.0,
+    schedule: Schedule = "constant",
+    warmup_steps: int = 0,
+) -> Optimization:
+    """Gradient descent with momentum, fused."""
+    groups = decay_groups(parameters, weight_decay)
+    fused = _fusable(parameters)
+    optimizer = torch.optim.SGD(groups, lr=lr, momentum=momentum, nesterov=nesterov, fused=fused)
+    return Optimization(optimizer, lr, schedule, warmup_steps, slots=1 if momentum else 0)
+
+
+def build_optimizer(parameters: NamedParameters, options: Mapping[str, Any]) -> Optimization:
+    """The optimizer of a recipe's `optim:` section, {"name": ..., lr: ..., ...}."""
+    settings = dict(options)
+    factory = OPTIMIZERS.get(str(settings.pop("name", "adamw")))
+    try:
+        return factory(parameters, **settings)
+    except (TypeError, ValueError) as error:
+        raise RecipeError(f"optim: {error}") from error
+
+
+def decay_groups(parameters: NamedParameters, weight_decay: float) -> list[dict[str, Any]]:
+    """Two parameter groups, those that decay and those marked `_no_weight_decay`; empty ones are left out."""
+    exempt = [p for p in parameters.values() if getattr(p, "_no_weight_decay", False)]
+    decayed = [p for p in parameters.values() if not getattr(p, "_no_weight_decay", False)]
+    groups = [{"params": decayed, "weight_decay": weight_decay}, {"params": exempt, "weight_decay": 0.0}]
+    return [group for group in groups if group["params"]]
+
+
+def learning_rate(optimization: Optimization, total_steps: int) -> Callable[[int], float]:
+    """The rate of optimizer step 0, 1, ... as a function."""
+    names = Schedule.__args__  # type: ignore[attr-defined]
+    if optimization.schedule not in names:
+        raise RecipeError(f"optim.schedule: {optimization.schedule!r} is not one of {', '.join(names)}")
+    if not 0 <= optimization.warmup_steps <= total_steps:
+        raise RecipeError(
+            f"optim.warmup_steps: {optimization.warmup_steps} is not within 0..{total_steps} steps"
+        )
+    name = optimization.schedule
+    if name == "constant" and optimization.warmup_steps:
+        name = "constant_with_warmup"
+    carrier = torch.optim.SGD([torch.zeros(1)], lr=optimization.lr)
+    scheduler = get_scheduler(
+        name, carrier, num_warmup_steps=optimization.warmup_steps, num_training_steps=total_steps
+    )
+    curve = scheduler.lr_lambdas[0]
+    return lambda step: optimization.lr * float(curve(step))
+
+
+def optimizer_tensors(optimizer: Optimizer, parameters: NamedParameters) -> dict[str, Tensor]:
+    """The optimizer's state as "parameter/slot" tensors, sharded ones gathered."""
+    return {
+        f"{name}/{slot}": whole(value) if isinstance(value, Tensor) else torch.tensor(value)
+        for name, parameter in parameters.items()
+        for slot, value in optimizer.state.get(parameter, {}).items()
+        if value is not None
+    }
+
+
+def load_optimizer_tensors(
+    optimizer: Optimizer, parameters: NamedParameters, tensors: Mapping[str, Tensor], *, where: str
+) -> None:
+    """Put saved state back, by parameter name; hyperparameters stay those of the recipe."""
+    saved: dict[str, dict[str, Tensor]] = {}
+    for key, tensor in tensors.items():
+        name, _, slot = key.rpartition("/")
+        saved.setdefault(name, {})[slot] = tensor
+    if tensors:
+        first = next(iter(saved.values()))
+        shapes = {f"{n}/{s}": _slot_like(p, first[s]) for n, p in parameters.items() for s in first}
+        require_same(shapes, tensors, where=where, what="the optimizer")
+    state = optimizer.state_dict()
+    order = [p for group in optimizer.param_groups for p in group["params"]]
+    names = {id(parameter): name for name, parameter in parameters.items()}
+    state["state"] = {
+        index: {slot: _placed(tensor, parameter) for slot, tensor in saved[names[id(parameter)]].items()}
+        for index, parameter in enumerate(order)
+        if names[id(parameter)] in saved
+    }
+    optimizer.load_state_dict(state)
+
+
+def _slot_like(parameter: nn.Parameter, slot: Tensor) -> Tensor:
+    # a slot is a scalar count, or has the shape of its parameter
+    shape = () if slot.ndim == 0 and parameter.ndim else parameter.shape
+    return torch.empty(shape, dtype=slot.dtype, device="meta")
+
+
+def _placed(tensor: Tensor, parameter: nn.Parameter) -> Tensor:
+    return like(tensor, parameter.data) if tensor.shape == parameter.shape else tensor
+
+
+def _fusable(parameters: NamedParameters) -> bool:
+    return all(p.device.type in ("cpu", "cuda") and p.is_floating_point() for p in parameters.values())

@@ -1,0 +1,78 @@
+"""Where a run starts: from nothing, from its own newest checkpoint, or from one the user names."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from genzoo.core.checkpoint import checkpoint_steps, latest_valid
+from genzoo.core.errors import CheckpointError, UsageError
+from genzoo.core.run_folder import RunFolder
+
+logger = logging.getLogger(__name__)
+
+
+def find_start(folder: RunFolder, resume: str | Path) -> Path | None:
+    """The checkpoint to continue from, or None to start at step 0.
+
+    resume: "auto", "never", or the path of a checkpoint or of a run folder. Never starts over in silence:
+    raises UsageError when "never" meets an earlier run, CheckpointError when a path is missing or corrupt.
+    """
+    if str(resume) == "auto":
+        path = latest_valid(folder.checkpoints)
+    elif str(resume) == "never":
+        if folder.has_run():
+            raise UsageError(
+                "this folder holds an earlier run, and --resume never would mix the two",
+                where=str(folder.path),
+                fix="choose another --output, remove the folder, or continue with --resume auto",
+            )
+        return None
+    else:
+        path = _named(folder, Path(resume))
+    if path is not None:
+        logger.info("resuming from %s", path)
+    return path
+
+
+def _named(folder: RunFolder, path: Path) -> Path:
+    if not path.is_dir():
+        raise CheckpointError(
+            "there is nothing to resume from here",
+            where=str(path),
+            fix="name a checkpoint (RUN/checkpoints/step_...) or a run folder, or use --resume auto",
+        )
+    found = latest_valid(path / "checkpoints") if (path / "checkpoints").is_dir() else path
+    if found is None:
+        raise CheckpointError("this run has no checkpoint yet", where=str(path))
+    own = found.resolve().parent == folder.checkpoints.resolve()
+    if not own and checkpoint_steps(folder.checkpoints):
+        raise UsageError(
+            "this folder has checkpoints of its own; those of another run cannot be mixed in",
+            where=str(folder.path),
+            fix="choose another --output for the continued run",
+        )
+    return found
+
+
+def require_same_run(saved: Mapping[str, Any], present: Mapping[str, Any], *, where: str) -> None:
+    """Raise when a continued run would not be the same run; warn where a change is allowed but matters."""
+    missing = [key for key in present if key not in saved]
+    if missing:
+        raise CheckpointError("the checkpoint lacks " + ", ".join(missing), where=where)
+    changed = [
+        f"train.{key}: {saved[key]} -> {present[key]}"
+        for key in ("seed", "batch_size")
+        if saved[key] != present[key]
+    ]
+    if changed:
+        raise UsageError(
+            "a resumed run must keep the order of its data: " + "; ".join(changed),
+            where=where,
+            fix="set it back, or start a new run with another --output",
+        )
+    for key in ("dataset", "precision"):
+        if saved[key] != present[key]:
+            logger.warning("%s changed since the checkpoint: %s -> %s", key, saved[key], present[key])
