@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import os
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Annotated, Any
 
 import typer
 import typer.core
 
 import genzoo.api  # noqa: F401  (reads the cards)
-from genzoo.core.errors import GenzooError
+from genzoo.core.errors import GenzooError, UsageError
 from genzoo.core.registry import COMMANDS
 
 EXIT_CODES = """Exit codes: 0 ok, 2 usage or recipe, 3 missing optional part, 4 data or weights,
-5 non-finite numbers, 6 out of memory, 130/143 interrupted after a checkpoint. `--debug` anywhere shows the traceback of an error."""
+5 non-finite numbers, 6 out of memory, 130/143 interrupted after a checkpoint.
+`--debug` anywhere shows the traceback of an error."""
 
 app = typer.Typer(
     name="genzoo",
@@ -24,12 +28,16 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
+prepare = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
+app.add_typer(prepare, name="prepare", help="Compute once what training reads again and again.")
+
 RecipeArgument = Annotated[
     str, typer.Argument(metavar="RECIPE", help="path of a recipe, or the name of a shipped one")
 ]
 Overrides = Annotated[
     list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="settings that replace the recipe's")
 ]
+RunArgument = Annotated[str, typer.Argument(metavar="RUN", help="folder of a run")]
 AsJson = Annotated[bool | None, typer.Option("--json", help="print JSON")]
 
 
@@ -83,8 +91,213 @@ def validate(
         typer.echo(f"{name}: ok" + (f"; you have to give {', '.join(missing)}" if missing else ""))
 
 
+@app.command()
+def train(
+    recipe: RecipeArgument,
+    overrides: Overrides = None,
+    output: Annotated[str | None, typer.Option(help="the run's folder; runs/NAME when left out")] = None,
+    resume: Annotated[str, typer.Option(metavar="auto|never|PATH", help="where to continue")] = "auto",
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="build everything, run one batch, stop")] = False,
+) -> None:
+    """Train a recipe; the same command again continues an interrupted run."""
+    _log_to_terminal()
+    from genzoo.api import training
+    from genzoo.api.report import read_report, report_lines
+    from genzoo.core.recipe import load_recipe
+
+    loaded = load_recipe(recipe, overrides or [])
+    if dry_run:
+        typer.echo(str(training.dry_run(loaded, output=output)))
+        return
+    run = training.train(loaded, output=output, resume=resume)
+    if _is_main_process():
+        typer.echo("\n".join([*report_lines(read_report(run)), f"run: {run.folder}"]))
+
+
+@app.command()
+def sample(
+    run: RunArgument,
+    options: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[KEY=VALUE]...", help="what and how to sample: class_labels=[1,2], steps=50, ..."
+        ),
+    ] = None,
+    num: Annotated[
+        int | None, typer.Option(min=1, help="how many; 16, or one for each condition given")
+    ] = None,
+    out: Annotated[
+        str | None, typer.Option(help="folder for the pictures; below the run when left out")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="picture i depends on the seed and on i only")] = 0,
+    guidance_scale: Annotated[float | None, typer.Option(help="how strongly to follow the condition")] = None,
+    steps: Annotated[int | None, typer.Option(min=1, help="sampler steps")] = None,
+    batch_size: Annotated[int, typer.Option(min=1, help="pictures in memory at once")] = 64,
+    weights: Annotated[str, typer.Option(metavar="ema|raw", help="averaged or plain weights")] = "ema",
+    checkpoint: Annotated[str | None, typer.Option(metavar="STEP|PATH", help="newest when left out")] = None,
+    device: Annotated[str | None, typer.Option(help="such as cpu or cuda:1")] = None,
+) -> None:
+    """Sample pictures from a run; the same command again makes those that are missing."""
+    _log_to_terminal()
+    from genzoo.api.run import load_run
+
+    given = _settings(options or []) | {"guidance_scale": guidance_scale, "steps": steps}
+    given = {key: value for key, value in given.items() if value is not None}
+    loaded = load_run(run)
+    conditioned = any(isinstance(value, list) for value in given.values())
+    path = loaded.checkpoint(checkpoint)
+    folder = out or str(loaded.folder / "samples" / f"{path.name}_seed_{seed}")
+    with _progress("sampling") as progress:
+        loaded.sample_to(
+            folder,
+            num=num or (None if conditioned else 16),
+            seed=seed,
+            batch_size=batch_size,
+            weights=weights,  # type: ignore[arg-type]
+            checkpoint=path,
+            device=device,
+            progress=progress,
+            **given,
+        )
+    typer.echo(f"{folder}: samples.json, grid.png")
+
+
+@app.command()
+def count(
+    model: Annotated[str, typer.Argument(help="a name of `genzoo list models`")],
+    overrides: Annotated[
+        list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="model arguments")
+    ] = None,
+    image_size: Annotated[
+        int | None, typer.Option(min=1, help="pixels; the model's own size when left out")
+    ] = None,
+    paper: Annotated[bool, typer.Option("--paper", help="count as the model's paper did")] = False,
+    as_json: AsJson = None,
+) -> None:
+    """Count parameters and multiply-adds of one forward pass."""
+    from genzoo.api.models import count as count_model
+
+    found = count_model(model, image_size=image_size, paper=paper, **_settings(overrides or []))
+    if as_json:
+        _print_json(found)
+        return
+    width = max(map(len, found))
+    for key, value in found.items():
+        typer.echo(f"{key:<{width}}  {f'{value:,.4f}' if isinstance(value, float) else value}")
+    typer.echo(
+        "params in millions, gflops in 10^9 multiply-adds" + (", as the paper counts" if paper else "")
+    )
+
+
+@app.command()
+def convert(
+    source: Annotated[str, typer.Argument(help="a weights file of another project")],
+    output: Annotated[str, typer.Argument(help="folder for the new run")],
+    overrides: Overrides = None,
+    recipe: Annotated[
+        str | None, typer.Option(help="supplies codec, sampler and task; has a default")
+    ] = None,
+    layout: Annotated[
+        str | None, typer.Option("--from", help="whose file it is; recognised when left out")
+    ] = None,
+) -> None:
+    """Turn released weights into a run that can be sampled."""
+    from genzoo.api.conversion import convert as convert_weights
+
+    run, conversion = convert_weights(source, output, recipe=recipe, layout=layout, overrides=overrides or [])
+    for entry, ours, why in conversion.report:
+        typer.echo(f"{entry} -> {ours or '(not carried over)'}: {why}")
+    typer.echo(f"run: {run.folder}")
+
+
+@app.command()
+def export(
+    run: RunArgument,
+    output: Annotated[str, typer.Argument(help="the safetensors file to write")],
+    layout: Annotated[
+        str | None, typer.Option("--to", help="another project's layout; ours when left out")
+    ] = None,
+    weights: Annotated[str, typer.Option(metavar="ema|raw")] = "ema",
+    half: Annotated[bool, typer.Option("--half", help="store 16-bit numbers")] = False,
+) -> None:
+    """Write a run's weights as one safetensors file."""
+    from genzoo.api.conversion import export as export_weights
+    from genzoo.api.run import load_run
+
+    path = export_weights(load_run(run), output, layout=layout, weights=weights, half=half)  # type: ignore[arg-type]
+    typer.echo(f"{path}: {path.stat().st_size:,} bytes")
+
+
+@app.command()
+def rerun(
+    run: RunArgument,
+    output: Annotated[str | None, typer.Option(help="folder of the new run; RUN-rerun when left out")] = None,
+    steps: Annotated[int | None, typer.Option(min=1, help="stop after so many steps")] = None,
+    compare: Annotated[bool, typer.Option("--compare", help="print how far the losses differ")] = False,
+) -> None:
+    """Train a run's own recipe again, into a new folder."""
+    _log_to_terminal()
+    from genzoo.api.rerun import compare_losses, rerun_recipe
+    from genzoo.api.run import load_run
+
+    first = load_run(run)
+    second = rerun_recipe(first, output=output, steps=steps)
+    typer.echo(f"run: {second.folder}")
+    if compare:
+        typer.echo(str(compare_losses(first, second)))
+
+
+@app.command()
+def doctor(as_json: AsJson = None) -> None:
+    """Say what works on this machine, and why the rest does not."""
+    from genzoo.api.doctor import examine
+
+    findings = examine()
+    if as_json:
+        _print_json([finding._asdict() for finding in findings])
+    else:
+        width = max(len(finding.topic) for finding in findings)
+        for topic, level, text in findings:
+            typer.echo(f"{level:<6}  {topic:<{width}}  {text}")
+    raise typer.Exit(4 if any(finding.level == "broken" for finding in findings) else 0)
+
+
+@prepare.command()
+def latents(
+    recipe: RecipeArgument,
+    overrides: Overrides = None,
+    batch_size: Annotated[int, typer.Option(min=1)] = 32,
+    num_workers: Annotated[int, typer.Option(min=0, help="processes that decode pictures")] = 0,
+    device: Annotated[str | None, typer.Option(help="such as cpu or cuda:1")] = None,
+    prune: Annotated[bool, typer.Option("--prune", help="remove entries that are not used any more")] = False,
+) -> None:
+    """Encode a recipe's images into data.latent_cache; later calls redo what changed."""
+    from genzoo.api.preparation import prepare_latents
+    from genzoo.core.recipe import load_recipe
+
+    loaded = load_recipe(recipe, overrides or [])
+    with _progress("encoding") as progress:
+        report = prepare_latents(
+            loaded,
+            batch_size=batch_size,
+            num_workers=num_workers,
+            device=device,
+            prune=prune,
+            progress=progress,
+        )
+    for line in [
+        *(f"unreadable: {bad}" for bad in report.bad),
+        *(f"damaged: {one}" for one in report.damaged),
+    ]:
+        typer.echo(line, err=True)
+    typer.echo(
+        f"{report.total} pictures: {report.built} encoded, {report.reused} reused, {len(report.bad)} bad;"
+        f" {report.unused} old entries{f', {report.pruned} removed' if prune else ''}"
+    )
+
+
 def main(argv: list[str] | None = None) -> None:
-    """Run the command line: errors that a user can mend take a few lines, and the exit code says which kind."""
+    """Run the command line: errors that a user can mend take a few lines; the exit code says which kind."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     debug = "--debug" in arguments
     try:
@@ -114,6 +327,50 @@ def _report(error: Exception) -> int:
         f"error: {type(error).__name__}: {text}\n  fix:   --debug shows where; this is a bug", err=True
     )
     return 1
+
+
+def _settings(texts: list[str]) -> dict[str, Any]:
+    """KEY=VALUE arguments as a dict, typed as a recipe types them."""
+    from genzoo.core.recipe_source import parse_value
+    from genzoo.core.recipe_tree import plain
+
+    settings = {}
+    for text in texts:
+        key, equals, value = text.partition("=")
+        if not equals or not key.isidentifier():
+            raise UsageError(f"{text[:80]!r} is not of the form key=value", fix="for example steps=50")
+        settings[key] = plain(parse_value(value, key))
+    return settings
+
+
+def _log_to_terminal() -> None:
+    """Progress of a command on stderr, from the main process alone."""
+    import logging
+
+    class Echo(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            typer.echo(self.format(record), err=True)
+
+    logger = logging.getLogger("genzoo")
+    logger.handlers = [Echo()]
+    logger.propagate = False
+    logger.setLevel(logging.INFO if _is_main_process() else logging.ERROR)
+
+
+def _is_main_process() -> bool:
+    return os.environ.get("RANK", "0") == "0"
+
+
+@contextmanager
+def _progress(title: str) -> Iterator[Callable[[int, int], None]]:
+    """A bar on a terminal; elsewhere nothing. Yields a function (done, total)."""
+    from rich.console import Console
+    from rich.progress import Progress
+
+    console = Console(stderr=True)
+    with Progress(console=console, disable=not console.is_terminal) as bar:
+        task = bar.add_task(title, total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)
 
 
 def _print_json(data: Any) -> None:

@@ -74,7 +74,7 @@ def resolve(recipe: Recipe, dataset: Dataset, codec: LatentCodec | None) -> Reci
 
 
 def facts(dataset: Dataset, codec: LatentCodec | None) -> dict[str, int]:
-    """What data set and codec tell a model: num_classes, in_channels, input_size, and num_frames of videos."""
+    """What data set and codec tell a model: num_classes, in_channels, input_size; num_frames of videos."""
     pixel_shape = tuple(dataset.sample_shape)
     shape = pixel_shape if codec is None else codec.latent_shape(pixel_shape)
     if shape[-1] != shape[-2]:

@@ -16,6 +16,7 @@ from genzoo.api.sampling import BLOCK_SIZE, SamplePlan, make_plan, sample_all
 from genzoo.api.schema import require_complete
 from genzoo.core.checkpoint import latest_valid, load_checkpoint, step_folder
 from genzoo.core.errors import CheckpointError, UsageError, WeightsError
+from genzoo.core.model_state import restore_weights
 from genzoo.core.recipe import Recipe, load_recipe
 
 if TYPE_CHECKING:
@@ -107,7 +108,8 @@ class Run:
         """Samples in memory.
 
         options: what to sample (class_labels=[1, 2, 3]) and how (guidance_scale=1.5, steps=50,
-        sampler="ddim"); the recipe's sampler section gives the rest. Sample i depends on the seed and on i, not on `num`.
+        sampler="ddim"); the recipe's sampler section gives the rest. Sample i depends on the seed and on i
+        alone, not on `num`.
         """
         path = self.checkpoint(checkpoint)
         task = self.task(weights=weights, checkpoint=path, device=device)
@@ -129,7 +131,7 @@ class Run:
         progress: Progress | None = None,
         **options: Any,
     ) -> Path:
-        """Samples as files in a folder; goes on where an interrupted call stopped. See `sample` for options."""
+        """Samples as files in a folder; goes on where an interrupted call stopped. Options as in `sample`."""
         path = self.checkpoint(checkpoint)
         task = self.task(weights=weights, checkpoint=path, device=device)
         plan = self._plan(task, num, seed, block_size, options)
@@ -165,7 +167,7 @@ class Run:
         }
 
     def _load(self, checkpoint: Path, weights: str, device: str) -> Task:
-        require_complete(self.recipe)
+        require_complete(self.recipe, but=("data",))
         codec = build_codec(self.recipe)
         recipe = resolve(self.recipe, self._dataset, codec) if has_auto(self.recipe) else self.recipe
         task = assemble(recipe, codec)
@@ -176,22 +178,14 @@ class Run:
 
 
 def load_weights(task: Task, checkpoint: Path, weights: str) -> None:
-    """Put a checkpoint's weights into a task's model; all keys and shapes have to fit, else CheckpointError."""
+    """Put a checkpoint's weights into a task's model. Raises CheckpointError unless keys and shapes fit."""
     if weights not in ("ema", "raw"):
         raise UsageError(f"weights is {weights!r}", fix='use "ema" or "raw"')
     stored = load_checkpoint(checkpoint, ("model", "ema"))
-    if weights == "ema" and not stored.ema:
+    if weights == "ema" and not stored.ema and not stored.state.get("averaged"):
         raise WeightsError(f"{checkpoint} holds no averaged weights", fix='sample with weights="raw"')
-    try:
-        task.model.load_state_dict(stored.averaged() if weights == "ema" else stored.weights, strict=True)
-    except RuntimeError as error:
-        lines = str(error).splitlines()
-        raise CheckpointError(
-            "the checkpoint does not fit the recipe's model",
-            where=str(checkpoint),
-            why="; ".join(line.strip() for line in lines[1:3]),
-            fix="use the recipe it was trained with",
-        ) from error
+    tensors = stored.averaged() if weights == "ema" else stored.weights
+    restore_weights(task.model, tensors, frozen=stored.state.get("frozen"), where=str(checkpoint))
 
 
 def step_of(checkpoint: Path) -> int:

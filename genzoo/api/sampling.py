@@ -1,8 +1,8 @@
 """Sampling in aligned blocks: image i depends on the seed and on i alone.
 
 Matrix products of another batch shape may round differently, so every forward pass has the same shape: blocks
-of `block_size` consecutive indices, the last one filled up. Which process computes a block, and how many blocks
-are asked for at once, then changes nothing, not even the last bit.
+of `block_size` consecutive indices, the last one filled up. Which process computes a block, and how many
+blocks are asked for at once, then changes nothing, not even the last bit.
 """
 
 from __future__ import annotations

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from genzoo.core.errors import GenzooError, RecipeError, RegistryError, did_you_mean
-from genzoo.core.recipe import Recipe
+from genzoo.core.recipe import MISSING, Recipe
 from genzoo.core.registry import CODECS, DATASETS, LOSSES, METRICS, MODELS, SAMPLERS, TASKS, Registry
 from genzoo.core.signatures import Parameter, Problem, check_settings, parameters, takes_anything
 
@@ -20,7 +20,7 @@ SECTIONS = ("name", "task", "model", "data", "codec", "sampler", "optim", "train
 
 @dataclass(frozen=True)
 class Kind:
-    """How a section is checked. injected: the program supplies them. options: only keyword arguments count."""
+    """How a section is checked. injected: supplied by the program. options: only keyword arguments count."""
 
     registry: Registry
     injected: tuple[str, ...] = ()
@@ -50,9 +50,9 @@ def check_recipe(recipe: Recipe) -> list[str]:
     return recipe.missing()
 
 
-def require_complete(recipe: Recipe) -> None:
-    """Raise RecipeError when the recipe is wrong or still holds `???`."""
-    missing = check_recipe(recipe)
+def require_complete(recipe: Recipe, but: Sequence[str] = ()) -> None:
+    """Raise RecipeError when the recipe is wrong or still holds `???`; sections in `but` may."""
+    missing = [key for key in check_recipe(recipe) if key.partition(".")[0] not in but]
     if missing:
         given = " ".join(f"{key}=..." for key in missing)
         raise RecipeError(
@@ -93,12 +93,15 @@ def _named_sections(data: Mapping[str, Any]) -> Iterator[Problem]:
 
 def _plain_sections(data: Mapping[str, Any]) -> Iterator[Problem]:
     from genzoo.api.preview import Preview
-    from genzoo.training.optim import build_optimizer
-    from genzoo.training.trainer import TrainConfig
+    from genzoo.training import OPTIMIZERS
+    from genzoo.training.config import TrainConfig
 
     yield from _check_plain("train", data.get("train"), TrainConfig)
-    yield from _check_plain("optim", data.get("optim"), build_optimizer, injected=("model",))
     yield from _check_plain("preview", data.get("preview"), Preview)
+    if data.get("optim") is not None:
+        node = data["optim"]
+        named = {"name": "adamw", **node} if isinstance(node, Mapping) else node
+        yield from check_node("optim", named, Kind(OPTIMIZERS, options=True))
 
 
 def check_node(
@@ -154,19 +157,19 @@ def _sampling_parameters(task: Any) -> dict[str, Parameter]:
     return extra
 
 
-def _check_plain(
-    key: str, node: Any, factory: Callable[..., Any], injected: Iterable[str] = ()
-) -> Iterator[Problem]:
+def _check_plain(key: str, node: Any, factory: Callable[..., Any]) -> Iterator[Problem]:
+    """Problems of a section that is not registered by name; its class may check ranges when built."""
     if node is None:
         return
     if not isinstance(node, Mapping):
         yield Problem(key, f"must be a mapping of settings, not {node!r}")
         return
-    yield from check_settings(
-        node,
-        parameters(factory),
-        key=key,
-        owner=key,
-        supplied=tuple(injected),
-        open_ended=takes_anything(factory),
-    )
+    problems = check_settings(node, parameters(factory), key=key, owner=key)
+    yield from problems
+    if not problems and MISSING not in node.values():
+        try:
+            factory(**node)
+        except RecipeError as error:
+            for line in error.what.splitlines():
+                name, _, message = line.removeprefix(f"{key}.").partition(": ")
+                yield Problem(f"{key}.{name}", message)

@@ -13,7 +13,9 @@ from typing import Any
 from genzoo.core.errors import RecipeError
 from genzoo.core.recipe_source import MAX_VALUES, display, find_include, find_recipe, parse_value, read_tree
 from genzoo.core.recipe_tree import (
-    MISSING,
+    MISSING as MISSING,
+)
+from genzoo.core.recipe_tree import (
     Leaf,
     Tree,
     assigned,

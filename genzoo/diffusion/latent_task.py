@@ -13,7 +13,7 @@ from genzoo.core.errors import DataError, ShapeError, UsageError, did_you_mean
 from genzoo.core.seeds import SampleStreams
 from genzoo.core.types import Batch, LatentCodec, LossOutput
 from genzoo.diffusion.guidance import Guidance, guided_output
-from genzoo.diffusion.options import build_loss, build_sampler, build_schedule, merge_sampler
+from genzoo.diffusion.options import SHARED_OPTIONS, build_loss, build_sampler, build_schedule, merge_sampler
 from genzoo.diffusion.process import Prediction, noise_from_x_0, q_sample, split_output
 from genzoo.diffusion.schedule import NoiseSchedule
 from genzoo.nn.embeddings import drop_labels
@@ -39,6 +39,9 @@ class LatentDiffusionTask:
     Batches hold "pixels" (b, c, h, w) in [-1, 1] or "moments" from a latent cache, and "class_labels" (b,)
     for a model with num_classes.
     """
+
+    sampling_options = (Guidance,)  # what a recipe's sampler section holds beside the sampler's own options
+    supplies = SHARED_OPTIONS  # options of a loss that this task sets itself
 
     def __init__(
         self,
