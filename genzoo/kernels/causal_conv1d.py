@@ -11,7 +11,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from genzoo.core.errors import ShapeError, UsageError
+from genzoo.core.errors import BackendUnavailable, ShapeError, UsageError
+from genzoo.kernels.native import build
+from genzoo.kernels.native.call import address, describe, invoke, readable, real_dtype, vector
 
 BACKENDS = ("auto", "torch", "cpu")
 
@@ -28,10 +30,13 @@ def causal_conv1d(
     """x: (b, l, d), rows may be strided.   weight: (d, k), the last tap meets the present.   bias: (d,).
 
     Returns (b, l, d) in x's dtype; accumulates in float32, in float64 for float64 inputs.
-    reverse looks into the future instead of the past.   activation: "silu" or None.   Raises ShapeError.
+    reverse looks into the future instead of the past.   activation: "silu" or None.
+    Raises ShapeError, BackendUnavailable.
     """
     _check(x, weight, bias, activation, backend)
-    return _causal_conv1d_torch(x, weight, bias, reverse, activation)
+    if _use_cpu(x, backend):
+        return _conv(x, weight, bias, activation == "silu", reverse)  # type: ignore[no-any-return]
+    return _torch_conv(x, weight, bias, activation == "silu", reverse)
 
 
 def _check(x: Tensor, weight: Tensor, bias: Tensor | None, activation: str | None, backend: str) -> None:
@@ -47,16 +52,78 @@ def _check(x: Tensor, weight: Tensor, bias: Tensor | None, activation: str | Non
         raise UsageError(f"there is no convolution backend {backend!r}; known: {', '.join(BACKENDS)}")
 
 
-def _causal_conv1d_torch(
-    x: Tensor, weight: Tensor, bias: Tensor | None, reverse: bool, activation: str | None
-) -> Tensor:
-    dtype = torch.float64 if x.dtype == torch.float64 else torch.float32
+def _use_cpu(x: Tensor, backend: str) -> bool:
+    if backend == "torch":
+        return False
+    reason = build.unavailable_reason() if x.device.type == "cpu" else f"x is on {x.device.type}"
+    if backend == "cpu" and reason is not None:
+        raise BackendUnavailable("convolution backend 'cpu' cannot run this call", why=reason, fix='use "auto"')
+    return reason is None
+
+
+def _torch_conv(x: Tensor, weight: Tensor, bias: Tensor | None, silu: bool, reverse: bool) -> Tensor:
+    dtype = real_dtype(x)
     length, taps = x.shape[1], weight.shape[1]
     padded = F.pad(x.to(dtype), (0, 0, 0, taps - 1) if reverse else (0, 0, taps - 1, 0))
-    out = None if bias is None else bias.to(dtype)
+    out = x.new_zeros((), dtype=dtype) if bias is None else bias.to(dtype)
     for j in range(taps):
         offset = taps - 1 - j if reverse else j
-        term = padded[:, offset : offset + length] * weight[:, j].to(dtype)
-        out = term if out is None else out + term
-    assert out is not None
-    return (F.silu(out) if activation == "silu" else out).to(x.dtype)
+        out = out + padded[:, offset : offset + length] * weight[:, j].to(dtype)
+    return (F.silu(out) if silu else out).to(x.dtype)
+
+
+@torch.library.custom_op("genzoo::cpu_conv", mutates_args=(), device_types="cpu")
+def _conv(x: Tensor, weight: Tensor, bias: Tensor | None, silu: bool, reverse: bool) -> Tensor:
+    real = real_dtype(x)
+    rows, taps, offset = readable(x.detach(), real), vector(weight, real), vector(bias, real)
+    out = torch.empty(x.shape, dtype=rows.dtype)
+    arguments = [*x.shape, weight.shape[1], int(silu), int(reverse), *describe(rows), *describe(out)]
+    work = 4 * x.numel() * weight.shape[1]
+    invoke("genzoo_conv_forward", real, [*arguments, address(taps), address(offset)], work)
+    return out.to(x.dtype)
+
+
+@torch.library.custom_op("genzoo::cpu_conv_backward", mutates_args=(), device_types="cpu")
+def _conv_backward(
+    grad: Tensor, x: Tensor, weight: Tensor, bias: Tensor | None, silu: bool, reverse: bool
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Gradients of x, weight and bias; the last is empty without a bias."""
+    real = real_dtype(x)
+    rows, taps, offset = readable(x.detach(), real), vector(weight, real), vector(bias, real)
+    grad = readable(grad, real)
+    batch, _, width = x.shape
+    dx = torch.empty(x.shape, dtype=rows.dtype)
+    dweight = torch.empty((batch, *weight.shape), dtype=real)
+    dbias = torch.empty((batch, width), dtype=real)
+    arguments = [*x.shape, weight.shape[1], int(silu), int(reverse), *describe(rows), *describe(grad)]
+    arguments += [address(taps), address(offset), *describe(dx), address(dweight), address(dbias)]
+    invoke("genzoo_conv_backward", real, arguments, 8 * x.numel() * weight.shape[1])
+    total = torch.empty(0) if bias is None else dbias.sum(0).to(bias.dtype)
+    return dx.to(x.dtype), dweight.sum(0).to(weight.dtype), total
+
+
+@_conv.register_fake
+def _(x: Tensor, weight: Tensor, bias: Tensor | None, silu: bool, reverse: bool) -> Tensor:
+    return torch.empty_like(x, memory_format=torch.contiguous_format)
+
+
+@_conv_backward.register_fake
+def _(
+    grad: Tensor, x: Tensor, weight: Tensor, bias: Tensor | None, silu: bool, reverse: bool
+) -> tuple[Tensor, Tensor, Tensor]:
+    like = [torch.empty_like(t, memory_format=torch.contiguous_format) for t in (x, weight)]
+    return like[0], like[1], x.new_empty(0) if bias is None else torch.empty_like(bias)
+
+
+def _setup_context(ctx: object, inputs: tuple[object, ...], output: Tensor) -> None:
+    ctx.save_for_backward(*inputs[:3])  # type: ignore[attr-defined]
+    ctx.flags = inputs[3:]  # type: ignore[attr-defined]
+
+
+def _backward(ctx: object, grad: Tensor) -> tuple[Tensor | None, ...]:
+    x, weight, bias = ctx.saved_tensors  # type: ignore[attr-defined]
+    dx, dweight, dbias = _conv_backward(grad, x, weight, bias, *ctx.flags)  # type: ignore[attr-defined]
+    return dx, dweight, None if bias is None else dbias, None, None
+
+
+_conv.register_autograd(_backward, setup_context=_setup_context)

@@ -45,3 +45,26 @@ void NAME(genzoo_scan_backward)(const int64_t *p, int64_t threads) {
     }
     NAME(backward)(&call, &grads, (int)threads);
 }
+
+static NAME(conv) NAME(conv_from)(const int64_t **p) {
+    NAME(conv) call;
+    memset(&call, 0, sizeof call);
+    call.batch = (*p)[0], call.length = (*p)[1], call.width = (*p)[2];
+    call.taps = (*p)[3], call.silu = (*p)[4], call.reverse = (*p)[5];
+    *p += 6;
+    call.x = NAME(next_tensor)(p), call.out = NAME(next_tensor)(p);
+    call.weight = NAME(next_array)(p), call.bias = NAME(next_array)(p);
+    return call;
+}
+
+void NAME(genzoo_conv_forward)(const int64_t *p, int64_t threads) {
+    NAME(conv) call = NAME(conv_from)(&p);
+    NAME(conv_run)(&call, 0, (int)threads);
+}
+
+void NAME(genzoo_conv_backward)(const int64_t *p, int64_t threads) {
+    NAME(conv) call = NAME(conv_from)(&p);
+    call.dx = NAME(next_tensor)(&p);
+    call.dweight = NAME(next_array)(&p), call.dbias = NAME(next_array)(&p);
+    NAME(conv_run)(&call, 1, (int)threads);
+}

@@ -19,4 +19,5 @@
 #include "tiles.h"
 #include "scan.h"
 #include "scan_backward.h"
+#include "conv.h"
 #include "entry.h"
