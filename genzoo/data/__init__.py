@@ -5,3 +5,4 @@ from __future__ import annotations
 from genzoo.core.registry import DATASETS
 
 DATASETS.lazy("digits", "genzoo.data.digits:Digits", help="1,797 embedded digits, 8x8, 10 classes")
+DATASETS.lazy("image_folder", "genzoo.data.images:image_folder", help="root/class/*.jpg|png|webp, or flat")

@@ -1,0 +1,138 @@
+"""Files to pictures, for files nobody has looked at: whatever is wrong is a DataError with name and reason.
+
+Only JPEG, PNG and WebP decoders run, whatever the extension says; a file is decoded to its last byte,
+because headers of truncated files look fine; sizes are limited before memory is used. Pictures come out as a
+viewer shows them: EXIF rotation applied, transparency on white, 16 bits scaled (not clipped) to 8. Colour
+profiles are not applied, and of an animation the first picture is taken. A JPEG with flipped bits, or a
+PNG with too few rows, that still decodes cannot be told from a good one.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import stat
+import warnings
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+
+from genzoo.core.errors import DataError
+
+FORMATS = ("JPEG", "PNG", "WEBP")
+EXTENSIONS = (".jpg", ".jpeg", ".png", ".webp")
+MAX_PIXELS = 89_478_485  # where Pillow begins to warn of decompression bombs: 256 MiB as RGB
+MAX_BYTES = 512 * 1024**2
+ORIENTATION = 0x0112  # EXIF tag
+_TURN = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+
+
+def shown(path: str | os.PathLike[str]) -> str:
+    """A path that is safe to print: undecodable bytes and control characters are escaped."""
+    text = os.fsencode(path).decode("utf-8", "backslashreplace")
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def load_image(
+    path: Path, *, root: Path | None = None, channels: int = 3, max_pixels: int = MAX_PIXELS
+) -> Image.Image:
+    """The picture in a file, mode "RGB" (channels 3) or "L" (channels 1).
+
+    root: resolved folder that the file must lie in after following links; None allows any place.
+    """
+    return decode_image(
+        read_file(path, root=root), where=shown(path), channels=channels, max_pixels=max_pixels
+    )
+
+
+def read_file(path: Path, *, root: Path | None = None, max_bytes: int = MAX_BYTES) -> bytes:
+    """The bytes of a regular file that lies under `root`; never opens pipes or devices."""
+    where = shown(path)
+    try:
+        if root is not None and not path.resolve(strict=True).is_relative_to(root):
+            raise DataError(
+                "this file is a link that leads out of the data folder",
+                where=where,
+                fix="copy the file in, or allow links with data.follow_links=true",
+            )
+        status = path.stat()
+        if not stat.S_ISREG(status.st_mode):
+            raise DataError("this is not a regular file", where=where)
+        if not 0 < status.st_size <= max_bytes:
+            raise DataError(f"the file has {status.st_size} bytes; 1 to {max_bytes} are allowed", where=where)
+        return path.read_bytes()
+    except (
+        OSError,
+        ValueError,
+        RuntimeError,
+    ) as error:  # ValueError: NUL in a name; RuntimeError: loop of links
+        if isinstance(error, DataError):
+            raise
+        raise DataError("this file cannot be read", where=where, why=_reason(error)) from error
+
+
+def decode_image(data: bytes, *, where: str, channels: int = 3, max_pixels: int = MAX_PIXELS) -> Image.Image:
+    """The picture in these bytes, mode "RGB" or "L"; `where` names them in errors."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # damaged EXIF blocks, odd palettes: judged by the result
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            with Image.open(io.BytesIO(data), formats=FORMATS) as image:
+                width, height = image.size
+                if width * height > max_pixels:
+                    raise DataError(
+                        f"the picture has {width} x {height} pixels; at most {max_pixels} are allowed",
+                        where=where,
+                    )
+                image.load()
+                return _upright(_flatten(image), image).convert("RGB" if channels == 3 else "L")
+    except DataError:
+        raise
+    except UnidentifiedImageError as error:
+        raise DataError(
+            "this is not a JPEG, PNG or WebP picture", where=where, why=f"it begins with {data[:12]!r}"
+        ) from error
+    except Exception as error:  # hostile bytes make decoders raise nearly anything
+        raise DataError("this picture cannot be decoded", where=where, why=_reason(error)) from error
+
+
+def _flatten(image: Image.Image) -> Image.Image:
+    """8-bit picture without transparency, which is laid on white."""
+    if image.mode.startswith("I"):
+        return _from_16_bits(image)
+    if "transparency" in image.info or image.mode in ("RGBA", "LA", "PA", "RGBa", "La"):
+        rgba = image.convert("RGBA")
+        return Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba).convert("RGB")
+    return image if image.mode in ("L", "RGB") else image.convert("RGB")
+
+
+def _from_16_bits(image: Image.Image) -> Image.Image:
+    values = np.asarray(image).astype(np.int64)
+    grey = np.clip((values + 128) // 257, 0, 255).astype(np.uint8)  # 65535 / 255 = 257, rounded
+    if isinstance(image.info.get("transparency"), int):
+        grey[values == image.info["transparency"]] = 255
+    return Image.fromarray(grey)
+
+
+def _upright(picture: Image.Image, source: Image.Image) -> Image.Image:
+    try:
+        turn = _TURN.get(source.getexif().get(ORIENTATION, 1))
+    except (
+        Exception
+    ):  # a damaged EXIF block says nothing about orientation; viewers show the picture as stored
+        turn = None
+    return picture if turn is None else picture.transpose(turn)
+
+
+def _reason(error: BaseException) -> str:
+    text = " ".join(str(error).split()) or type(error).__name__
+    return text if len(text) <= 200 else text[:197] + "..."

@@ -1,0 +1,201 @@
+"""Encode a data set once: a cache of a codec's moments that cannot go stale, and the data set that reads it.
+
+An item's key is a hash of its file's bytes, the codec, the transform, the resolution, the dtype and whether
+flips are kept. Change one of them and exactly the entries it touches are built again; old ones stay until
+`prune`. What is stored are the moments (mean and log-variance), so each epoch still draws its own latents,
+and those of the mirrored picture too, so flipping is exactly what it is without a cache.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader
+from torch.utils.data import Dataset as TorchDataset
+
+from genzoo.core.errors import DataError, UsageError
+from genzoo.core.types import Dataset, LatentCodec
+from genzoo.data.cached_latents import DTYPES, CachedLatents
+from genzoo.data.latent_keys import Keyring, save_stamps, stamps_path
+from genzoo.data.latent_store import SHARD_BYTES, LatentStore
+from genzoo.data.stream import one_line
+from genzoo.data.transforms import flip
+
+
+@dataclass(frozen=True)
+class CacheReport:
+    """total items = reused + built + len(bad).
+
+    bad: "file: reason" of items that could not be encoded.   damaged: entries whose checksum failed (built
+    again). unused: entries of the folder that this data set and codec do not use.   pruned: how many of them
+    were removed.
+    """
+
+    total: int
+    reused: int
+    built: int
+    bad: list[str] = field(default_factory=list)
+    damaged: list[str] = field(default_factory=list)
+    unused: int = 0
+    pruned: int = 0
+
+
+def build_latent_cache(
+    dataset: Dataset | CachedLatents,
+    codec: LatentCodec,
+    folder: str | Path | None = None,
+    *,
+    batch_size: int = 32,
+    device: torch.device | str = "cpu",
+    dtype: str = "float32",
+    num_workers: int = 0,
+    prune: bool = False,
+    progress: Callable[[int, int], None] | None = None,
+) -> CacheReport:
+    """Encode every image that has no valid entry yet; killed at any point, the next call goes on from there.
+
+    dataset: images, or CachedLatents, which bring their own folder and dtype. prune: remove the entries that
+    this data set and codec do not use. progress(done, total) is called after each item.
+    """
+    cached = (
+        dataset if isinstance(dataset, CachedLatents) else CachedLatents(dataset, folder or "", dtype=dtype)
+    )
+    if not isinstance(dataset, CachedLatents) and folder is None:
+        raise UsageError("name the folder of the latent cache")
+    codec.to(device)
+    keyring, store = Keyring(cached.images, codec, cached.dtype), LatentStore(cached.folder)
+    damaged = store.verify()
+    tally = _Tally(len(cached), progress)
+    writer = _Writer(store, codec, device, DTYPES[cached.dtype], cached.flips, tally)
+    loader: DataLoader[_Item] = DataLoader(
+        _Items(keyring, frozenset(store.places)),
+        batch_size=None,
+        num_workers=num_workers,
+        generator=torch.Generator(),
+    )
+    for item in loader:
+        writer.take(item, batch_size)
+    writer.close()
+    save_stamps(cached.folder, keyring, tally.stamps)
+    live = set(tally.stamps.values())
+    unused = len(store.places.keys() - live)
+    if prune:
+        store.keep(live)
+        _remove_leftovers(cached.folder, keyring)
+    return CacheReport(
+        len(cached), tally.reused, tally.built, tally.bad, damaged, unused, pruned=unused if prune else 0
+    )
+
+
+class _Item(NamedTuple):
+    stamp: bytes | None
+    key: bytes
+    pixels: Tensor | None
+    error: str | None
+
+
+class _Items(TorchDataset):  # type: ignore[type-arg]
+    """What loader workers do: hash each item, and decode those that are not in the cache."""
+
+    def __init__(self, keyring: Keyring, known: frozenset[bytes]) -> None:
+        self.keyring, self.known = keyring, known
+
+    def __len__(self) -> int:
+        return len(self.keyring.images)
+
+    def __getitem__(self, index: int) -> _Item:
+        try:
+            stamp, key = self.keyring.stamp(index), self.keyring.key(index)
+            pixels = None if key in self.known else self.keyring.images.fetch(index)["pixels"]
+        except DataError as error:
+            return _Item(None, b"", None, one_line(error))
+        return _Item(stamp, key, pixels, None)
+
+
+class _Tally:
+    """What happened to each item, for the report."""
+
+    def __init__(self, total: int, progress: Callable[[int, int], None] | None) -> None:
+        self.total, self.progress = total, progress
+        self.reused, self.built = 0, 0
+        self.bad: list[str] = []
+        self.stamps: dict[bytes, bytes] = {}
+        self.done = 0
+
+    def step(self) -> None:
+        self.done += 1
+        if self.progress is not None:
+            self.progress(self.done, self.total)
+
+
+class _Writer:
+    """Collects new items into batches for the codec, and their moments into shards."""
+
+    def __init__(
+        self,
+        store: LatentStore,
+        codec: LatentCodec,
+        device: torch.device | str,
+        dtype: torch.dtype,
+        flips: bool,
+        tally: _Tally,
+    ) -> None:
+        self.store, self.codec, self.device, self.dtype = store, codec, device, dtype
+        self.flips, self.tally = flips, tally
+        self.waiting: dict[bytes, _Item] = {}
+        self.keys: list[bytes] = []
+        self.rows: list[Tensor] = []
+
+    def take(self, item: _Item, batch_size: int) -> None:
+        tally = self.tally
+        if item.error is not None:
+            tally.bad.append(item.error)
+        else:
+            tally.stamps[item.stamp or item.key] = item.key
+            if item.pixels is None or item.key in self.waiting or item.key in self.store.places:
+                tally.reused += 1
+            else:
+                self.waiting[item.key] = item
+                tally.built += 1
+        tally.step()
+        if len(self.waiting) >= batch_size:
+            self._encode()
+
+    def close(self) -> None:
+        if self.waiting:
+            self._encode()
+        self._flush()
+
+    @torch.no_grad()
+    def _encode(self) -> None:
+        pixels = torch.stack([item.pixels for item in self.waiting.values() if item.pixels is not None])
+        pixels = pixels.to(self.device)
+        views = [pixels, flip(pixels)] if self.flips else [pixels]
+        rows = torch.stack([self.codec.moments(view) for view in views], dim=1).to("cpu", self.dtype)
+        if not rows.isfinite().all():
+            raise DataError(
+                f"the codec's moments are not finite as {self.dtype}",
+                fix="choose latent_dtype float32, or check the codec's weights",
+            )
+        self.keys += self.waiting
+        self.rows += rows
+        self.waiting = {}
+        if len(self.rows) * rows[0].nbytes >= SHARD_BYTES:
+            self._flush()
+
+    def _flush(self) -> None:
+        if self.rows:
+            self.store.add(self.keys, torch.stack(self.rows))
+        self.keys, self.rows = [], []
+
+
+def _remove_leftovers(folder: Path, keyring: Keyring) -> None:
+    mine = stamps_path(folder, keyring)
+    leftovers = [*folder.glob(".tmp-*"), *(p for p in folder.glob("stamps-*") if p != mine)]
+    for path in leftovers:
+        path.unlink(missing_ok=True)

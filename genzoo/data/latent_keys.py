@@ -1,0 +1,95 @@
+"""What a cached latent depends on: the keys of the cache, and the stamps that save reading every file."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+from genzoo.core.errors import DataError
+from genzoo.core.types import Dataset, LatentCodec
+from genzoo.data.latent_store import digest, write_atomically
+
+logger = logging.getLogger(__name__)
+
+
+class Keyring:
+    """The keys of one data set under one codec and one set of settings."""
+
+    def __init__(self, images: Dataset, codec: LatentCodec, dtype: str) -> None:
+        self.images = images
+        transform = getattr(images, "transform", "pixels")
+        flips = has_flips(images)
+        self.settings = digest(codec.fingerprint, transform, str(images.sample_shape), dtype, str(flips))
+
+    def key(self, index: int) -> bytes:
+        """The key of an item, from its content. Raises DataError when that cannot be read."""
+        content = getattr(self.images, "content", None)
+        data = self.images.fetch(index)["pixels"].numpy().tobytes() if content is None else content(index)
+        return digest(data, self.settings)
+
+    def stamp(self, index: int) -> bytes | None:
+        """A cheap sign that an item is unchanged, or None when the data set has none."""
+        stamp = getattr(self.images, "stamp", None)
+        return None if stamp is None else digest(stamp(index))
+
+    def find(self, index: int, stamps: dict[bytes, bytes]) -> bytes:
+        """The key of an item, from its stamp if that is known; empty when it cannot be read."""
+        known = stamps.get(self.stamp(index) or b"")
+        if known is not None:
+            return known
+        try:
+            return self.key(index)
+        except DataError:
+            return b""
+
+
+def stamps_path(folder: Path, keyring: Keyring) -> Path:
+    """The table of stamps for these settings."""
+    return folder / f"stamps-{keyring.settings.hex()}.safetensors"
+
+
+def save_stamps(folder: Path, keyring: Keyring, stamps: dict[bytes, bytes]) -> None:
+    """Remember which stamp means which key, so that a run need not read every image again."""
+    table = torch.frombuffer(bytearray(b"".join(s + k for s, k in stamps.items())), dtype=torch.uint8)
+    write_atomically(
+        stamps_path(folder, keyring), lambda part: save_file({"table": table.reshape(-1, 32)}, part)
+    )
+
+
+def load_stamps(folder: Path, keyring: Keyring) -> dict[bytes, bytes]:
+    """Stamp -> key; empty when there is no table or it is damaged (the images are then read instead)."""
+    path = stamps_path(folder, keyring)
+    if not path.exists():
+        return {}
+    try:
+        table = load_file(path)["table"].numpy()
+    except (SafetensorError, OSError, KeyError) as error:
+        logger.warning("%s is damaged; the images are read instead: %s", path, error)
+        return {}
+    return {bytes(row[:16]): bytes(row[16:]) for row in table}
+
+
+def has_flips(images: Dataset) -> bool:
+    """Whether mirror images are stored. Raises DataError for augmentation that a cache cannot reproduce."""
+    flips = bool(getattr(images, "horizontal_flip", False))
+    if getattr(images, "augments", True) and not flips:
+        raise DataError("latents of a data set with other augmentation than flips cannot be cached")
+    return flips
+
+
+def annotations_of(images: Any, index: int) -> dict[str, Any]:
+    """What an item carries besides pixels."""
+    own = getattr(images, "annotations", None)
+    if own is not None:
+        return dict(own(index))
+    return {key: value for key, value in images.fetch(index).items() if key != "pixels"}
+
+
+def item_name(images: Any, index: int) -> str:
+    """The file of an item, or its number."""
+    return str(images.path(index)) if hasattr(images, "path") else f"item {index}"

@@ -1,0 +1,178 @@
+"""A folder of latents addressed by content: shards of rows, each row under a key and with its own checksum.
+
+A shard is one safetensors file with keys (n, 16) uint8, checksums (n, 8) uint8 and moments (n, k, ...).
+Shards are written beside their place, synced and renamed, and never change afterwards, so a killed writer
+leaves nothing half done. There is no separate index to disagree with them: it is read from their keys.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+from collections import OrderedDict
+from collections.abc import Callable, Sequence, Set
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from genzoo.core.errors import DataError
+
+logger = logging.getLogger(__name__)
+
+SHARD_BYTES = 32 * 1024**2
+_OPEN_SHARDS = 64  # files kept open at once; far below usual limits
+
+
+def digest(*parts: str | bytes, size: int = 16) -> bytes:
+    """A hash of parts with their lengths, so that moving a border between two parts changes it."""
+    state = hashlib.blake2b(digest_size=size)
+    for part in parts:
+        data = part.encode("utf-8", "surrogateescape") if isinstance(part, str) else part
+        state.update(len(data).to_bytes(8, "big") + data)
+    return state.digest()
+
+
+class ShardReader:
+    """Reads rows of shards; holds paths and a few open files, so it is cheap to hand to loader workers."""
+
+    def __init__(self) -> None:
+        self.shards: list[Path] = []
+        self._open: OrderedDict[int, Any] = OrderedDict()
+
+    def read(self, number: int, row: int, key: bytes) -> Tensor:
+        """One row, (k, ...). Raises DataError when it cannot be read or its checksum does not fit."""
+        where = f"{self.shards[number]}, row {row}"
+        fix = "`genzoo prepare latents` builds it again"
+        try:
+            shard = self._shard(number)
+            moments: Tensor = shard.get_slice("moments")[row : row + 1][0]
+            checksum = bytes(shard.get_slice("checksums")[row : row + 1][0].numpy())
+        except (SafetensorError, OSError, IndexError) as error:
+            raise DataError(
+                "the latent cache cannot be read", where=where, why=str(error), fix=fix
+            ) from error
+        if _checksum(key, moments) != checksum:
+            raise DataError("a row of the latent cache is damaged", where=where, fix=fix)
+        return moments
+
+    def _shard(self, number: int) -> Any:
+        if number not in self._open:
+            self._open[number] = safe_open(self.shards[number], "pt")
+        self._open.move_to_end(number)
+        if len(self._open) > _OPEN_SHARDS:
+            self._open.popitem(last=False)
+        return self._open[number]
+
+    def remove(self, number: int) -> None:
+        """Delete a shard; its number is not used again."""
+        self._open.pop(number, None)
+        self.shards[number].unlink()
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"_open": OrderedDict()}  # open files do not travel to other processes
+
+
+class LatentStore:
+    """Rows of latents under 16-byte keys; `places` tells the shard's number and the row of each."""
+
+    def __init__(self, folder: str | Path) -> None:
+        self.folder = Path(folder)
+        self.reader = ShardReader()
+        self.places: dict[bytes, tuple[int, int]] = {}
+        self._unreadable: list[Path] = []
+        for path in sorted(self.folder.glob("shard-*.safetensors")):
+            self._adopt(path)
+
+    def _adopt(self, path: Path) -> None:
+        try:
+            with safe_open(path, "pt") as shard:
+                keys = [bytes(row) for row in shard.get_tensor("keys").numpy()]
+        except (SafetensorError, OSError) as error:
+            logger.warning("%s is damaged and is not used: %s", path, error)
+            self._unreadable.append(path)
+            return
+        number = len(self.reader.shards)
+        self.places |= {key: (number, row) for row, key in enumerate(keys)}
+        self.reader.shards.append(path)
+
+    def read(self, key: bytes) -> Tensor:
+        """The row of a key, (k, ...). Raises DataError when it is damaged."""
+        return self.reader.read(*self.places[key], key)
+
+    def add(self, keys: Sequence[bytes], moments: Tensor) -> None:
+        """Write rows as one new shard. moments: (n, k, ...)."""
+        tensors = {
+            "keys": _rows(keys),
+            "checksums": _rows([_checksum(key, row) for key, row in zip(keys, moments, strict=True)]),
+            "moments": moments.contiguous(),
+        }
+        path = self.folder / f"shard-{digest(*keys).hex()}.safetensors"
+        write_atomically(path, lambda part: save_file(tensors, part))
+        self._adopt(path)
+
+    def verify(self) -> list[str]:
+        """Check all rows; take damaged ones out of the store and return where they were."""
+        damaged = [str(path) for path in self._unreadable]
+        for path in self._unreadable:
+            path.unlink()
+        self._unreadable = []
+        lost = {key for key in self.places if self._is_damaged(key)}
+        damaged += [
+            f"{self.reader.shards[number]}, row {row}" for number, row in (self.places[key] for key in lost)
+        ]
+        self.keep(self.places.keys() - lost)
+        for place in damaged:
+            logger.warning("damaged and taken out of the latent cache: %s", place)
+        return damaged
+
+    def keep(self, wanted: Set[bytes]) -> None:
+        """Drop every row whose key is not wanted; a shard that loses rows is written anew, then removed."""
+        shards: dict[int, list[bytes]] = {}
+        for key, (number, _) in self.places.items():
+            shards.setdefault(number, []).append(key)
+        for number, keys in shards.items():
+            rest = [key for key in keys if key in wanted]
+            if len(rest) < len(keys):
+                if rest:
+                    self.add(rest, torch.stack([self.read(key) for key in rest]))
+                self.reader.remove(number)
+        self.places = {key: place for key, place in self.places.items() if key in wanted}
+
+    def _is_damaged(self, key: bytes) -> bool:
+        try:
+            self.read(key)
+        except DataError:
+            return True
+        return False
+
+
+def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
+    """Let `write` fill a file beside `path`, sync it and rename it; when that fails, nothing is left."""
+    part = path.with_name(f".tmp-{os.getpid()}-{path.name}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write(part)
+        with part.open("rb") as file:
+            os.fsync(file.fileno())
+        part.replace(path)
+    except (OSError, SafetensorError) as error:
+        part.unlink(missing_ok=True)
+        raise DataError("the latent cache cannot be written", where=str(path), why=str(error)) from error
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
+def _rows(values: Sequence[bytes]) -> Tensor:
+    return torch.frombuffer(bytearray(b"".join(values)), dtype=torch.uint8).reshape(len(values), -1)
+
+
+def _checksum(key: bytes, moments: Tensor) -> bytes:
+    return digest(key, moments.contiguous().view(torch.uint8).numpy().tobytes(), size=8)
