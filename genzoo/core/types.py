@@ -106,6 +106,8 @@ class Converter(Protocol):
     A foreign file is read as `tree`: tensors by name, or mappings of them, with other entries beside.
     """
 
+    recipe: str  # the one that such weights are usually sampled with: its codec, sampler and task
+
     def detect(self, tree: Mapping[str, Any]) -> bool:
         """Whether the file is in this layout."""
 

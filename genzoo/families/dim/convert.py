@@ -32,6 +32,8 @@ PREFERENCE = ("ema", "model")
 class DiTConverter:
     """The layout of the released checkpoints: a bare state dict, or {model, ema, opt, args} from training."""
 
+    recipe = "dit_xl2_imagenet"
+
     def detect(self, tree: Mapping[str, Any]) -> bool:
         """Whether the entries have DiT's names; Latte's, which have a temporal table too, are not DiT."""
         _, weights = _choose_weights(tree)

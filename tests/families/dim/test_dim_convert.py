@@ -154,3 +154,7 @@ def test_a_truncated_file_is_a_checkpoint_error(tmp_path: Path) -> None:
     path.write_bytes(path.read_bytes()[:-500])
     with pytest.raises(CheckpointError):
         load_foreign(path)
+
+
+def test_the_usual_recipe_exists() -> None:
+    assert (Path(__file__).parents[3] / "recipes" / f"{CONVERTER.recipe}.yaml").is_file()
