@@ -40,10 +40,13 @@ class Guidance:
                 f"guidance_interval is {interval!r}", fix="use [lowest, highest] timestep, such as [100, 700]"
             )
 
-    def active(self, timestep: int) -> bool:
-        """Whether a step at this training timestep needs the null-label half."""
-        low, high = self.guidance_interval or (timestep, timestep)
-        return self.guidance_scale != 1.0 and low <= timestep <= high
+    def active(self, timesteps: Tensor) -> bool:
+        """Whether a step at these training timesteps, all equal, needs the null-label half."""
+        if self.guidance_scale == 1.0 or self.guidance_interval is None:
+            # without an interval the timesteps stay unread: looking would wait for an accelerator's queue
+            return self.guidance_scale != 1.0
+        low, high = self.guidance_interval
+        return low <= int(timesteps[0]) <= high
 
 
 def guided_output(
@@ -61,11 +64,12 @@ def guided_output(
     x_t: (b, c, ...).   timesteps: (b,), all equal, as in a sampler.   class_labels: (b,).   Returns (b, c
     or 2c, ...).
     """
-    if not guidance.active(int(timesteps[0])):
+    if not guidance.active(timesteps):
         return model(x_t, timesteps, class_labels)
     null = torch.full_like(class_labels, null_label)
     both = model(torch.cat([x_t, x_t]), torch.cat([timesteps, timesteps]), torch.cat([class_labels, null]))
-    conditional, unconditional = both.chunk(2)
+    # float32: the difference of two bfloat16 outputs, magnified, would show its rounding
+    conditional, unconditional = both.to(torch.promote_types(both.dtype, torch.float32)).chunk(2)
     return combine(
         conditional,
         unconditional,

@@ -12,9 +12,10 @@ from torch import Tensor, nn
 from genzoo.core.errors import DataError, ShapeError, UsageError, did_you_mean
 from genzoo.core.seeds import SampleStreams
 from genzoo.core.types import Batch, LatentCodec, LossOutput
-from genzoo.diffusion.guidance import Guidance, guided_output
+from genzoo.diffusion.denoiser import Denoiser
+from genzoo.diffusion.guidance import Guidance
 from genzoo.diffusion.options import SHARED_OPTIONS, build_loss, build_sampler, build_schedule, merge_sampler
-from genzoo.diffusion.process import Prediction, noise_from_x_0, q_sample, split_output
+from genzoo.diffusion.process import Prediction, q_sample
 from genzoo.diffusion.schedule import NoiseSchedule
 from genzoo.nn.embeddings import drop_labels
 
@@ -28,11 +29,11 @@ class LatentDiffusionTask:
     """Trains a model (x_t, timesteps, class_labels) -> noise, or noise and variance, on latents of a codec.
 
     loss: a name, a section such as {"name": "hybrid"}, or a function like those of genzoo.diffusion.losses.
-    codec: None trains on the pixels themselves.   schedule: a name, a section, or a NoiseSchedule; linear
-    over 1000.
+    codec: None trains on the pixels themselves.
+    schedule: a name, a section, or a NoiseSchedule; linear over 1000 timesteps when left out.
     sampler: a section {"name": "ddpm", "steps": 250, "guidance_scale": 1.5, ...}.
-    label_dropout: probability of hiding a label in training, which guidance needs.   prediction: "noise" or
-    "x_0".
+    label_dropout: probability of hiding a label in training, which guidance needs.
+    prediction: what the model predicts, "noise" or "x_0".
     latent_shape: of one sample; by default (in_channels, input_size, input_size) of the model.
     channel_axis: 1 for images (b, c, h, w), 2 for videos (b, f, c, h, w).
 
@@ -158,42 +159,23 @@ class LatentDiffusionTask:
         labels = None if labels is None else labels.to(parameter.device)
         dtype = torch.float64 if parameter.dtype == torch.float64 else torch.float32
         like = torch.empty(len(generator), *self.latent_shape, device=parameter.device, dtype=dtype)
-        x_T = self._to_sampler(generator.randn_like(like))
+        x_T = torch.movedim(generator.randn_like(like), self.channel_axis, 1)
         with _evaluating(model):
-            latents = sampler(self._denoiser(model, labels, guidance), x_T, self.schedule, generator)
-            latents = self._from_sampler(latents)
+            x_0 = sampler(self._denoiser(model, labels, guidance), x_T, self.schedule, generator)
+            latents = torch.movedim(x_0, 1, self.channel_axis)
             pixels = latents if self.codec is None else self.codec.decode(latents)
         return pixels.to(dtype).clamp(-1, 1)
 
-    def _denoiser(
-        self, model: nn.Module, labels: Tensor | None, guidance: Guidance
-    ) -> Callable[[Tensor, Tensor], Tensor]:
-        """What samplers call: (x_t, timesteps) -> predicted noise and variance, channels on axis 1."""
-        index_of = {int(seen): index for index, seen in enumerate(self.schedule.timestep_map)}
-
-        def denoise(x: Tensor, timesteps: Tensor) -> Tensor:
-            x_t = self._from_sampler(x)
-            if labels is None:
-                output = model(x_t, timesteps, None)
-            else:
-                output = guided_output(
-                    model, x_t, timesteps, labels, self.num_classes, guidance, channel_axis=self.channel_axis
-                )
-            output = output.to(x_t.dtype)
-            predicted, v = split_output(output, x_t, self.channel_axis)
-            if self.prediction == "x_0":
-                indices = torch.full_like(timesteps, index_of[int(timesteps[0])])
-                predicted = noise_from_x_0(x_t, predicted, indices, self.schedule)
-                output = predicted if v is None else torch.cat([predicted, v], self.channel_axis)
-            return self._to_sampler(output)
-
-        return denoise
-
-    def _to_sampler(self, x: Tensor) -> Tensor:
-        return torch.movedim(x, self.channel_axis, 1)
-
-    def _from_sampler(self, x: Tensor) -> Tensor:
-        return torch.movedim(x, 1, self.channel_axis)
+    def _denoiser(self, model: nn.Module, labels: Tensor | None, guidance: Guidance) -> Denoiser:
+        return Denoiser(
+            model,
+            self.schedule,
+            class_labels=labels,
+            null_label=self.num_classes,
+            guidance=guidance,
+            prediction=self.prediction,
+            channel_axis=self.channel_axis,
+        )
 
     def _latents(self, batch: Batch, generator: SampleStreams, device: torch.device) -> Tensor:
         if "moments" in batch:

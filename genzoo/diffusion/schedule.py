@@ -53,7 +53,9 @@ class NoiseSchedule:
 
     betas: Tensor
     timestep_map: Tensor
-    _cast: dict[tuple[str, torch.device, torch.dtype], Tensor] = field(default_factory=dict, repr=False)
+    _cast: dict[tuple[str, torch.device, torch.dtype], Tensor] = field(
+        default_factory=dict, repr=False, init=False
+    )
 
     @property
     def num_timesteps(self) -> int:

@@ -65,7 +65,7 @@ def wavy(x: Tensor, timesteps: Tensor) -> Tensor:
 def test_sampler_recovers_a_gaussian(name: str) -> None:
     samples = ALL[name](exact_gaussian(), noise_like(128), SCHEDULE, streams(*range(128)), steps=250)
     assert samples.dtype == torch.float32
-    # 8,192 values a channel: standard errors 0.0044 and 0.0031; first-order solvers are 0.015 off at 250 steps
+    # 8,192 values a channel: standard errors 0.0044 and 0.0031; first-order solvers are 0.015 off after 250
     assert torch.allclose(samples.mean((0, 2, 3)), MEANS.flatten(), atol=0.02)
     assert samples.std((0, 2, 3)).sub(DEVIATION).abs().max() < 0.025
 
