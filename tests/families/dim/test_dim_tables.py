@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 import pytest
 import torch
 from torch import nn
@@ -46,6 +48,7 @@ HONEST_MACS = {
 }
 
 
+@cache
 def build(name: str, **options: int) -> nn.Module:
     """A model by its name in the paper, such as DiM-XL/2, without storage."""
     kind, _, rest = name.partition("-")
