@@ -301,6 +301,10 @@ def main(argv: list[str] | None = None) -> None:
     arguments = list(sys.argv[1:] if argv is None else argv)
     debug = "--debug" in arguments
     try:
+        if arguments[:1] == ["list"] and len(arguments) < 4 and not any(a.startswith("-") for a in arguments):
+            # shells complete names with it: typer's parser alone would take twice the time of the answer
+            list_(*arguments[1:])
+            return
         app([text for text in arguments if text != "--debug"], prog_name="genzoo")
     except Exception as error:
         if debug:

@@ -6,8 +6,9 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from genzoo.core.checkpoint import load_checkpoint, save_checkpoint
+from genzoo.core.checkpoint import save_checkpoint
 from genzoo.core.errors import UsageError, WeightsError, did_you_mean
+from genzoo.core.model_state import frozen_digest, stored_weights
 from genzoo.core.recipe import load_recipe
 from genzoo.core.registry import CONVERTERS
 from genzoo.core.run_folder import RunFolder
@@ -36,6 +37,7 @@ def convert(
     layout: of CONVERTERS; recognised by content when left out.   arguments: what the tensors cannot tell.
     Raises WeightsError, CheckpointError.
     """
+    from genzoo.api.models import create_model
     from genzoo.api.run import load_run
     from genzoo.pretrained.loading import load_foreign
 
@@ -51,10 +53,12 @@ def convert(
         raise UsageError(f"{output} holds a run already", fix="name another --output")
     with folder.lock():
         folder.describe(recipe_text=made.to_yaml())
-        weights = {key: value.float() for key, value in conversion.weights.items()}
-        # released weights are the averaged ones; they are stored once and serve as both
-        state = {"converted_from": Path(source).name, "layout": name, "averaged": True}
-        save_checkpoint(folder.checkpoints, 0, weights=weights, state=state)
+        built = create_model(conversion.model, **conversion.arguments)
+        frozen = frozen_digest(built)
+        built.load_state_dict(conversion.weights, strict=True)
+        # released weights are the averaged ones: stored once, they serve as both
+        state = {"converted_from": Path(source).name, "layout": name, "averaged": True, "frozen": frozen}
+        save_checkpoint(folder.checkpoints, 0, weights=stored_weights(built), state=state)
     return load_run(output), conversion
 
 
@@ -84,8 +88,8 @@ def export(
     """
     from safetensors.torch import save_file
 
-    stored = load_checkpoint(run.checkpoint(), ("model", "ema"))
-    tensors: dict[str, Tensor] = stored.averaged() if weights == "ema" else stored.weights
+    task = run.task(weights=weights, device="cpu")
+    tensors: dict[str, Tensor] = dict(task.model.state_dict())
     if layout is not None:
         if layout not in CONVERTERS:
             raise UsageError(f"there is no layout {layout!r}", fix=did_you_mean(layout, CONVERTERS))
@@ -100,7 +104,7 @@ def export(
         "format": "pt",
         "genzoo_model": json.dumps(run.recipe.section("model")),
         "genzoo_run": run.recipe.name,
-        "genzoo_step": str(stored.step),
+        "genzoo_step": str(run.step),
         "genzoo_weights": weights,
     }
     temporary = path.with_name(f".{path.name}.tmp")
