@@ -12,8 +12,15 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from genzoo.core.errors import BackendUnavailable, ShapeError, UsageError
-from genzoo.kernels.native import build
-from genzoo.kernels.native.call import address, describe, invoke, readable, real_dtype, vector
+from genzoo.kernels.native.call import (
+    address,
+    describe,
+    invoke,
+    readable,
+    real_dtype,
+    unavailable_reason,
+    vector,
+)
 
 BACKENDS = ("auto", "torch", "cpu")
 
@@ -55,9 +62,11 @@ def _check(x: Tensor, weight: Tensor, bias: Tensor | None, activation: str | Non
 def _use_cpu(x: Tensor, backend: str) -> bool:
     if backend == "torch":
         return False
-    reason = build.unavailable_reason() if x.device.type == "cpu" else f"x is on {x.device.type}"
+    reason = unavailable_reason() if x.device.type == "cpu" else f"x is on {x.device.type}"
     if backend == "cpu" and reason is not None:
-        raise BackendUnavailable("convolution backend 'cpu' cannot run this call", why=reason, fix='use "auto"')
+        raise BackendUnavailable(
+            "convolution backend 'cpu' cannot run this call", why=reason, fix='use "auto"'
+        )
     return reason is None
 
 

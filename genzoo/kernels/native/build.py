@@ -1,7 +1,7 @@
 """Compile the C kernels once per machine and load them.
 
-The result lies in GENZOO_CACHE, else XDG_CACHE_HOME/genzoo, else ~/.cache/genzoo, under a name made of everything
-that could change it: sources, compiler, flags, processor. Files appear by rename, and a lock lets one process compile
+The result lies in GENZOO_CACHE, else XDG_CACHE_HOME/genzoo, else ~/.cache/genzoo, under a name made of all that
+could change it: sources, compiler, flags, processor. Files appear by rename, and a lock lets one process compile
 while others wait, so any number of processes may start at once.
 """
 
@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
-import glob
 import hashlib
+import importlib.util
 import os
 import platform
 import re
@@ -168,10 +168,9 @@ def _openmp_runtime() -> str | None:
         for line in Path("/proc/self/maps").read_text().splitlines():
             if "libgomp" in line:
                 return line[line.index("/") :]
-    import torch
-
-    found = glob.glob(os.path.join(os.path.dirname(torch.__file__), "lib", "libgomp*.so*"))
-    return found[0] if found else None
+    torch = importlib.util.find_spec("torch")
+    found = list((Path(torch.origin).parent / "lib").glob("libgomp*.so*")) if torch and torch.origin else []
+    return str(found[0]) if found else None
 
 
 def _share_openmp() -> None:

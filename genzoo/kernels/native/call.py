@@ -15,6 +15,12 @@ SUFFIX = {torch.float32: "f32", torch.float64: "f64"}
 WORK_PER_THREAD = 1 << 17
 
 
+@torch.compiler.assume_constant_result  # compiling C is nothing to trace
+def unavailable_reason() -> str | None:
+    """Why the kernels cannot be compiled or loaded, or None."""
+    return build.unavailable_reason()
+
+
 def real_dtype(x: Tensor) -> torch.dtype:
     """The precision a kernel computes in."""
     return torch.float64 if x.dtype == torch.float64 else torch.float32

@@ -9,13 +9,18 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from genzoo.kernels.native import build
-from genzoo.kernels.native.call import address, describe, invoke, readable, real_dtype, scan_sizes, vector
+from genzoo.kernels.native.call import (
+    address,
+    describe,
+    invoke,
+    readable,
+    real_dtype,
+    scan_sizes,
+    unavailable_reason,
+    vector,
+)
 
-
-def unavailable_reason() -> str | None:
-    """Why the kernels cannot be compiled or loaded, or None."""
-    return build.unavailable_reason()
+__all__ = ["bidirectional_selective_scan", "selective_scan", "unavailable_reason", "unsupported_reason"]
 
 
 def unsupported_reason(

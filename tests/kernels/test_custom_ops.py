@@ -1,0 +1,83 @@
+"""The C kernels as torch operators: schema, fake kernels, autograd, compile and autocast."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from kernels.scan_cases import gap, scan_inputs
+
+from genzoo.kernels import bidirectional_selective_scan, selective_scan
+from genzoo.kernels.causal_conv1d import _conv, causal_conv1d
+from genzoo.kernels.native import build
+from genzoo.kernels.selective_scan import cpu_scan, torch_scan
+
+pytestmark = pytest.mark.skipif(
+    build.unavailable_reason() is not None, reason="no C compiler on this machine"
+)
+NAMES = ("u", "delta", "A", "B", "C", "D", "delta_bias")
+
+
+@pytest.mark.parametrize("both", [False, True], ids=["one", "both"])
+def test_scan_operator_passes_opcheck(both: bool) -> None:
+    first, second = scan_inputs(2, 5, 6, 3), scan_inputs(2, 5, 6, 3, seed=1)
+    other = [second[name] for name in NAMES] if both else [None] * 7
+    arguments = ([first[name] for name in NAMES], other, first["z"], True, False, not both, True)
+    flat = (*arguments[0], *arguments[1], *arguments[2:])
+    torch.library.opcheck(cpu_scan._scan, flat)
+
+
+def test_torch_scan_operator_passes_opcheck() -> None:
+    inputs = scan_inputs(2, 5, 6, 3)
+    dt = inputs["delta"].detach().abs().requires_grad_()
+    torch.library.opcheck(torch_scan._scan, (inputs["u"], dt, inputs["A"], inputs["B"], inputs["C"], True))
+
+
+@pytest.mark.parametrize("bias", [False, True])
+def test_convolution_operator_passes_opcheck(bias: bool) -> None:
+    x, weight = torch.randn(2, 5, 6, requires_grad=True), torch.randn(6, 3, requires_grad=True)
+    torch.library.opcheck(
+        _conv, (x, weight, torch.randn(6, requires_grad=True) if bias else None, True, True)
+    )
+
+
+def test_compiles_into_one_graph_with_the_same_gradients() -> None:
+    inputs = scan_inputs(2, 5, 6, 3)
+    weight = torch.randn(6, 3, requires_grad=True)
+
+    def layer(weight: torch.Tensor, **tensors: torch.Tensor) -> torch.Tensor:
+        tensors["u"] = causal_conv1d(tensors["u"], weight, reverse=True)
+        return selective_scan(**tensors, delta_softplus=True).square()
+
+    compiled = torch.compile(layer, fullgraph=True, backend="aot_eager")
+    wanted = [weight, *inputs.values()]
+    out, expected = compiled(weight, **inputs), layer(weight, **inputs)
+    assert torch.equal(out, expected)
+    grads, exact = torch.autograd.grad(out.sum(), wanted), torch.autograd.grad(expected.sum(), wanted)
+    assert all(gap(a, b) < 1e-6 for a, b in zip(grads, exact, strict=True))
+
+
+def test_autocast_leaves_parameters_in_float32() -> None:
+    inputs = scan_inputs(2, 8, 6, 3)
+    first = [inputs[name] for name in ("u", "delta", "A", "B", "C", "D")]
+    linear = torch.nn.Linear(6, 6)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        u = linear(inputs["u"])
+        out = bidirectional_selective_scan(u, *first[1:], u, *first[1:], inputs["z"], delta_softplus=True)
+    exact = linear(inputs["u"])
+    expected = bidirectional_selective_scan(
+        exact, *first[1:], exact, *first[1:], inputs["z"], delta_softplus=True, backend="reference"
+    )
+    assert u.dtype == out.dtype == torch.bfloat16
+    assert gap(out, expected) < 1e-2
+    out.float().sum().backward()
+    assert linear.weight.grad is not None
+    assert inputs["A"].grad is not None
+    assert inputs["A"].grad.dtype == torch.float32
+
+
+def test_nothing_is_kept_for_a_backward_that_will_not_come() -> None:
+    inputs = scan_inputs(2, 40, 6, 3)
+    flat = [inputs[name] for name in NAMES]
+    with torch.no_grad():
+        *_, first, second = cpu_scan._scan(*flat, *[None] * 7, inputs["z"], True, False, False, False)
+    assert first.numel() == second.numel() == 0

@@ -1,0 +1,73 @@
+"""Compiling the C kernels: many processes at once, a private cache, and clear reasons."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from genzoo.kernels.native import build
+
+# the file alone: importing the package would spend most of the test on importing torch
+BUILD = f"""
+import importlib.util
+spec = importlib.util.spec_from_file_location("build", {build.__file__!r})
+build = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(build)
+print(build.load("f32").genzoo_scan_forward_f32 is not None)
+"""
+
+
+@pytest.mark.skipif(build.unavailable_reason() is not None, reason="no C compiler on this machine")
+def test_many_processes_build_once_into_the_same_cache(tmp_path: Path) -> None:
+    environment = os.environ | {"GENZOO_CACHE": str(tmp_path), "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-c", BUILD]
+    running = [
+        subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        for _ in range(4)
+    ]
+    outcomes = [process.communicate(timeout=200) for process in running]
+    assert [process.returncode for process in running] == [0] * 4, outcomes[0][1]
+    assert {out for out, _ in outcomes} == {"True\n"}
+    files = sorted(path.name for path in (tmp_path / "kernels").iterdir())
+    assert len(files) == 2
+    assert files[0].startswith("genzoo_f32_")
+    assert files[1] == "lock"
+
+
+def test_cache_folder_follows_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", "/caches")
+    monkeypatch.delenv("GENZOO_CACHE", raising=False)
+    assert build.cache_folder() == Path("/caches/genzoo/kernels")
+    monkeypatch.setenv("GENZOO_CACHE", "/mine")
+    assert build.cache_folder() == Path("/mine/kernels")
+
+
+def test_a_compiler_that_fails_is_a_reason_not_a_crash(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    compiler = tmp_path / "cc"
+    compiler.write_text("#!/bin/sh\n[ \"$1\" = --version ] && exit 0\necho 'error: out of ink' >&2\nexit 1\n")
+    compiler.chmod(0o755)
+    monkeypatch.setenv("CC", str(compiler))
+    monkeypatch.setenv("GENZOO_CACHE", str(tmp_path / "cache"))
+    assert "out of ink" in (build.unavailable_reason() or "")
+
+
+def test_a_cache_that_cannot_be_written_is_a_reason(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("GENZOO_CACHE", str(tmp_path / "file"))
+    assert "file" in (build.unavailable_reason() or "")
+
+
+def test_the_fingerprint_depends_on_the_compiler(tmp_path: Path) -> None:
+    names = []
+    for version in ("one", "two"):
+        compiler = tmp_path / version
+        compiler.write_text(f"#!/bin/sh\necho {version}\n")
+        compiler.chmod(0o755)
+        names.append(build._fingerprint(str(compiler)))
+    assert names[0] != names[1]
