@@ -1,0 +1,84 @@
+"""Tile sizes of the Triton scan: a table that needs no device, and on a GPU a measurement of a few."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+
+# Steps between two saved states. 32 costs 4 n / 32 bytes per element and direction (n = 16: one bf16 tensor).
+SEGMENT = 32
+
+_measured: dict[tuple[object, ...], Tiles] = {}
+
+
+@dataclass(frozen=True)
+class Tiles:
+    """A program computes `groups * lanes` channels, `rows` steps at a time, with `warps` warps."""
+
+    groups: int
+    lanes: int
+    rows: int
+    warps: int
+
+
+def padded_state(d_state: int) -> int:
+    """Triton tiles are powers of two; the states added hold zeros."""
+    return 1 << (d_state - 1).bit_length()
+
+
+def forward_tiles(states: int) -> list[Tiles]:
+    """Candidates, the default first: 64 (t, d, n) cells per thread, which fit on sm_90 without spills.
+
+    lanes * states is at least a warp: only then does the time axis stay inside one thread.
+    """
+    lanes = max(16, 32 // states)
+    warps = min(max(states // 16, 1), 8)
+    rows = min(max(2048 * warps // (lanes * states), 4), 16)
+    candidates = [Tiles(1, lanes, rows, warps), Tiles(1, lanes, rows // 2, warps)]
+    if states >= 4:
+        candidates.append(Tiles(1, lanes // 2, rows, warps))
+    return candidates + [Tiles(1, 32, max(rows // 2, 2), warps)]
+
+
+def backward_tiles(states: int) -> list[Tiles]:
+    """Candidates, the default first.
+
+    Eight lanes of channels and four of states share the cost of the two kinds of sums: over states for the
+    gradients of u and delta, over channels for those of B and C; groups of channels in one thread are free.
+    """
+    lanes = max(8, 32 // states)
+    warps = min(max(states // 32, 1), 8)
+    groups = 2 if states >= 128 else 4
+    return [
+        Tiles(groups, lanes, 4, warps),
+        Tiles(groups // 2, lanes, 4, warps),
+        Tiles(groups // 2, lanes, 8, warps),
+    ]
+
+
+def pick_tiles(key: tuple[object, ...], candidates: list[Tiles], launch: Callable[[Tiles], None]) -> Tiles:
+    """The fastest candidate for `key`, measured once per process; the default where that is out of place.
+
+    That is without a GPU, while a CUDA graph is captured, with GENZOO_TRITON_AUTOTUNE=0, and under
+    torch.use_deterministic_algorithms: other tiles sum in another order, so runs would differ in last bits.
+    """
+    if not _may_measure():
+        return candidates[0]
+    if key not in _measured:
+        from triton.testing import do_bench
+
+        times = [do_bench(lambda tiles=tiles: launch(tiles), warmup=5, rep=20) for tiles in candidates]
+        _measured[key] = candidates[times.index(min(times))]
+    return _measured[key]
+
+
+def _may_measure() -> bool:
+    return (
+        torch.cuda.is_available()
+        and os.environ.get("GENZOO_TRITON_AUTOTUNE", "1") != "0"
+        and not torch.are_deterministic_algorithms_enabled()
+        and not torch.cuda.is_current_stream_capturing()
+    )

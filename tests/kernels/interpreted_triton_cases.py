@@ -1,0 +1,287 @@
+"""Parity of the Triton kernels on the CPU, under Triton's interpreter.
+
+Not collected by itself: Triton decides when it is imported whether to interpret, so
+`test_triton_interpreter.py` runs this file in a process of its own with TRITON_INTERPRET=1. The oracle is the
+reference in float64.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pytest
+import torch
+from torch import Tensor
+
+from genzoo.kernels.selective_scan import (
+    bidirectional_selective_scan,
+    reference,
+    selective_scan,
+    triton_configs,
+    triton_launch,
+    triton_op,
+    triton_scan,
+)
+from genzoo.kernels.selective_scan.triton_configs import Tiles
+
+NAMES = ("u", "delta", "A", "B", "C", "D", "z", "delta_bias")
+
+
+@pytest.fixture(autouse=True)
+def small_tiles(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The interpreter pays for every padded channel; the real tile sizes have tests of their own."""
+
+    def pick(key: tuple[object, ...], candidates: list[Tiles], launch: object) -> Tiles:
+        return Tiles(groups=2 if key[0] == "backward" else 1, lanes=2, rows=4, warps=1)
+
+    monkeypatch.setattr(triton_op, "pick_tiles", pick)
+
+
+def make_inputs(
+    batch: int, length: int, width: int, d_state: int, *, dtype: torch.dtype = torch.float32, seed: int = 0
+) -> list[Tensor]:
+    """The scan's eight tensors; u and z halves of one tensor, B and C parts of another, as in the mixer."""
+    generator = torch.Generator().manual_seed(seed)
+
+    def draw(*shape: int) -> Tensor:
+        return torch.randn(shape, generator=generator)
+
+    u, z = draw(batch, length, 2 * width).to(dtype).chunk(2, dim=-1)
+    _, B, C = draw(batch, length, 2 + 2 * d_state).to(dtype).split([2, d_state, d_state], dim=-1)
+    A = -3 * torch.rand(width, d_state, generator=generator) - 0.1
+    return [u, draw(batch, length, width).to(dtype), A, B, C, draw(width), z, draw(width)]
+
+
+def relative_error(value: Tensor, expected: Tensor) -> float:
+    """Relative L2, absolute where the expectation is zero (the gradient of A at length 1)."""
+    expected = expected.detach()
+    difference = (value.detach().double() - expected.double()).norm()
+    return (
+        float(difference / expected.double().norm().clamp(min=1e-30)) if expected.any() else float(difference)
+    )
+
+
+def gradients_of(
+    function: object, tensors: Sequence[Tensor | None], **options: bool
+) -> tuple[Tensor, dict[int, Tensor]]:
+    """Output and gradients by position, under a fixed cotangent."""
+    leaves = [None if t is None else t.detach().requires_grad_() for t in tensors]
+    out = function(*leaves, **options)  # type: ignore[operator]
+    cotangent = torch.sin(torch.arange(out.numel(), dtype=torch.float64)).view_as(out).to(out.dtype)
+    given = [i for i, t in enumerate(leaves) if t is not None]
+    found = torch.autograd.grad(out, [leaves[i] for i in given], cotangent)  # type: ignore[misc]
+    return out, dict(zip(given, found, strict=True))
+
+
+def assert_parity(
+    function: object,
+    oracle: object,
+    tensors: Sequence[Tensor | None],
+    *,
+    output_error: float = 4e-7,
+    gradient_error: float = 2e-6,
+    **options: bool,
+) -> None:
+    out, gradients = gradients_of(function, tensors, **options)
+    exact = [None if t is None else t.double() for t in tensors]
+    expected, wanted = gradients_of(oracle, exact, **options)
+    assert relative_error(out, expected) < output_error
+    errors = {i: relative_error(gradients[i], wanted[i]) for i in wanted}
+    assert max(errors.values()) < gradient_error, errors
+    assert all(gradients[i].dtype == tensors[i].dtype for i in gradients)  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("reverse", [False, True])
+@pytest.mark.parametrize("shape", [(2, 5, 6, 3), (1, 1, 4, 5), (2, 4, 33, 1), (1, 6, 3, 16)])
+def test_one_direction_agrees_with_the_reference(shape: tuple[int, int, int, int], reverse: bool) -> None:
+    assert_parity(
+        triton_scan.selective_scan,
+        reference.selective_scan,
+        make_inputs(*shape),
+        delta_softplus=True,
+        reverse=reverse,
+    )
+
+
+@pytest.mark.parametrize("reverse", [False, True])
+def test_states_are_recomputed_across_segments(monkeypatch: pytest.MonkeyPatch, reverse: bool) -> None:
+    monkeypatch.setattr(triton_configs, "SEGMENT", 8)
+    inputs = make_inputs(1, 19, 3, 4)
+    assert_parity(
+        triton_scan.selective_scan, reference.selective_scan, inputs, delta_softplus=True, reverse=reverse
+    )
+
+
+def test_bidirectional_agrees_with_the_reference(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(triton_configs, "SEGMENT", 8)
+    u, delta, A, B, C, D, z, bias = make_inputs(2, 18, 5, 3)
+    u_b, delta_b, A_b, B_b, C_b, D_b, _, bias_b = make_inputs(2, 18, 5, 3, seed=1)
+    tensors = [u, delta, A, B, C, D, u_b, delta_b, A_b, B_b, C_b, D_b, z, bias, bias_b]
+    assert_parity(
+        triton_scan.bidirectional_selective_scan,
+        reference.bidirectional_selective_scan,
+        tensors,
+        delta_softplus=True,
+    )
+
+
+def test_bidirectional_without_the_optional_tensors() -> None:
+    u, delta, A, B, C, *_ = make_inputs(1, 6, 5, 2)
+    delta = delta.abs()
+    tensors = [u, delta, A, B, C, None, u, delta, 2 * A, C, B, None]
+    assert_parity(triton_scan.bidirectional_selective_scan, reference.bidirectional_selective_scan, tensors)
+
+
+def test_one_tensor_in_both_directions_gets_both_gradients() -> None:
+    u, delta, A, B, C, D, z, bias = make_inputs(1, 5, 4, 2)
+
+    def twice(scan: object, *tensors: Tensor) -> Tensor:
+        u, delta, A, B, C, D, z, bias = tensors
+        first, second = (u, delta, A, B, C, D), (u, delta, 0.5 * A, B, C, D)
+        out: Tensor = scan(*first, *second, z, bias, bias, delta_softplus=True)  # type: ignore[operator]
+        return out
+
+    assert_parity(
+        lambda *tensors: twice(triton_scan.bidirectional_selective_scan, *tensors),
+        lambda *tensors: twice(reference.bidirectional_selective_scan, *tensors),
+        [u, delta, A, B, C, D, z, bias],
+    )
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_low_precision_inputs_are_accumulated_in_float32(dtype: torch.dtype) -> None:
+    """Only the rounding of the results separates them from float64: half a unit in the last place."""
+    u, delta, A, B, C, D, z, bias = make_inputs(2, 9, 4, 3, dtype=dtype)
+    u_b, delta_b, A_b, B_b, C_b, D_b, _, bias_b = make_inputs(2, 9, 4, 3, dtype=dtype, seed=1)
+    epsilon = torch.finfo(dtype).eps
+    assert_parity(
+        triton_scan.bidirectional_selective_scan,
+        reference.bidirectional_selective_scan,
+        [u, delta, A, B, C, D, u_b, delta_b, A_b, B_b, C_b, D_b, z, bias, bias_b],
+        output_error=epsilon / 2,
+        gradient_error=epsilon / 2,
+        delta_softplus=True,
+    )
+
+
+def test_a_state_of_more_than_128_is_padded() -> None:
+    inputs = make_inputs(1, 3, 2, 130)
+    assert_parity(triton_scan.selective_scan, reference.selective_scan, inputs, delta_softplus=True)
+
+
+@pytest.mark.parametrize("reverse", [False, True])
+def test_last_state_is_returned_without_a_gradient(reverse: bool) -> None:
+    inputs = [tensor.requires_grad_(tensor.is_leaf) for tensor in make_inputs(2, 5, 3, 4)]
+    _, state = triton_scan.selective_scan(
+        *inputs, delta_softplus=True, reverse=reverse, return_last_state=True
+    )
+    exact = [tensor.detach().double() for tensor in inputs]
+    _, expected = reference.selective_scan(
+        *exact, delta_softplus=True, reverse=reverse, return_last_state=True
+    )
+    assert relative_error(state, expected) < 4e-7
+    assert not state.requires_grad
+
+
+def test_extreme_steps_underflow_to_no_memory() -> None:
+    u, delta, A, B, C, *_ = make_inputs(1, 6, 4, 2)
+    tensors = [u, torch.full_like(delta, 25.0), torch.full_like(A, -16.0), B, C]
+    assert_parity(triton_scan.selective_scan, reference.selective_scan, tensors)
+
+
+@pytest.mark.parametrize("offset", [-30.0, -9.0, 30.0])
+def test_softplus_keeps_its_digits(offset: float) -> None:
+    """Small steps are the usual case at initialisation; 1 + exp(p) would lose them.
+
+    The exponential rounds its argument once, so its relative error grows as |p| 2^-24: 2e-6 at -30.
+    """
+    u, delta, A, B, C, *_, bias = make_inputs(1, 4, 5, 2)
+    tensors = [u, delta + offset, A, B, C, None, None, bias]
+    assert_parity(
+        triton_scan.selective_scan, reference.selective_scan, tensors, output_error=2e-6, delta_softplus=True
+    )
+
+
+def test_halves_of_a_projection_are_not_copied() -> None:
+    u, _, _, B, _, _, z, _ = make_inputs(2, 5, 6, 3)
+    assert [t.is_contiguous() for t in (u, z, B)] == [False, False, False]
+    assert [triton_launch.dense_rows(t).data_ptr() for t in (u, z, B)] == [t.data_ptr() for t in (u, z, B)]
+
+
+def test_layouts_without_a_dense_last_axis_give_the_same() -> None:
+    inputs = make_inputs(2, 5, 6, 3)
+    turned = [t.transpose(-1, -2).contiguous().transpose(-1, -2) if t.ndim > 1 else t for t in inputs]
+    expected = triton_scan.selective_scan(*inputs, delta_softplus=True)
+    torch.testing.assert_close(
+        triton_scan.selective_scan(*turned, delta_softplus=True), expected, rtol=0, atol=0
+    )
+
+
+def test_an_expanded_gradient_is_accepted() -> None:
+    inputs = [t.detach().requires_grad_() for t in make_inputs(1, 3, 4, 2)]
+    gradients = torch.autograd.grad(triton_scan.selective_scan(*inputs, delta_softplus=True).sum(), inputs)
+    exact = [t.detach().double().requires_grad_() for t in inputs]
+    wanted = torch.autograd.grad(reference.selective_scan(*exact, delta_softplus=True).sum(), exact)
+    assert max(relative_error(g, w) for g, w in zip(gradients, wanted, strict=True)) < 2e-6
+
+
+@pytest.mark.parametrize("number", range(4))
+def test_every_candidate_computes_the_same(monkeypatch: pytest.MonkeyPatch, number: int) -> None:
+    def pick(key: tuple[object, ...], candidates: list[Tiles], launch: object) -> Tiles:
+        return candidates[min(number, len(candidates) - 1)]
+
+    monkeypatch.setattr(triton_op, "pick_tiles", pick)
+    inputs = make_inputs(1, 5, 3, 4)
+    assert_parity(triton_scan.selective_scan, reference.selective_scan, inputs, delta_softplus=True)
+
+
+def test_the_dispatcher_runs_it_by_name() -> None:
+    inputs = make_inputs(1, 3, 4, 2)
+    out = selective_scan(*inputs, delta_softplus=True, backend="triton")
+    exact = [t.double() for t in inputs]
+    assert relative_error(out, reference.selective_scan(*exact, delta_softplus=True)) < 4e-7
+    u, delta, A, B, C, D, z, bias = inputs
+    both = (u, delta, A, B, C, D, u, delta, A, B, C, D, z, bias, bias)
+    out = bidirectional_selective_scan(*both, delta_softplus=True, backend="triton")
+    torch.testing.assert_close(out, reference.bidirectional_selective_scan(*both, delta_softplus=True))
+
+
+def test_the_custom_op_has_a_correct_fake_kernel_and_autograd() -> None:
+    inputs = [t.detach().requires_grad_() for t in make_inputs(1, 3, 2, 2)]
+    torch.library.opcheck(
+        triton_op.scan_op, (*inputs, *[None] * 7, True, False, True, False), atol=1e-6, rtol=1e-5
+    )
+
+
+def test_compiled_and_autocast_calls_give_the_same() -> None:
+    inputs = make_inputs(1, 3, 4, 2)
+
+    def scan(*tensors: Tensor) -> Tensor:
+        out = triton_scan.selective_scan(*tensors, delta_softplus=True)
+        assert isinstance(out, Tensor)
+        return out
+
+    expected, wanted = gradients_of(scan, inputs)
+    compiled = torch.compile(scan, backend="aot_eager", fullgraph=True)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        out, gradients = gradients_of(compiled, inputs)
+    torch.testing.assert_close(out, expected, rtol=0, atol=0)
+    torch.testing.assert_close(gradients, wanted, rtol=0, atol=0)
+
+
+def test_unsupported_calls_are_named() -> None:
+    u, delta, A, B, C, D, z, bias = make_inputs(1, 3, 4, 2)
+    reason = triton_scan.unsupported_reason
+    assert reason(u, delta, A, B, C, D, z, bias) is None
+    assert "float64" in (reason(u.double(), delta, A, B, C, D, z, bias) or "")
+    assert "constant" in (reason(u, delta, A, B[0, 0].expand(4, 2), C, D, z, bias) or "")
+    assert "grouped" in (reason(u, delta, A, B, C[:, :, None], D, z, bias) or "")
+    assert "300" in (reason(u, delta, torch.ones(4, 300), B, C, D, z, bias) or "")
+
+
+def test_the_interpreter_never_measures() -> None:
+    def launch(tiles: Tiles) -> None:
+        raise AssertionError("a candidate was timed")
+
+    candidates = triton_configs.forward_tiles(16)
+    assert triton_configs.pick_tiles(("key",), candidates, launch) == candidates[0]

@@ -1,0 +1,160 @@
+"""Compiles the Triton kernels for real GPUs without one: what the interpreter cannot see fails here.
+
+The host code runs as in production up to the launch, with CPU tensors; the launch compiles down to machine
+code for the arguments it was given, as Triton's own launcher would specialise them.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from genzoo.kernels.selective_scan import triton_op, triton_scan
+from genzoo.kernels.selective_scan.triton_configs import backward_tiles, forward_tiles, padded_state
+from genzoo.kernels.selective_scan.triton_launch import kernel
+
+pytest.importorskip("triton", reason="Triton has no wheels for this platform")
+pytestmark = pytest.mark.skipif(
+    os.environ.get("TRITON_INTERPRET", "0") == "1", reason="the interpreter replaces the compiler"
+)
+
+TYPES = {torch.float32: "*fp32", torch.bfloat16: "*bf16", torch.float16: "*fp16"}
+
+
+class Compiler:
+    """Stands in for a kernel: `kernel[grid](...)` compiles for one architecture and keeps the result."""
+
+    def __init__(self, capability: int) -> None:
+        self.capability = capability
+        self.compiled: list[Any] = []
+
+    def __call__(self, module: str, name: str) -> Compiler:
+        self.kernel = kernel(module, name)
+        return self
+
+    def __getitem__(self, grid: tuple[int, ...]) -> Any:
+        assert all(extent > 0 for extent in grid)
+        return self.compile
+
+    def compile(self, *arguments: Any, num_warps: int, enable_fp_fusion: bool, **constants: Any) -> None:
+        import triton
+        from triton.backends.compiler import GPUTarget
+        from triton.compiler import ASTSource
+
+        names = self.kernel.arg_names
+        values = dict(zip(names, arguments, strict=False)) | constants
+        assert list(values) == names
+        fixed: dict[tuple[int, ...], Any] = {}
+        aligned: dict[tuple[int, ...], list[list[object]]] = {}
+        signature = {
+            name: "constexpr" if name in constants else describe(value, (i,), fixed, aligned)
+            for i, (name, value) in enumerate(values.items())
+        }
+        fixed |= {(names.index(name),): value for name, value in constants.items()}
+        source = ASTSource(self.kernel, signature, fixed, aligned)
+        options = {"num_warps": num_warps, "enable_fp_fusion": enable_fp_fusion}
+        self.compiled.append(triton.compile(source, GPUTarget("cuda", self.capability, 32), options))
+
+
+def describe(value: Any, path: tuple[int, ...], fixed: dict[Any, Any], aligned: dict[Any, Any]) -> Any:
+    """Triton's type of an argument; collects what its launcher makes a constant or knows to be aligned."""
+    if isinstance(value, tuple):
+        return tuple(describe(item, (*path, i), fixed, aligned) for i, item in enumerate(value))
+    if isinstance(value, Tensor):
+        address, kind = value.data_ptr(), TYPES[value.dtype]
+    elif value is None or value == 1:
+        fixed[path] = value
+        return "constexpr"
+    else:
+        address, kind = value, "i32"
+    if address % 16 == 0:
+        aligned[path] = [["tt.divisibility", 16]]
+    return kind
+
+
+@pytest.fixture(params=[80, 90], ids=["sm_80", "sm_90"])
+def compiler(
+    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Compiler]:
+    monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path_factory.mktemp("triton")))
+    stand_in = Compiler(request.param)
+    monkeypatch.setattr(triton_op, "kernel", stand_in)
+    return stand_in
+
+
+def make_inputs(dtype: torch.dtype, shape: tuple[int, int, int, int]) -> list[Tensor]:
+    batch, length, width, d_state = shape
+    u, z = torch.zeros(batch, length, 2 * width, dtype=dtype).chunk(2, dim=-1)
+    B, C = torch.zeros(batch, length, 2 * d_state, dtype=dtype).chunk(2, dim=-1)
+    delta = torch.zeros(batch, length, width, dtype=dtype)
+    tensors = [u, delta, torch.zeros(width, d_state), B, C, torch.zeros(width), z, torch.zeros(width)]
+    return [tensor.detach().requires_grad_() for tensor in tensors]
+
+
+def assert_time_stays_in_a_thread(compiled: Any) -> None:
+    """Every scan's layout has one lane and one warp along its first axis, or the scan would shuffle."""
+    text = compiled.asm["ttgir"]
+    layouts = {
+        name: ([int(n) for n in lanes.split(",")], [int(n) for n in warps.split(",")])
+        for name, lanes, warps in re.findall(
+            r"^(#\w+) = #ttg\.blocked<\{.*?threadsPerWarp = \[([\d, ]+)\], warpsPerCTA = \[([\d, ]+)\]",
+            text,
+            re.M,
+        )
+    }
+    scans = re.findall(r"\"tt\.scan\".*?\}\) : \(tensor<[^>]*?, (#\w+)>", text, re.S)
+    assert scans
+    assert all((lanes[0], warps[0]) == (1, 1) for lanes, warps in (layouts[name] for name in scans))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=["fp32", "bf16"])
+def test_both_directions_with_gradients_compile(
+    compiler: Compiler, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    number = int(
+        (dtype == torch.bfloat16) == (compiler.capability == 80)
+    )  # the default tiles on sm_90 in bf16
+    monkeypatch.setattr(triton_op, "pick_tiles", lambda key, candidates, launch: candidates[number])
+    u, delta, A, B, C, D, z, bias = make_inputs(dtype, (2, 48, 64, 16))
+    out = triton_scan.bidirectional_selective_scan(
+        u, delta, A, B, C, D, u, delta, A, B, C, D, z, bias, bias, delta_softplus=True
+    )
+    out.backward(torch.zeros_like(out))
+    forward, backward = compiler.compiled
+    for compiled in (forward, backward):
+        assert len(compiled.asm["cubin"]) > 0
+        assert f"sm_{compiler.capability}" in compiled.asm["ptx"]
+        assert_time_stays_in_a_thread(compiled)
+
+
+def test_sizes_of_one_and_missing_tensors_compile(compiler: Compiler) -> None:
+    """Triton turns every argument that equals 1 into a constant, and drops branches of absent tensors."""
+    u, delta, A, B, C, *_ = make_inputs(torch.float16, (1, 1, 1, 1))
+    out, _ = triton_scan.selective_scan(u, delta, A, B, C, reverse=True, return_last_state=True)
+    out.backward(torch.zeros_like(out))
+    assert len(compiler.compiled) == 2
+
+
+@pytest.mark.parametrize("compiler", [90], indirect=True, ids=["sm_90"])
+@pytest.mark.parametrize("d_state", [1, 64, 200])
+def test_other_state_sizes_compile(compiler: Compiler, d_state: int) -> None:
+    u, delta, A, B, C, D, z, bias = make_inputs(torch.bfloat16, (2, 33, 48, d_state))
+    with torch.no_grad():
+        triton_scan.selective_scan(u, delta, A, B, C, D, z, bias, delta_softplus=True)
+    assert_time_stays_in_a_thread(compiler.compiled[0])
+
+
+@pytest.mark.parametrize("d_state", [1, 2, 3, 8, 16, 17, 64, 128, 256])
+def test_every_candidate_keeps_the_time_axis_in_a_thread(d_state: int) -> None:
+    states = padded_state(d_state)
+    assert states >= d_state
+    assert states & (states - 1) == 0
+    for tiles in (*forward_tiles(states), *backward_tiles(states)):
+        assert tiles.lanes * states * tiles.groups >= 32 * tiles.warps
+        assert all(n >= 1 and n & (n - 1) == 0 for n in (tiles.groups, tiles.lanes, tiles.rows, tiles.warps))
