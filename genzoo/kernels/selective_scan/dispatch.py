@@ -209,3 +209,8 @@ def _unavailable(name: str) -> str | None:
 def _unsupported(name: str, *tensors: Tensor | None) -> str | None:
     module = _load(name)
     return module if isinstance(module, str) else module.unsupported_reason(*tensors)
+
+
+# torch.compile cannot trace an import, so what auto may choose here is loaded with this module
+for _name in PREFERENCE["cuda" if torch.cuda.is_available() else "cpu"]:
+    _load(_name)
