@@ -223,6 +223,6 @@ def test_pixels_match_the_picture(tmp_path: Path) -> None:
 
 
 def test_the_card_names_the_data_sets(tmp_path: Path) -> None:
-    assert {"digits", "image_folder"} <= set(DATASETS.names())
+    assert {"digits", "emoji", "image_folder"} <= set(DATASETS.names())
     root = fill(tmp_path, {"a": 1})
     assert len(DATASETS.get("image_folder")(root, image_size=4)) == 1

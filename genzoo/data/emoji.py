@@ -1,0 +1,159 @@
+"""The embedded emoji: 1,339 concepts in three styles, with names as captions and seven categories."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Collection, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from genzoo.assets import asset
+from genzoo.core.errors import DataError, did_you_mean
+from genzoo.core.seeds import mix_seed
+from genzoo.data.decode import decode_image
+from genzoo.data.transforms import draw_flip
+
+STYLES = {"noto": "noto", "fluent_flat": "flat", "fluent_3d": "3d"}  # style -> its word in captions
+CLASSES = ("category", "name", "style", "none")
+SPLITS = ("all", "train", "held_out")
+CELL, COLUMNS = 64, 32
+
+
+class Emoji:
+    """fetch gives {"pixels": (3, s, s) float32 in [-1, 1], "captions": str} and, with classes,
+    {"class_labels"}.
+
+    image_size: 64, or 32 (each pixel the mean of 2 x 2). styles: which of noto, fluent_flat, fluent_3d.
+    classes: what a label means: "category" (7), "name" (1,339), "style", or "none". categories, names: keep
+    these concepts only, the categories being the classes in the order given. A concept is held out in all
+    styles when hold_out lists its name or its category, or by chance with hold_out_fraction, which depends
+    on the name alone; split shows "all", "train" (the rest) or "held_out". Labels mean the same in every
+    split.
+    """
+
+    def __init__(
+        self,
+        *,
+        image_size: int = 64,
+        styles: Sequence[str] = tuple(STYLES),
+        classes: str = "category",
+        categories: Sequence[str] | None = None,
+        names: Sequence[str] | None = None,
+        hold_out: Sequence[str] = (),
+        hold_out_fraction: float = 0.0,
+        split: str = "all",
+        caption: str = "a {style} emoji of a {name}",
+        horizontal_flip: bool = False,
+    ) -> None:
+        _known("image_size", [image_size], (32, 64))
+        _known("style", styles, tuple(STYLES))
+        _known("classes", [classes], CLASSES)
+        _known("split", [split], SPLITS)
+        concepts = load_concepts()
+        drawn = _choose(concepts, categories, names)
+        shown = [row for row in drawn if _in_split(concepts[row], split, hold_out, hold_out_fraction)]
+        _known("hold_out", hold_out, [c[key] for key in ("category", "name") for c in concepts])
+        if not shown or not styles:
+            raise DataError("emoji: no image is left", fix="widen styles, categories, names or the split")
+        self.class_names: list[str] | None = {
+            "category": list(categories or sorted({concept["category"] for concept in concepts})),
+            "name": [concepts[row]["name"] for row in drawn],
+            "style": list(styles),
+            "none": None,
+        }[classes]
+        self.num_classes: int | None = None if self.class_names is None else len(self.class_names)
+        self.items = [{"style": style} | concepts[row] for style in styles for row in shown]
+        self.captions = [caption.format(**item | {"style": STYLES[item["style"]]}) for item in self.items]
+        self.labels = self._labels(classes)
+        self.images = torch.cat([_shrink(load_style(style)[shown], image_size) for style in styles])
+        self.sample_shape: tuple[int, ...] = (3, image_size, image_size)
+        self.horizontal_flip = horizontal_flip
+        facts = f"{image_size}|{classes}|{self.class_names}|{self.captions}|{horizontal_flip}"
+        self.fingerprint = hashlib.sha256(facts.encode() + self.images.numpy().tobytes()).hexdigest()[:32]
+
+    def _labels(self, classes: str) -> Tensor | None:
+        if self.class_names is None:
+            return None
+        label_of = {name: label for label, name in enumerate(self.class_names)}
+        return torch.tensor([label_of[item[classes]] for item in self.items])
+
+    @property
+    def augments(self) -> bool:
+        """Whether fetch makes use of a generator."""
+        return self.horizontal_flip
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def fetch(self, index: int, generator: torch.Generator | None = None) -> dict[str, Any]:
+        """One emoji with its caption; with horizontal_flip and a generator, mirrored half of the time."""
+        batch = self.fetch_many([index], [generator])
+        return {key: value[0] for key, value in batch.items()}
+
+    def fetch_many(
+        self, indices: Sequence[int], generators: Sequence[torch.Generator | None]
+    ) -> dict[str, Any]:
+        """Several emoji at once, already stacked."""
+        rows = torch.as_tensor(indices)
+        pixels = self.images[rows].float().div_(127.5).sub_(1)
+        if self.horizontal_flip:
+            flips = torch.tensor([generator is not None and draw_flip(generator) for generator in generators])
+            pixels = torch.where(flips[:, None, None, None], pixels.flip(-1), pixels)
+        batch: dict[str, Any] = {"pixels": pixels, "captions": [self.captions[index] for index in indices]}
+        return batch if self.labels is None else batch | {"class_labels": self.labels[rows]}
+
+
+def load_concepts() -> list[dict[str, str]]:
+    """The 1,339 concepts as {"code", "name", "category"}, in the order of the atlases."""
+    concepts: list[dict[str, str]] = json.loads(asset("emoji/meta.json").read_text(encoding="utf-8"))
+    return concepts
+
+
+def load_style(style: str) -> Tensor:
+    """All drawings of a style: (1339, 3, 64, 64) uint8."""
+    path = asset(f"emoji/{style}_64.webp")
+    atlas = np.array(decode_image(path.read_bytes(), where=str(path)))
+    cells = atlas.reshape(-1, CELL, COLUMNS, CELL, 3).transpose(0, 2, 4, 1, 3).reshape(-1, 3, CELL, CELL)
+    return torch.from_numpy(cells[: len(load_concepts())])
+
+
+def _shrink(images: Tensor, size: int) -> Tensor:
+    if size == CELL:
+        return images.contiguous()
+    return torch.nn.functional.avg_pool2d(images.float(), CELL // size).round_().to(torch.uint8)
+
+
+def _choose(
+    concepts: list[dict[str, str]], categories: Sequence[str] | None, names: Sequence[str] | None
+) -> list[int]:
+    """The rows of the concepts in these categories and of these names; None means any."""
+    _known("category", categories or (), {concept["category"] for concept in concepts})
+    _known("name", names or (), [concept["name"] for concept in concepts])
+    return [
+        row
+        for row, concept in enumerate(concepts)
+        if concept["category"] in (categories or [concept["category"]])
+        and concept["name"] in (names or [concept["name"]])
+    ]
+
+
+def _in_split(concept: dict[str, str], split: str, hold_out: Sequence[str], fraction: float) -> bool:
+    chance = mix_seed("emoji", "hold out", concept["name"]) / 2**63
+    held_out = concept["name"] in hold_out or concept["category"] in hold_out or chance < fraction
+    return split == "all" or held_out == (split == "held_out")
+
+
+def _known(what: str, given: Sequence[Any], known: Collection[Any]) -> None:
+    for value in given:
+        if value not in known:
+            hint = (
+                did_you_mean(str(value), map(str, known))
+                or f"known: {', '.join(sorted(map(str, known))[:7])}"
+            )
+            raise DataError(f"emoji: there is no {what} {value!r}; {hint}")
+    if len(set(given)) < len(given):
+        raise DataError(f"emoji: {what} holds a value twice")
