@@ -107,7 +107,8 @@ def _compiler() -> Iterator[Finding]:
 def _folders() -> Iterator[Finding]:
     from huggingface_hub.constants import HF_HUB_CACHE
 
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "genzoo"
+    shared = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    cache = Path(os.environ.get("GENZOO_CACHE") or shared / "genzoo")
     places = {"kernel cache": cache, "hub cache": Path(HF_HUB_CACHE), "current folder": Path.cwd()}
     for topic, path in places.items():
         existing = next(parent for parent in (path, *path.parents) if parent.exists())
