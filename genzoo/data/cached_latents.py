@@ -52,8 +52,13 @@ class CachedLatents:
     def __len__(self) -> int:
         return len(self.images)
 
-    def bind_codec(self, codec: LatentCodec) -> None:
+    def bind_codec(self, codec: LatentCodec | None) -> None:
         """Find this codec's entries. Raises DataError when a readable image has none: it is new or edited."""
+        if codec is None:
+            raise UsageError(
+                "the data are cached latents, but there is no codec",
+                fix="drop data.latent_cache, or name a codec",
+            )
         keyring, store = Keyring(self.images, codec, self.dtype), LatentStore(self.folder)
         stamps = load_stamps(self.folder, keyring)
         keys = [keyring.find(index, stamps) for index in range(len(self.images))]

@@ -182,6 +182,8 @@ def test_training_refuses_a_cache_that_does_not_fit(root: Path, tmp_path: Path, 
         cached.bind_codec(codec)
     with pytest.raises(UsageError, match="bind_codec"):
         cached.fetch(0)
+    with pytest.raises(UsageError, match="there is no codec"):
+        cached.bind_codec(None)
 
 
 def test_unreadable_images_are_named_and_left_to_max_bad(root: Path, tmp_path: Path) -> None:
