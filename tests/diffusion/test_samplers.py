@@ -114,6 +114,8 @@ def test_model_sees_training_timesteps_in_falling_order(name: str, steps: int) -
     assert len(set(times)) == steps
     assert times == sorted(times, reverse=True)
     assert 0 <= times[-1] <= times[0] <= 999
+    # the others step from their last timestep to no noise at all
+    assert (times[-1] == 0) == (name in ("ddpm", "ddim"))
     assert times[0] >= 900 or steps == 1 or (name, steps) == ("ddim", 2)
 
 
@@ -156,16 +158,18 @@ def test_ddpm_is_the_process_run_backwards(steps: str, clip: bool) -> None:
     assert torch.allclose(ours, x, rtol=1e-9, atol=1e-9 * x.abs().max().item())
 
 
+@pytest.mark.parametrize("clip", [False, True])
 @pytest.mark.parametrize("eta", [0.0, 0.5, 1.0])
 @pytest.mark.parametrize("steps", [250, 50, 10, "250", "10", "10,15,20"])
-def test_ddim_is_the_process_run_backwards(steps: int | str, eta: float) -> None:
+def test_ddim_is_the_process_run_backwards(steps: int | str, eta: float, clip: bool) -> None:
     spaced = SCHEDULE.respace(f"ddim{steps}" if isinstance(steps, int) else steps)
     x = noise_like(2).double()
-    ours = samplers.ddim(wavy, x, SCHEDULE, streams(0, 1), steps=steps, eta=eta)
+    ours = samplers.ddim(wavy, x, SCHEDULE, streams(0, 1), steps=steps, eta=eta, clip_x_0=clip)
     noise = streams(0, 1)
     for index in range(spaced.num_timesteps - 1, -1, -1):
         t = torch.full((2,), index)
         x_0 = x_0_from_noise(x, wavy(x, spaced.timestep_map[t])[:, :2], t, spaced)
+        x_0 = x_0.clamp(-1, 1) if clip else x_0
         x = ddim_step(x_0, x, noise.randn_like(x), t, spaced, eta=eta)
     assert torch.allclose(ours, x, rtol=1e-9, atol=1e-9 * x.abs().max().item())
 

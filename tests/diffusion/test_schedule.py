@@ -40,6 +40,11 @@ def test_even_spacing_keeps_both_ends_in_order(total: int, count: int) -> None:
     assert count == 1 or kept[-1] == total - 1
 
 
+def test_halves_round_to_even() -> None:
+    assert respaced_timesteps(6, 3) == [0, 2, 5]
+    assert respaced_timesteps(8, 3) == [0, 4, 7]
+
+
 @given(total=st.integers(60, 1000), counts=st.lists(st.integers(1, 10), min_size=1, max_size=6))
 @settings(max_examples=60, deadline=None)
 def test_sections_spread_their_own_counts(total: int, counts: list[int]) -> None:

@@ -69,6 +69,12 @@ def test_latents_are_scaled_draws_around_the_mean(folder: Path) -> None:
     assert latents.std().item() == pytest.approx(0.5 * torch.tensor(-1.0).exp().item(), abs=0.01)
 
 
+def test_extreme_log_variances_are_bounded(folder: Path) -> None:
+    codec = AutoencoderKLCodec(str(folder))
+    latents = codec.sample_moments(torch.full((1, 6, 2, 2), 500.0), streams(0))
+    assert torch.isfinite(latents).all()
+
+
 def test_scaling_factor_comes_from_the_config_unless_given(folder: Path) -> None:
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps({**config, "scaling_factor": 0.7, "shift_factor": 0.1}))
