@@ -46,7 +46,7 @@ def list_(
     kind: Annotated[
         str | None, typer.Argument(help="models, recipes, samplers, losses, ...; all when left out")
     ] = None,
-    pattern: Annotated[str | None, typer.Argument(help='a shell pattern such as "dim*"')] = None,
+    pattern: Annotated[str | None, typer.Argument(help='a shell pattern such as "*_b4"')] = None,
     as_json: AsJson = None,
 ) -> None:
     """List models, recipes and every registered name."""
