@@ -136,7 +136,7 @@ def test_size_limits_can_be_chosen() -> None:
 
 
 def test_bombs_in_the_range_where_pillow_only_warns_are_errors() -> None:
-    with pytest.raises(DataError, match=r"bomb|pixels"):
+    with pytest.raises(DataError, match="10000 x 10000 pixels"):
         decode_image(bad_bytes()["bomb_warning_range.png"], where="x")
 
 
