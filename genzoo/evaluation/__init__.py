@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from genzoo.core.registry import METRICS
+from genzoo.core.registry import COMMANDS, METRICS
 
 METRICS.lazy(
     "nearest_neighbour",
@@ -11,4 +11,14 @@ METRICS.lazy(
 )
 METRICS.lazy(
     "sample_grid", "genzoo.evaluation.sample_grid:sample_grid", help="a class-conditional picture grid"
+)
+METRICS.lazy(
+    "memorisation",
+    "genzoo.evaluation.memorisation:report_memorisation",
+    help="how near samples come to the training images",
+)
+COMMANDS.lazy(
+    "evaluate",
+    "genzoo.api.evaluate:evaluate_command",
+    help="Judge samples by a named protocol; the result states everything its numbers depend on.",
 )

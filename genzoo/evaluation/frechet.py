@@ -35,17 +35,21 @@ def frechet_distance(mu_1: Tensor, sigma_1: Tensor, mu_2: Tensor, sigma_2: Tenso
 
 def _trace_of_root(sigma_1: Tensor, sigma_2: Tensor) -> Tensor:
     """tr (S_1 S_2)^(1/2)."""
+    result: Tensor
     factor, failed = torch.linalg.cholesky_ex(sigma_1)
-    if not failed:
-        return torch.linalg.eigvalsh(factor.T @ sigma_2 @ factor).clamp_min(0).sqrt().sum()
-    # fewer images than dimensions: roots of zero eigenvalues would each be wrong by 1e-8, singular values are not
-    return torch.linalg.svdvals(_root(sigma_1).T @ _root(sigma_2)).sum()
+    if failed:
+        # fewer images than dimensions: the roots of zero eigenvalues are off by 1e-8, singular values are not
+        result = torch.linalg.svdvals(_root(sigma_1).T @ _root(sigma_2)).sum()
+    else:
+        result = torch.linalg.eigvalsh(factor.T @ sigma_2 @ factor).clamp_min(0).sqrt().sum()
+    return result
 
 
 def _root(sigma: Tensor) -> Tensor:
     """F with F F^T = S, whatever the rank of S."""
     eigenvalues, vectors = torch.linalg.eigh(sigma)
-    return vectors * eigenvalues.clamp_min(0).sqrt()
+    root: Tensor = vectors * eigenvalues.clamp_min(0).sqrt()
+    return root
 
 
 def distance_between(generated: Gaussian, reference: Gaussian) -> float:

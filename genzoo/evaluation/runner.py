@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from genzoo.core.errors import DataError, UsageError
+from genzoo.evaluation.edges import control_adherence
 from genzoo.evaluation.extraction import Features, extract, gather_features, shard
 from genzoo.evaluation.features import FeatureNetwork, build_network
 from genzoo.evaluation.images import FirstImages, ImageSet, batches, open_images
@@ -63,9 +64,10 @@ def evaluate(
     weights: str | Path | None = None,
     sampling: Mapping[str, Any] | None = None,
     reference_name: str | None = None,
+    controls: Source | None = None,
     settings: Settings | None = None,
 ) -> EvaluationResult:
-    """Judge images by a protocol of kind `images`.
+    """Judge images by a protocol of kind `images` or `controls`.
 
     source, reference: folder, npz, npy, uint8 array (n, h, w, c), tensor (n, c, h, w) in [-1, 1], ImageSet;
     the reference may be an ADM npz of statistics. num: judge this many instead of the protocol's number; the
@@ -74,8 +76,9 @@ def evaluate(
     """
     started, settings, notes = time.time(), settings or Settings(), Notes()
     named = load_protocol(protocol)
-    if named.kind != "images":
+    if named.kind not in ("images", "controls"):
         raise UsageError(f"{named.name} judges {named.kind}; evaluate() judges images")
+    maps = _control_maps(named, controls)
     images = open_images(source)
     used = adjust(named, num=num, available=len(images), notes=notes)
     built = build_network(network or used.network, weights=weights, device=settings.device)
@@ -85,6 +88,8 @@ def evaluate(
     generated = features_of(images, built, outputs_needed(used.metrics), settings, what="generated")
     real = reference_of(reference, built, used, settings)
     metrics = score(used.metrics, generated, real, label=built.label)
+    if maps is not None:
+        metrics |= control_adherence(images, maps, **used.metrics["control_adherence"])
     note_counts(generated, real, built, notes)
     return EvaluationResult(
         protocol=named.name,
@@ -98,6 +103,7 @@ def evaluate(
             "generated images": generated.count,
             "image size": size_of(images),
             "reference": real.content_hash,
+            **({} if maps is None else {"controls": maps.content_hash()}),
         },
         generated={"num": generated.count, "size": size_of(images), "sha256": images.content_hash()},
         reference={
@@ -112,6 +118,15 @@ def evaluate(
         choices=list(named.choices),
         environment=environment(settings, generated, time.time() - started),
     )
+
+
+def _control_maps(protocol: Protocol, controls: Source | None) -> ImageSet | None:
+    if ("control_adherence" in protocol.metrics) != (controls is not None):
+        needs = "needs the control maps" if controls is None else "has no use for control maps"
+        raise UsageError(
+            f"{protocol.name} {needs}", fix="--controls FOLDER: one map for each image, in order"
+        )
+    return None if controls is None else open_images(controls)
 
 
 def adjust(protocol: Protocol, *, num: int | None, available: int, notes: Notes) -> Protocol:
@@ -250,7 +265,7 @@ def name_of(source: Any) -> str | None:
     return Path(source).name if isinstance(source, str | Path) else None
 
 
-def environment(settings: Settings, features: Features, seconds: float) -> dict[str, Any]:
+def environment(settings: Settings, features: Features | None, seconds: float) -> dict[str, Any]:
     """Versions, device and where the time went."""
     import genzoo
 
@@ -262,5 +277,5 @@ def environment(settings: Settings, features: Features, seconds: float) -> dict[
         if settings.device.startswith("cuda")
         else platform.processor() or "cpu",
         "seconds": round(seconds, 3),
-        "stages": {name: round(value, 3) for name, value in features.seconds.items()},
+        "stages": {name: round(value, 3) for name, value in features.seconds.items()} if features else {},
     }

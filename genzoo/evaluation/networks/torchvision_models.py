@@ -30,9 +30,11 @@ def build(weights: str | Path, device: str = "cpu", *, model: str) -> FeatureNet
     module = models.get_model(model, weights=None, **options)
     load_into(module, read_tensors(path), path)
     module = module.to(device).eval()
-    last = [layer for layer in module.modules() if isinstance(layer, nn.Linear)][-1]
+    linear = [layer for layer in module.modules() if isinstance(layer, nn.Linear)]
+    if not linear:
+        raise UsageError(f"torchvision's {model} has no linear layer to read features before")
     seen: dict[str, Tensor] = {}
-    last.register_forward_pre_hook(lambda layer, inputs: seen.update(pool=inputs[0]))
+    linear[-1].register_forward_pre_hook(lambda layer, inputs: seen.update(pool=inputs[0]))
 
     @torch.inference_mode()
     def extract(images: Tensor) -> dict[str, Tensor]:

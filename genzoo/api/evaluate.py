@@ -1,0 +1,294 @@
+"""Evaluating runs, folders and files: the `evaluate` command and its function."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from genzoo.core.errors import UsageError
+
+if TYPE_CHECKING:
+    from genzoo.api.run import Run
+    from genzoo.evaluation.result import EvaluationResult
+    from genzoo.evaluation.runner import Settings
+
+Weights = Literal["ema", "raw"]
+
+
+def evaluate_run(
+    run: Run,
+    *,
+    protocol: str = "quick",
+    reference: Any = None,
+    num: int | None = None,
+    seed: int = 0,
+    weights: Weights = "ema",
+    checkpoint: str | int | Path | None = None,
+    network: Any = None,
+    network_weights: str | Path | None = None,
+    controls: str | Path | None = None,
+    settings: Settings | None = None,
+    **options: Any,
+) -> EvaluationResult:
+    """Sample a run and judge it; samples stay in its folder, and a second call goes on where one stopped.
+
+    reference: as in genzoo.evaluation.runner.evaluate; the run's own data when left out. options: of the
+    sampler (steps, guidance_scale, ...) and conditions. The result goes to the run's evaluation/ folder.
+    """
+    from genzoo.evaluation.images import DatasetImages
+    from genzoo.evaluation.protocols import load_protocol
+    from genzoo.evaluation.runner import Settings, evaluate
+
+    settings, named = settings or Settings(), load_protocol(protocol)
+    if named.kind not in ("images", "controls"):
+        raise UsageError(
+            f"{named.name} judges {named.kind}, which a run's samples are not",
+            fix="make them with `genzoo sample`, then evaluate their folder",
+        )
+    found = run.checkpoint(checkpoint)
+    key = hashlib.sha256(
+        json.dumps([seed, weights, options], sort_keys=True, default=str).encode()
+    ).hexdigest()[:8]
+    count = num or named.num
+    folder = run.folder / "evaluation" / f"{found.name}-{weights}-{key}-{count}"
+    sampled = settings.report("sampling", count)
+    run.sample_to(
+        folder,
+        num=count,
+        seed=seed,
+        weights=weights,
+        checkpoint=found,
+        batch_size=settings.batch_size,
+        progress=lambda done, total: sampled(done),
+        **options,
+    )
+    wait_for_all()
+    name = None if reference is not None else str(run.recipe.section("data").get("name"))
+    result = evaluate(
+        folder,
+        protocol=named,
+        reference=DatasetImages(run.dataset()) if reference is None else reference,
+        num=num,
+        network=network,
+        weights=network_weights,
+        sampling=sampling_of(run, found.name, seed, weights, options),
+        reference_name=name,
+        controls=controls,
+        settings=settings,
+    )
+    result = replace(result, generated={**result.generated, "folder": folder.name})
+    if is_first():
+        result.save(run.folder / "evaluation" / f"{named.name}-{folder.name}.json")
+    return result
+
+
+def sampling_of(
+    run: Run, checkpoint: str, seed: int, weights: str, options: Mapping[str, Any]
+) -> dict[str, Any]:
+    """How the samples were made, as the result states it."""
+    section = dict(run.recipe.section("sampler"))
+    chosen = {"sampler": section.pop("name", None), **section, **options}
+    return {
+        **chosen,
+        "weights": weights,
+        "seed": seed,
+        "checkpoint": checkpoint,
+        "run": run.recipe.name,
+        "recipe_sha256": run.recipe.sha256,
+    }
+
+
+def evaluate_command(
+    source: Annotated[Path, typer.Argument(help="a run folder, a folder of images, or an npz file")],
+    protocol: Annotated[str, typer.Option(help="how to judge; see genzoo/evaluation/README.md")] = "quick",
+    reference: Annotated[
+        Path | None, typer.Option(help="folder, npz of images, or ADM npz; a run's own data when left out")
+    ] = None,
+    num: Annotated[int | None, typer.Option(help="judge this many images; the result says so")] = None,
+    network: Annotated[str | None, typer.Option(help="another feature network, stated in the result")] = None,
+    weights: Annotated[Path | None, typer.Option(help="weights file of the feature network")] = None,
+    model_weights: Annotated[str, typer.Option(help="a run's averaged or raw weights: ema or raw")] = "ema",
+    checkpoint: Annotated[str | None, typer.Option(help="a run's checkpoint, by step")] = None,
+    seed: Annotated[int, typer.Option(help="of the samples of a run")] = 0,
+    steps: Annotated[int | None, typer.Option(help="sampling steps of a run")] = None,
+    guidance_scale: Annotated[float | None, typer.Option(help="guidance of a run's samples")] = None,
+    sampler: Annotated[str | None, typer.Option(help="sampler of a run's samples")] = None,
+    controls: Annotated[
+        Path | None, typer.Option(help="folder of control maps, for control protocols")
+    ] = None,
+    compare: Annotated[
+        list[Path] | None,
+        typer.Option(help="earlier results to set beside this one; unlike ones are refused"),
+    ] = None,
+    output: Annotated[Path | None, typer.Option(help="write the result's JSON here")] = None,
+    report: Annotated[bool, typer.Option("--report", help="write one HTML page beside the result")] = False,
+    device: Annotated[str | None, typer.Option(help="cpu or cuda; the accelerator when there is one")] = None,
+    batch_size: Annotated[int, typer.Option(help="images at once; does not change the numbers")] = 64,
+    as_json: Annotated[bool, typer.Option("--json", help="print the result as JSON")] = False,
+) -> None:
+    """Judge samples by a named protocol; the result states everything its numbers depend on."""
+    from genzoo.api.run import default_device
+    from genzoo.evaluation.result import load_result
+    from genzoo.evaluation.runner import Settings
+
+    others = {str(path): load_result(path) for path in compare or []}
+    run = _run_in(source)
+    judging: dict[str, Any] = {"protocol": protocol, "reference": reference, "num": num, "network": network}
+    judging |= {} if controls is None else {"controls": controls}
+    judging["settings"] = Settings(device or default_device(), batch_size)
+    given: dict[str, Any] = {
+        "steps": steps,
+        "guidance_scale": guidance_scale,
+        "sampler": sampler,
+        "checkpoint": checkpoint,
+    }
+    sampling = {key: value for key, value in given.items() if value is not None}
+    with processes():
+        if run is None:
+            result = evaluate_files(source, weights=weights, unused=sampling, **judging)
+        else:
+            sampling |= {"seed": seed, "weights": _checked(model_weights)}
+            result = evaluate_run(run, network_weights=weights, **judging, **sampling)
+    if not is_first():
+        return
+    target = output or default_output(source, run, result)
+    result.save(target)
+    typer.echo(f"result: {target}", err=True)
+    if report:
+        page = write_report(result, source, run, reference, target.with_suffix(".html"))
+        typer.echo(f"report: {page}", err=True)
+    typer.echo(result.to_json().rstrip() if as_json else _tables(result, {str(target): result, **others}))
+
+
+def evaluate_files(
+    source: Path, *, protocol: str, reference: Path | None, unused: Mapping[str, Any], **judging: Any
+) -> EvaluationResult:
+    """Judge samples on disk; what samples.json says of their making goes into the result.
+
+    Several concepts are several reference folders, joined by "+".
+    """
+    from genzoo.evaluation.alignment import evaluate_concepts
+    from genzoo.evaluation.clips import evaluate_clips
+    from genzoo.evaluation.protocols import load_protocol
+    from genzoo.evaluation.runner import evaluate
+
+    if reference is None:
+        raise UsageError(
+            f"{source} is no run, so it has no data to compare with", fix="give --reference PATH"
+        )
+    if unused:
+        raise UsageError(f"{', '.join(unused)}: only a run can be sampled, and {source} is none")
+    named = load_protocol(protocol)
+    common: dict[str, Any] = {"protocol": named, "sampling": stated_sampling(source), **judging}
+    if named.kind == "concepts":
+        network, weights = common.pop("network"), common.pop("weights")
+        if network is not None:
+            raise UsageError(f"{named.name} takes two networks; --network cannot replace them")
+        common["weights"] = {} if weights is None else dict.fromkeys(("clip", "dino"), weights)
+        return evaluate_concepts(source, reference=str(reference).split("+"), **common)
+    judge = evaluate_clips if named.kind == "clips" else evaluate
+    return judge(source, reference=reference, **common)
+
+
+def _tables(result: EvaluationResult, everyone: Mapping[str, EvaluationResult]) -> str:
+    """The numbers, then the papers', then those of other results."""
+    from genzoo.evaluation.protocols import load_protocol
+    from genzoo.evaluation.tables import comparison_table, paper_table, result_table
+
+    parts = [result_table(result)]
+    if load_protocol(result.protocol).papers:
+        parts.append(paper_table(result, load_protocol(result.protocol)))
+    if len(everyone) > 1:
+        parts.append(comparison_table(everyone))
+    return "\n\n".join(parts)
+
+
+def _checked(weights: str) -> str:
+    if weights not in ("ema", "raw"):
+        raise UsageError(f"--model-weights is {weights!r}; use ema or raw")
+    return weights
+
+
+def _run_in(source: Path) -> Run | None:
+    from genzoo.api.run import load_run
+
+    return load_run(source) if (source / "recipe.yaml").is_file() else None
+
+
+def default_output(source: Path, run: Run | None, result: EvaluationResult) -> Path:
+    """Where a result goes when no file is named: into the run, or beside what was judged."""
+    if run is not None:
+        return run.folder / "evaluation" / f"{result.protocol}-{result.generated['folder']}.json"
+    return source.with_name(f"{source.stem if source.is_file() else source.name}.{result.protocol}.json")
+
+
+def stated_sampling(source: Path) -> dict[str, Any]:
+    """What samples.json in a folder of samples says about them; {} when there is none."""
+    path = source / "samples.json"
+    if not path.is_file():
+        return {}
+    content = json.loads(path.read_text(encoding="utf-8"))
+    options = content.get("options") or {}
+    kept = {
+        key: content[key]
+        for key in ("run", "recipe_sha256", "checkpoint", "weights", "seed")
+        if key in content
+    }
+    return {**options, **kept}
+
+
+def write_report(
+    result: EvaluationResult, source: Path, run: Run | None, reference: Path | None, target: Path
+) -> Path:
+    """The HTML page about a result. A reference that holds only statistics has no pictures to show."""
+    from genzoo.evaluation.images import DatasetImages, FirstImages, ImageSet, open_images
+    from genzoo.evaluation.protocols import load_protocol
+    from genzoo.evaluation.reference import is_adm_reference, read_adm_reference
+    from genzoo.evaluation.report import build_report
+
+    images = open_images(source if run is None else run.folder / "evaluation" / result.generated["folder"])
+    images = FirstImages(images, result.generated["num"])
+    real: ImageSet | None
+    if reference is None:
+        real = DatasetImages(run.dataset()) if run is not None else None
+    else:
+        real = read_adm_reference(reference)[1] if is_adm_reference(reference) else open_images(reference)
+    curves = None if run is None else run.folder / "metrics.jsonl"
+    target.write_text(build_report(result, load_protocol(result.protocol), images, real, curves))
+    return target
+
+
+@contextlib.contextmanager
+def processes() -> Iterator[None]:
+    """Join the processes that torchrun started, if it started any; they share sampling and extraction."""
+    import torch.distributed as distributed
+
+    if int(os.environ.get("WORLD_SIZE", 1)) == 1 or distributed.is_initialized():
+        yield
+        return
+    distributed.init_process_group("gloo")
+    try:
+        yield
+    finally:
+        distributed.destroy_process_group()
+
+
+def wait_for_all() -> None:
+    """Wait until every process has written its samples; nothing in a single one."""
+    import torch.distributed as distributed
+
+    if distributed.is_available() and distributed.is_initialized():
+        distributed.barrier()
+
+
+def is_first() -> bool:
+    """Whether this process writes and prints."""
+    return int(os.environ.get("RANK", 0)) == 0

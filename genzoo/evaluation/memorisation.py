@@ -1,0 +1,90 @@
+"""Does a model copy its training images? Nearest neighbours, and how near they are by the data's measure."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import torch
+
+from genzoo.core.errors import DataError, ShapeError
+from genzoo.evaluation.images import DatasetImages
+from genzoo.evaluation.statistics import check_features
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+BLOCK = 1024
+COPY = 0.5  # nearer to an image than half that image's distance to its own nearest other: called a copy
+
+
+class Neighbours(NamedTuple):
+    """distances: (n, k), ascending.   indices: (n, k) into the reference."""
+
+    distances: Tensor
+    indices: Tensor
+
+
+def nearest(queries: Tensor, reference: Tensor, *, k: int = 1, block: int = BLOCK) -> Neighbours:
+    """The k nearest reference rows of each query, Euclidean, exact; memory is one block of rows at a time.
+
+    queries: (n, d), reference: (m, d).
+    """
+    if queries.dim() != 2 or queries.shape[1:] != reference.shape[1:]:
+        raise ShapeError(f"features do not fit: {tuple(queries.shape)} and {tuple(reference.shape)}")
+    if len(reference) < k:
+        raise DataError(f"{k} nearest images need as many reference images, got {len(reference)}")
+    check_features(queries)
+    found = []
+    for part in torch.split(queries, block):
+        best = None
+        for start in range(0, len(reference), block):
+            # the direct form: |a|^2 + |b|^2 - 2ab loses exactly the small distances that copies have
+            distances = torch.cdist(
+                part, reference[start : start + block], compute_mode="donot_use_mm_for_euclid_dist"
+            )
+            values, indices = distances.topk(min(k, distances.shape[1]), largest=False)
+            best = _keep_nearest(best, Neighbours(values, indices + start), k)
+        assert best is not None
+        found.append(best)
+    return Neighbours(
+        torch.cat([part.distances for part in found]), torch.cat([part.indices for part in found])
+    )
+
+
+def _keep_nearest(best: Neighbours | None, new: Neighbours, k: int) -> Neighbours:
+    if best is None:
+        return new
+    distances = torch.cat([best.distances, new.distances], 1)
+    indices = torch.cat([best.indices, new.indices], 1)
+    values, order = distances.topk(min(k, distances.shape[1]), largest=False)
+    return Neighbours(values, indices.gather(1, order))
+
+
+def memorisation(generated: Tensor, reference: Tensor, *, copy_below: float = COPY) -> dict[str, float]:
+    """How near samples come to the training images.   generated: (n, d), reference: (m, d), m > 1.
+
+    nearest_ratio: mean distance to the nearest reference image over the reference's own (leave one out);
+    about 1 for fresh draws, near 0 for copies. copies: share nearer to an image than `copy_below` times that
+    image's distance to its own nearest other image.
+    """
+    to_real = nearest(generated, reference)
+    own = nearest(reference, reference, k=2).distances[:, 1]
+    scale = own.mean()
+    if not scale > 0:
+        raise DataError("all reference images have an exact twin, so there is no distance to measure with")
+    distances, indices = to_real.distances[:, 0], to_real.indices[:, 0]
+    copies = distances <= copy_below * own[indices]
+    return {
+        "nearest_ratio": float(distances.mean() / scale),
+        "copies": float(copies.double().mean()),
+        "exact_copies": float((distances == 0).double().mean()),
+    }
+
+
+def report_memorisation(run: Any, *, num: int = 256, seed: int = 0) -> dict[str, float]:
+    """For a recipe's report: sample `num` images and compare their pixels with the run's own data set."""
+    images = DatasetImages(run.dataset())
+    real = torch.stack([torch.from_numpy(images.read(index)) for index in range(len(images))])
+    samples = run.sample(num=num, seed=seed).images.movedim(1, -1)
+    generated = samples.expand(*samples.shape[:-1], 3) if samples.shape[-1] == 1 else samples
+    return memorisation(generated.flatten(1).float(), real.flatten(1).float())

@@ -1,0 +1,101 @@
+"""Canny and edge agreement: known pictures, tolerance, and whole-set counting."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from genzoo.core.errors import DataError, ShapeError, UsageError
+from genzoo.evaluation.edges import canny, control_adherence, edge_agreement
+from genzoo.evaluation.images import ArrayImages
+
+
+def square(side: int = 32, value: int = 255) -> torch.Tensor:
+    """A bright square on black, (1, 3, side, side + 4) uint8."""
+    image = torch.zeros(1, 3, side, side + 4, dtype=torch.uint8)
+    image[..., 8:24, 10:26] = value
+    return image
+
+
+def test_canny_draws_the_outline_one_pixel_wide() -> None:
+    edges = canny(square())[0]
+    ys, xs = edges.nonzero().T
+    assert edges.dtype == torch.bool
+    # the square covers rows 8..23 and columns 10..25: the outline runs within a pixel of its border
+    bounds = [ys.min(), ys.max(), xs.min(), xs.max()]
+    assert all(abs(int(got) - want) <= 1 for got, want in zip(bounds, [8, 23, 10, 25], strict=True))
+    assert not edges[12:20, 14:22].any()
+    # each row across the middle meets the left and the right side once
+    assert edges[12:20].sum(1).tolist() == [2] * 8
+
+
+def test_canny_of_a_constant_picture_is_empty_and_of_a_faint_one_too() -> None:
+    assert not canny(torch.full((1, 3, 20, 20), 90)).any()
+    assert not canny(square(value=12)).any()
+
+
+def test_canny_keeps_a_weak_edge_that_touches_a_strong_one() -> None:
+    fading = torch.zeros(1, 1, 40, 60)
+    fading[..., 20:, :] = 255 * torch.linspace(1.0, 0.22, 60)
+    weak = torch.zeros(1, 1, 40, 60)
+    weak[..., 20:, :] = 255 * 0.25
+    assert canny(fading)[0, 18:22, 50:58].any()
+    assert not canny(weak).any()
+
+
+def test_agreement_within_the_tolerance() -> None:
+    control = torch.zeros(1, 12, 14, dtype=torch.bool)
+    control[0, 6] = True
+    for shift, expected in ((0, 1.0), (2, 1.0), (3, 0.0)):
+        found = torch.roll(control, shift, dims=1)
+        assert edge_agreement(found, control, tolerance=2).f1 == expected
+
+
+def test_precision_and_recall_are_not_swapped() -> None:
+    control = torch.zeros(1, 12, 14, dtype=torch.bool)
+    control[0, 2] = True
+    found = control.clone()
+    found[0, 9] = True
+    result = edge_agreement(found, control, tolerance=1)
+    assert (result.precision, result.recall) == (0.5, 1.0)
+    assert result.f1 == pytest.approx(2 / 3)
+
+
+def test_empty_maps_agree_and_one_empty_map_does_not() -> None:
+    empty = torch.zeros(1, 5, 6, dtype=torch.bool)
+    full = ~empty
+    assert edge_agreement(empty, empty).f1 == 1.0
+    assert edge_agreement(full, empty).f1 == 0.0
+    with pytest.raises(ShapeError):
+        edge_agreement(empty, empty[:, 1:])
+
+
+def pictures(n: int = 3) -> np.ndarray:
+    images = torch.cat([torch.roll(square(), shift, dims=-1) for shift in range(n)])
+    return images.movedim(1, -1).numpy()
+
+
+def maps(images: np.ndarray) -> np.ndarray:
+    edges = canny(torch.from_numpy(images).movedim(-1, 1)).numpy()
+    return np.repeat(edges[..., None] * np.uint8(255), 3, axis=-1)
+
+
+def test_pictures_made_from_their_maps_adhere_and_shuffled_ones_less() -> None:
+    images = pictures()
+    controls = maps(images)
+    assert control_adherence(ArrayImages(images), ArrayImages(controls))["control_f1"] == 1.0
+    blank = np.zeros_like(images)
+    assert control_adherence(ArrayImages(blank), ArrayImages(controls))["control_recall"] == 0.0
+    far = np.roll(controls, 6, axis=1)
+    assert control_adherence(ArrayImages(images), ArrayImages(far))["control_f1"] < 0.6
+
+
+def test_maps_must_fit_their_pictures() -> None:
+    images = pictures()
+    with pytest.raises(DataError, match="3 images but 2 control maps"):
+        control_adherence(ArrayImages(images), ArrayImages(maps(images)[:2]))
+    with pytest.raises(DataError, match="differ in size"):
+        control_adherence(ArrayImages(images), ArrayImages(maps(images)[:, 1:]))
+    with pytest.raises(UsageError, match="no edge extractor 'sobel'"):
+        control_adherence(ArrayImages(images), ArrayImages(maps(images)), extractor="sobel")

@@ -1,0 +1,50 @@
+"""Two processes judge together: the result of one, on both."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from genzoo.evaluation.runner import Settings, evaluate
+
+
+def judge(images: dict[str, np.ndarray]) -> dict[str, object]:
+    settings = Settings(batch_size=16, cache=False)
+    result = evaluate(
+        images["a"], protocol="quick-pixels", reference=images["b"], num=len(images["a"]), settings=settings
+    )
+    return {"metrics": dict(result.metrics), "num": result.generated["num"]}
+
+
+def judge_in_group(rank: int, folder: Path, images: dict[str, np.ndarray]) -> None:
+    torch.distributed.init_process_group(
+        "gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=2
+    )
+    (folder / f"rank{rank}.json").write_text(json.dumps(judge(images)))
+    torch.distributed.destroy_process_group()
+
+
+@pytest.mark.distributed
+def test_two_processes_give_the_result_of_one(tmp_path: Path) -> None:
+    random = np.random.default_rng(0)
+    images = {
+        key: random.integers(0, 256, (n, 16, 16, 3), dtype=np.uint8) for key, n in (("a", 61), ("b", 75))
+    }
+    # forked: a fresh interpreter would spend half a minute on imports
+    context = multiprocessing.get_context("fork")
+    workers = [context.Process(target=judge_in_group, args=(rank, tmp_path, images)) for rank in (0, 1)]
+    for worker in workers:
+        worker.start()
+    expected = judge(images)
+    for worker in workers:
+        worker.join(120)
+    assert [worker.exitcode for worker in workers] == [0, 0]
+    ranks = [json.loads((tmp_path / f"rank{rank}.json").read_text()) for rank in (0, 1)]
+    assert ranks[0] == ranks[1]
+    assert ranks[0]["num"] == 61
+    assert ranks[0]["metrics"] == pytest.approx(expected["metrics"], rel=1e-6, abs=1e-9)
