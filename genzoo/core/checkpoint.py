@@ -189,15 +189,15 @@ def _commit(temporary: Path, final: Path) -> None:
 
 
 def _prune(root: Path, step: int, keep_last: int, keep_every: int) -> None:
-    older = [(known, path) for known, path in checkpoint_steps(root).items() if known <= step]
-    for known, path in older[max(keep_last, 1) :]:
-        if keep_every and known % keep_every == 0:
-            continue
-        try:
-            # renamed first: a half-deleted folder must never look like a checkpoint
-            shutil.rmtree(path.rename(_free_name(root, f".tmp-pruned-{path.name}")))
-        except OSError as error:
-            logger.warning("the old checkpoint %s could not be removed: %s", path, error)
+    try:
+        older = [(known, path) for known, path in checkpoint_steps(root).items() if known <= step]
+        for known, path in older[max(keep_last, 1) :]:
+            if not (keep_every and known % keep_every == 0):
+                # renamed first: a half-deleted folder must never look like a checkpoint
+                shutil.rmtree(path.rename(_free_name(root, f".tmp-pruned-{path.name}")))
+    except OSError as error:
+        # the new step is safe, and the next save tries again
+        logger.warning("old checkpoints in %s could not be removed: %s", root, error)
 
 
 def _remove_leftovers(root: Path) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 from diffusers.training_utils import EMAModel
 from torch import Tensor, nn
 
+from genzoo.core.errors import CheckpointError
 from genzoo.core.model_state import assign, require_same, whole
 from genzoo.training.config import TrainConfig
 
@@ -44,8 +45,10 @@ class ParameterAverage:
     def restore(self, tensors: Mapping[str, Tensor], state: Mapping[str, Any], *, where: str) -> None:
         """Continue from saved averages. Raises CheckpointError when names, shapes or dtypes differ."""
         require_same(self._shadows(), tensors, where=where, what="the moving average (train.ema_decay)")
+        if not isinstance(state.get("updates"), int):
+            raise CheckpointError("the checkpoint lacks the number of EMA updates", where=where)
         assign(self._shadows(), tensors)
-        self._average.optimization_step = int(state["updates"])
+        self._average.optimization_step = state["updates"]
 
     @contextlib.contextmanager
     def swapped_in(self) -> Iterator[None]:

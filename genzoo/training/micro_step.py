@@ -21,11 +21,22 @@ def micro_loss(
     """
     positions = batch["position"].tolist()
     streams = SampleStreams.from_seeds(seed, "noise", positions=positions)
-    torch.manual_seed(mix_seed(seed, "dropout", positions[0]))
+    seed_global(mix_seed(seed, "dropout", positions[0]), device)
     moved = {key: _move(value, device, dtype) for key, value in batch.items()}
     with torch.no_grad():
         prepared = task.prepare_batch(moved, streams)
     return task.loss(model, prepared, streams)
+
+
+def seed_global(seed: int, device: torch.device) -> None:
+    """Seed the global generators that a model on this device draws from.
+
+    torch.manual_seed would do so for every kind of device, and where no GPU is initialised it queues a call,
+    with its traceback, for the day one is: slow, and a leak when done every step.
+    """
+    torch.default_generator.manual_seed(seed)
+    if device.type != "cpu":
+        torch.get_device_module(device).manual_seed(seed)
 
 
 def _move(value: Any, device: torch.device, dtype: torch.dtype | None) -> Any:

@@ -59,9 +59,16 @@ def _named(folder: RunFolder, path: Path) -> Path:
 
 def require_same_run(saved: Mapping[str, Any], present: Mapping[str, Any], *, where: str) -> None:
     """Raise when a continued run would not be the same run; warn where a change is allowed but matters."""
-    missing = [key for key in present if key not in saved]
+    missing = [key for key in (*present, "ema", "scaler") if key not in saved]
     if missing:
         raise CheckpointError("the checkpoint lacks " + ", ".join(missing), where=where)
+    if saved["optimizer"] != present["optimizer"]:
+        raise CheckpointError(
+            "the checkpoint's optimizer state does not fit the recipe's optimizer",
+            where=where,
+            why=f"it was made by {saved['optimizer']}; the recipe now says {present['optimizer']}",
+            fix="set optim.name back, or start a new run with another --output",
+        )
     changed = [
         f"train.{key}: {saved[key]} -> {present[key]}"
         for key in ("seed", "batch_size")

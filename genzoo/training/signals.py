@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import signal
 import threading
 import time
+from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Any
 
-logger = logging.getLogger(__name__)
+from genzoo.core.errors import Interrupted
 
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
+
+
+def interrupted(signum: int, *, step: int, checkpoint: Path | None) -> Interrupted:
+    """The error that ends a run which was asked to stop, after its checkpoint was committed."""
+    return Interrupted(
+        f"stopped by {signal.Signals(signum).name} after step {step}; a checkpoint was saved",
+        signum=signum,
+        where=str(checkpoint),
+        fix="run the same command again to continue",
+    )
 
 
 class StopSignals:

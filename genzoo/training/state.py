@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor
 
 from genzoo.core.checkpoint import Checkpoint
-from genzoo.core.errors import CheckpointError
 from genzoo.core.model_state import restore_weights, stored_weights
 from genzoo.training.optim import load_optimizer_tensors, optimizer_tensors
 from genzoo.training.resume import require_same_run
@@ -51,9 +50,9 @@ def restore(trainer: Trainer, checkpoint: Checkpoint) -> int:
     raw = trainer.optimization.optimizer
     load_optimizer_tensors(raw, trainer.parameters, checkpoint.optimizer, where=where)
     if trainer.average:
-        trainer.average.restore(checkpoint.ema, _mapping(state, "ema", where), where=where)
-    if trainer.accelerator.scaler is not None and state.get("scaler"):
-        trainer.accelerator.scaler.load_state_dict(_mapping(state, "scaler", where))
+        trainer.average.restore(checkpoint.ema, state["ema"] or {}, where=where)
+    if trainer.accelerator.scaler is not None and state["scaler"]:
+        trainer.accelerator.scaler.load_state_dict(state["scaler"])
     return checkpoint.step
 
 
@@ -67,12 +66,6 @@ def identity(trainer: Trainer) -> dict[str, Any]:
         "precision": config.precision,
         "processes": trainer.accelerator.num_processes,
         "dataset": {"fingerprint": dataset.fingerprint, "items": len(dataset)},
+        "optimizer": type(trainer.optimization.optimizer).__name__,
         "frozen": trainer.frozen,
     }
-
-
-def _mapping(state: Mapping[str, Any], key: str, where: str) -> dict[str, Any]:
-    value = state.get(key)
-    if not isinstance(value, dict):
-        raise CheckpointError(f"the checkpoint has no state for {key!r}", where=where, why=f"found {value!r}")
-    return value

@@ -29,7 +29,7 @@ from genzoo.training.hooks import Hook, MetricsHook, ProgressHook, StepRecord
 from genzoo.training.micro_step import micro_loss
 from genzoo.training.optim import build_optimizer, learning_rate
 from genzoo.training.resume import find_start
-from genzoo.training.signals import StopSignals
+from genzoo.training.signals import StopSignals, interrupted
 from genzoo.training.state import Captured, capture, restore
 from genzoo.training.summary import Summary, dry_run, summarise
 
@@ -73,7 +73,7 @@ class Trainer:
         recipe_text: str = "",
     ) -> None:
         self.task, self.dataset, self.config = task, dataset, config
-        self.folder, self.recipe_text, self.user_hooks = RunFolder(output), recipe_text, tuple(hooks)
+        self.folder, self.recipe_text, self.hooks = RunFolder(output), recipe_text, tuple(hooks)
         self.accelerator = build_accelerator(config)
         self.plan = plan_batch(config.batch_size, config.micro_batch_size, self.accelerator.num_processes)
         self.stream = SampleStream(dataset, seed=config.seed, max_bad=config.max_bad)
@@ -87,12 +87,13 @@ class Trainer:
         self.model = self.accelerator.unwrap_model(self.prepared)
         self.parameters = trainable_parameters(self.model)
         self.average = ParameterAverage(self.parameters, config) if config.ema_decay is not None else None
-        self.step, self.saved, self.hooks = 0, None, ()
+        recorders = (MetricsHook(tensorboard=config.tensorboard), ProgressHook())
+        self.recorders: tuple[Hook, ...] = recorders if self.is_main else ()
+        self.step, self.saved = 0, None
         self._skipped = 0
 
     step: int
     saved: Path | None
-    hooks: tuple[Hook, ...]
 
     @property
     def device(self) -> torch.device:
@@ -153,11 +154,9 @@ class Trainer:
     @contextlib.contextmanager
     def _reported(self) -> Iterator[None]:
         """Hooks and status.json around the loop; the status tells how it ended."""
-        own = (MetricsHook(tensorboard=self.config.tensorboard), ProgressHook()) if self.is_main else ()
-        self.hooks = (*own, *self.user_hooks)
         on_main(self.accelerator, self._describe)
         try:
-            for hook in self.hooks:
+            for hook in (*self.recorders, *self.hooks):
                 hook.on_start(self)
             yield
         except BaseException as error:
@@ -169,7 +168,7 @@ class Trainer:
         else:
             self._set_status("finished")
         finally:
-            for hook in self.hooks:
+            for hook in (*self.recorders, *self.hooks):
                 hook.on_end(self)
 
     def _describe(self) -> None:
@@ -189,17 +188,15 @@ class Trainer:
             while self.step < self.config.steps:
                 started = time.perf_counter()
                 record, signum = self._optimizer_step(next(steps), stop, started)
-                if signum or self.step % self.config.checkpoint_every == 0 or self.step == self.config.steps:
+                for hook in self.recorders:  # before saving: a resumed run would not log this step again
+                    hook.on_step(self, record)
+                finished = self.step == self.config.steps
+                if signum or finished or self.step % self.config.checkpoint_every == 0:
                     self._save()
+                if signum and not finished:
+                    raise interrupted(signum, step=self.step, checkpoint=self.saved)
                 for hook in self.hooks:
                     hook.on_step(self, record)
-                if signum and self.step < self.config.steps:
-                    raise Interrupted(
-                        f"stopped by signal {signum} after step {self.step}; a checkpoint was saved",
-                        signum=signum,
-                        where=str(self.saved),
-                        fix="run the same command again to continue",
-                    )
 
     def _batches(self) -> Generator[list[dict[str, Any]], None, None]:
         yield from batches(
@@ -217,9 +214,10 @@ class Trainer:
         self, micro_batches: Sequence[Batch], stop: StopSignals, started: float
     ) -> tuple[StepRecord, int | None]:
         rate = self.learning_rate(self.step)
-        for group in self.optimizer.param_groups:
+        for group in self.optimization.optimizer.param_groups:
             group["lr"] = rate
-        self.optimizer.zero_grad(set_to_none=True)
+        for parameter in self.parameters.values():
+            parameter.grad = None
         outputs = self._backward(micro_batches)
         norm = self._gradient_norm()
         loss = torch.stack([output.loss.detach() for output in outputs]).mean()
@@ -227,7 +225,7 @@ class Trainer:
         self._require_finite(mean_loss, grad_norm, micro_batches)
         if self.config.clip_grad_norm is not None:
             clip_grads_with_norm_(self.parameters.values(), self.config.clip_grad_norm, norm)
-        self.optimizer.step()
+        self._update()
         if self.average:
             self.average.update()
         self.step += 1
@@ -257,10 +255,16 @@ class Trainer:
         )
 
     def _gradient_norm(self) -> Tensor:
-        self.accelerator.unscale_gradients()
+        if self.accelerator.scaler is not None:
+            self.accelerator.unscale_gradients()
         gradients = [p.grad for p in self.parameters.values() if p.grad is not None]
         norm = get_total_norm(gradients)
         return norm.full_tensor() if hasattr(norm, "full_tensor") else norm
+
+    def _update(self) -> None:
+        # Accelerate's wrapper is needed for the loss scale only, and costs as much as a small model's update
+        scaled = self.accelerator.scaler is not None
+        (self.optimizer if scaled else self.optimization.optimizer).step()
 
     def _metrics(self, outputs: Sequence[LossOutput]) -> dict[str, float]:
         names = sorted(outputs[0].metrics)
@@ -284,7 +288,7 @@ class Trainer:
         content = capture(self) if self.is_main or self.is_sharded else None
         self.saved = on_main(self.accelerator, lambda: self._commit(content))
         self._set_status("running")
-        for hook in self.hooks:
+        for hook in (*self.recorders, *self.hooks):
             hook.on_checkpoint(self, self.saved)
 
     def _commit(self, content: Captured | None) -> Path:

@@ -1,0 +1,147 @@
+"""What forked processes run; each function takes plain values and leaves its results in files."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import resource
+import signal
+from pathlib import Path
+from typing import Any
+
+import torch
+from toys import ToyDataset, ToyTask, toy_task, toy_trainer
+
+import genzoo.training.trainer as trainer_module
+from genzoo.core.run_folder import RunFolder
+from genzoo.training.hooks import Hook, StepRecord
+from genzoo.training.trainer import Trainer
+
+logging.basicConfig(level=logging.INFO)
+
+
+def train(output: str, *, model: dict[str, Any] | None = None, resume: str = "auto", **config: Any) -> None:
+    """Train the toy; each process writes the positions it saw to seen_<rank>.json."""
+    task = toy_task(**(model or {}))
+    try:
+        toy_trainer(Path(output), task=task, **config).fit(resume)
+    finally:
+        _write_seen(Path(output), task)
+
+
+def train_with_events(
+    output: str, events: str, *, model: dict[str, Any] | None = None, **config: Any
+) -> None:
+    """Train the toy and write a byte a event to a FIFO: t after a step, s before and e after a save."""
+    pipe = os.open(events, os.O_WRONLY)
+    save = trainer_module.save_checkpoint
+
+    def announced(*args: Any, **kwargs: Any) -> Path:
+        os.write(pipe, b"s")
+        path = save(*args, **kwargs)
+        os.write(pipe, b"e")
+        return path
+
+    class Tick(Hook):
+        def on_step(self, trainer: Trainer, record: StepRecord) -> None:
+            os.write(pipe, b"t")
+
+    trainer_module.save_checkpoint = announced
+    toy_trainer(Path(output), task=toy_task(**(model or {})), hooks=(Tick(),), **config).fit()
+
+
+class RaiseSignal(Hook):
+    """Send signals to this process at a step: during it, or (in_save) while its checkpoint is written."""
+
+    def __init__(self, at: int, signals: list[int], rank: int = 0) -> None:
+        self.at, self.signals, self.rank = at, signals, rank
+
+    def on_step(self, trainer: Trainer, record: StepRecord) -> None:
+        if record.step == self.at and trainer.accelerator.process_index == self.rank:
+            for signum in self.signals:
+                os.kill(os.getpid(), signum)
+
+
+def train_and_signal(output: str, *, at: int, signals: list[int], rank: int = 0, **config: Any) -> None:
+    """Train the toy; the given rank signals itself after a step."""
+    toy_trainer(Path(output), hooks=(RaiseSignal(at, signals, rank),), **config).fit()
+
+
+def train_and_signal_in_save(output: str, *, signum: int, **config: Any) -> None:
+    """Train the toy; a signal arrives in the middle of the first save."""
+    save = trainer_module.save_checkpoint
+
+    def interrupted(*args: Any, **kwargs: Any) -> Path:
+        os.kill(os.getpid(), signum)
+        return save(*args, **kwargs)
+
+    trainer_module.save_checkpoint = interrupted
+    toy_trainer(Path(output), **config).fit()
+
+
+def train_with_file_limit(output: str, *, limit: int, **config: Any) -> None:
+    """Train the toy where no file may grow beyond `limit` bytes."""
+    trainer = toy_trainer(Path(output), **config)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+    trainer.fit()
+
+
+class Poison(ToyTask):
+    """A task whose loss is not finite on one rank at one step."""
+
+    def __init__(self, task: ToyTask, position: int) -> None:
+        super().__init__(task.model)
+        self.position = position
+
+    def loss(self, model: torch.nn.Module, batch: Any, generator: Any) -> Any:
+        if self.position in batch["position"].tolist():
+            batch = dict(batch) | {"x": batch["x"] * float("nan")}
+        return super().loss(model, batch, generator)
+
+
+def train_poisoned(output: str, *, position: int, **config: Any) -> None:
+    """Train the toy; the sample at one position is not a number."""
+    toy_trainer(Path(output), task=Poison(toy_task(), position), **config).fit()
+
+
+class Vanish(Hook):
+    """One rank is killed after a step."""
+
+    def on_step(self, trainer: Trainer, record: StepRecord) -> None:
+        if record.step == 3 and trainer.accelerator.process_index == 1:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
+def train_and_lose_rank(output: str, **config: Any) -> None:
+    """Train the toy; rank 1 dies after the third step."""
+    toy_trainer(Path(output), hooks=(Vanish(),), **config).fit()
+
+
+def hold_lock(output: str, events: str) -> None:
+    """Lock a run folder and wait to be killed."""
+    with RunFolder(output).lock():
+        os.write(os.open(events, os.O_WRONLY), b"l")
+        signal.pause()
+
+
+def hold_lock_with_forked_child(output: str, events: str) -> None:
+    """Lock a run folder, fork a child as loader workers are forked, and wait to be killed."""
+    with RunFolder(output).lock():
+        child = os.fork()
+        if child == 0:
+            signal.pause()
+        os.write(os.open(events, os.O_WRONLY), json.dumps({"child": child}).encode() + b"\n")
+        signal.pause()
+
+
+def train_float64(output: str, **config: Any) -> None:
+    """Train without dropout in float64, where grouping of samples must not matter."""
+    dataset = ToyDataset(augment=True)
+    config = {"precision": "fp64"} | config
+    toy_trainer(Path(output), task=toy_task(dropout=0.0), dataset=dataset, **config).fit()
+
+
+def _write_seen(output: Path, task: ToyTask) -> None:
+    rank = os.environ.get("RANK", "0")
+    (output / f"seen_{rank}.json").write_text(json.dumps(task.seen))

@@ -1,0 +1,15 @@
+"""The fork server of this folder's tests."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from fork_server import ForkServer
+
+
+@pytest.fixture(scope="session")
+def fork_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ForkServer]:
+    server = ForkServer(tmp_path_factory.mktemp("fork_server"))
+    yield server
+    server.close()

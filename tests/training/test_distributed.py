@@ -1,0 +1,146 @@
+"""Two gloo processes: the same samples, the same update, the same resumed run; and no job that hangs."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from compare import final, fingerprint
+from fork_server import ForkServer
+
+from genzoo.core.checkpoint import Checkpoint
+from genzoo.core.run_folder import RunFolder, read_metrics
+
+pytestmark = pytest.mark.distributed
+
+
+def run(server: ForkServer, target: str, world: int, output: Path, **config: Any) -> None:
+    children = server.start_ranks(f"cases:{target}", world=world, output=str(output), **config)
+    for child in children:
+        assert child.wait() == 0, child.output()
+
+
+def seen(output: Path, world: int) -> list[list[int]]:
+    """The sorted positions of each micro-step over all ranks."""
+    ranks = [json.loads((output / f"seen_{rank}.json").read_text()) for rank in range(world)]
+    return [sorted(sum(micro, [])) for micro in zip(*ranks, strict=True)]
+
+
+def largest_difference(one: Checkpoint, other: Checkpoint) -> float:
+    pairs = [(one.weights, other.weights), (one.ema, other.ema), (one.optimizer, other.optimizer)]
+    return max(float((a[name] - b[name]).abs().max()) for a, b in pairs for name in a)
+
+
+def test_two_processes_resume_bit_for_bit(tmp_path: Path, fork_server: ForkServer) -> None:
+    config = {"steps": 7, "checkpoint_every": 3, "micro_batch_size": 1}
+    run(fork_server, "train", 2, tmp_path / "whole", **config)
+    for at, signum in ((2, 15), (4, 15)):
+        options = {"at": at, "signals": [signum], **config}
+        ranks = fork_server.start_ranks(
+            "cases:train_and_signal", world=2, output=str(tmp_path / "cut"), **options
+        )
+        assert [rank.wait() for rank in ranks] == [143, 143]
+    run(fork_server, "train", 2, tmp_path / "cut", **config)
+    assert fingerprint(tmp_path / "cut") == fingerprint(tmp_path / "whole")
+
+
+def test_two_one_two_processes_keep_the_sample_ids(tmp_path: Path, fork_server: ForkServer) -> None:
+    config = {"checkpoint_every": 2, "optim": {"name": "adamw", "lr": 1e-2}}
+    run(fork_server, "train", 1, tmp_path / "one", steps=6, **config)
+    ids = []
+    for world, steps in ((2, 2), (1, 4), (2, 6)):
+        run(fork_server, "train", world, tmp_path / "mixed", steps=steps, **config)
+        ids += seen(tmp_path / "mixed", world)
+    assert ids == seen(tmp_path / "one", 1)
+    assert ids == [list(range(6 * step, 6 * step + 6)) for step in range(6)]
+
+
+def test_processes_and_accumulation_give_the_update_of_one_big_batch(
+    tmp_path: Path, fork_server: ForkServer
+) -> None:
+    # float64, no dropout: only the order of summation differs
+    config = {"steps": 5, "batch_size": 12}
+    run(fork_server, "train_float64", 1, tmp_path / "one", **config)
+    reference = final(tmp_path / "one")
+    for world, micro in ((1, 4), (1, 1), (2, 6), (2, 2)):
+        output = tmp_path / f"{world}x{micro}"
+        run(fork_server, "train_float64", world, output, micro_batch_size=micro, **config)
+        found = final(output)
+        assert found.weights["first.weight"].dtype == torch.float64
+        assert largest_difference(found, reference) < 1e-12
+        losses = [line["loss"] for line in read_metrics(output / "metrics.jsonl")]
+        expected = [line["loss"] for line in read_metrics(tmp_path / "one" / "metrics.jsonl")]
+        assert losses == pytest.approx(expected, abs=1e-12)
+
+
+@pytest.mark.parametrize("position", [12, 17])
+def test_one_rank_with_a_bad_sample_stops_both(
+    tmp_path: Path, fork_server: ForkServer, position: int
+) -> None:
+    # batches of 6 over 2 ranks: position 12 is rank 0's and 17 rank 1's, both in step 3
+    options = {"output": str(tmp_path), "position": position, "steps": 5, "checkpoint_every": 1}
+    ranks = fork_server.start_ranks("cases:train_poisoned", world=2, **options)
+    assert [rank.wait() for rank in ranks] == [5, 5]
+    assert all("'first' is not finite" in rank.output() for rank in ranks)
+    assert final(tmp_path).step == 2
+
+
+def test_a_killed_rank_ends_the_other_with_an_error(tmp_path: Path, fork_server: ForkServer) -> None:
+    options = {"output": str(tmp_path), "steps": 50, "checkpoint_every": 2, "collective_timeout": 60}
+    first, second = fork_server.start_ranks("cases:train_and_lose_rank", world=2, **options)
+    assert second.wait() == -9
+    assert first.wait() > 0
+    assert final(tmp_path).step == 2
+    assert RunFolder(tmp_path).status()["state"] == "failed"
+
+
+def test_a_batch_that_processes_cannot_share_names_valid_ones(
+    tmp_path: Path, fork_server: ForkServer
+) -> None:
+    ranks = fork_server.start_ranks("cases:train", world=2, output=str(tmp_path), batch_size=7)
+    assert [rank.wait() for rank in ranks] == [2, 2]
+    assert "use 6 or 8" in ranks[0].output()
+
+
+def test_a_locked_folder_refuses_every_rank(tmp_path: Path, fork_server: ForkServer) -> None:
+    with RunFolder(tmp_path).lock():
+        ranks = fork_server.start_ranks("cases:train", world=2, output=str(tmp_path))
+        assert [rank.wait() for rank in ranks] == [2, 2]
+    assert all("another process is writing" in rank.output() for rank in ranks)
+
+
+LAUNCHED = """
+import sys
+sys.path.insert(0, sys.argv[2])
+from cases import train
+train(sys.argv[1], steps=3)
+"""
+
+
+@pytest.mark.slow
+def test_torchrun_runs_the_same_loop(tmp_path: Path, fork_server: ForkServer) -> None:
+    script = tmp_path / "launched.py"
+    script.write_text(LAUNCHED)
+    command = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        "--nproc-per-node=2",
+        str(script),
+    ]
+    root = Path(__file__).resolve().parents[2]
+    environment = os.environ | {"ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1", "PYTHONPATH": str(root)}
+    arguments = [str(tmp_path / "launched"), str(Path(__file__).parent)]
+    done = subprocess.run(
+        [*command, *arguments], env=environment, capture_output=True, text=True, timeout=200, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    run(fork_server, "train", 2, tmp_path / "forked", steps=3)
+    assert fingerprint(tmp_path / "launched") == fingerprint(tmp_path / "forked")
