@@ -51,11 +51,15 @@ static void NAME(discretise)(REAL *delta, REAL *slope, const REAL *bias, int cou
 /* Advance `states` states of one vector of channels over a tile, adding their read-out to y. */
 static inline __attribute__((always_inline)) void NAME(advance)(
     const int states, int count, const REAL *dt, const REAL *drive, const REAL *A, const REAL *B, const REAL *C,
-    int64_t n, REAL *h, REAL *y) {
+    int64_t n, REAL *h, REAL *y, const NAME(ahead) *later, int vector) {
+    const char *u = later[0].first + vector * later[0].bytes, *delta = later[1].first + vector * later[1].bytes;
+    const char *z = later[2].first + vector * later[2].bytes;
     V state[STATES_FORWARD];
 #pragma GCC unroll 16
     for (int k = 0; k < states; k++) state[k] = LOAD(h + k * BLOCK);
     for (int s = 0; s < count; s++) {
+        __builtin_prefetch(u), __builtin_prefetch(delta), __builtin_prefetch(z);
+        u += later[0].step, delta += later[1].step, z += later[2].step;
         V step = LOAD(dt + s * BLOCK), input = LOAD(drive + s * BLOCK);
         V even = LOAD(y + s * BLOCK), odd = SPLAT(0);
 #pragma GCC unroll 16
@@ -72,10 +76,10 @@ static inline __attribute__((always_inline)) void NAME(advance)(
 }
 
 static void NAME(advance_all)(int64_t n, int count, const REAL *dt, const REAL *drive, const REAL *A, const REAL *B,
-                              const REAL *C, REAL *h, REAL *y, int width) {
+                              const REAL *C, REAL *h, REAL *y, int width, const NAME(ahead) *later) {
     for (int v = 0; v < width; v += LANES) {
         int64_t k = 0;
-#define ARGUMENTS count, dt + v, drive + v, A + k * BLOCK + v, B + k, C + k, n, h + k * BLOCK + v, y + v
+#define ARGUMENTS count, dt + v, drive + v, A + k * BLOCK + v, B + k, C + k, n, h + k * BLOCK + v, y + v, later, v / LANES
         for (; k + STATES_FORWARD <= n; k += STATES_FORWARD) NAME(advance)(STATES_FORWARD, ARGUMENTS);
         for (; k + 4 <= n; k += 4) NAME(advance)(4, ARGUMENTS);
         for (; k < n; k++) NAME(advance)(1, ARGUMENTS);
@@ -115,7 +119,12 @@ static void NAME(forward_direction)(const NAME(scan) *call, int which, int64_t b
                 STORE(w->y + s * BLOCK + v, which ? y + LOAD(sum + v) : y);
             }
         }
-        NAME(advance_all)(n, count, w->dt, w->drive, w->A, w->B, w->C, w->h, w->y, width);
+        const int64_t next = first + step * TILE;
+        const tensor none = {0}, *gate = gated ? &call->z : &none;
+        const NAME(ahead) later[3] = {NAME(fetch_later)(&p->u, b, next, step, d, length),
+                                      NAME(fetch_later)(&p->delta, b, next, step, d, length),
+                                      NAME(fetch_later)(gate, b, first, step, d, length)};
+        NAME(advance_all)(n, count, w->dt, w->drive, w->A, w->B, w->C, w->h, w->y, width, later);
         if (!is_last) {
             for (int s = 0; s < count; s++)
                 memcpy(w->sum + (first + s * step) * BLOCK, w->y + s * BLOCK, BLOCK * sizeof(REAL));

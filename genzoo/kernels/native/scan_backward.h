@@ -21,50 +21,82 @@ typedef struct {
     REAL *sum_B, *sum_C;                                                               /* (TILE, n, LANES) */
 } NAME(adjoint_buffers);
 
-/* A few states of one vector of channels over a tile: forward from the checkpoint, then the adjoint back. */
+/* A few states of one or two vectors of channels over a tile: forward from the checkpoint, then the adjoint back.
+ * Two vectors at once halve the traffic of the sums over channels. */
 static inline __attribute__((always_inline)) void NAME(adjoint)(
-    const int states, int count, int64_t n, int64_t v, int64_t k0, const REAL *A, const REAL *h0, REAL *lam, REAL *dA,
-    NAME(adjoint_buffers) *w) {
-    V decays[TILE * STATES_BACKWARD], decayed[TILE * STATES_BACKWARD];
-    V h[STATES_BACKWARD], carry[STATES_BACKWARD], grad[STATES_BACKWARD];
-#pragma GCC unroll 8
-    for (int k = 0; k < states; k++) h[k] = LOAD(h0 + k * BLOCK);
+    const int states, const int vectors, int count, int64_t n, int64_t v, int64_t k0, const REAL *A, const REAL *h0,
+    REAL *lam, REAL *dA, const NAME(ahead) *later, NAME(adjoint_buffers) *w) {
+    V decays[TILE][STATES_BACKWARD][2], decayed[TILE][STATES_BACKWARD][2];
+    V h[STATES_BACKWARD][2], carry[STATES_BACKWARD][2], grad[STATES_BACKWARD][2];
+#pragma GCC unroll 4
+    for (int k = 0; k < states; k++)
+        for (int j = 0; j < vectors; j++) h[k][j] = LOAD(h0 + k * BLOCK + j * LANES);
     for (int s = 0; s < count; s++) {
-        V step = LOAD(w->dt + s * BLOCK + v), input = LOAD(w->drive + s * BLOCK + v), gy = LOAD(w->gy + s * BLOCK + v);
-        V y = LOAD(w->y + s * BLOCK + v);
+        const int64_t at = s * BLOCK + v;
         const REAL *B = w->B + s * n + k0, *C = w->C + s * n + k0;
         REAL *sum = w->sum_C + (s * n + k0) * LANES;
-#pragma GCC unroll 8
-        for (int k = 0; k < states; k++) {
-            V a = NAME(exp2)(step * LOAD(A + k * BLOCK)), kept = a * h[k];
-            h[k] = kept + input * B[k];
-            decays[s * states + k] = a, decayed[s * states + k] = kept;
-            y += h[k] * C[k];
-            STORE(sum + k * LANES, LOAD(sum + k * LANES) + gy * h[k]);
+        V step[2], input[2], gy[2], y[2];
+        for (int i = 0; k0 == 0 && i < 4; i++)
+            for (int j = 0; j < vectors; j++)
+                __builtin_prefetch(later[i].first + s * later[i].step + (v / LANES + j) * later[i].bytes);
+        for (int j = 0; j < vectors; j++) {
+            step[j] = LOAD(w->dt + at + j * LANES), input[j] = LOAD(w->drive + at + j * LANES);
+            gy[j] = LOAD(w->gy + at + j * LANES), y[j] = LOAD(w->y + at + j * LANES);
         }
-        STORE(w->y + s * BLOCK + v, y);
+#pragma GCC unroll 4
+        for (int k = 0; k < states; k++) {
+            V total = LOAD(sum + k * LANES);
+            for (int j = 0; j < vectors; j++) {
+                V a = NAME(exp2)(step[j] * LOAD(A + k * BLOCK + j * LANES)), kept = a * h[k][j];
+                h[k][j] = kept + input[j] * B[k];
+                decays[s][k][j] = a, decayed[s][k][j] = kept;
+                y[j] += h[k][j] * C[k];
+                total += gy[j] * h[k][j];
+            }
+            STORE(sum + k * LANES, total);
+        }
+        for (int j = 0; j < vectors; j++) STORE(w->y + at + j * LANES, y[j]);
     }
-#pragma GCC unroll 8
-    for (int k = 0; k < states; k++) carry[k] = LOAD(lam + k * BLOCK), grad[k] = LOAD(dA + k * BLOCK);
+#pragma GCC unroll 4
+    for (int k = 0; k < states; k++)
+        for (int j = 0; j < vectors; j++) {
+            carry[k][j] = LOAD(lam + k * BLOCK + j * LANES);
+            grad[k][j] = LOAD(dA + k * BLOCK + j * LANES);
+        }
     for (int s = count - 1; s >= 0; s--) {
-        V step = LOAD(w->dt + s * BLOCK + v), input = LOAD(w->drive + s * BLOCK + v), gy = LOAD(w->gy + s * BLOCK + v);
-        V S = LOAD(w->S + s * BLOCK + v), decay = LOAD(w->decay + s * BLOCK + v);
+        const int64_t at = s * BLOCK + v;
         const REAL *B = w->B + s * n + k0, *C = w->C + s * n + k0;
         REAL *sum = w->sum_B + (s * n + k0) * LANES;
-#pragma GCC unroll 8
-        for (int k = 0; k < states; k++) {
-            V now = carry[k] + gy * C[k], flow = now * decayed[s * states + k];
-            decay += flow * LOAD(A + k * BLOCK);
-            grad[k] += flow * step;
-            S += now * B[k];
-            STORE(sum + k * LANES, LOAD(sum + k * LANES) + now * input);
-            carry[k] = now * decays[s * states + k];
+        V step[2], input[2], gy[2], S[2], decay[2];
+        for (int j = 0; j < vectors; j++) {
+            step[j] = LOAD(w->dt + at + j * LANES), input[j] = LOAD(w->drive + at + j * LANES);
+            gy[j] = LOAD(w->gy + at + j * LANES);
+            S[j] = LOAD(w->S + at + j * LANES), decay[j] = LOAD(w->decay + at + j * LANES);
         }
-        STORE(w->S + s * BLOCK + v, S);
-        STORE(w->decay + s * BLOCK + v, decay);
+#pragma GCC unroll 4
+        for (int k = 0; k < states; k++) {
+            V total = LOAD(sum + k * LANES);
+            for (int j = 0; j < vectors; j++) {
+                V now = carry[k][j] + gy[j] * C[k], flow = now * decayed[s][k][j];
+                decay[j] += flow * LOAD(A + k * BLOCK + j * LANES);
+                grad[k][j] += flow * step[j];
+                S[j] += now * B[k];
+                total += now * input[j];
+                carry[k][j] = now * decays[s][k][j];
+            }
+            STORE(sum + k * LANES, total);
+        }
+        for (int j = 0; j < vectors; j++) {
+            STORE(w->S + at + j * LANES, S[j]);
+            STORE(w->decay + at + j * LANES, decay[j]);
+        }
     }
-#pragma GCC unroll 8
-    for (int k = 0; k < states; k++) STORE(lam + k * BLOCK, carry[k]), STORE(dA + k * BLOCK, grad[k]);
+#pragma GCC unroll 4
+    for (int k = 0; k < states; k++)
+        for (int j = 0; j < vectors; j++) {
+            STORE(lam + k * BLOCK + j * LANES, carry[k][j]);
+            STORE(dA + k * BLOCK + j * LANES, grad[k][j]);
+        }
 }
 
 /* dt, slope, drive, y = D u and gy of one tile of one block. */
@@ -140,14 +172,27 @@ static void NAME(adjoint_tile)(const NAME(scan) *call, const NAME(gradients) *gr
         const REAL *h0 = p->checkpoints + (b * tiles + tile) * n * blocks * BLOCK + d;
         NAME(adjoint_inputs)(call, grads, which, b, first, count, d, width, w);
         for (int64_t k = 0; k < n; k++) memcpy(w->h + k * BLOCK, h0 + k * blocks * BLOCK, BLOCK * sizeof(REAL));
-        for (int v = 0; v < width; v += LANES) {
-            int64_t k = 0;
+        const int64_t next = first - step * TILE, row = tile ? next : -1;
+        const NAME(ahead) later[4] = {NAME(fetch_later)(&p->u, b, row, step, d, length),
+                                      NAME(fetch_later)(&p->delta, b, row, step, d, length),
+                                      NAME(fetch_later)(&grads->out, b, row, step, d, length),
+                                      NAME(fetch_later)(&call->z, b, row, step, d, length)};
+        for (int v = 0; v < width;) {
+            const int pair = v + LANES < width;
             const int64_t at = slot * n * BLOCK + v;
+            int64_t k = 0;
 #define ARGUMENTS count, n, v, k, w->A + at + k * BLOCK, w->h + k * BLOCK + v, w->lam + at + k * BLOCK, \
-                  w->dA + at + k * BLOCK, w
-            for (; k + STATES_BACKWARD <= n; k += STATES_BACKWARD) NAME(adjoint)(STATES_BACKWARD, ARGUMENTS);
-            for (; k < n; k++) NAME(adjoint)(1, ARGUMENTS);
+                  w->dA + at + k * BLOCK, later, w
+            for (; k + STATES_BACKWARD <= n; k += STATES_BACKWARD) {
+                if (pair) NAME(adjoint)(STATES_BACKWARD, 2, ARGUMENTS);
+                else NAME(adjoint)(STATES_BACKWARD, 1, ARGUMENTS);
+            }
+            for (; k < n; k++) {
+                if (pair) NAME(adjoint)(1, 2, ARGUMENTS);
+                else NAME(adjoint)(1, 1, ARGUMENTS);
+            }
 #undef ARGUMENTS
+            v += pair ? 2 * LANES : LANES;
         }
         NAME(adjoint_outputs)(call, grads, which, b, first, count, d, width, slot, w);
     }

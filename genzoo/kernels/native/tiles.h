@@ -37,3 +37,14 @@ static inline void NAME(write_tile)(const tensor *x, int64_t b, int64_t first, i
     for (int s = 0; s < count; s++)
         NAME(write_row)(NAME(row)(x, b, first + s * step, d), x->type, width, in + (int64_t)s * room);
 }
+
+/* Rows to fetch into the cache while computing on the ones before them: one line for each vector of a row. */
+typedef struct { const char *first; int64_t step; int bytes; } NAME(ahead);
+
+static inline NAME(ahead) NAME(fetch_later)(const tensor *x, int64_t b, int64_t row, int64_t step, int64_t d, int64_t length) {
+    const int64_t size = x->type == BFLOAT16 ? 2 : (int64_t)sizeof(REAL);
+    NAME(ahead) rows = {NULL, 0, (int)(size * LANES)};
+    if (x->data && row >= 0 && row < length)
+        rows.first = NAME(row)(x, b, row, d), rows.step = step * x->row_stride * size;
+    return rows;
+}

@@ -42,9 +42,22 @@ static inline V NAME(select)(IV mask, V yes, V no) { return (V)((mask & (IV)yes)
 #define SPLAT NAME(splat)
 #define SELECT NAME(select)
 
-/* Comparisons are written so that NaN passes through. */
-static inline V NAME(at_least)(V x, REAL low) { return SELECT(x < SPLAT(low), SPLAT(low), x); }
-static inline V NAME(at_most)(V x, REAL high) { return SELECT(x > SPLAT(high), SPLAT(high), x); }
+/* Written so that NaN passes through; the instructions return their second operand then. */
+static inline V NAME(at_least)(V x, REAL low) {
+#if !IS_DOUBLE && VECTOR_BYTES == 64
+    return (V)_mm512_max_ps((__m512)SPLAT(low), (__m512)x);
+#else
+    return SELECT(x < SPLAT(low), SPLAT(low), x);
+#endif
+}
+
+static inline V NAME(at_most)(V x, REAL high) {
+#if !IS_DOUBLE && VECTOR_BYTES == 64
+    return (V)_mm512_min_ps((__m512)SPLAT(high), (__m512)x);
+#else
+    return SELECT(x > SPLAT(high), SPLAT(high), x);
+#endif
+}
 
 static inline V NAME(reciprocal)(V x) {
 #if !IS_DOUBLE && VECTOR_BYTES == 64
@@ -101,16 +114,18 @@ static inline V NAME(exp2)(V x) {
     return NAME(scale_by_power)(NAME(exp2_fraction)(x - n), n);
 }
 
-/* e^x with the product by log2(e) in two parts, for arguments whose rounding would show. */
+/* e^x for x <= 88 (710), the product by log2(e) in two parts because its rounding would show in small dt. */
 static inline V NAME(exp)(V x) {
     const REAL high = (REAL)1.4426950408889634074, low = (REAL)(1.4426950408889634074L - (long double)high);
-    x = NAME(at_most)(NAME(at_least)(x, (REAL)(EXPONENT_MIN * 0.693)), (REAL)(-EXPONENT_MIN * 0.693));
+    x = NAME(at_least)(x, (REAL)(EXPONENT_MIN * 0.693));
     V n = NAME(nearest_integer)(x * high);
     V f = (x * high - n) + x * low;
     return NAME(scale_by_power)(NAME(exp2_fraction)(f), n);
 }
 
-static inline V NAME(sigmoid)(V x) { return NAME(reciprocal)(1 + NAME(exp)(-x)); }
+static inline V NAME(sigmoid)(V x) {
+    return NAME(reciprocal)(1 + NAME(exp)(NAME(at_most)(-x, (REAL)(-EXPONENT_MIN * 0.693))));
+}
 
 /* log(1 + w) for 0 <= w <= 1, as 2 atanh(w / (2 + w)); relative accuracy also where w is tiny. */
 static inline V NAME(log1p)(V w) {
@@ -130,8 +145,8 @@ static inline V NAME(log1p)(V w) {
 
 /* The identity above 20, like torch's. */
 static inline V NAME(softplus)(V x) {
-    V positive = SELECT(x > SPLAT(0), x, SPLAT(0)), magnitude = SELECT(x > SPLAT(0), -x, x);
-    V y = positive + NAME(log1p)(NAME(exp)(magnitude));
+    V positive = NAME(at_least)(x, 0);
+    V y = positive + NAME(log1p)(NAME(exp)(x - 2 * positive));
     return SELECT(x > SPLAT(20), x, y);
 }
 
