@@ -200,11 +200,15 @@ def convert(
     layout: Annotated[
         str | None, typer.Option("--from", help="whose file it is; recognised when left out")
     ] = None,
+    argument: Annotated[
+        list[str] | None, typer.Option(metavar="KEY=VALUE", help="what the tensors cannot tell")
+    ] = None,
 ) -> None:
     """Turn released weights into a run that can be sampled."""
     from genzoo.api.conversion import convert as convert_weights
 
-    run, conversion = convert_weights(source, output, recipe=recipe, layout=layout, overrides=overrides or [])
+    options = {"recipe": recipe, "layout": layout, "arguments": _settings(argument or [])}
+    run, conversion = convert_weights(source, output, overrides=overrides or [], **options)  # type: ignore[arg-type]
     for entry, ours, why in conversion.report:
         typer.echo(f"{entry} -> {ours or '(not carried over)'}: {why}")
     typer.echo(f"run: {run.folder}")

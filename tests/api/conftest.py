@@ -1,0 +1,16 @@
+"""One tiny run, trained once for all tests that only look at it."""
+
+from pathlib import Path
+
+import pytest
+from recipe_cases import TINY
+
+from genzoo.api.run import Run
+from genzoo.api.training import train
+from genzoo.core.recipe import recipe_from
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    folder: Path = tmp_path_factory.mktemp("runs") / "tiny"
+    return train(recipe_from(TINY), output=folder)
