@@ -126,6 +126,9 @@ def test_pickled_weights_with_old_attention_names_load(folder: Path) -> None:
 def test_fingerprint_follows_the_weights_and_not_the_scale(folder: Path) -> None:
     before = AutoencoderKLCodec(str(folder)).fingerprint
     assert AutoencoderKLCodec(str(folder), scaling_factor=0.9).fingerprint == before
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, "scaling_factor": 0.7}))
+    assert AutoencoderKLCodec(str(folder)).fingerprint == before
     edit_weights(folder, lambda state: state["encoder.conv_in.bias"].add_(1e-3))
     assert AutoencoderKLCodec(str(folder)).fingerprint != before
 
