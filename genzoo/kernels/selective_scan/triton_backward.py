@@ -1,5 +1,7 @@
 """The backward Triton kernel: all gradients of one or both directions in one launch, states recomputed."""
 
+# mypy: disallow-untyped-decorators=False
+# triton.jit carries no types
 from __future__ import annotations
 
 import triton

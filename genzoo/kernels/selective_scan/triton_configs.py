@@ -40,23 +40,26 @@ def forward_tiles(states: int) -> list[Tiles]:
     candidates = [Tiles(1, lanes, rows, warps), Tiles(1, lanes, rows // 2, warps)]
     if states >= 4:
         candidates.append(Tiles(1, lanes // 2, rows, warps))
-    return candidates + [Tiles(1, 32, max(rows // 2, 2), warps)]
+    candidates.append(Tiles(1, 32, max(rows // 2, 2), warps))
+    return list(dict.fromkeys(candidates))
 
 
 def backward_tiles(states: int) -> list[Tiles]:
-    """Candidates, the default first.
+    """Candidates, the default first: the largest whose spills, if any, cost less than what it saves in sums.
 
     Eight lanes of channels and four of states share the cost of the two kinds of sums: over states for the
     gradients of u and delta, over channels for those of B and C; groups of channels in one thread are free.
     """
     lanes = max(8, 32 // states)
-    warps = min(max(states // 32, 1), 8)
-    groups = 2 if states >= 128 else 4
-    return [
+    warps = min(max(states // 16, 1), 8)
+    groups = min(max(256 // states, 1), 4)
+    smaller = max(groups // 2, 1)
+    candidates = [
         Tiles(groups, lanes, 4, warps),
-        Tiles(groups // 2, lanes, 4, warps),
-        Tiles(groups // 2, lanes, 8, warps),
+        Tiles(smaller, lanes, 4, warps),
+        Tiles(smaller, lanes, 8, warps),
     ]
+    return list(dict.fromkeys(candidates))
 
 
 def pick_tiles(key: tuple[object, ...], candidates: list[Tiles], launch: Callable[[Tiles], None]) -> Tiles:

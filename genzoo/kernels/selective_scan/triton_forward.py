@@ -1,5 +1,7 @@
 """The forward Triton kernel: one launch for one direction, or for both directions, their sum and the gate."""
 
+# mypy: disallow-untyped-decorators=False
+# triton.jit carries no types
 from __future__ import annotations
 
 import triton

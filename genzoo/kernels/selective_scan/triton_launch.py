@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import importlib
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -132,6 +133,11 @@ def strides(tensor: Tensor) -> tuple[int, int]:
 def empty_like(tensor: Tensor) -> Tensor:
     """Contiguous whatever the layout of the model."""
     return torch.empty_like(tensor, memory_format=torch.contiguous_format)
+
+
+def on_device(tensor: Tensor) -> AbstractContextManager[object]:
+    """Triton launches on the current device, which need not be the tensor's."""
+    return torch.cuda.device(tensor.device) if tensor.is_cuda else nullcontext()
 
 
 def given(tensor: Tensor) -> Tensor | None:

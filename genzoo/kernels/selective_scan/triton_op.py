@@ -25,6 +25,7 @@ from genzoo.kernels.selective_scan.triton_launch import (
     given,
     kernel,
     num_blocks,
+    on_device,
     scratch_states,
     strides,
     tile_arguments,
@@ -87,7 +88,8 @@ def scan_op(
         )
 
     key = ("forward", *tuning_key(first, both, training))
-    launch(pick_tiles(key, forward_tiles(padded_state(A.shape[1])), launch))
+    with on_device(u):
+        launch(pick_tiles(key, forward_tiles(padded_state(A.shape[1])), launch))
     return tuple(results)  # type: ignore[return-value]
 
 
@@ -164,7 +166,8 @@ def gradient_op(
         )
 
     key = ("backward", *tuning_key(first, second is not None))
-    launch(pick_tiles(key, backward_tiles(padded_state(d_state)), launch))
+    with on_device(grad_out):
+        launch(pick_tiles(key, backward_tiles(padded_state(d_state)), launch))
     gradients = first.reduce(buffers[0])
     gradients.insert(6, grad_z)
     gradients += [] if second is None else second.reduce(buffers[1])
