@@ -15,7 +15,7 @@ FACTS = ("num_classes", "in_channels", "input_size", "num_frames")
 """Model arguments that may say `auto`: the data set and the codec know them."""
 
 BLOCK_SIZE = Parameter(int, False)
-SECTIONS = ("name", "task", "model", "data", "codec", "sampler", "optim", "train", "preview", "report")
+SECTIONS = ("name", "task", "model", "data", "codec", "sampler", "optim", "train", "preview", "evaluation", "report")
 
 
 @dataclass(frozen=True)
@@ -92,12 +92,14 @@ def _named_sections(data: Mapping[str, Any]) -> Iterator[Problem]:
 
 
 def _plain_sections(data: Mapping[str, Any]) -> Iterator[Problem]:
+    from genzoo.api.during import Evaluation
     from genzoo.api.preview import Preview
     from genzoo.training import OPTIMIZERS
     from genzoo.training.config import TrainConfig
 
     yield from _check_plain("train", data.get("train"), TrainConfig)
     yield from _check_plain("preview", data.get("preview"), Preview)
+    yield from _check_plain("evaluation", data.get("evaluation"), Evaluation)
     if data.get("optim") is not None:
         node = data["optim"]
         named = {"name": "adamw", **node} if isinstance(node, Mapping) else node

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from genzoo.api.build import assemble, build_codec, build_dataset, resolve
+from genzoo.api.during import evaluation_hooks
 from genzoo.api.preview import Preview, preview_function
 from genzoo.api.report import report_is_current, write_card
 from genzoo.api.run import Run, load_run
@@ -73,7 +74,7 @@ def build_trainer(
         config,
         optim=recipe.section("optim"),
         output=Path(output) if output is not None else Path("runs") / recipe.name,
-        hooks=(*_preview_hooks(recipe), *hooks),
+        hooks=(*_preview_hooks(recipe), *_evaluation_hooks(recipe), *hooks),
         recipe_text=recipe.to_yaml(),
     )
     return trainer, recipe
@@ -91,3 +92,9 @@ def _preview_hooks(recipe: Recipe) -> list[Hook]:
     preview = Preview(**section)
     draw = preview_function(preview, recipe.section("sampler").get("block_size"))
     return [PreviewHook(draw, every=preview.every)]
+
+
+def _evaluation_hooks(recipe: Recipe) -> list[Hook]:
+    return evaluation_hooks(
+        recipe.section("evaluation"), block_size=recipe.section("sampler").get("block_size")
+    )

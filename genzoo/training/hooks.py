@@ -53,6 +53,10 @@ class Hook(Protocol):
         """After a checkpoint was committed."""
         return
 
+    def on_values(self, trainer: Trainer, group: str, values: Mapping[str, float]) -> None:
+        """After another hook measured something at this step, such as an evaluation; for recorders."""
+        return
+
     def on_end(self, trainer: Trainer) -> None:
         """When training ends, in whatever way."""
         return
@@ -83,6 +87,14 @@ class MetricsHook(Hook):
             for name, value in values.items():
                 self._board.add_scalar(f"train/{name}", value, record.step)
 
+    def on_values(self, trainer: Trainer, group: str, values: Mapping[str, float]) -> None:
+        if self._log is not None:
+            named = {f"{group}/{name}": value for name, value in values.items()}
+            self._log.append({"step": trainer.step} | named)
+        if self._board is not None:
+            for name, value in values.items():
+                self._board.add_scalar(f"{group}/{name}", value, trainer.step)
+
     def on_end(self, trainer: Trainer) -> None:
         if self._log is not None:
             self._log.close()
@@ -99,6 +111,7 @@ class ProgressHook(Hook):
         self._bar: Progress | None = None
         self._task = TaskID(0)
         self._shown_at = self._seconds = self._samples = 0.0
+        self._measured = ""
 
     def on_start(self, trainer: Trainer) -> None:
         self._shown_at = time.monotonic()
@@ -117,13 +130,18 @@ class ProgressHook(Hook):
         last = record.step == trainer.config.steps
         if waited < (0.25 if self._bar else self.line_seconds) and not last:
             return
-        text = f"loss {record.loss:.4f}  {self._samples / self._seconds:,.0f} samples/s"
+        text = f"loss {record.loss:.4f}  {self._samples / self._seconds:,.0f} samples/s{self._measured}"
         if self._bar:
             self._bar.update(self._task, completed=record.step, text=text)
         else:
             left = (trainer.config.steps - record.step) * record.samples * self._seconds / self._samples
             logger.info("step %d/%d  %s  ETA %s", record.step, trainer.config.steps, text, clock(left))
         self._shown_at, self._seconds, self._samples = time.monotonic(), 0.0, 0.0
+
+    def on_values(self, trainer: Trainer, group: str, values: Mapping[str, float]) -> None:
+        text = "  ".join(f"{name} {value:.4g}" for name, value in values.items())
+        self._measured = f"  {text}"  # stays on the line until the next measurement
+        logger.info("step %d  %s: %s", trainer.step, group, text)
 
     def on_end(self, trainer: Trainer) -> None:
         if self._bar:

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import torchmetrics.image.kid  # noqa: F401  (before the fork: its import is the slowest part)
 
 from genzoo.evaluation.runner import Settings, evaluate
 
