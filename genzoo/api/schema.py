@@ -15,7 +15,7 @@ FACTS = ("num_classes", "in_channels", "input_size", "num_frames")
 """Model arguments that may say `auto`: the data set and the codec know them."""
 
 BLOCK_SIZE = Parameter(int, False)
-SECTIONS = ("name", "task", "model", "data", "codec", "sampler", "optim", "train", "preview", "evaluation", "report")
+SECTIONS = tuple("name task model data codec sampler optim train preview evaluation report".split())
 
 
 @dataclass(frozen=True)
