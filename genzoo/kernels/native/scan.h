@@ -61,15 +61,14 @@ static inline __attribute__((always_inline)) void NAME(advance)(
         __builtin_prefetch(u), __builtin_prefetch(delta), __builtin_prefetch(z);
         u += later[0].step, delta += later[1].step, z += later[2].step;
         V step = LOAD(dt + s * BLOCK), input = LOAD(drive + s * BLOCK);
-        V even = LOAD(y + s * BLOCK), odd = SPLAT(0);
+        V sums[4] = {SPLAT(0), SPLAT(0), SPLAT(0), SPLAT(0)};      /* short chains round less than one long one */
 #pragma GCC unroll 16
         for (int k = 0; k < states; k++) {
             V a = NAME(exp2)(step * LOAD(A + k * BLOCK));
             state[k] = a * state[k] + input * B[s * n + k];
-            if (k & 1) odd += state[k] * C[s * n + k];
-            else even += state[k] * C[s * n + k];
+            sums[k & 3] += state[k] * C[s * n + k];
         }
-        STORE(y + s * BLOCK, even + odd);
+        STORE(y + s * BLOCK, LOAD(y + s * BLOCK) + ((sums[0] + sums[1]) + (sums[2] + sums[3])));
     }
 #pragma GCC unroll 16
     for (int k = 0; k < states; k++) STORE(h + k * BLOCK, state[k]);
