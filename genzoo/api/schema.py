@@ -15,7 +15,8 @@ FACTS = ("num_classes", "in_channels", "input_size", "num_frames")
 """Model arguments that may say `auto`: the data set and the codec know them."""
 
 BLOCK_SIZE = Parameter(int, False)
-SECTIONS = tuple("name task model data codec sampler optim train preview evaluation report".split())
+WHILE_TRAINING = ("preview", "evaluation", "report")
+SECTIONS = ("name", "task", "model", "data", "codec", "sampler", "optim", "train", *WHILE_TRAINING)
 
 
 @dataclass(frozen=True)
