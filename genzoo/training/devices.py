@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import datetime
 import logging
+import os
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState, PartialState
-from accelerate.utils import DistributedType, InitProcessGroupKwargs, broadcast_object_list
+from accelerate.utils import (
+    DistributedType,
+    InitProcessGroupKwargs,
+    broadcast_object_list,
+    parse_flag_from_env,
+)
 from torch import Tensor
 
 from genzoo.core.errors import GenzooError, UsageError
@@ -27,7 +33,10 @@ def build_accelerator(config: TrainConfig) -> Accelerator:
     # Accelerate keeps the first run's precision for the whole process; a notebook may train a second time
     AcceleratorState._reset_state()
     timeout = datetime.timedelta(seconds=config.collective_timeout)
-    state = PartialState(timeout=timeout)
+    # told explicitly: without a GPU Accelerate overlooks torchrun's group unless it is asked for the CPU
+    cpu = not torch.accelerator.is_available() or parse_flag_from_env("ACCELERATE_USE_CPU")
+    state = PartialState(cpu=cpu, timeout=timeout)
+    _require_launched_group(state)
     if config.precision == "fp16" and state.device.type == "cpu":
         raise UsageError(
             "train.precision: fp16 needs a GPU", why="this run is on the CPU", fix="use fp32 or bf16"
@@ -36,8 +45,21 @@ def build_accelerator(config: TrainConfig) -> Accelerator:
         torch.use_deterministic_algorithms(True)
         torch.backends.cudnn.benchmark = False
     return Accelerator(
-        mixed_precision=_MIXED[config.precision], kwargs_handlers=[InitProcessGroupKwargs(timeout=timeout)]
+        cpu=cpu,
+        mixed_precision=_MIXED[config.precision],
+        kwargs_handlers=[InitProcessGroupKwargs(timeout=timeout)],
     )
+
+
+def _require_launched_group(state: PartialState) -> None:
+    """Processes that were launched together and do not see each other would all train the same thing."""
+    launched = int(os.environ.get("WORLD_SIZE", "1"))
+    if launched != state.num_processes:
+        raise UsageError(
+            f"WORLD_SIZE is {launched}, but this process sees {state.num_processes}",
+            why="something in this process set up Accelerate for a single process before",
+            fix="start the run with torchrun in a fresh process, or unset WORLD_SIZE",
+        )
 
 
 def is_sharded(accelerator: Accelerator) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -15,37 +16,47 @@ from genzoo.core.types import Batch, LossOutput
 from genzoo.training.config import BatchPlan, smaller_micro_batches
 
 
+@dataclass(frozen=True, order=True)
+class Finding:
+    """What is not finite in one process. rank: the smaller, the nearer to the cause."""
+
+    rank: int
+    what: str
+    samples: str
+
+
 def explain_non_finite(
     model: nn.Module, batches: Sequence[Batch], forward: Callable[[Batch], LossOutput]
-) -> tuple[str, str] | None:
-    """(what is not finite, which samples), or None when everything in this process is finite.
+) -> Finding | None:
+    """Look for the first non-finite value of a step, or None when everything in this process is finite.
 
     `forward` repeats the step's forward pass on the same noise; the gradients of the step are still in place.
     """
     for name, parameter in model.named_parameters():
         if not _finite(parameter):
-            return f"the weight {name!r}", "all"
+            return Finding(0, f"the weight {name!r}", "any position")
     for batch in batches:
         with torch.no_grad(), first_non_finite_output(model) as found:
             loss = forward(batch).loss
         if found:
-            return f"the output of module {found[0]!r}", _samples(batch)
+            return Finding(1, f"the output of module {found[0]!r}", _samples(batch))
         if not _finite(loss):
-            return "the loss, though every module's output is finite", _samples(batch)
+            return Finding(2, "the loss, though no module's output,", _samples(batch))
     for name, parameter in model.named_parameters():
         if parameter.grad is not None and not _finite(parameter.grad):
-            return f"the gradient of {name!r}, though the loss is finite", _samples(*batches)
+            return Finding(3, f"the gradient of {name!r}, though not the loss,", _samples(*batches))
     return None
 
 
 def non_finite_error(
-    found: Sequence[tuple[str, str] | None], *, step: int, loss: float, grad_norm: float
+    found: Sequence[Finding | None], *, step: int, loss: float, grad_norm: float
 ) -> NonFiniteError:
     """The error that every process raises. found: what each process's `explain_non_finite` returned."""
-    what, samples = next((one for one in found if one is not None), ("a sum over processes", "unknown"))
+    unknown = Finding(9, "a sum over processes", "unknown positions")
+    first = min((one for one in found if one is not None), default=unknown)
     return NonFiniteError(
-        f"stopped before the update of step {step}: {what} is not finite",
-        where=f"samples at {samples}",
+        f"stopped before the update of step {step}: {first.what} is not finite",
+        where=f"samples at {first.samples}",
         why=f"loss {loss}, gradient norm {grad_norm}; weights and checkpoints are as they were",
         fix="lower optim.lr, set train.clip_grad_norm, or look at these samples",
     )

@@ -15,7 +15,7 @@ from diffusers.optimization import get_scheduler
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from genzoo.core.errors import RecipeError
+from genzoo.core.errors import RecipeError, UsageError
 from genzoo.core.model_state import like, require_same, whole
 from genzoo.training import OPTIMIZERS
 
@@ -91,6 +91,8 @@ def sgd(
 
 def build_optimizer(parameters: NamedParameters, options: Mapping[str, Any]) -> Optimization:
     """The optimizer of a recipe's `optim:` section, {"name": ..., lr: ..., ...}."""
+    if not parameters:
+        raise UsageError("there is nothing to train: every parameter of the model is frozen")
     settings = dict(options)
     factory = OPTIMIZERS.get(str(settings.pop("name", "adamw")))
     try:

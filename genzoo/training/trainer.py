@@ -90,6 +90,7 @@ class Trainer:
         recorders = (MetricsHook(tensorboard=config.tensorboard), ProgressHook())
         self.recorders: tuple[Hook, ...] = recorders if self.is_main else ()
         self.step, self.saved = 0, None
+        self.unreadable: list[str] = []
         self._skipped = 0
 
     step: int
@@ -180,6 +181,7 @@ class Trainer:
 
     def _set_status(self, state: str, **details: Any) -> None:
         if self.is_main:
+            details |= {"unreadable": self.unreadable} if self.unreadable else {}
             self.folder.set_status(state, step=self.step, steps=self.config.steps, **details)
 
     def _train(self, stop: StopSignals) -> None:
@@ -187,7 +189,9 @@ class Trainer:
         with contextlib.closing(self._batches()) as steps, memory_advice(self.plan):
             while self.step < self.config.steps:
                 started = time.perf_counter()
-                record, signum = self._optimizer_step(next(steps), stop, started)
+                micro_batches = next(steps)
+                self._note_unreadable(micro_batches)
+                record, signum = self._optimizer_step(micro_batches, stop, started)
                 for hook in self.recorders:  # before saving: a resumed run would not log this step again
                     hook.on_step(self, record)
                 finished = self.step == self.config.steps
@@ -209,6 +213,12 @@ class Trainer:
             num_workers=self.config.num_workers,
             pin_memory=self.device.type == "cuda",
         )
+
+    def _note_unreadable(self, micro_batches: Sequence[Batch]) -> None:
+        for item in (item for batch in micro_batches for item in batch["bad"]):
+            if item not in self.unreadable:
+                self.unreadable.append(item)
+                logger.warning("unreadable, replaced by the next item: %s", item)
 
     def _optimizer_step(
         self, micro_batches: Sequence[Batch], stop: StopSignals, started: float

@@ -73,7 +73,8 @@ def train_and_signal_in_save(output: str, *, signum: int, **config: Any) -> None
     save = trainer_module.save_checkpoint
 
     def interrupted(*args: Any, **kwargs: Any) -> Path:
-        os.kill(os.getpid(), signum)
+        if args[1] == config["checkpoint_every"]:
+            os.kill(os.getpid(), signum)
         return save(*args, **kwargs)
 
     trainer_module.save_checkpoint = interrupted

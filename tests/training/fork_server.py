@@ -1,7 +1,7 @@
 """Start many processes cheaply: one process imports torch once and forks a child for each request.
 
-Run as a script it reads a JSON request a line from standard input and answers on standard output. `ForkServer`
-is the client. A child runs `module:function(**kwargs)` and ends with the command line's exit code.
+Run as a script it reads JSON requests from standard input, one a line, and answers on standard output.
+`ForkServer` is the client. A child runs `module:function(**kwargs)` and ends as the command line would.
 """
 
 from __future__ import annotations

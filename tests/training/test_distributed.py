@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,7 @@ def run(server: ForkServer, target: str, world: int, output: Path, **config: Any
 def seen(output: Path, world: int) -> list[list[int]]:
     """The sorted positions of each micro-step over all ranks."""
     ranks = [json.loads((output / f"seen_{rank}.json").read_text()) for rank in range(world)]
-    return [sorted(sum(micro, [])) for micro in zip(*ranks, strict=True)]
+    return [sorted(chain(*micro)) for micro in zip(*ranks, strict=True)]
 
 
 def largest_difference(one: Checkpoint, other: Checkpoint) -> float:

@@ -1,0 +1,97 @@
+"""The moving average: diffusers' values, exact swapping, exact resume."""
+
+from __future__ import annotations
+
+import contextlib
+
+import pytest
+import torch
+from diffusers.training_utils import EMAModel
+from torch import nn
+
+from genzoo.core.errors import CheckpointError
+from genzoo.training.config import TrainConfig
+from genzoo.training.ema import ParameterAverage
+
+OPTIONS = [
+    {},
+    {"ema_decay": 0.5},
+    {"ema_min_decay": 0.4},
+    {"ema_update_after_step": 3},
+    {"ema_use_warmup": True, "ema_inv_gamma": 2.0, "ema_power": 0.75},
+]
+
+
+def config(**options: object) -> TrainConfig:
+    return TrainConfig(**({"steps": 1, "batch_size": 1, "ema_decay": 0.9} | options))
+
+
+def move(named: dict[str, nn.Parameter], seed: int) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for parameter in named.values():
+            parameter.add_(torch.randn(parameter.shape, generator=generator))
+
+
+def named_parameters() -> dict[str, nn.Parameter]:
+    return {"a": nn.Parameter(torch.zeros(3, 2)), "b": nn.Parameter(torch.ones(5))}
+
+
+@pytest.mark.parametrize("options", OPTIONS)
+def test_options_mean_what_they_mean_in_diffusers(options: dict[str, object]) -> None:
+    named = named_parameters()
+    ours = ParameterAverage(named, config(**options))
+    translated = {
+        key.removeprefix("ema_").replace("use_warmup", "use_ema_warmup"): v for key, v in options.items()
+    }
+    theirs = EMAModel(named.values(), **({"decay": 0.9} | translated))
+    for seed in range(8):
+        move(named, seed)
+        ours.update()
+        theirs.step(named.values())
+    for mine, other in zip(ours.tensors().values(), theirs.shadow_params, strict=True):
+        torch.testing.assert_close(mine, other, rtol=1e-6, atol=1e-7)  # foreach rounds in another order
+
+
+def test_swapping_in_and_out_is_exact_even_after_an_error() -> None:
+    named = named_parameters()
+    average = ParameterAverage(named, config())
+    move(named, 1)
+    average.update()
+    move(named, 2)
+    before = {name: parameter.detach().clone() for name, parameter in named.items()}
+    with contextlib.suppress(ZeroDivisionError), average.swapped_in():
+        assert all(named[name].equal(value) for name, value in average.tensors().items())
+        assert not named["a"].equal(before["a"])
+        raise ZeroDivisionError
+    assert all(named[name].equal(before[name]) for name in named)
+
+
+def test_a_restored_average_continues_exactly() -> None:
+    named = named_parameters()
+    average = ParameterAverage(named, config(ema_use_warmup=True))
+    for seed in range(3):
+        move(named, seed)
+        average.update()
+    tensors, state = {k: v.clone() for k, v in average.tensors().items()}, average.state()
+    other = ParameterAverage(
+        {name: nn.Parameter(p.detach().clone()) for name, p in named.items()}, average_config()
+    )
+    other.restore(tensors, state, where="here")
+    other.parameters = named
+    move(named, 9)
+    average.update()
+    other.update()
+    assert all(other.tensors()[name].equal(value) for name, value in average.tensors().items())
+
+
+def average_config() -> TrainConfig:
+    return config(ema_use_warmup=True)
+
+
+def test_an_average_of_other_parameters_is_refused() -> None:
+    average = ParameterAverage(named_parameters(), config())
+    with pytest.raises(CheckpointError, match="missing b"):
+        average.restore({"a": torch.zeros(3, 2)}, {"updates": 1}, where="here")
+    with pytest.raises(CheckpointError, match="number of EMA updates"):
+        average.restore(average.tensors(), {"updates": "x"}, where="here")
