@@ -124,7 +124,8 @@ def sample(
         ),
     ] = None,
     num: Annotated[
-        int | None, typer.Option(min=1, help="how many; 16, or one for each condition given")
+        int | None,
+        typer.Option("--num", "--num-samples", min=1, help="how many; torchrun takes the longer name only"),
     ] = None,
     out: Annotated[
         str | None, typer.Option(help="folder for the pictures; below the run when left out")
@@ -307,7 +308,8 @@ def main(argv: list[str] | None = None) -> None:
     try:
         if arguments[:1] == ["list"] and len(arguments) < 4 and not any(a.startswith("-") for a in arguments):
             # shells complete names with it: typer's parser alone would take twice the time of the answer
-            list_(*arguments[1:])
+            kind, pattern = (*arguments[1:], None, None)[:2]
+            list_(kind, pattern)
             return
         app([text for text in arguments if text != "--debug"], prog_name="genzoo")
     except Exception as error:
@@ -400,14 +402,14 @@ class _LazyCommand(typer.core.TyperCommand):
 
 def _add_registered_commands() -> None:
     """Commands that families declare: "merge-things", or "prepare things" below a group."""
-    groups = {group.name: group.typer_instance for group in app.registered_groups}
+    groups: dict[str, typer.Typer] = {"": app, "prepare": prepare}
     for name in COMMANDS:
         group, _, last = name.rpartition(" ")
-        if group and group not in groups:
+        if group not in groups:
             groups[group] = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
-            app.add_typer(groups[group], name=group, help=f"{group.capitalize()} something.")
+            app.add_typer(groups[group], name=group)
         lazy = type("LazyCommand", (_LazyCommand,), {"target": name})
-        (groups[group] or app if group else app).command(last, cls=lazy, help=COMMANDS.help(name))(_unused)
+        groups[group].command(last, cls=lazy, help=COMMANDS.help(name))(_unused)
 
 
 def _unused() -> None:

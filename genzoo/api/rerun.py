@@ -38,7 +38,7 @@ def rerun_recipe(run: Run, *, output: str | Path | None = None, steps: int | Non
 
 def compare_losses(first: Run, second: Run) -> LossComparison:
     """Compare the losses of the steps that both runs logged. Raises DataError when there are none."""
-    losses = [{r["step"]: r["loss"] for r in _metrics(run)} for run in (first, second)]
+    losses = [{int(r["step"]): r["loss"] for r in _metrics(run)} for run in (first, second)]
     common = sorted(losses[0].keys() & losses[1].keys())
     if not common:
         raise DataError(f"{first.folder} and {second.folder} have no logged step in common")

@@ -185,7 +185,8 @@ def test_latents_are_prepared_once_and_training_reads_them(
     (tmp_path / "images/class_0/broken.png").write_bytes(b"not a picture")
     overrides = [
         "data.name=image_folder", f"data.root={tmp_path / 'images'}", "data.image_size=16",
-        f"data.latent_cache={tmp_path / 'latents'}", "codec.name=identity", "train.max_bad=1", "train.batch_size=4",
+        f"data.latent_cache={tmp_path / 'latents'}", "codec.name=identity", "train.max_bad=1",
+        "train.batch_size=4",
     ]  # fmt: skip
     first = run_cli("prepare", "latents", str(recipe_file), *overrides)
     assert first.code == 0, first.err
