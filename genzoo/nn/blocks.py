@@ -15,7 +15,7 @@ from torch.utils.checkpoint import checkpoint
 
 from genzoo.nn.attention import Attention
 from genzoo.nn.mamba import MambaMixer
-from genzoo.nn.modulation import Mlp, adaln_modulation, gated_add, modulate, plain_norm
+from genzoo.nn.modulation import Mlp, adaln_modulation, gated_add, modulate, plain_norm, shared_rows
 
 
 class AttentionBlock(nn.Module):
@@ -31,8 +31,9 @@ class AttentionBlock(nn.Module):
         xavier_linears(self.attn, self.mlp)
 
     def forward(self, x: Tensor, c: Tensor) -> Tensor:
-        """x: (b, l, d).   c: (b, d).   Returns (b, l, d)."""
-        shift_1, scale_1, gate_1, shift_2, scale_2, gate_2 = self.adaLN_modulation(c).chunk(6, dim=1)
+        """x: (b, l, d).   c: (b, d), or a row for several consecutive ones.   Returns (b, l, d)."""
+        modulation = shared_rows(self.adaLN_modulation(c), len(x))
+        shift_1, scale_1, gate_1, shift_2, scale_2, gate_2 = modulation.chunk(6, dim=1)
         x = gated_add(x, gate_1, self.attn(modulate(self.norm1(x), shift_1, scale_1)))
         return gated_add(x, gate_2, self.mlp(modulate(self.norm2(x), shift_2, scale_2)))
 
@@ -51,8 +52,9 @@ class MambaBlock(nn.Module):
         xavier_linears(self.mlp)
 
     def forward(self, x: Tensor, c: Tensor) -> Tensor:
-        """x: (b, l, d).   c: (b, d).   Returns (b, l, d)."""
-        shift_1, scale_1, gate_1, shift_2, scale_2, gate_2 = self.adaLN_modulation(c).chunk(6, dim=1)
+        """x: (b, l, d).   c: (b, d), or a row for several consecutive ones.   Returns (b, l, d)."""
+        modulation = shared_rows(self.adaLN_modulation(c), len(x))
+        shift_1, scale_1, gate_1, shift_2, scale_2, gate_2 = modulation.chunk(6, dim=1)
         x = gated_add(x, gate_1, self.mixer(modulate(self.norm1(x), shift_1, scale_1)))
         return gated_add(x, gate_2, self.mlp(modulate(self.norm2(x), shift_2, scale_2)))
 

@@ -31,6 +31,15 @@ def modulate(x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
     return torch.addcmul(shift[:, None], x, 1 + scale[:, None])
 
 
+def shared_rows(values: Tensor, num_rows: int) -> Tensor:
+    """Repeat rows so that each serves several consecutive sequences: frames of a clip share its condition.
+
+    values: (b, m), num_rows a multiple of b.   Returns (num_rows, m).
+    """
+    each = num_rows // len(values) if len(values) else 1
+    return values if each == 1 else values.repeat_interleave(each, dim=0)
+
+
 def gated_add(x: Tensor, gate: Tensor, branch: Tensor) -> Tensor:
     """x + gate * branch.   x, branch: (b, l, d).   gate: (b, d)."""
     return torch.addcmul(x, gate[:, None], branch)
@@ -63,7 +72,7 @@ class FinalLayer(nn.Module):
         zero_linear(self.linear)
 
     def forward(self, x: Tensor, c: Tensor) -> Tensor:
-        """x: (b, l, d).   c: (b, d).   Returns (b, l, num_outputs)."""
-        shift, scale = self.adaLN_modulation(c).chunk(2, dim=1)
+        """x: (b, l, d).   c: (b, d), or a row for several consecutive ones.   Returns (b, l, num_outputs)."""
+        shift, scale = shared_rows(self.adaLN_modulation(c), len(x)).chunk(2, dim=1)
         out: Tensor = self.linear(modulate(self.norm_final(x), shift, scale))
         return out

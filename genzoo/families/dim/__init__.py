@@ -6,6 +6,9 @@ MODELS.lazy(
     "dim", "genzoo.families.dim.model:DiM", help="diffusion with bidirectional Mamba blocks (Mo & Tian)"
 )
 MODELS.lazy("dit", "genzoo.families.dim.dit:DiT", help="diffusion transformer, the attention baseline")
+MODELS.lazy(
+    "dim_video", "genzoo.families.dim.video:DiMVideo", help="DiM for clips, along space and time in turn"
+)
 CONVERTERS.lazy(
     "dit", "genzoo.families.dim.convert:DiTConverter", help="released DiT weights (DiT-XL-2-256x256.pt)"
 )

@@ -1,0 +1,6 @@
+"""Matten, Mamba and attention for clips, and its baseline Latte. This card imports no torch."""
+
+from genzoo.core.registry import MODELS
+
+MODELS.lazy("matten", "genzoo.families.matten.model:Matten", help="video diffusion with Mamba and attention")
+MODELS.lazy("latte", "genzoo.families.matten.latte:Latte", help="video diffusion transformer, the baseline")
