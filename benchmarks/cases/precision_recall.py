@@ -51,11 +51,8 @@ def _in_process(arguments: tuple[str, int, int]) -> dict[str, Any]:
 
 
 def bound_mib(generated: int, reference: int, rows: int = 2048, columns: int = 8192) -> float:
-    """Memory beside the features: centred copies (one float64 set in passing) and four blocks of distances."""
-    largest = max(generated, reference)
-    return (
-        4 * (generated + reference) * DIMENSIONS + 8 * largest * DIMENSIONS + 4 * 4 * rows * columns
-    ) / 2**20
+    """Memory beside the features: centred copies, and four blocks of distances."""
+    return (4 * (generated + reference) * DIMENSIONS + 4 * 4 * rows * columns) / 2**20
 
 
 def run(generated: int = 6000, reference: int = 3000, peer: bool = True) -> dict[str, Any]:

@@ -120,8 +120,9 @@ class EvaluationHook(Hook):
             return
         result = self._result(trainer, pixels, step)
         result.save(result_file(trainer.folder.path, step))
+        values = {name: value for name, value in result.metrics.items() if not name.endswith("_std")}
         for recorder in trainer.recorders:
-            recorder.on_values(trainer, "evaluation", result.metrics)
+            recorder.on_values(trainer, "evaluation", values)
         if self.evaluation.keep_best:
             keep_best(trainer.folder.path, trainer.saved, step, self.evaluation, result.metrics)
 

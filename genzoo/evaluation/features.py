@@ -90,10 +90,10 @@ def build_network(
             raise UsageError(
                 f"{network}: give a model's name after the colon and its file with --weights PATH"
             )
-        return FEATURES.get(library + colon)(weights=weights, device=device, model=model)  # type: ignore[no-any-return]
+        return FEATURES.get(library + colon)(weights=weights, device=device, model=model)
     if network.endswith(":"):
         raise RegistryError(f"{network} needs a model's name after the colon")
-    return FEATURES.get(network)(weights=weights, device=device)  # type: ignore[no-any-return]
+    return FEATURES.get(network)(weights=weights, device=device)
 
 
 def from_callable(

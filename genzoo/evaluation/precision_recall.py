@@ -43,8 +43,8 @@ def precision_recall(
     check_features(reference)
     dtype = torch.promote_types(torch.promote_types(generated.dtype, reference.dtype), torch.float32)
     # distances do not move with the origin, and smaller norms cancel less in |a|^2 + |b|^2 - 2ab
-    centre = reference.mean(0, dtype=torch.float64)
-    generated, reference = ((x.double() - centre).to(dtype) for x in (generated, reference))
+    centre = reference.mean(0, dtype=torch.float64).to(dtype)
+    generated, reference = (x.to(dtype) - centre for x in (generated, reference))
     blocks = {"rows": rows, "columns": columns}
     reference_radii = squared_radii(reference, k=k, **blocks)
     generated_radii = squared_radii(generated, k=k, **blocks)

@@ -56,7 +56,7 @@ class HED(nn.Module):
             for layer in stage:  # type: ignore[attr-defined]
                 x = relu(layer(x))
             sides.append(interpolate(side(x), size=size, mode="bilinear"))
-        return self.fuse(torch.cat(sides, 1)).sigmoid()[:, 0]  # type: ignore[no-any-return]
+        return self.fuse(torch.cat(sides, 1)).sigmoid()[:, 0]
 
 
 def build(weights: str | Path | None = None, device: str = "cpu") -> Callable[[Tensor], Tensor]:

@@ -28,7 +28,7 @@ def build(weights: str | Path | None = None, device: str = "cpu") -> FeatureNetw
     """
     path = find_weights(WEIGHTS, weights)
     try:
-        module = torch.jit.load(str(path), map_location=device).eval()  # type: ignore[no-untyped-call]
+        module = torch.jit.load(str(path), map_location=device).eval()
     except RuntimeError as error:
         reason = str(error).partition("\n")[0]
         raise WeightsError(f"{path.name} is not a TorchScript file", where=str(path), why=reason) from error
