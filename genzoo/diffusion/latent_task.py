@@ -17,6 +17,7 @@ from genzoo.diffusion.guidance import Guidance
 from genzoo.diffusion.options import SHARED_OPTIONS, build_loss, build_sampler, build_schedule, merge_sampler
 from genzoo.diffusion.process import Prediction, q_sample
 from genzoo.diffusion.schedule import NoiseSchedule
+from genzoo.diffusion.stills import append_stills, drop_still_labels, still_labels, still_options
 from genzoo.nn.embeddings import drop_labels
 
 if TYPE_CHECKING:
@@ -34,11 +35,13 @@ class LatentDiffusionTask:
     sampler: a section {"name": "ddpm", "steps": 250, "guidance_scale": 1.5, ...}.
     label_dropout: probability of hiding a label in training, which guidance needs.
     prediction: what the model predicts, "noise" or "x_0".
-    latent_shape: of one sample; by default (in_channels, input_size, input_size) of the model.
-    channel_axis: 1 for images (b, c, h, w), 2 for videos (b, f, c, h, w).
+    latent_shape: of one sample; by default (in_channels, input_size, input_size) of the model, for a model
+    of clips (num_frames, in_channels, input_size, input_size).
+    channel_axis: by default 1 for images (b, c, h, w), 2 for clips (b, f, c, h, w).
 
-    Batches hold "pixels" (b, c, h, w) in [-1, 1] or "moments" from a latent cache, and "class_labels" (b,)
-    for a model with num_classes.
+    Batches hold "pixels" (b, c, h, w) or (b, f, c, h, w) in [-1, 1] or "moments" from a latent cache, and
+    "class_labels" (b,) for a model with num_classes. Clips may come with stills to train on as well,
+    "image_pixels" (b, s, c, h, w) and "image_labels" (b, s).
     """
 
     sampling_options = (Guidance,)  # what a recipe's sampler section holds beside the sampler's own options
@@ -55,7 +58,7 @@ class LatentDiffusionTask:
         label_dropout: float = 0.1,
         prediction: Prediction = "noise",
         latent_shape: Sequence[int] | None = None,
-        channel_axis: int = 1,
+        channel_axis: int | None = None,
     ) -> None:
         if not 0.0 <= label_dropout < 1.0:
             raise UsageError(f"label_dropout is a probability below 1, not {label_dropout}")
@@ -64,11 +67,13 @@ class LatentDiffusionTask:
         self.model, self.codec = model, codec
         self.schedule = build_schedule(schedule)
         self.sampler = merge_sampler(DEFAULT_SAMPLER if sampler is None else sampler, {})
-        self.prediction, self.channel_axis = prediction, channel_axis
+        self.prediction = prediction
         self.num_classes = int(getattr(model, "num_classes", None) or 0)
         self.label_dropout = label_dropout if self.num_classes else 0.0
         self._loss = build_loss(loss)
         self._latent_shape = None if latent_shape is None else tuple(latent_shape)
+        clips = hasattr(model, "num_frames") if latent_shape is None else len(latent_shape) == 4
+        self.channel_axis = channel_axis if channel_axis is not None else 2 if clips else 1
         if self.label_dropout and not _has_null_class(model):
             raise UsageError(
                 f"label_dropout is {label_dropout} but the model has no null class to put in a label's place",
@@ -77,11 +82,12 @@ class LatentDiffusionTask:
 
     @property
     def latent_shape(self) -> tuple[int, ...]:
-        """Shape of one sample's latents, such as (4, 32, 32)."""
+        """Shape of one sample's latents, such as (4, 32, 32), or (16, 4, 32, 32) for clips."""
         if self._latent_shape is not None:
             return self._latent_shape
         model: Any = self.model
-        return (model.in_channels, model.input_size, model.input_size)
+        frames = (model.num_frames,) if hasattr(model, "num_frames") else ()
+        return (*frames, model.in_channels, model.input_size, model.input_size)
 
     def to(self, device: torch.device | str, dtype: torch.dtype | None = None) -> None:
         """Move the model and the codec; dtype goes to the codec."""
@@ -94,14 +100,24 @@ class LatentDiffusionTask:
         """Latents, labels with some dropped, timesteps and noise, all drawn from the samples' own streams.
 
         Returns "latents", "noise": (b, c, h, w) float32 (float64 stays), "timesteps": (b,) indices into the
-        schedule, and "class_labels" (b,) for a model with classes.
+        schedule, and "class_labels" (b,) for a model with classes. Stills follow the frames of their clip,
+        (b, f + s, c, h, w), and have "image_labels" (b, s).
         """
         device = next(self.model.parameters()).device
         latents = self._latents(batch, generator, device)
+        num_frames = latents.shape[1]
+        if "image_pixels" in batch:
+            latents = append_stills(latents, batch, self.codec, generator)
         prepared: dict[str, Any] = {"latents": latents}
         if self.num_classes:
             labels = self._labels(batch).to(device)
             prepared["class_labels"] = drop_labels(labels, self.label_dropout, self.num_classes, generator)
+        if self.num_classes and "image_pixels" in batch:
+            labels = still_labels(batch, latents.shape[1] - num_frames)
+            self._check_labels(labels, DataError)
+            prepared["image_labels"] = drop_still_labels(
+                labels.to(device), self.label_dropout, self.num_classes, generator
+            )
         prepared["timesteps"] = generator.randint(self.schedule.num_timesteps, device)
         prepared["noise"] = generator.randn_like(latents)
         return prepared
@@ -111,7 +127,8 @@ class LatentDiffusionTask:
         x_0, noise, timesteps = batch["latents"], batch["noise"], batch["timesteps"]
         x_t = q_sample(x_0, noise, timesteps, self.schedule)
         seen = self.schedule.timestep_map.to(timesteps.device)[timesteps]
-        output = model(x_t, seen, batch.get("class_labels")).to(x_t.dtype)
+        stills = still_options(batch, self.latent_shape[0]) if x_t.ndim == 5 else {}
+        output = model(x_t, seen, batch.get("class_labels"), **stills).to(x_t.dtype)
         terms = self._loss(
             output,
             x_0,
@@ -152,7 +169,10 @@ class LatentDiffusionTask:
     def sample(
         self, model: nn.Module, conditions: Batch, generator: SampleStreams, **overrides: Any
     ) -> Tensor:
-        """Pixels (n, c, h, w) in [-1, 1], one for each stream; overrides: steps=50, sampler="ddim", ..."""
+        """Pixels (n, c, h, w) or (n, f, c, h, w) in [-1, 1], one sample for each stream.
+
+        overrides: steps=50, sampler="ddim", guidance_scale=4.0, ...
+        """
         sampler, guidance = build_sampler(merge_sampler(self.sampler, overrides))
         parameter = next(model.parameters())
         labels = self._sampling_labels(conditions, len(generator), guidance)
