@@ -1,15 +1,7 @@
-"""Feature extraction: what share of the time is not the network (loading, decoding, statistics).
-
-PNG files are written, read and judged as `genzoo evaluate` does it. `--network inception-2015 --weights FILE`
-times the network of FID; without weights the same architecture is timed with random ones.
-
-    python benchmarks/cases/feature_extraction.py [--images 128] [--side 256] [--json FILE]
-"""
+"""What share of feature extraction is not the network: decoding, loading, statistics."""
 
 from __future__ import annotations
 
-import argparse
-import json
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -18,37 +10,33 @@ import numpy as np
 import torch
 from PIL import Image
 
+from benchmarks.registry import Options, case
 from genzoo.evaluation.extraction import extract
-from genzoo.evaluation.features import FeatureNetwork, build_network
+from genzoo.evaluation.features import FeatureNetwork
 from genzoo.evaluation.images import batches, open_images
+from genzoo.evaluation.networks.inception import SpatialTap
+
+BATCH = 32
 
 
 def random_inception() -> FeatureNetwork:
-    """torch-fidelity's Inception with random weights, tapped as the real one."""
-    from torch_fidelity import feature_extractor_inceptionv3 as theirs
+    """torch-fidelity's Inception with random weights: the time is that of the real one."""
+    from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
 
-    from genzoo.evaluation.networks.inception import SpatialTap
+    class Random(FeatureExtractorInceptionV3):  # type: ignore[misc]
+        def load_state_dict(self, state: Any) -> None:  # type: ignore[override]
+            """Keep the random weights."""
 
-    kind = theirs.FeatureExtractorInceptionV3
-    with tempfile.TemporaryDirectory() as folder:
-        torch.save({}, Path(folder) / "empty.pth")
-        load = kind.load_state_dict
-        kind.load_state_dict = lambda self, state: None
-        try:
-            module = kind(
-                "random",
-                ["2048", "logits_unbiased"],
-                feature_extractor_weights_path=str(Path(folder) / "empty.pth"),
-            )
-        finally:
-            kind.load_state_dict = load
+    with tempfile.NamedTemporaryFile(suffix=".pth") as empty:
+        torch.save({}, empty.name)
+        module = Random("random", ["2048", "logits_unbiased"], feature_extractor_weights_path=empty.name)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     tap = SpatialTap(module.to(device), device)
-    return FeatureNetwork("inception (random weights)", tap, ("pool", "spatial", "logits"), "-", "random")
+    return FeatureNetwork("inception-2015, random", tap, ("pool", "spatial", "logits"), "-", "random")
 
 
 def write_pictures(folder: Path, count: int, side: int) -> None:
-    """Smooth pictures with noise: PNG files of about the size of photographs."""
+    """Smooth pictures with a little noise: PNG files of about the size that photographs have."""
     random = np.random.default_rng(0)
     for index in range(count):
         small = random.integers(0, 256, (side // 16, side // 16, 3), dtype=np.uint8)
@@ -57,62 +45,28 @@ def write_pictures(folder: Path, count: int, side: int) -> None:
         Image.fromarray(noisy).save(folder / f"{index:06d}.png")
 
 
-def run(
-    images: int = 128,
-    side: int = 256,
-    network: FeatureNetwork | None = None,
-    batch_size: int = 32,
-    workers: int = 4,
-) -> dict[str, Any]:
-    """Shares of the time by stage; loading counts only where the network waited for it."""
-    network = network or random_inception()
-    with tempfile.TemporaryDirectory() as folder:
-        write_pictures(Path(folder), images, side)
-        source = open_images(folder)
-        outputs = [name for name in ("pool", "spatial") if name in network.outputs]
-        kept = [name for name in ("pool", "logits") if name in network.outputs]
-        # once to warm up
-        warm = batches(source, batch_size=batch_size, indices=range(batch_size), prepare=network.prepare)
-        extract(warm, network, statistics=outputs)
-        data = batches(source, batch_size=batch_size, prepare=network.prepare, workers=workers)
-        found = extract(data, network, statistics=outputs, rows=kept)
-        for name in outputs:
-            found.statistics[name].gaussian()
-    total = sum(found.seconds.values())
-    return {
-        "case": "feature_extraction",
-        "network": network.name,
-        "images": images,
-        "side": side,
-        "device": "cuda" if torch.cuda.is_available() else "cpu",
-        "threads": torch.get_num_threads(),
-        "images per second": found.count / total,
-        "seconds": found.seconds,
-        "share outside the network": 1 - found.seconds["network"] / total,
-    }
-
-
-def main() -> None:
-    """Print the result; with --json also write it."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--images", type=int, default=128)
-    parser.add_argument("--side", type=int, default=256)
-    parser.add_argument("--network")
-    parser.add_argument("--weights")
-    parser.add_argument("--json")
-    arguments = parser.parse_args()
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    network = (
-        build_network(arguments.network, weights=arguments.weights, device=device)
-        if arguments.network
-        else None
+@case("feature_extraction")
+def shares(options: Options) -> list[dict[str, Any]]:
+    """FID and sFID features of `images` (96) PNG files of `side` (256): time outside the network (target 5 %)."""
+    count, side = (
+        int(options.settings.get(key, default)) for key, default in (("images", 96), ("side", 256))
     )
-    text = json.dumps(run(arguments.images, arguments.side, network), indent=2)
-    print(text)
-    if arguments.json:
-        with open(arguments.json, "w") as file:
-            file.write(text + "\n")
-
-
-if __name__ == "__main__":
-    main()
+    network = random_inception()
+    with tempfile.TemporaryDirectory() as folder:
+        write_pictures(Path(folder), count, side)
+        source = open_images(folder)
+        extract(batches(source, batch_size=BATCH, indices=range(BATCH)), network, statistics=("pool",))
+        data = batches(source, batch_size=BATCH)
+        found = extract(data, network, statistics=("pool", "spatial"), rows=("pool", "logits"))
+    total = sum(found.seconds.values())
+    outside = 1 - found.seconds["network"] / total
+    shares = {f"{stage}_seconds": seconds for stage, seconds in found.seconds.items()}
+    return [
+        {
+            "name": f"{count} x {side} px",
+            **shares,
+            "images_per_second": count / total,
+            "outside": outside,
+            "target": 0.05,
+        }
+    ]
