@@ -38,13 +38,13 @@ static void NAME(read_vector)(const REAL *x, int64_t d, int width, REAL *out) {
     for (int i = 0; i < BLOCK; i++) out[i] = x && i < width ? x[d + i] : 0;
 }
 
-/* In place: delta becomes dt, slope (if wanted) becomes d dt / d delta. */
+/* In place: delta becomes dt; slope, if wanted, becomes d dt / d delta. */
 static void NAME(discretise)(REAL *delta, REAL *slope, const REAL *bias, int count, int softplus) {
     for (int s = 0; s < count; s++)
         for (int v = 0; v < BLOCK; v += LANES) {
-            V p = LOAD(delta + s * BLOCK + v) + LOAD(bias + v);
-            if (softplus && slope) STORE(slope + s * BLOCK + v, SELECT(p > SPLAT(20), SPLAT(1), NAME(sigmoid)(p)));
-            STORE(delta + s * BLOCK + v, softplus ? NAME(softplus)(p) : p);
+            V p = LOAD(delta + s * BLOCK + v) + LOAD(bias + v), derivative = SPLAT(1);
+            STORE(delta + s * BLOCK + v, softplus ? NAME(softplus)(p, &derivative) : p);
+            if (slope) STORE(slope + s * BLOCK + v, derivative);
         }
 }
 

@@ -143,7 +143,7 @@ static void NAME(adjoint_outputs)(const NAME(scan) *call, const NAME(gradients) 
         for (int i = v; i < count * BLOCK; i += BLOCK) {
             V u = LOAD(w->u + i), gy = LOAD(w->gy + i), S = LOAD(w->S + i), dt = LOAD(w->dt + i);
             V ddelta = LOAD(w->decay + i) * (1 / LOG2E) + u * S;
-            if (call->softplus) ddelta *= LOAD(w->slope + i);
+            ddelta *= LOAD(w->slope + i);
             STORE(w->u + i, D * gy + dt * S);
             STORE(w->dt + i, ddelta);
             dD += gy * u, dbias += ddelta;

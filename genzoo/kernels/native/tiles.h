@@ -5,8 +5,12 @@ static inline char *NAME(row)(const tensor *x, int64_t b, int64_t t, int64_t d) 
     return x->data + (b * x->batch_stride + t * x->row_stride + d) * (x->type == BFLOAT16 ? 2 : (int64_t)sizeof(REAL));
 }
 
-/* width <= room values; the rest of `room` becomes zero. */
+/* width <= room values; the rest of `room` becomes zero. A full block is moved without a call. */
 static inline void NAME(read_row)(const char *p, int64_t type, int width, int room, REAL *out) {
+    if (type == REAL_TYPE && width == BLOCK && room == BLOCK) {
+        for (int v = 0; v < BLOCK; v += LANES) STORE(out + v, LOAD((const REAL *)p + v));
+        return;
+    }
     if (type == BFLOAT16) {
         const uint16_t *q = (const uint16_t *)p;
         for (int i = 0; i < width; i++) out[i] = (REAL)from_bfloat16(q[i]);
@@ -17,6 +21,10 @@ static inline void NAME(read_row)(const char *p, int64_t type, int width, int ro
 }
 
 static inline void NAME(write_row)(char *p, int64_t type, int width, const REAL *x) {
+    if (type == REAL_TYPE && width == BLOCK) {
+        for (int v = 0; v < BLOCK; v += LANES) STORE((REAL *)p + v, LOAD(x + v));
+        return;
+    }
     if (type == BFLOAT16) {
         uint16_t *q = (uint16_t *)p;
         for (int i = 0; i < width; i++) q[i] = to_bfloat16((float)x[i]);

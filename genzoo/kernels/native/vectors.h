@@ -143,10 +143,12 @@ static inline V NAME(log1p)(V w) {
 #endif
 }
 
-/* The identity above 20, like torch's. */
-static inline V NAME(softplus)(V x) {
-    V positive = NAME(at_least)(x, 0);
-    V y = positive + NAME(log1p)(NAME(exp)(x - 2 * positive));
+/* The identity above 20, like torch's; *slope becomes its derivative. */
+static inline V NAME(softplus)(V x, V *slope) {
+    V positive = NAME(at_least)(x, 0), tail = NAME(exp)(x - 2 * positive);      /* e^-|x| */
+    V y = positive + NAME(log1p)(tail);
+    V sigma = NAME(reciprocal)(1 + tail);
+    *slope = SELECT(x > SPLAT(20), SPLAT(1), SELECT(x > SPLAT(0), sigma, tail * sigma));
     return SELECT(x > SPLAT(20), x, y);
 }
 
