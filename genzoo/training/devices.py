@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime
 import logging
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import TypeVar
 
 import torch
@@ -17,9 +17,12 @@ from accelerate.utils import (
     broadcast_object_list,
     parse_flag_from_env,
 )
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
 from genzoo.core.errors import GenzooError, UsageError
+from genzoo.core.model_state import whole
+from genzoo.core.types import LossOutput
 from genzoo.training.config import TrainConfig
 from genzoo.training.signals import STOP_SIGNALS
 
@@ -44,11 +47,18 @@ def build_accelerator(config: TrainConfig) -> Accelerator:
     if config.deterministic:
         torch.use_deterministic_algorithms(True)
         torch.backends.cudnn.benchmark = False
-    return Accelerator(
+    accelerator = Accelerator(
         cpu=cpu,
         mixed_precision=_MIXED[config.precision],
         kwargs_handlers=[InitProcessGroupKwargs(timeout=timeout)],
     )
+    if parse_flag_from_env("ACCELERATE_USE_FSDP") and not is_sharded(accelerator):
+        raise UsageError(
+            f"FSDP was asked for, but Accelerate chose {accelerator.distributed_type.value}",
+            why=f"it shards on accelerators only; this process is on {accelerator.device.type}",
+            fix="run on GPUs, or without ACCELERATE_USE_FSDP",
+        )
+    return accelerator
 
 
 def _require_launched_group(state: PartialState) -> None:
@@ -102,3 +112,25 @@ def agree(
     ).tolist()
     raised = [known for known, count in zip(STOP_SIGNALS, total[len(values) :], strict=True) if count > 0]
     return total[: len(values)], (int(raised[0]) if raised else None)
+
+
+def mean_metrics(accelerator: Accelerator, outputs: Sequence[LossOutput]) -> dict[str, float]:
+    """The task's metrics, averaged over the micro-batches and the processes."""
+    names = sorted(outputs[0].metrics)
+    if not names:
+        return {}
+    means = [torch.stack([output.metrics[name].detach() for output in outputs]).mean() for name in names]
+    return dict(zip(names, agree(accelerator, means, None)[0], strict=True))
+
+
+def gradient_norm(accelerator: Accelerator, parameters: Iterable[nn.Parameter]) -> Tensor:
+    """The norm of the whole gradient, the same in every process, freed of the loss scale."""
+    if accelerator.scaler is not None:
+        accelerator.unscale_gradients()
+    norm = get_total_norm([p.grad for p in parameters if p.grad is not None])
+    return whole(norm)
+
+
+def clip_gradients(parameters: Iterable[nn.Parameter], max_norm: float, norm: Tensor) -> None:
+    """Scale the gradient down to a norm of max_norm, if `norm`, its present one, is larger."""
+    clip_grads_with_norm_(parameters, max_norm, norm)

@@ -96,9 +96,10 @@ def build_optimizer(parameters: NamedParameters, options: Mapping[str, Any]) -> 
     settings = dict(options)
     factory = OPTIMIZERS.get(str(settings.pop("name", "adamw")))
     try:
-        return factory(parameters, **settings)
+        optimization: Optimization = factory(parameters, **settings)
     except (TypeError, ValueError) as error:
         raise RecipeError(f"optim: {error}") from error
+    return optimization
 
 
 def decay_groups(parameters: NamedParameters, weight_decay: float) -> list[dict[str, Any]]:

@@ -12,8 +12,7 @@ from typing import Any
 
 import torch
 from accelerate.utils import gather_object
-from torch import Tensor, nn
-from torch.nn.utils import clip_grads_with_norm_, get_total_norm
+from torch import nn
 
 from genzoo.core.checkpoint import load_checkpoint, save_checkpoint, set_aside_after
 from genzoo.core.errors import GenzooError, Interrupted
@@ -21,8 +20,8 @@ from genzoo.core.model_state import frozen_digest, trainable_parameters
 from genzoo.core.run_folder import RunFolder
 from genzoo.core.types import Batch, Dataset, LossOutput, Task
 from genzoo.data.stream import SampleStream, batches
+from genzoo.training import devices
 from genzoo.training.config import TrainConfig, plan_batch
-from genzoo.training.devices import agree, build_accelerator, is_sharded, on_main
 from genzoo.training.ema import ParameterAverage
 from genzoo.training.health import explain_non_finite, memory_advice, non_finite_error
 from genzoo.training.hooks import Hook, MetricsHook, ProgressHook, StepRecord
@@ -74,7 +73,7 @@ class Trainer:
     ) -> None:
         self.task, self.dataset, self.config = task, dataset, config
         self.folder, self.recipe_text, self.hooks = RunFolder(output), recipe_text, tuple(hooks)
-        self.accelerator = build_accelerator(config)
+        self.accelerator = devices.build_accelerator(config)
         self.plan = plan_batch(config.batch_size, config.micro_batch_size, self.accelerator.num_processes)
         self.stream = SampleStream(dataset, seed=config.seed, max_bad=config.max_bad)
         self.dtype = torch.float64 if config.precision == "fp64" else None
@@ -89,16 +88,15 @@ class Trainer:
         self.average = ParameterAverage(self.parameters, config) if config.ema_decay is not None else None
         recorders = (MetricsHook(tensorboard=config.tensorboard), ProgressHook())
         self.recorders: tuple[Hook, ...] = recorders if self.is_main else ()
-        self.step, self.saved = 0, None
+        self.step: int = 0
+        self.saved: Path | None = None
         self.unreadable: list[str] = []
         self._skipped = 0
 
-    step: int
-    saved: Path | None
-
     @property
     def device(self) -> torch.device:
-        return self.accelerator.device
+        device: torch.device = self.accelerator.device
+        return device
 
     @property
     def is_main(self) -> bool:
@@ -106,7 +104,7 @@ class Trainer:
 
     @property
     def is_sharded(self) -> bool:
-        return is_sharded(self.accelerator)
+        return devices.is_sharded(self.accelerator)
 
     def fit(self, resume: str | Path = "auto") -> FitResult:
         """Train to `config.steps`.
@@ -118,7 +116,7 @@ class Trainer:
         grace = 0.0 if self.accelerator.num_processes == 1 else 5.0
         with contextlib.ExitStack() as stack:
             stop = stack.enter_context(StopSignals(grace))
-            on_main(self.accelerator, lambda: stack.enter_context(self.folder.lock()))
+            devices.on_main(self.accelerator, lambda: stack.enter_context(self.folder.lock()))
             resumed_from = self._start(resume)
             if self.step >= self.config.steps:
                 logger.info("this run is finished: %d of %d steps are done", self.step, self.config.steps)
@@ -129,8 +127,8 @@ class Trainer:
 
     def dry_run(self) -> Summary:
         """Forward and backward of one batch, without an update or a file; what the run would need."""
-        with memory_advice(self.plan):
-            return dry_run(self, next(self._batches()))
+        with memory_advice(self.plan), contextlib.closing(self._batches()) as steps:
+            return dry_run(self, next(steps))
 
     @contextlib.contextmanager
     def averaged_model(self) -> Iterator[nn.Module]:
@@ -144,18 +142,18 @@ class Trainer:
             self.model.train(training)
 
     def _start(self, resume: str | Path) -> int | None:
-        path = on_main(self.accelerator, lambda: find_start(self.folder, resume))
+        path = devices.on_main(self.accelerator, lambda: find_start(self.folder, resume))
         if path is None:
             return None
         self.step = restore(self, load_checkpoint(path))
         self.saved = path
-        on_main(self.accelerator, lambda: set_aside_after(self.folder.checkpoints, self.step))
+        devices.on_main(self.accelerator, lambda: set_aside_after(self.folder.checkpoints, self.step))
         return self.step
 
     @contextlib.contextmanager
     def _reported(self) -> Iterator[None]:
         """Hooks and status.json around the loop; the status tells how it ended."""
-        on_main(self.accelerator, self._describe)
+        devices.on_main(self.accelerator, self._describe)
         try:
             for hook in (*self.recorders, *self.hooks):
                 hook.on_start(self)
@@ -229,18 +227,18 @@ class Trainer:
         for parameter in self.parameters.values():
             parameter.grad = None
         outputs = self._backward(micro_batches)
-        norm = self._gradient_norm()
+        norm = devices.gradient_norm(self.accelerator, self.parameters.values())
         loss = torch.stack([output.loss.detach() for output in outputs]).mean()
-        (mean_loss, grad_norm), signum = agree(self.accelerator, [loss, norm], stop.received)
+        (mean_loss, grad_norm), signum = devices.agree(self.accelerator, [loss, norm], stop.received)
         self._require_finite(mean_loss, grad_norm, micro_batches)
         if self.config.clip_grad_norm is not None:
-            clip_grads_with_norm_(self.parameters.values(), self.config.clip_grad_norm, norm)
+            devices.clip_gradients(self.parameters.values(), self.config.clip_grad_norm, norm)
         self._update()
         if self.average:
             self.average.update()
         self.step += 1
         logged = self.step % self.config.log_every == 0 or self.step in (1, self.config.steps)
-        metrics = self._metrics(outputs) if logged else {}
+        metrics = devices.mean_metrics(self.accelerator, outputs) if logged else {}
         seconds = time.perf_counter() - started
         record = StepRecord(
             self.step, mean_loss, grad_norm, rate, self.plan.batch_size, seconds, logged, metrics
@@ -264,24 +262,10 @@ class Trainer:
             self.task, model, batch, seed=self.config.seed, device=self.device, dtype=self.dtype
         )
 
-    def _gradient_norm(self) -> Tensor:
-        if self.accelerator.scaler is not None:
-            self.accelerator.unscale_gradients()
-        gradients = [p.grad for p in self.parameters.values() if p.grad is not None]
-        norm = get_total_norm(gradients)
-        return norm.full_tensor() if hasattr(norm, "full_tensor") else norm
-
     def _update(self) -> None:
         # Accelerate's wrapper is needed for the loss scale only, and costs as much as a small model's update
         scaled = self.accelerator.scaler is not None
         (self.optimizer if scaled else self.optimization.optimizer).step()
-
-    def _metrics(self, outputs: Sequence[LossOutput]) -> dict[str, float]:
-        names = sorted(outputs[0].metrics)
-        if not names:
-            return {}
-        means = [torch.stack([output.metrics[name].detach() for output in outputs]).mean() for name in names]
-        return dict(zip(names, agree(self.accelerator, means, None)[0], strict=True))
 
     def _require_finite(self, loss: float, grad_norm: float, micro_batches: Sequence[Batch]) -> None:
         finite_loss, finite_norm = abs(loss) < float("inf"), abs(grad_norm) < float("inf")
@@ -289,14 +273,12 @@ class Trainer:
         self._skipped = self._skipped + 1 if overflowed else 0
         if (finite_loss and finite_norm) or (overflowed and self._skipped <= MAX_SKIPPED):
             return
-        found = explain_non_finite(
-            self.model, micro_batches, lambda batch: self.micro_loss(self.model, batch)
-        )
+        found = explain_non_finite(self.model, micro_batches, lambda b: self.micro_loss(self.model, b))
         raise non_finite_error(gather_object([found]), step=self.step + 1, loss=loss, grad_norm=grad_norm)
 
     def _save(self) -> None:
         content = capture(self) if self.is_main or self.is_sharded else None
-        self.saved = on_main(self.accelerator, lambda: self._commit(content))
+        self.saved = devices.on_main(self.accelerator, lambda: self._commit(content))
         self._set_status("running")
         for hook in (*self.recorders, *self.hooks):
             hook.on_checkpoint(self, self.saved)

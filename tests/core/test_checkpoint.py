@@ -29,8 +29,16 @@ def content(step: int) -> dict[str, Any]:
     generator = torch.Generator().manual_seed(step)
     weights = {"a.weight": torch.randn(5, 3, generator=generator), "b": torch.arange(4)}
     ema = {"a.weight": weights["a.weight"] * 0.5}
-    optimizer = {"a.weight/exp_avg": torch.randn(5, 3, generator=generator), "a.weight/step": torch.tensor(2.0)}
-    return {"weights": weights, "ema": ema, "optimizer": optimizer, "state": {"seed": 1, "nested": {"x": 0.1}}}
+    optimizer = {
+        "a.weight/exp_avg": torch.randn(5, 3, generator=generator),
+        "a.weight/step": torch.tensor(2.0),
+    }
+    return {
+        "weights": weights,
+        "ema": ema,
+        "optimizer": optimizer,
+        "state": {"seed": 1, "nested": {"x": 0.1}},
+    }
 
 
 def save(root: Path, step: int, **options: Any) -> Path:
@@ -51,6 +59,15 @@ def test_what_is_saved_is_loaded(tmp_path: Path) -> None:
     assert loaded.state == expected["state"] | {"step": 7}
     assert loaded.averaged()["a.weight"].equal(expected["ema"]["a.weight"])
     assert loaded.averaged()["b"].equal(expected["weights"]["b"])
+
+
+def test_a_checkpoint_written_in_format_1_loads() -> None:
+    loaded = load_checkpoint(Path(__file__).parent / "checkpoint_format_1" / "step_00000007")
+    assert loaded.step == 7
+    assert loaded.weights["b"].equal(torch.arange(4))
+    assert loaded.ema["a.weight"].equal(loaded.weights["a.weight"] * 0.5)
+    assert loaded.optimizer["a.weight/step"].equal(torch.tensor(2.0))
+    assert loaded.state == {"seed": 1, "nested": {"x": 0.1}, "step": 7}
 
 
 def test_only_the_parts_asked_for_are_read(tmp_path: Path) -> None:
@@ -92,7 +109,9 @@ def test_a_corrupt_step_of_the_same_number_is_replaced(tmp_path: Path) -> None:
     (save(tmp_path, 5) / "model.safetensors").write_bytes(b"")
     save(tmp_path, 5)
     assert verify_checkpoint(tmp_path / "step_00000005") == 5
-    assert [path.name for path in tmp_path.iterdir() if not path.name.startswith(".tmp-")] == ["step_00000005"]
+    assert [path.name for path in tmp_path.iterdir() if not path.name.startswith(".tmp-")] == [
+        "step_00000005"
+    ]
 
 
 @pytest.mark.parametrize("part", ["weights", "ema", "optimizer"])
@@ -191,7 +210,9 @@ class FailAt:
 
 
 @pytest.mark.parametrize(("owner", "name"), OPERATIONS)
-def test_an_error_at_any_file_operation_leaves_a_valid_newest_step(tmp_path: Path, owner: Any, name: str) -> None:
+def test_an_error_at_any_file_operation_leaves_a_valid_newest_step(
+    tmp_path: Path, owner: Any, name: str
+) -> None:
     for number in range(1, 50):
         root = tmp_path / str(number)
         save(root, 1)
@@ -334,7 +355,7 @@ def test_corrupt_steps_are_named_and_the_previous_one_is_used(
 
 
 def rehashed(path: Path, **files: bytes) -> Path:
-    """The step with other file contents and a manifest that agrees with them, as an attacker would write it."""
+    """The step with other file contents and a manifest that agrees with them, as a forger would write it."""
     manifest = json.loads((path / "manifest.json").read_bytes())
     for name, data in files.items():
         name = name.replace("_json", ".json").replace("_safetensors", ".safetensors")
@@ -361,7 +382,7 @@ HOSTILE_TENSORS["overlap"] = len(_OVERLAP).to_bytes(8, "little") + _OVERLAP + by
 @pytest.mark.parametrize("name", HOSTILE_TENSORS)
 def test_hostile_tensor_files_give_the_one_error(tmp_path: Path, name: str) -> None:
     path = rehashed(save(tmp_path, 5), model_safetensors=HOSTILE_TENSORS[name])
-    with pytest.raises(CheckpointError, match="model.safetensors cannot be read"):
+    with pytest.raises(CheckpointError, match=r"model\.safetensors cannot be read"):
         load_checkpoint(path)
 
 
@@ -371,7 +392,7 @@ HOSTILE_STATES = [b"[1]", b"null", b"{", b"\xff", b"[" * 100_000, b"9" * 5000]
 @pytest.mark.parametrize("data", HOSTILE_STATES, ids=range(len(HOSTILE_STATES)))
 def test_hostile_states_give_the_one_error(tmp_path: Path, data: bytes) -> None:
     path = rehashed(save(tmp_path, 5), state_json=data)
-    with pytest.raises(CheckpointError, match="state.json"):
+    with pytest.raises(CheckpointError, match=r"state\.json"):
         load_checkpoint(path)
 
 
@@ -382,7 +403,7 @@ HOSTILE_MANIFESTS: list[Any] = [
     {"format": 2, "step": 5, "files": {}},
     {"format": "x", "step": 5, "files": {}},
     {"format": 1, "step": 5, "files": dict.fromkeys(FILES[:4], 3)},
-    {"format": 1, "step": "5", "files": dict.fromkeys(FILES[:4], {"bytes": 1, "sha256": ""})},
+    {"format": 1, "step": "5", "files": {name: {"bytes": 1, "sha256": ""} for name in FILES[:4]}},
 ]
 
 

@@ -11,11 +11,19 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import fully_shard
 from toys import ToyDataset, ToyTask, toy_task, toy_trainer
 
 import genzoo.training.trainer as trainer_module
+from genzoo.core.checkpoint import save_checkpoint
+from genzoo.core.model_state import restore_weights, stored_weights, trainable_parameters
 from genzoo.core.run_folder import RunFolder
+from genzoo.training.config import TrainConfig
+from genzoo.training.devices import build_accelerator, clip_gradients, gradient_norm
+from genzoo.training.ema import ParameterAverage
 from genzoo.training.hooks import Hook, StepRecord
+from genzoo.training.optim import build_optimizer, load_optimizer_tensors, optimizer_tensors
 from genzoo.training.trainer import Trainer
 
 logging.basicConfig(level=logging.INFO)
@@ -81,9 +89,9 @@ def train_and_signal_in_save(output: str, *, signum: int, **config: Any) -> None
     toy_trainer(Path(output), **config).fit()
 
 
-def train_with_file_limit(output: str, *, limit: int, **config: Any) -> None:
+def train_with_file_limit(output: str, *, limit: int, model: dict[str, Any], **config: Any) -> None:
     """Train the toy where no file may grow beyond `limit` bytes."""
-    trainer = toy_trainer(Path(output), **config)
+    trainer = toy_trainer(Path(output), task=toy_task(**model), **config)
     resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
     trainer.fit()
 
@@ -141,6 +149,45 @@ def train_float64(output: str, **config: Any) -> None:
     dataset = ToyDataset(augment=True)
     config = {"precision": "fp64"} | config
     toy_trainer(Path(output), task=toy_task(dropout=0.0), dataset=dataset, **config).fit()
+
+
+def shard_and_save(output: str) -> None:
+    """Take three steps with a sharded model, save it whole from rank 0, and restore it to fresh shards."""
+    config = TrainConfig(steps=3, batch_size=2, ema_decay=0.5)
+    accelerator = build_accelerator(config)
+    model = toy_task(dropout=0.0).model
+    fully_shard(model, mesh=init_device_mesh("cpu", (accelerator.num_processes,)))
+    parameters = trainable_parameters(model)
+    optimizer = build_optimizer(parameters, {"name": "adamw", "lr": 0.1}).optimizer
+    average = ParameterAverage(parameters, config)
+    generator = torch.Generator().manual_seed(1)
+    for _ in range(3):
+        x = torch.randn(4, 6, generator=generator)
+        optimizer.zero_grad()
+        model(x).square().mean().backward()
+        clip_gradients(parameters.values(), 0.1, gradient_norm(accelerator, parameters.values()))
+        optimizer.step()
+        average.update()
+    tensors = {
+        "weights": stored_weights(model),
+        "ema": average.tensors(),
+        "optimizer": optimizer_tensors(optimizer, parameters),
+    }
+    if accelerator.is_main_process:
+        save_checkpoint(Path(output), 3, **tensors, state=average.state())
+    fresh = toy_task(seed=9).model
+    fully_shard(fresh, mesh=init_device_mesh("cpu", (accelerator.num_processes,)))
+    restore_weights(fresh, tensors["weights"], frozen=None, where="memory")
+    again = stored_weights(fresh)
+    assert all(again[name].equal(tensor) for name, tensor in tensors["weights"].items())
+    named = trainable_parameters(fresh)
+    other = build_optimizer(named, {"name": "adamw", "lr": 0.1}).optimizer
+    load_optimizer_tensors(other, named, tensors["optimizer"], where="memory")
+    restored = optimizer_tensors(other, named)
+    assert all(restored[name].equal(tensor) for name, tensor in tensors["optimizer"].items())
+    copy = ParameterAverage(named, config)
+    copy.restore(tensors["ema"], average.state(), where="memory")
+    assert all(copy.tensors()[name].equal(tensor) for name, tensor in tensors["ema"].items())
 
 
 def _write_seen(output: Path, task: ToyTask) -> None:

@@ -15,7 +15,7 @@ import torch
 from compare import final, fingerprint
 from fork_server import ForkServer
 
-from genzoo.core.checkpoint import Checkpoint
+from genzoo.core.checkpoint import Checkpoint, load_checkpoint
 from genzoo.core.run_folder import RunFolder, read_metrics
 
 pytestmark = pytest.mark.distributed
@@ -114,6 +114,18 @@ def test_a_locked_folder_refuses_every_rank(tmp_path: Path, fork_server: ForkSer
         ranks = fork_server.start_ranks("cases:train", world=2, output=str(tmp_path))
         assert [rank.wait() for rank in ranks] == [2, 2]
     assert all("another process is writing" in rank.output() for rank in ranks)
+
+
+def test_a_sharded_run_is_saved_whole_and_restored_to_its_shards(
+    tmp_path: Path, fork_server: ForkServer
+) -> None:
+    for world in (1, 2):
+        for child in fork_server.start_ranks(
+            "cases:shard_and_save", world=world, output=str(tmp_path / str(world))
+        ):
+            assert child.wait() == 0, child.output()
+    alone, sharded = (load_checkpoint(tmp_path / str(world) / "step_00000003") for world in (1, 2))
+    assert largest_difference(alone, sharded) < 1e-6
 
 
 LAUNCHED = """
