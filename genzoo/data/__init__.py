@@ -7,3 +7,8 @@ from genzoo.core.registry import DATASETS
 DATASETS.lazy("digits", "genzoo.data.digits:Digits", help="1,797 embedded digits, 8x8, 10 classes")
 DATASETS.lazy("image_folder", "genzoo.data.images:image_folder", help="root/class/*.jpg|png|webp, or flat")
 DATASETS.lazy("emoji", "genzoo.data.emoji:Emoji", help="4,017 captioned emoji, 64x64, 7 categories, 3 styles")
+DATASETS.lazy(
+    "moving_digits",
+    "genzoo.data.moving_digits:MovingDigits",
+    help="7,188 clips of a bouncing digit, 10 classes",
+)

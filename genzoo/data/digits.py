@@ -38,7 +38,7 @@ class Digits:
         self.class_names: list[str] | None = [str(digit) for digit in range(10)]
         self.sample_shape: tuple[int, ...] = (channels, image_size, image_size)
         images, labels = load_digits()
-        rows = _rows(len(labels), split)
+        rows = rows_of_split(len(labels), split)
         self.pixels = _resize(images[rows], image_size).repeat(1, channels, 1, 1)
         self.labels = labels[rows]
         settings = f"digits|{image_size}|{split}|{channels}"
@@ -64,7 +64,8 @@ def load_digits() -> tuple[Tensor, Tensor]:
     return tensors["images"][:, None].float() / 8 - 1, tensors["labels"].long()
 
 
-def _rows(n: int, split: str) -> Tensor:
+def rows_of_split(n: int, split: str) -> Tensor:
+    """The rows that a split shows; every fifth is for testing."""
     is_test = torch.arange(n) % 5 == 4
     return {"all": torch.ones_like(is_test), "test": is_test, "train": ~is_test}[split].nonzero().squeeze(1)
 

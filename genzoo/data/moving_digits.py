@@ -1,0 +1,118 @@
+"""Moving digits: clips of one handwritten digit that crosses a black canvas and bounces off its borders."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from genzoo.core.errors import DataError
+from genzoo.core.seeds import generator_for
+from genzoo.data.digits import SPLITS, load_digits, rows_of_split
+
+DIGIT = 8
+
+
+class MovingDigits:
+    """fetch gives {"pixels": (f, 1, s, s) float32 in [-1, 1], "class_labels": int64 ()}.
+
+    Made from the embedded digits, the same everywhere: clip i depends on its digit and its number alone, in
+    every split.   image_size: of the canvas, 9 to 64.   num_frames: f.   max_speed: pixels a frame along each
+    axis; a clip draws 1 to max_speed for each.   clips_per_digit: clips of each of the 1,797 digits.
+    split: of the digits, "train", "test" or "all".   use_image_num: stills s beside each clip, single frames
+    of other clips: "image_pixels" (s, 1, s, s) and "image_labels" (s,), drawn anew each time.
+    """
+
+    num_classes: int | None = 10
+
+    def __init__(
+        self,
+        *,
+        image_size: int = 16,
+        num_frames: int = 8,
+        max_speed: int = 2,
+        clips_per_digit: int = 4,
+        split: str = "all",
+        use_image_num: int = 0,
+    ) -> None:
+        _check(image_size, num_frames, max_speed, clips_per_digit, split, use_image_num)
+        self.class_names: list[str] | None = [str(digit) for digit in range(10)]
+        self.sample_shape: tuple[int, ...] = (num_frames, 1, image_size, image_size)
+        self.use_image_num, self.augments = use_image_num, use_image_num > 0
+        images, labels = load_digits()
+        rows = rows_of_split(len(labels), split)
+        self.digits, self.labels = images[rows, 0], labels[rows]
+        paths = [
+            _paths(len(labels), number, num_frames, image_size - DIGIT, max_speed)[rows]
+            for number in range(clips_per_digit)
+        ]
+        self.corners = torch.cat(paths)
+        settings = f"moving_digits|{self.sample_shape}|{max_speed}|{clips_per_digit}|{split}|{use_image_num}"
+        content = images.numpy().tobytes() + self.corners.numpy().tobytes()
+        self.fingerprint = hashlib.sha256(settings.encode() + content).hexdigest()[:32]
+
+    def __len__(self) -> int:
+        return len(self.corners)
+
+    def fetch(self, index: int, generator: torch.Generator | None = None) -> dict[str, Any]:
+        """One clip; its stills come from the generator, or without one from the index."""
+        batch = self.fetch_many([index], [generator])
+        return {key: value[0] for key, value in batch.items()}
+
+    def fetch_many(self, indices: Sequence[int], generators: Sequence[Any]) -> dict[str, Any]:
+        """Several clips at once, already stacked: (b, f, 1, s, s) and (b,)."""
+        rows = torch.as_tensor(indices)
+        batch = {"pixels": self._draw(rows), "class_labels": self.labels[rows % len(self.labels)]}
+        if self.use_image_num:
+            drawn = [self._stills(*pair) for pair in zip(indices, generators, strict=True)]
+            batch["image_pixels"] = torch.stack([pixels for pixels, _ in drawn])
+            batch["image_labels"] = torch.stack([labels for _, labels in drawn])
+        return batch
+
+    def _draw(self, rows: Tensor) -> Tensor:
+        """The clips of these numbers: (b, f, 1, s, s)."""
+        digits, corners = self.digits[rows % len(self.labels)], self.corners[rows]
+        num, frames = corners.shape[:2]
+        canvas = torch.full((num, frames, *self.sample_shape[2:]), -1.0)
+        offset = torch.arange(DIGIT)
+        y = corners[..., 0, None, None] + offset[:, None]
+        x = corners[..., 1, None, None] + offset
+        clip, frame = torch.arange(num)[:, None, None, None], torch.arange(frames)[:, None, None]
+        canvas[clip, frame, y, x] = digits[:, None].expand(-1, frames, -1, -1)
+        return canvas[:, :, None]
+
+    def _stills(self, index: int, generator: torch.Generator | None) -> tuple[Tensor, Tensor]:
+        generator = generator_for("moving_digits stills", index) if generator is None else generator
+        rows = torch.randint(len(self), (self.use_image_num,), generator=generator)
+        frames = torch.randint(self.sample_shape[0], (self.use_image_num,), generator=generator)
+        pixels = self._draw(rows)[torch.arange(self.use_image_num), frames]
+        return pixels, self.labels[rows % len(self.labels)]
+
+
+def _paths(num: int, number: int, num_frames: int, span: int, max_speed: int) -> Tensor:
+    """Upper left corners (num, f, 2) of the clips with this number, in [0, span]."""
+    generator = generator_for("moving_digits", number, max_speed)
+    # a place on the way there and back again, so that one draw gives start and direction
+    start = torch.randint(2 * span, (num, 1, 2), generator=generator)
+    speed = torch.randint(1, max_speed + 1, (num, 1, 2), generator=generator)
+    way = (start + speed * torch.arange(num_frames)[:, None]) % (2 * span)
+    return span - (span - way).abs()
+
+
+def _check(
+    image_size: int, num_frames: int, max_speed: int, clips_per_digit: int, split: str, use_image_num: int
+) -> None:
+    if not DIGIT < image_size <= 64:
+        raise DataError(f"moving_digits: image_size {image_size} is not between {DIGIT + 1} and 64")
+    if num_frames < 1 or clips_per_digit < 1 or use_image_num < 0:
+        raise DataError(
+            f"moving_digits: num_frames {num_frames}, clips_per_digit {clips_per_digit}, use_image_num"
+            f" {use_image_num}: the first two are at least 1, the last at least 0"
+        )
+    if not 1 <= max_speed <= image_size - DIGIT:
+        raise DataError(f"moving_digits: max_speed {max_speed} is not between 1 and {image_size - DIGIT}")
+    if split not in SPLITS:
+        raise DataError(f"moving_digits: there is no split {split!r}; choose one of {', '.join(SPLITS)}")
