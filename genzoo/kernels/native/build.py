@@ -48,8 +48,9 @@ def cache_folder() -> Path:
 
 def load(precision: str) -> ctypes.CDLL:
     """The library for "f32" or "f64", compiled now if this machine has not done so before."""
+    settings = [os.environ.get(name) for name in ("GENZOO_CACHE", "XDG_CACHE_HOME", "CC")]
     with _lock:
-        outcome = _load_once(precision, str(cache_folder()), os.environ.get("CC"))
+        outcome = _load_once(precision, *settings)
     if isinstance(outcome, str):
         raise NativeBuildError(outcome)
     return outcome
@@ -65,10 +66,10 @@ def unavailable_reason() -> str | None:
 
 
 @cache
-def _load_once(precision: str, folder: str, compiler: str | None) -> ctypes.CDLL | str:
-    """The library, or the reason why there is none: a failure is not tried again in this process."""
+def _load_once(precision: str, *settings: str | None) -> ctypes.CDLL | str:
+    """The library, or the reason why there is none; not tried again while the settings are the same."""
     try:
-        return _compile_and_load(precision, Path(folder), _find_compiler(compiler))
+        return _compile_and_load(precision, cache_folder(), _find_compiler(settings[-1]))
     except (NativeBuildError, OSError, subprocess.SubprocessError) as error:
         return f"{error}".strip() or type(error).__name__
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Iterable
+from functools import cache
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -54,12 +56,17 @@ def invoke(name: str, real: torch.dtype, arguments: Iterable[int], work: int) ->
     """Call an entry point, on as many threads as torch would use and the work is worth."""
     values = list(arguments)
     threads = max(1, min(torch.get_num_threads(), work // WORK_PER_THREAD))
-    function = getattr(build.load(SUFFIX[real]), f"{name}_{SUFFIX[real]}")
-    function((ctypes.c_int64 * len(values))(*values), ctypes.c_int64(threads))
+    _function(name, real)((ctypes.c_int64 * len(values))(*values), ctypes.c_int64(threads))
 
 
+@cache
+def _function(name: str, real: torch.dtype) -> Any:
+    return getattr(build.load(SUFFIX[real]), f"{name}_{SUFFIX[real]}")
+
+
+@cache
 def scan_sizes(real: torch.dtype) -> tuple[int, int, int]:
     """Channels of a block, blocks of a group, steps of a tile."""
     sizes = (ctypes.c_int64 * 3)()
-    getattr(build.load(SUFFIX[real]), f"genzoo_scan_sizes_{SUFFIX[real]}")(sizes)
+    _function("genzoo_scan_sizes", real)(sizes)
     return sizes[0], sizes[1], sizes[2]

@@ -28,7 +28,7 @@ static void NAME(conv_read)(const NAME(conv) *call, const tensor *x, int64_t b, 
 }
 
 static void NAME(conv_weights)(const NAME(conv) *call, int64_t d, int width, REAL *weight, REAL *bias) {
-    NAME(read_A)(call->weight, d, width, call->taps, 1, weight);
+    NAME(transpose_block)(call->weight, d, width, call->taps, 1, weight);
     NAME(read_vector)(call->bias, d, width, bias);
 }
 

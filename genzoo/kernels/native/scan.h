@@ -23,15 +23,32 @@ typedef struct {
     int64_t batch, length, width, states, softplus, directions;
     tensor z, out;
     NAME(direction) dir[2];
+    REAL *rates[2];                /* A log2(e), because the kernels use 2^x, as (blocks, n, BLOCK) */
 } NAME(scan);
 
 static inline int64_t NAME(tiles)(int64_t length) { return (length + TILE - 1) / TILE; }
 static inline int64_t NAME(blocks)(int64_t width) { return (width + BLOCK - 1) / BLOCK; }
 
-/* A of one block as (n, BLOCK), times log2(e) because the kernels use 2^x. */
-static void NAME(read_A)(const REAL *A, int64_t d, int width, int64_t n, REAL factor, REAL *out) {
-    for (int64_t k = 0; k < n; k++)
-        for (int i = 0; i < BLOCK; i++) out[k * BLOCK + i] = i < width ? A[(d + i) * n + k] * factor : 0;
+/* Rows of (d, n) as (n, BLOCK) for one block, times a factor. */
+static void NAME(transpose_block)(const REAL *A, int64_t d, int width, int64_t n, REAL factor, REAL *out) {
+    for (int i = 0; i < BLOCK; i++)
+        for (int64_t k = 0; k < n; k++) out[k * BLOCK + i] = i < width ? A[(d + i) * n + k] * factor : 0;
+}
+
+static void NAME(lay_out_rates)(NAME(scan) *call) {
+    const int64_t blocks = NAME(blocks)(call->width), size = call->states * BLOCK;
+    for (int i = 0; i < call->directions; i++) {
+        call->rates[i] = scratch((size_t)(blocks * size) * sizeof(REAL));
+        for (int64_t block = 0; block < blocks; block++) {
+            const int64_t d = block * BLOCK, left = call->width - d;
+            NAME(transpose_block)(call->dir[i].A, d, (int)(left < BLOCK ? left : BLOCK), call->states, LOG2E,
+                                  call->rates[i] + block * size);
+        }
+    }
+}
+
+static void NAME(free_rates)(NAME(scan) *call) {
+    for (int i = 0; i < call->directions; i++) free(call->rates[i]);
 }
 
 static void NAME(read_vector)(const REAL *x, int64_t d, int width, REAL *out) {
@@ -86,7 +103,7 @@ static void NAME(advance_all)(int64_t n, int count, const REAL *dt, const REAL *
     }
 }
 
-typedef struct { REAL *dt, *u, *drive, *y, *z, *B, *C, *A, *h, *bias, *D, *sum; } NAME(buffers);
+typedef struct { REAL *dt, *u, *drive, *y, *z, *B, *C, *h, *bias, *D, *sum; } NAME(buffers);
 
 /* One direction of one block. With `sum`, the outputs of the first direction wait there for the second. */
 static void NAME(forward_direction)(const NAME(scan) *call, int which, int64_t b, int64_t block, NAME(buffers) *w) {
@@ -95,7 +112,7 @@ static void NAME(forward_direction)(const NAME(scan) *call, int which, int64_t b
     const int64_t padded = NAME(blocks)(call->width) * BLOCK;
     const int width = (int)(call->width - d < BLOCK ? call->width - d : BLOCK);
     const int is_last = which == call->directions - 1, gated = is_last && call->z.data;
-    NAME(read_A)(p->A, d, width, n, LOG2E, w->A);
+    const REAL *rates = call->rates[which] + block * n * BLOCK;
     NAME(read_vector)(p->bias, d, width, w->bias);
     NAME(read_vector)(p->D, d, width, w->D);
     memset(w->h, 0, (size_t)n * BLOCK * sizeof(REAL));
@@ -123,7 +140,7 @@ static void NAME(forward_direction)(const NAME(scan) *call, int which, int64_t b
         const NAME(ahead) later[3] = {NAME(fetch_later)(&p->u, b, next, step, d, length),
                                       NAME(fetch_later)(&p->delta, b, next, step, d, length),
                                       NAME(fetch_later)(gate, b, first, step, d, length)};
-        NAME(advance_all)(n, count, w->dt, w->drive, w->A, w->B, w->C, w->h, w->y, width, later);
+        NAME(advance_all)(n, count, w->dt, w->drive, rates, w->B, w->C, w->h, w->y, width, later);
         if (!is_last) {
             for (int s = 0; s < count; s++)
                 memcpy(w->sum + (first + s * step) * BLOCK, w->y + s * BLOCK, BLOCK * sizeof(REAL));
@@ -143,17 +160,18 @@ static void NAME(forward_direction)(const NAME(scan) *call, int which, int64_t b
             for (int64_t k = 0; k < n; k++) p->last_state[(b * call->width + d + i) * n + k] = w->h[k * BLOCK + i];
 }
 
-static void NAME(forward)(const NAME(scan) *call, int threads) {
+static void NAME(forward)(NAME(scan) *call, int threads) {
     const int64_t blocks = NAME(blocks)(call->width), pieces = call->batch * blocks, n = call->states;
     const size_t tile = TILE * BLOCK, sum = call->directions == 2 ? (size_t)call->length * BLOCK : 0;
     (void)threads;
+    NAME(lay_out_rates)(call);
 #pragma omp parallel num_threads(threads) if (threads > 1)
     {
         unsigned saved = flush_denormals();
-        REAL *memory = scratch((5 * tile + 2 * TILE * (size_t)n + 2 * (size_t)n * BLOCK + 2 * BLOCK + sum) * sizeof(REAL));
+        REAL *memory = scratch((5 * tile + 2 * TILE * (size_t)n + (size_t)n * BLOCK + 2 * BLOCK + sum) * sizeof(REAL));
         NAME(buffers) w;
         w.dt = memory, w.u = w.dt + tile, w.drive = w.u + tile, w.y = w.drive + tile, w.z = w.y + tile;
-        w.A = w.z + tile, w.h = w.A + n * BLOCK, w.bias = w.h + n * BLOCK, w.D = w.bias + BLOCK;
+        w.h = w.z + tile, w.bias = w.h + n * BLOCK, w.D = w.bias + BLOCK;
         w.sum = w.D + BLOCK, w.B = w.sum + sum, w.C = w.B + TILE * n;
 #pragma omp for schedule(static)
         for (int64_t piece = 0; piece < pieces; piece++)
@@ -162,4 +180,5 @@ static void NAME(forward)(const NAME(scan) *call, int threads) {
         free(memory);
         restore_denormals(saved);
     }
+    NAME(free_rates)(call);
 }

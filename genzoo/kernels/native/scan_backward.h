@@ -17,7 +17,8 @@ typedef struct {
 
 typedef struct {
     REAL *dt, *slope, *u, *drive, *y, *z, *g, *gy, *S, *decay, *B, *C, *bias, *D;      /* of one tile of a block */
-    REAL *A, *h, *lam, *dA, *dD, *dbias;                                               /* of all blocks of a group */
+    REAL *h, *lam, *dA, *dD, *dbias;                                                   /* of all blocks of a group */
+    const REAL *A;
     REAL *sum_B, *sum_C;                                                               /* (TILE, n, LANES) */
 } NAME(adjoint_buffers);
 
@@ -207,7 +208,6 @@ static void NAME(adjoint_tile)(const NAME(scan) *call, const NAME(gradients) *gr
 
 static void NAME(adjoint_direction)(const NAME(scan) *call, const NAME(gradients) *grads, int which, int64_t b,
                                     int64_t group, NAME(adjoint_buffers) *w) {
-    const NAME(direction) *p = &call->dir[which];
     const NAME(gradient) *out = &grads->dir[which];
     const int64_t n = call->states, span = GROUP * BLOCK, from = group * span;
     const int64_t width = call->width - from < span ? call->width - from : span;
@@ -215,8 +215,7 @@ static void NAME(adjoint_direction)(const NAME(scan) *call, const NAME(gradients
     for (int64_t i = 0; i < width; i++)
         for (int64_t k = 0; out->last_state && k < n; k++)
             w->lam[(i / BLOCK * n + k) * BLOCK + i % BLOCK] = out->last_state[(b * call->width + from + i) * n + k];
-    for (int64_t d = 0; d < width; d += BLOCK)
-        NAME(read_A)(p->A, from + d, (int)(width - d < BLOCK ? width - d : BLOCK), n, LOG2E, w->A + d * n);
+    w->A = call->rates[which] + from * n;
     for (int64_t tile = NAME(tiles)(call->length) - 1; tile >= 0; tile--)
         NAME(adjoint_tile)(call, grads, which, b, tile, group, w);
     for (int64_t i = 0; i < width; i++) {
@@ -226,20 +225,21 @@ static void NAME(adjoint_direction)(const NAME(scan) *call, const NAME(gradients
     }
 }
 
-static void NAME(backward)(const NAME(scan) *call, const NAME(gradients) *grads, int threads) {
+static void NAME(backward)(NAME(scan) *call, const NAME(gradients) *grads, int threads) {
     const int64_t groups = (NAME(blocks)(call->width) + GROUP - 1) / GROUP, pieces = call->batch * groups;
     const size_t n = (size_t)call->states, tile = TILE * BLOCK, span = GROUP * BLOCK;
     (void)threads;
+    NAME(lay_out_rates)(call);
 #pragma omp parallel num_threads(threads) if (threads > 1)
     {
         unsigned saved = flush_denormals();
-        REAL *memory = scratch((10 * tile + 2 * BLOCK + n * BLOCK + (3 * n + 2) * span + 2 * TILE * n * (LANES + 1)) *
+        REAL *memory = scratch((10 * tile + 2 * BLOCK + n * BLOCK + (2 * n + 2) * span + 2 * TILE * n * (LANES + 1)) *
                                sizeof(REAL));
         NAME(adjoint_buffers) w;
         REAL **tiles[] = {&w.dt, &w.slope, &w.u, &w.drive, &w.y, &w.z, &w.g, &w.gy, &w.S, &w.decay};
         for (int i = 0; i < 10; i++) *tiles[i] = memory + i * tile;
-        w.bias = memory + 10 * tile, w.D = w.bias + BLOCK, w.h = w.D + BLOCK, w.A = w.h + n * BLOCK;
-        w.lam = w.A + n * span, w.dA = w.lam + n * span, w.dD = w.dA + n * span, w.dbias = w.dD + span;
+        w.bias = memory + 10 * tile, w.D = w.bias + BLOCK, w.h = w.D + BLOCK, w.lam = w.h + n * BLOCK;
+        w.dA = w.lam + n * span, w.dD = w.dA + n * span, w.dbias = w.dD + span;
         w.sum_B = w.dbias + span, w.sum_C = w.sum_B + TILE * n * LANES;
         w.B = w.sum_C + TILE * n * LANES, w.C = w.B + TILE * n;
 #pragma omp for schedule(static)
@@ -249,4 +249,5 @@ static void NAME(backward)(const NAME(scan) *call, const NAME(gradients) *grads,
         free(memory);
         restore_denormals(saved);
     }
+    NAME(free_rates)(call);
 }

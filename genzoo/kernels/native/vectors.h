@@ -153,6 +153,9 @@ static inline V NAME(softplus)(V x, V *slope) {
 }
 
 static inline REAL NAME(sum_lanes)(V x) {
+#if !IS_DOUBLE && VECTOR_BYTES == 64
+    return _mm512_reduce_add_ps((__m512)x);
+#endif
     REAL lanes[LANES];
     STORE(lanes, x);
     for (int width = LANES / 2; width > 0; width /= 2)
