@@ -47,7 +47,7 @@ def write_pictures(folder: Path, count: int, side: int) -> None:
 
 @case("feature_extraction")
 def shares(options: Options) -> list[dict[str, Any]]:
-    """FID and sFID features of `images` (96) PNG files of `side` (256): time outside the network (target 5 %)."""
+    """Inception features of `images` (96) PNG files of `side` (256): time outside the network."""
     count, side = (
         int(options.settings.get(key, default)) for key, default in (("images", 96), ("side", 256))
     )

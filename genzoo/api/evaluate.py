@@ -67,7 +67,7 @@ def evaluate_run(
         weights=weights,
         checkpoint=found,
         batch_size=settings.batch_size,
-        progress=lambda done, total: sampled(done),
+        progress=lambda done, total: sampled(count - total + done),
         **options,
     )
     wait_for_all()
@@ -143,7 +143,8 @@ def evaluate_command(
     run = _run_in(source)
     judging: dict[str, Any] = {"protocol": protocol, "reference": reference, "num": num, "network": network}
     judging |= {} if controls is None else {"controls": controls}
-    judging["settings"] = Settings(device or default_device(), batch_size)
+    progress = ConsoleProgress()
+    judging["settings"] = Settings(device or default_device(), batch_size, progress=progress)
     given: dict[str, Any] = {
         "steps": steps,
         "guidance_scale": guidance_scale,
@@ -151,7 +152,7 @@ def evaluate_command(
         "checkpoint": checkpoint,
     }
     sampling = {key: value for key, value in given.items() if value is not None}
-    with processes():
+    with processes(), progress:
         if run is None:
             result = evaluate_files(source, weights=weights, unused=sampling, **judging)
         else:
@@ -264,6 +265,36 @@ def write_report(
     curves = None if run is None else run.folder / "metrics.jsonl"
     target.write_text(build_report(result, load_protocol(result.protocol), images, real, curves))
     return target
+
+
+class ConsoleProgress:
+    """Bars on a terminal's standard error, one for each stage; silent elsewhere and beside the first process."""
+
+    def __init__(self) -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+        columns = (
+            TextColumn("{task.description:>10}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(),
+        )
+        console = Console(stderr=True)
+        self._bars = Progress(*columns, console=console, disable=not (console.is_terminal and is_first()))
+        self._tasks: dict[str, Any] = {}
+
+    def __call__(self, what: str, done: int, total: int) -> None:
+        if what not in self._tasks:
+            self._tasks[what] = self._bars.add_task(what, total=total)
+        self._bars.update(self._tasks[what], completed=done)
+
+    def __enter__(self) -> ConsoleProgress:
+        self._bars.start()
+        return self
+
+    def __exit__(self, *reason: object) -> None:
+        self._bars.stop()
 
 
 @contextlib.contextmanager

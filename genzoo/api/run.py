@@ -21,6 +21,7 @@ from genzoo.core.recipe import Recipe, load_recipe
 
 if TYPE_CHECKING:
     from genzoo.core.types import Dataset, Task
+    from genzoo.evaluation.result import EvaluationResult
 
 Weights = Literal["ema", "raw"]
 
@@ -148,6 +149,12 @@ class Run:
         from genzoo.api.report import run_report
 
         return run_report(self, self.recipe.data.get("report") or [] if metrics is None else metrics)
+
+    def evaluate(self, protocol: str = "quick", **options: Any) -> EvaluationResult:
+        """Judge samples of this run by a named protocol; options as in `genzoo.api.evaluate.evaluate_run`."""
+        from genzoo.api.evaluate import evaluate_run
+
+        return evaluate_run(self, protocol=protocol, **options)
 
     def _plan(
         self, task: Task, num: int | None, seed: int, block_size: int | None, options: Mapping[str, Any]

@@ -15,9 +15,9 @@ from genzoo.core.errors import DataError, ShapeError, UsageError
 from genzoo.evaluation.extraction import extract
 from genzoo.evaluation.features import FeatureNetwork, build_network
 from genzoo.evaluation.images import FirstImages, ImageSet, batches, open_images
+from genzoo.evaluation.judging import Notes, Settings, adjust, environment, note_network
 from genzoo.evaluation.protocols import Protocol, load_protocol
 from genzoo.evaluation.result import EvaluationResult
-from genzoo.evaluation.runner import Notes, Settings, adjust, environment, note_network
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -17,11 +17,20 @@ from genzoo.core.seeds import generator_for, mix_seed
 from genzoo.evaluation.extraction import Features, extract, gather_features, shard
 from genzoo.evaluation.features import FeatureNetwork, build_network
 from genzoo.evaluation.images import SUFFIXES
+from genzoo.evaluation.judging import (
+    Notes,
+    Settings,
+    adjust,
+    environment,
+    must_match,
+    name_of,
+    note_counts,
+    note_network,
+)
 from genzoo.evaluation.optional import require
 from genzoo.evaluation.protocols import Protocol, load_protocol
 from genzoo.evaluation.reference import Reference
 from genzoo.evaluation.result import EvaluationResult
-from genzoo.evaluation.runner import Notes, Settings, adjust, environment, name_of, note_counts, note_network
 from genzoo.evaluation.scores import outputs_needed, score
 
 if TYPE_CHECKING:
@@ -206,11 +215,7 @@ def evaluate_clips(
         protocol=named.name,
         metrics=metrics,
         comparable={
-            "protocol": used.name,
-            "definition": used.fingerprint(),
-            "network": built.name,
-            "network file": built.weights_sha256,
-            "preprocessing": built.preprocessing,
+            **must_match(used, built),
             "generated clips": features.count,
             "clip size": f"{frames} x {height} x {width}",
             "reference": measured.content_hash,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -42,10 +42,10 @@ def extract(
     *,
     statistics: Iterable[str] = ("pool",),
     rows: Iterable[str] = (),
-    keep: int | None = None,
+    keep: Sequence[bool] | None = None,
     on_batch: Callable[[int], None] | None = None,
 ) -> Features:
-    """Run the network over batches; no image is kept, and rows of the first `keep` images (None: of all).
+    """Run the network over batches; no image is kept, and rows only where `keep` says so (None: everywhere).
 
     Raises UsageError for an output the network lacks.
     """
@@ -66,8 +66,7 @@ def extract(
             found.statistics[name].update(outputs[name])
         for name in rows:
             check_features(outputs[name], first=found.count)
-            room = None if keep is None else max(keep - found.count, 0)
-            kept[name].append(outputs[name][:room].float().cpu())
+            kept[name].append(_chosen(outputs[name], keep, found.count).float().cpu())
         found.count += len(batch)
         found.constant += len(constant)
         if on_batch is not None:
@@ -77,6 +76,17 @@ def extract(
         raise DataError("there are no images to judge")
     found.rows = {name: torch.cat(parts) for name, parts in kept.items()}
     return found
+
+
+def _chosen(rows: Tensor, keep: Sequence[bool] | None, first: int) -> Tensor:
+    if keep is None:
+        return rows
+    return rows[torch.tensor(keep[first : first + len(rows)], dtype=torch.bool, device=rows.device)]
+
+
+def evenly(total: int, num: int) -> list[int]:
+    """`num` indices below `total` at even steps; all of them when there are no more."""
+    return list(range(total)) if num >= total else [index * total // num for index in range(num)]
 
 
 def _lap(found: Features, stage: str, since: float) -> float:
@@ -108,3 +118,12 @@ def gather_features(part: Features) -> Features:
         rows={name: torch.cat([rows[name] for _, _, rows in parts]) for name in part.rows},
         seconds=part.seconds,
     )
+
+
+def all_agree(here: bool) -> bool:
+    """Whether it is so in every process; called by all of them."""
+    if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
+        return here
+    answers: list[bool | None] = [None] * torch.distributed.get_world_size()
+    torch.distributed.all_gather_object(answers, here)
+    return all(answers)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -16,6 +17,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from genzoo.core.errors import DataError
+from genzoo.evaluation.extraction import all_agree
 from genzoo.evaluation.images import ArrayImages, ImageSet
 from genzoo.evaluation.statistics import Gaussian
 
@@ -105,12 +107,14 @@ def cached_reference(key: Mapping[str, Any], make: Callable[[], Reference]) -> R
     """
     name = hashlib.sha256(json.dumps(key, sort_keys=True, default=str).encode()).hexdigest()[:32]
     path = cache_folder() / f"{name}.safetensors"
-    try:
-        return _load(path)
-    except (FileNotFoundError, SafetensorError, KeyError, ValueError):
-        reference = make()
-    _store(path, reference)
-    return reference
+    found: Reference | None = None
+    with contextlib.suppress(FileNotFoundError, SafetensorError, KeyError, ValueError):
+        found = _load(path)
+    # making it is a joint work of all processes: nobody may stay away because its own disk has the file
+    if not all_agree(found is not None) or found is None:
+        found = make()
+        _store(path, found)
+    return found
 
 
 def _store(path: Path, reference: Reference) -> None:

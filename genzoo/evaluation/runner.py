@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
-import platform
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import torch
-
-from genzoo.core.errors import DataError, UsageError
+from genzoo.core.errors import UsageError
 from genzoo.evaluation.edges import control_adherence
-from genzoo.evaluation.extraction import Features, extract, gather_features, shard
+from genzoo.evaluation.extraction import Features, evenly, extract, gather_features, shard
 from genzoo.evaluation.features import FeatureNetwork, build_network
 from genzoo.evaluation.images import FirstImages, ImageSet, batches, open_images
+from genzoo.evaluation.judging import (
+    Notes,
+    Settings,
+    adjust,
+    environment,
+    must_match,
+    name_of,
+    note_counts,
+    note_network,
+)
 from genzoo.evaluation.protocols import Protocol, load_protocol
 from genzoo.evaluation.reference import Reference, cached_reference, is_adm_reference, read_adm_reference
 from genzoo.evaluation.result import EvaluationResult
@@ -28,30 +34,7 @@ if TYPE_CHECKING:
 
     Source = str | Path | np.ndarray[Any, Any] | Tensor | ImageSet
 
-Progress = Callable[[str, int, int], None]
-
-
-@dataclass(frozen=True)
-class Settings:
-    """How to run, none of which changes the numbers.   progress: called with (what, done, total)."""
-
-    device: str = "cpu"
-    batch_size: int = 64
-    workers: int = 4
-    cache: bool = True
-    progress: Progress | None = None
-
-    def report(self, what: str, total: int) -> Callable[[int], None]:
-        """A callback that tells how many of `total` are done."""
-        return lambda done: self.progress(what, done, total) if self.progress else None
-
-
-@dataclass
-class Notes:
-    """What a result must say beside its numbers."""
-
-    differences: list[str] = field(default_factory=list)
-    warnings: list[str] = field(default_factory=list)
+__all__ = ["Settings", "evaluate"]
 
 
 def evaluate(
@@ -84,6 +67,7 @@ def evaluate(
     built = build_network(network or used.network, weights=weights, device=settings.device)
     note_network(named, built, notes)
     if len(images) > used.num:
+        notes.warnings.append(f"of {len(images)} generated images the first {used.num} were judged")
         images = FirstImages(images, used.num)
     generated = features_of(images, built, outputs_needed(used.metrics), settings, what="generated")
     real = reference_of(reference, built, used, settings)
@@ -95,11 +79,7 @@ def evaluate(
         protocol=named.name,
         metrics=metrics,
         comparable={
-            "protocol": used.name,
-            "definition": used.fingerprint(),
-            "network": built.name,
-            "network file": built.weights_sha256,
-            "preprocessing": built.preprocessing,
+            **must_match(used, built),
             "generated images": generated.count,
             "image size": size_of(images),
             "reference": real.content_hash,
@@ -129,35 +109,6 @@ def _control_maps(protocol: Protocol, controls: Source | None) -> ImageSet | Non
     return None if controls is None else open_images(controls)
 
 
-def adjust(protocol: Protocol, *, num: int | None, available: int, notes: Notes) -> Protocol:
-    """The protocol for `num` images, differences noted. Raises DataError when there are too few images."""
-    wanted = protocol.num if num is None else num
-    if available < wanted:
-        raise DataError(
-            f"{protocol.name} needs {wanted} images, there are {available}",
-            fix=f"make more, or --num {available}: the result then says so and compares only with its like",
-        )
-    if wanted == protocol.num:
-        return protocol
-    if wanted < 2:
-        raise DataError(f"statistics need at least 2 images, got --num {wanted}")
-    notes.differences.append(f"{wanted} images instead of {protocol.num}")
-    metrics = {name: dict(options) for name, options in protocol.metrics.items()}
-    if metrics.get("kid", {}).get("subset_size", 0) > wanted:
-        notes.differences.append(f"KID subsets of {wanted} instead of {metrics['kid']['subset_size']}")
-        metrics["kid"]["subset_size"] = wanted
-    return protocol.changed(num=wanted, metrics=metrics)
-
-
-def note_network(protocol: Protocol, network: FeatureNetwork, notes: Notes) -> None:
-    """Note a feature network, or a weights file, that is not the protocol's."""
-    if network.name != protocol.network:
-        notes.differences.append(f"feature network {network.name} instead of {protocol.network}")
-    elif not (network.weights_sha256 or "").startswith(protocol.weights_sha256):
-        own = (network.weights_sha256 or "")[:8]
-        notes.differences.append(f"weights file {own}... instead of {protocol.weights_sha256[:8]}...")
-
-
 def features_of(
     images: ImageSet,
     network: FeatureNetwork,
@@ -169,18 +120,22 @@ def features_of(
 ) -> Features:
     """This set's features, joined over processes.
 
-    outputs: those whose statistics, and those whose rows are needed.   keep: rows of this many images only.
+    outputs: those whose statistics, and those whose rows are needed.   keep: rows of this many images only,
+    taken at even steps, because a folder is often sorted by class.
     """
     statistics, rows = outputs
+    part = shard(len(images))
+    wanted = None if keep is None else set(evenly(len(images), keep))
+    kept = None if wanted is None else [index in wanted for index in part]
     data = batches(
         images,
         batch_size=settings.batch_size,
-        indices=shard(len(images)),
+        indices=part,
         prepare=network.prepare,
         workers=settings.workers,
     )
     on_batch = settings.report(what, len(images))
-    found = extract(data, network, statistics=statistics, rows=rows, keep=keep, on_batch=on_batch)
+    found = extract(data, network, statistics=statistics, rows=rows, keep=kept, on_batch=on_batch)
     return gather_features(found)
 
 
@@ -236,46 +191,7 @@ def _adm_reference(path: Path, network: FeatureNetwork, protocol: Protocol, sett
     return Reference(digest, gaussians, kept, None)
 
 
-def note_counts(generated: Features, reference: Reference, network: FeatureNetwork, notes: Notes) -> None:
-    """Warn of statistics that the counts cannot carry, and of constant images."""
-    for name, part in generated.statistics.items():
-        width = len(reference.gaussians[name].mean) if name in reference.gaussians else 0
-        smallest = min(part.count, reference.count or part.count)
-        if smallest <= width:
-            notes.warnings.append(
-                f"{smallest} images for {width} dimensions of {network.name}/{name}: the covariance is "
-                "rank-deficient and the distance biased upwards; prefer KID"
-            )
-    for what, constant, count in (
-        ("generated", generated.constant, generated.count),
-        ("reference", reference.constant, reference.count),
-    ):
-        if constant:
-            notes.warnings.append(f"{constant} of {count} {what} images are of one colour")
-
-
 def size_of(images: ImageSet) -> str:
     """Height x width of the first image."""
     height, width = images.read(0).shape[:2]
     return f"{height} x {width}"
-
-
-def name_of(source: Any) -> str | None:
-    """A name for a table: the last part of a path."""
-    return Path(source).name if isinstance(source, str | Path) else None
-
-
-def environment(settings: Settings, features: Features | None, seconds: float) -> dict[str, Any]:
-    """Versions, device and where the time went."""
-    import genzoo
-
-    return {
-        "genzoo": getattr(genzoo, "__version__", None),
-        "torch": torch.__version__,
-        "python": platform.python_version(),
-        "device": torch.cuda.get_device_name()
-        if settings.device.startswith("cuda")
-        else platform.processor() or "cpu",
-        "seconds": round(seconds, 3),
-        "stages": {name: round(value, 3) for name, value in features.seconds.items()} if features else {},
-    }

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from genzoo.core.errors import DataError, UsageError
+from genzoo.evaluation.extraction import evenly
 from genzoo.evaluation.frechet import distance_between
 from genzoo.evaluation.inception_score import inception_score_adm, inception_score_torch_fidelity
 from genzoo.evaluation.kid import kernel_distance
@@ -92,7 +93,9 @@ def _kid(name: str, generated: Features, reference: Reference, **options: Any) -
 def _precision_recall(
     name: str, generated: Features, reference: Reference, *, k: int = 3, reference_num: int | None = None
 ) -> dict[str, float]:
-    real = _rows(reference, "pool", name)[:reference_num]
+    real = _rows(reference, "pool", name)
+    if reference_num is not None:
+        real = real[evenly(len(real), reference_num)]
     device = "cuda" if torch.cuda.is_available() else "cpu"
     result = precision_recall(generated.rows["pool"].to(device), real.to(device), k=k)
     return {"precision": result.precision, "recall": result.recall}

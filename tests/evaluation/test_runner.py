@@ -178,6 +178,35 @@ def test_the_batch_size_does_not_change_the_distance(digits: np.ndarray) -> None
     assert values[0] == values[1]
 
 
+def test_more_images_than_asked_for_are_left_out_and_said(digits: np.ndarray) -> None:
+    result = judge(digits[:300], digits[300:], num=250)
+    assert result.metrics == judge(digits[:250], digits[300:]).metrics
+    assert "of 300 generated images the first 250 were judged" in result.warnings
+
+
+def test_reference_rows_are_taken_at_even_steps(digits: np.ndarray) -> None:
+    # the first half of the reference is black, as a folder sorted by class begins with one class
+    reference = digits[:400].copy()
+    reference[:200] = 0
+    protocol = load_protocol("quick-pixels").changed(
+        metrics={"precision_recall": {"k": 3, "reference_num": 100}}
+    )
+    result = evaluate(digits[400:], protocol=protocol, reference=reference, num=200)
+    every_fourth = {**protocol.metrics["precision_recall"], "reference_num": None}
+    alone = protocol.changed(metrics={"precision_recall": every_fourth})
+    expected = evaluate(digits[400:], protocol=alone, reference=reference[::4], num=200)
+    assert result.metrics == expected.metrics
+    assert result.metrics["pixel_precision"] > 0
+
+
+def test_progress_counts_every_stage(digits: np.ndarray) -> None:
+    seen: list[tuple[str, int, int]] = []
+    settings = Settings(batch_size=100, cache=False, progress=lambda *report: seen.append(report))
+    judge(digits[:250], digits[300:], settings=settings)
+    assert seen[:3] == [("generated", 100, 250), ("generated", 200, 250), ("generated", 250, 250)]
+    assert seen[-1] == ("reference", 300, 300)
+
+
 def test_features_must_be_rows(digits: np.ndarray) -> None:
     with pytest.raises(UsageError, match="must return"):
         judge(digits[:250], digits[300:], network=lambda images: images.float())
