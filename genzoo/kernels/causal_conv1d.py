@@ -7,6 +7,9 @@ Positions outside the sequence count as zero. The reverse form equals flip(conv(
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -16,6 +19,7 @@ from genzoo.kernels.native.call import (
     address,
     describe,
     invoke,
+    is_eager,
     readable,
     real_dtype,
     unavailable_reason,
@@ -42,7 +46,7 @@ def causal_conv1d(
     """
     _check(x, weight, bias, activation, backend)
     if _use_cpu(x, backend):
-        return _conv(x, weight, bias, activation == "silu", reverse)  # type: ignore[no-any-return]
+        return _run(x, weight, bias, activation == "silu", reverse)
     return _torch_conv(x, weight, bias, activation == "silu", reverse)
 
 
@@ -81,8 +85,14 @@ def _torch_conv(x: Tensor, weight: Tensor, bias: Tensor | None, silu: bool, reve
     return (F.silu(out) if silu else out).to(x.dtype)
 
 
-@torch.library.custom_op("genzoo::cpu_conv", mutates_args=(), device_types="cpu")
-def _conv(x: Tensor, weight: Tensor, bias: Tensor | None, silu: bool, reverse: bool) -> Tensor:
+def _run(*arguments: Any) -> Tensor:
+    """The operator; in eager mode without the dispatcher, whose bookkeeping costs small models a few percent."""
+    if not is_eager(arguments[0]):
+        return _conv(*arguments)  # type: ignore[no-any-return]
+    return _EagerConv.apply(*arguments) if torch.is_grad_enabled() else _conv_eagerly(*arguments)
+
+
+def _conv_eagerly(x: Tensor, weight: Tensor, bias: Tensor | None, silu: bool, reverse: bool) -> Tensor:
     real = real_dtype(x)
     rows, taps, offset = readable(x.detach(), real), vector(weight, real), vector(bias, real)
     out = torch.empty(x.shape, dtype=rows.dtype)
@@ -92,8 +102,7 @@ def _conv(x: Tensor, weight: Tensor, bias: Tensor | None, silu: bool, reverse: b
     return out.to(x.dtype)
 
 
-@torch.library.custom_op("genzoo::cpu_conv_backward", mutates_args=(), device_types="cpu")
-def _conv_backward(
+def _conv_backward_eagerly(
     grad: Tensor, x: Tensor, weight: Tensor, bias: Tensor | None, silu: bool, reverse: bool
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Gradients of x, weight and bias; the last is empty without a bias."""
@@ -109,6 +118,12 @@ def _conv_backward(
     invoke("genzoo_conv_backward", real, arguments, 8 * x.numel() * weight.shape[1])
     total = torch.empty(0) if bias is None else dbias.sum(0).to(bias.dtype)
     return dx.to(x.dtype), dweight.sum(0).to(weight.dtype), total
+
+
+_conv = torch.library.custom_op("genzoo::cpu_conv", _conv_eagerly, mutates_args=(), device_types="cpu")
+_conv_backward = torch.library.custom_op(
+    "genzoo::cpu_conv_backward", _conv_backward_eagerly, mutates_args=(), device_types="cpu"
+)
 
 
 @_conv.register_fake
@@ -130,9 +145,30 @@ def _setup_context(ctx: object, inputs: tuple[object, ...], output: Tensor) -> N
 
 
 def _backward(ctx: object, grad: Tensor) -> tuple[Tensor | None, ...]:
+    return _differentiate(ctx, grad, _conv_backward)
+
+
+def _differentiate(
+    ctx: object, grad: Tensor, backward: Callable[..., tuple[Tensor, Tensor, Tensor]]
+) -> tuple[Tensor | None, ...]:
     x, weight, bias = ctx.saved_tensors  # type: ignore[attr-defined]
-    dx, dweight, dbias = _conv_backward(grad, x, weight, bias, *ctx.flags)  # type: ignore[attr-defined]
+    dx, dweight, dbias = backward(grad, x, weight, bias, *ctx.flags)  # type: ignore[attr-defined]
     return dx, dweight, None if bias is None else dbias, None, None
 
 
 _conv.register_autograd(_backward, setup_context=_setup_context)
+
+
+class _EagerConv(torch.autograd.Function):
+    """The same operator and gradient, called directly."""
+
+    @staticmethod
+    def forward(ctx: Any, *arguments: Any) -> Tensor:
+        output = _conv_eagerly(*arguments)
+        _setup_context(ctx, arguments, output)
+        return output
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        return _differentiate(ctx, grad, _conv_backward_eagerly)

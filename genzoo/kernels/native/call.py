@@ -23,6 +23,11 @@ def unavailable_reason() -> str | None:
     return build.unavailable_reason()
 
 
+def is_eager(x: Tensor) -> bool:
+    """Whether x is an ordinary tensor with memory, not one that a compiler or a fake mode traces."""
+    return not torch.compiler.is_compiling() and type(x) in (Tensor, torch.nn.Parameter)
+
+
 def real_dtype(x: Tensor) -> torch.dtype:
     """The precision a kernel computes in."""
     return torch.float64 if x.dtype == torch.float64 else torch.float32

@@ -6,6 +6,9 @@ B and C must be (b, l, n); the other layouts belong to the torch backend.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -13,6 +16,7 @@ from genzoo.kernels.native.call import (
     address,
     describe,
     invoke,
+    is_eager,
     readable,
     real_dtype,
     scan_sizes,
@@ -58,7 +62,7 @@ def selective_scan(
     """Scan in one direction; shapes as in `genzoo.kernels.selective_scan`."""
     first = (u, delta, A, B, C, D, delta_bias)
     save = _needs_grad(*first, z)
-    out, state, _, _ = _scan(*first, *(None,) * 7, z, delta_softplus, reverse, return_last_state, save)
+    out, state, _, _ = _run(*first, *(None,) * 7, z, delta_softplus, reverse, return_last_state, save)
     return (out, state) if return_last_state else out
 
 
@@ -84,7 +88,7 @@ def bidirectional_selective_scan(
     """Both directions and their gate in one pass; shapes as in `genzoo.kernels.bidirectional_selective_scan`."""
     first, second = (u, delta, A, B, C, D, delta_bias), (u_b, delta_b, A_b, B_b, C_b, D_b, delta_bias_b)
     save = _needs_grad(*first, *second, z)
-    out, _, _, _ = _scan(*first, *second, z, delta_softplus, False, False, save)
+    out, _, _, _ = _run(*first, *second, z, delta_softplus, False, False, save)
     return out
 
 
@@ -92,8 +96,16 @@ def _needs_grad(*tensors: Tensor | None) -> bool:
     return torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in tensors)
 
 
-@torch.library.custom_op("genzoo::cpu_scan", mutates_args=(), device_types="cpu")
-def _scan(
+def _run(*arguments: Any) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """The operator; in eager mode without the dispatcher, whose bookkeeping costs small models a few percent."""
+    if not is_eager(arguments[0]):
+        return _scan(*arguments)  # type: ignore[no-any-return]
+    if not torch.is_grad_enabled():
+        return _scan_eagerly(*arguments)
+    return _EagerScan.apply(*arguments)  # type: ignore[no-any-return]
+
+
+def _scan_eagerly(
     u: Tensor,
     delta: Tensor,
     A: Tensor,
@@ -181,8 +193,7 @@ class _Call:
             self.kept += [*rows, *vectors]
 
 
-@torch.library.custom_op("genzoo::cpu_scan_backward", mutates_args=(), device_types="cpu")
-def _scan_backward(
+def _scan_backward_eagerly(
     grad_out: Tensor,
     grad_state: Tensor | None,
     u: Tensor,
@@ -259,6 +270,12 @@ def _collect(branch: tuple[Tensor | None, ...], buffers: list[Tensor]) -> list[T
     return [torch.empty(0) if x is None else g.to(x.dtype) for x, g in zip(branch, grads, strict=True)]
 
 
+_scan = torch.library.custom_op("genzoo::cpu_scan", _scan_eagerly, mutates_args=(), device_types="cpu")
+_scan_backward = torch.library.custom_op(
+    "genzoo::cpu_scan_backward", _scan_backward_eagerly, mutates_args=(), device_types="cpu"
+)
+
+
 @_scan.register_fake
 def _(
     u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor | None, bias: Tensor | None, u_b: Tensor | None,
@@ -289,13 +306,35 @@ def _setup_context(ctx: object, inputs: tuple[object, ...], output: tuple[Tensor
 
 
 def _backward(ctx: object, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
+    return _differentiate(ctx, grads, _scan_backward)
+
+
+def _differentiate(
+    ctx: object, grads: tuple[Tensor | None, ...], backward: Callable[..., list[Tensor]]
+) -> tuple[Tensor | None, ...]:
     *inputs, first, second = ctx.saved_tensors  # type: ignore[attr-defined]
     grad_out, grad_state = grads[0], grads[1] if ctx.wanted_state else None  # type: ignore[attr-defined]
     if grad_out is None:
         grad_out = torch.zeros_like(inputs[0])
     softplus, reverse = ctx.flags  # type: ignore[attr-defined]
-    found = _scan_backward(grad_out, grad_state, *inputs, first, second, softplus, reverse)
+    found = backward(grad_out, grad_state, *inputs, first, second, softplus, reverse)
     return *(None if x is None else g for x, g in zip(inputs, found, strict=True)), None, None, None, None
 
 
 _scan.register_autograd(_backward, setup_context=_setup_context)
+
+
+class _EagerScan(torch.autograd.Function):
+    """The same operator and gradient, called directly."""
+
+    @staticmethod
+    def forward(ctx: Any, *arguments: Any) -> tuple[Tensor, ...]:
+        output = _scan_eagerly(*arguments)
+        ctx.mark_non_differentiable(*output[2:])
+        _setup_context(ctx, arguments, output)
+        return output
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
+        return _differentiate(ctx, grads, _scan_backward_eagerly)
