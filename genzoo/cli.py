@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-import os
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from typing import Annotated, Any
 
 import typer
 import typer.core
 
 import genzoo.api  # noqa: F401  (reads the cards)
-from genzoo.core.errors import GenzooError, UsageError
+from genzoo.api.terminal import (
+    is_main_process,
+    log_to_terminal,
+    print_json,
+    progress_bar,
+    report_error,
+    settings_from,
+)
 from genzoo.core.registry import COMMANDS
 
 EXIT_CODES = """Exit codes: 0 ok, 2 usage or recipe, 3 missing optional part, 4 data or weights,
@@ -55,7 +59,7 @@ def list_(
     kinds = [kind] if kind else list(KINDS)
     found = {kind: describe(kind, pattern or "*") for kind in kinds}
     if as_json:
-        _print_json({kind: dict(entries) for kind, entries in found.items()})
+        print_json({kind: dict(entries) for kind, entries in found.items()})
         return
     for name, entries in found.items():
         if entries:
@@ -100,7 +104,7 @@ def train(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="build everything, run one batch, stop")] = False,
 ) -> None:
     """Train a recipe; the same command again continues an interrupted run."""
-    _log_to_terminal()
+    log_to_terminal()
     from genzoo.api import training
     from genzoo.api.report import read_report, report_lines
     from genzoo.core.recipe import load_recipe
@@ -110,7 +114,7 @@ def train(
         typer.echo(str(training.dry_run(loaded, output=output)))
         return
     run = training.train(loaded, output=output, resume=resume)
-    if _is_main_process():
+    if is_main_process():
         typer.echo("\n".join([*report_lines(read_report(run)), f"run: {run.folder}"]))
 
 
@@ -139,16 +143,16 @@ def sample(
     device: Annotated[str | None, typer.Option(help="such as cpu or cuda:1")] = None,
 ) -> None:
     """Sample pictures from a run; the same command again makes those that are missing."""
-    _log_to_terminal()
+    log_to_terminal()
     from genzoo.api.run import load_run
 
-    given = _settings(options or []) | {"guidance_scale": guidance_scale, "steps": steps}
+    given = settings_from(options or []) | {"guidance_scale": guidance_scale, "steps": steps}
     given = {key: value for key, value in given.items() if value is not None}
     loaded = load_run(run)
     conditioned = any(isinstance(value, list) for value in given.values())
     path = loaded.checkpoint(checkpoint)
     folder = out or str(loaded.folder / "samples" / f"{path.name}_seed_{seed}")
-    with _progress("sampling") as progress:
+    with progress_bar("sampling") as progress:
         loaded.sample_to(
             folder,
             num=num or (None if conditioned else 16),
@@ -178,9 +182,9 @@ def count(
     """Count parameters and multiply-adds of one forward pass."""
     from genzoo.api.models import count as count_model
 
-    found = count_model(model, image_size=image_size, paper=paper, **_settings(overrides or []))
+    found = count_model(model, image_size=image_size, paper=paper, **settings_from(overrides or []))
     if as_json:
-        _print_json(found)
+        print_json(found)
         return
     width = max(map(len, found))
     for key, value in found.items():
@@ -208,7 +212,7 @@ def convert(
     """Turn released weights into a run that can be sampled."""
     from genzoo.api.conversion import convert as convert_weights
 
-    options = {"recipe": recipe, "layout": layout, "arguments": _settings(argument or [])}
+    options = {"recipe": recipe, "layout": layout, "arguments": settings_from(argument or [])}
     run, conversion = convert_weights(source, output, overrides=overrides or [], **options)  # type: ignore[arg-type]
     for entry, ours, why in conversion.report:
         typer.echo(f"{entry} -> {ours or '(not carried over)'}: {why}")
@@ -241,7 +245,7 @@ def rerun(
     compare: Annotated[bool, typer.Option("--compare", help="print how far the losses differ")] = False,
 ) -> None:
     """Train a run's own recipe again, into a new folder."""
-    _log_to_terminal()
+    log_to_terminal()
     from genzoo.api.rerun import compare_losses, rerun_recipe
     from genzoo.api.run import load_run
 
@@ -259,7 +263,7 @@ def doctor(as_json: AsJson = None) -> None:
 
     findings = examine()
     if as_json:
-        _print_json([finding._asdict() for finding in findings])
+        print_json([finding._asdict() for finding in findings])
     else:
         width = max(len(finding.topic) for finding in findings)
         for topic, level, text in findings:
@@ -281,7 +285,7 @@ def latents(
     from genzoo.core.recipe import load_recipe
 
     loaded = load_recipe(recipe, overrides or [])
-    with _progress("encoding") as progress:
+    with progress_bar("encoding") as progress:
         report = prepare_latents(
             loaded,
             batch_size=batch_size,
@@ -315,78 +319,7 @@ def main(argv: list[str] | None = None) -> None:
     except Exception as error:
         if debug:
             raise
-        sys.exit(_report(error))
-
-
-def _report(error: Exception) -> int:
-    """Print an error without traceback; returns the exit code."""
-    if isinstance(error, GenzooError):
-        typer.echo(f"error: {error}", err=True)
-        return error.exit_code
-    text = str(error).strip().partition("\n")[0]
-    if isinstance(error, MemoryError) or "OutOfMemoryError" in type(error).__name__:
-        typer.echo(f"error: out of memory: {text}\n  fix:   a smaller batch_size or block_size", err=True)
-        return 6
-    if isinstance(error, ImportError):
-        typer.echo(f"error: a package is missing: {text}", err=True)
-        return 3
-    if isinstance(error, OSError):
-        typer.echo(f"error: {text}", err=True)
-        return 4
-    typer.echo(
-        f"error: {type(error).__name__}: {text}\n  fix:   --debug shows where; this is a bug", err=True
-    )
-    return 1
-
-
-def _settings(texts: list[str]) -> dict[str, Any]:
-    """KEY=VALUE arguments as a dict, typed as a recipe types them."""
-    from genzoo.core.recipe_source import parse_value
-    from genzoo.core.recipe_tree import plain
-
-    settings = {}
-    for text in texts:
-        key, equals, value = text.partition("=")
-        if not equals or not key.isidentifier():
-            raise UsageError(f"{text[:80]!r} is not of the form key=value", fix="for example steps=50")
-        settings[key] = plain(parse_value(value, key))
-    return settings
-
-
-def _log_to_terminal() -> None:
-    """Progress of a command on stderr, from the main process alone."""
-    import logging
-
-    class Echo(logging.Handler):
-        def emit(self, record: logging.LogRecord) -> None:
-            typer.echo(self.format(record), err=True)
-
-    logger = logging.getLogger("genzoo")
-    logger.handlers = [Echo()]
-    logger.propagate = False
-    logger.setLevel(logging.INFO if _is_main_process() else logging.ERROR)
-
-
-def _is_main_process() -> bool:
-    return os.environ.get("RANK", "0") == "0"
-
-
-@contextmanager
-def _progress(title: str) -> Iterator[Callable[[int, int], None]]:
-    """A bar on a terminal; elsewhere nothing. Yields a function (done, total)."""
-    from rich.console import Console
-    from rich.progress import Progress
-
-    console = Console(stderr=True)
-    with Progress(console=console, disable=not console.is_terminal) as bar:
-        task = bar.add_task(title, total=None)
-        yield lambda done, total: bar.update(task, completed=done, total=total)
-
-
-def _print_json(data: Any) -> None:
-    import json
-
-    typer.echo(json.dumps(data, indent=2))
+        sys.exit(report_error(error))
 
 
 class _LazyCommand(typer.core.TyperCommand):

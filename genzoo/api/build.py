@@ -38,7 +38,8 @@ def assemble(recipe: Recipe, codec: LatentCodec | None) -> Task:
     sampler = {key: value for key, value in recipe.section("sampler").items() if key != "block_size"}
     if sampler:
         section["sampler"] = sampler
-    return factory(build_model(recipe), codec=codec, **section)
+    task: Task = factory(build_model(recipe), codec=codec, **section)
+    return task
 
 
 def build_model(recipe: Recipe) -> nn.Module:
@@ -46,12 +47,14 @@ def build_model(recipe: Recipe) -> nn.Module:
     seed = recipe.section("train").get("seed", 0)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(mix_seed(seed, "init"))
-        return _build(recipe, "model", MODELS)
+        model: nn.Module = _build(recipe, "model", MODELS)
+    return model
 
 
 def build_dataset(recipe: Recipe) -> Dataset:
     """The recipe's data set. Raises DataError when its files are missing."""
-    return _build(recipe, "data", DATASETS)
+    dataset: Dataset = _build(recipe, "data", DATASETS)
+    return dataset
 
 
 def build_codec(recipe: Recipe) -> LatentCodec | None:

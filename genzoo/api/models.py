@@ -28,7 +28,8 @@ def create_model(name: str, **overrides: Any) -> nn.Module:
     if problems or waiting:
         lines = [f"{source}: {problem.key}: {problem.message}" for problem in problems]
         raise RecipeError("\n".join([*lines, *(f"{source}: model.{key}: give a number" for key in waiting)]))
-    return MODELS.get(settings.pop("name"))(**settings)
+    model: nn.Module = MODELS.get(settings.pop("name"))(**settings)
+    return model
 
 
 def model_settings(name: str, overrides: dict[str, Any]) -> tuple[dict[str, Any], str]:
