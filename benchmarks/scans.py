@@ -57,7 +57,7 @@ def transformers_scan(
 def stock_reference_scan(
     u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor, z: Tensor, bias: Tensor
 ) -> Tensor:
-    """The form of mamba_ssm's reference: the whole (b, d, l, n) decay and drive first, then a loop; (b, d, l)."""
+    """The form of mamba_ssm's reference: all (b, d, l, n) decays and drives first, then a loop; (b, d, l)."""
     dt = F.softplus(delta + bias[:, None])
     decay = torch.exp(torch.einsum("bdl,dn->bdln", dt, A))
     drive = torch.einsum("bdl,bnl,bdl->bdln", dt, B, u)

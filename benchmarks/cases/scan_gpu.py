@@ -67,7 +67,7 @@ def fused_call(first: dict[str, Tensor], second: dict[str, Tensor]) -> Callable[
 
 
 def stock_call(first: dict[str, Tensor], second: dict[str, Tensor]) -> Callable[[], Tensor]:
-    """Two calls of mamba-ssm in its own layout (b, d, l), the second on flipped copies, as the papers' code does."""
+    """Two calls of mamba-ssm in its layout (b, d, l), the second on flipped copies, like the papers' code."""
     from mamba_ssm.ops.selective_scan_interface import selective_scan_fn
 
     def rows(inputs: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -97,7 +97,8 @@ from genzoo.kernels import selective_scan
 torch.set_num_threads(1)
 def run(inputs):
     ours = {name!r} == "cpu"
-    out = selective_scan(**inputs, delta_softplus=True, backend="cpu") if ours else mambapy_scan(*values(inputs))
+    own = lambda: selective_scan(**inputs, delta_softplus=True, backend="cpu")
+    out = own() if ours else mambapy_scan(*values(inputs))
     return torch.autograd.grad(out, list(inputs.values()), torch.ones_like(out))
 run(scan_inputs(1, 4, 8, requires_grad=True))
 inputs = scan_inputs({BATCH}, {length}, {WIDTH}, requires_grad=True)

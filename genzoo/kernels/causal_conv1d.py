@@ -86,9 +86,9 @@ def _torch_conv(x: Tensor, weight: Tensor, bias: Tensor | None, silu: bool, reve
 
 
 def _run(*arguments: Any) -> Tensor:
-    """The operator; in eager mode without the dispatcher, whose bookkeeping costs small models a few percent."""
+    """The operator; in eager mode without the dispatcher, whose bookkeeping would slow small models."""
     if not is_eager(arguments[0]):
-        return _conv(*arguments)  # type: ignore[no-any-return]
+        return _conv(*arguments)
     return _EagerConv.apply(*arguments) if torch.is_grad_enabled() else _conv_eagerly(*arguments)
 
 

@@ -6,7 +6,7 @@
     out     = out_proj((scan + reverse scan) * silu(z))
 
 mixer "v2" has a second set of everything but in_proj and out_proj for the reverse direction (keys with _b),
-"v1" only a second A, "none" one direction. Nothing is flipped or transposed: the kernels run backwards natively.
+"v1" only a second A, "none" one direction. Nothing is flipped or transposed: the kernels run both ways.
 """
 
 from __future__ import annotations
@@ -82,7 +82,7 @@ class MambaMixer(nn.Module):
 
     @torch.no_grad()
     def reset_parameters(self) -> None:
-        """Mamba's initial values: torch's for projections, A = -(1..n), D = 1, dt log-uniform in [1e-3, 1e-1]."""
+        """Mamba's initial values: A = -(1..n), D = 1, dt log-uniform in [1e-3, 1e-1], torch's for the rest."""
         for module in self.children():
             if isinstance(module, nn.Linear | nn.Conv1d):
                 module.reset_parameters()

@@ -15,7 +15,7 @@ TOLERANCES = {torch.float64: (1e-13, 1e-12), torch.float32: (2e-7, 2e-6), torch.
 def scan_inputs(
     b: int, l: int, d: int, n: int, *, dtype: torch.dtype = torch.float32, layout: str = "bln", seed: int = 0
 ) -> dict[str, Tensor]:
-    """Random inputs with Mamba's step sizes; the coefficients have the layout asked for, parameters stay fp32."""
+    """Random inputs with Mamba's step sizes; coefficients in the layout asked for, parameters in fp32."""
     g = torch.Generator().manual_seed(seed)
     shapes = {"bln": (b, l, n), "dn": (d, n), "blgn": (b, l, 2 if d % 2 == 0 else 1, n)}
     rows = {name: torch.randn(b, l, d, generator=g) for name in ("u", "delta", "z")}

@@ -1,8 +1,8 @@
 """Compile the C kernels once per machine and load them.
 
-The result lies in GENZOO_CACHE, else XDG_CACHE_HOME/genzoo, else ~/.cache/genzoo, under a name made of all that
-could change it: sources, compiler, flags, processor. Files appear by rename, and a lock lets one process compile
-while others wait, so any number of processes may start at once.
+The result lies in GENZOO_CACHE, else XDG_CACHE_HOME/genzoo, else ~/.cache/genzoo, under a name made of all
+that could change it: sources, compiler, flags, processor. Files appear by rename, and a lock lets one process
+compile while others wait, so any number of processes may start at once.
 """
 
 from __future__ import annotations

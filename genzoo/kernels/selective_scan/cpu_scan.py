@@ -85,7 +85,7 @@ def bidirectional_selective_scan(
     *,
     delta_softplus: bool = False,
 ) -> Tensor:
-    """Both directions and their gate in one pass; shapes as in `genzoo.kernels.bidirectional_selective_scan`."""
+    """Both directions and their gate in one pass; see `genzoo.kernels.bidirectional_selective_scan`."""
     first, second = (u, delta, A, B, C, D, delta_bias), (u_b, delta_b, A_b, B_b, C_b, D_b, delta_bias_b)
     save = _needs_grad(*first, *second, z)
     out, _, _, _ = _run(*first, *second, z, delta_softplus, False, False, save)
@@ -97,12 +97,12 @@ def _needs_grad(*tensors: Tensor | None) -> bool:
 
 
 def _run(*arguments: Any) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """The operator; in eager mode without the dispatcher, whose bookkeeping costs small models a few percent."""
+    """The operator; in eager mode without the dispatcher, whose bookkeeping would slow small models."""
     if not is_eager(arguments[0]):
-        return _scan(*arguments)  # type: ignore[no-any-return]
+        return _scan(*arguments)
     if not torch.is_grad_enabled():
         return _scan_eagerly(*arguments)
-    return _EagerScan.apply(*arguments)  # type: ignore[no-any-return]
+    return _EagerScan.apply(*arguments)
 
 
 def _scan_eagerly(
@@ -126,15 +126,15 @@ def _scan_eagerly(
     want_state: bool,
     save: bool,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Returns out, the last state or an empty tensor, and the checkpoints of both directions or empty tensors."""
+    """Returns out, last state, checkpoints of both directions; empty tensors for what is not wanted."""
     real = real_dtype(u)
     out_dtype = torch.bfloat16 if u.dtype == torch.bfloat16 else real
     out = torch.empty(u.shape, dtype=out_dtype)
     batch, _, width = u.shape
     state = torch.empty((batch, width, A.shape[1]) if want_state else (0,), dtype=real)
-    branches = [(u, delta, A, B, C, D, bias)]
+    branches: list[tuple[Tensor | None, ...]] = [(u, delta, A, B, C, D, bias)]
     if u_b is not None:
-        branches.append((u_b, delta_b, A_b, B_b, C_b, D_b, bias_b))  # type: ignore[arg-type]
+        branches.append((u_b, delta_b, A_b, B_b, C_b, D_b, bias_b))
     saved = [
         torch.empty(_checkpoint_shape(u, A, real) if save and i < len(branches) else (0,), dtype=real)
         for i in (0, 1)
@@ -152,7 +152,7 @@ def _checkpoint_shape(u: Tensor, A: Tensor, real: torch.dtype) -> tuple[int, int
 
 
 class _Call:
-    """The integers that describe a scan, and the converted tensors, which must live until the call returns."""
+    """The integers that describe a scan, and converted tensors, which must live until the call returns."""
 
     def __init__(
         self,
@@ -277,11 +277,8 @@ _scan_backward = torch.library.custom_op(
 
 
 @_scan.register_fake
-def _(
-    u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor | None, bias: Tensor | None, u_b: Tensor | None,
-    delta_b: Tensor | None, A_b: Tensor | None, B_b: Tensor | None, C_b: Tensor | None, D_b: Tensor | None,
-    bias_b: Tensor | None, z: Tensor | None, softplus: bool, reverse: bool, want_state: bool, save: bool,
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
+def _(*arguments: Any) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    u, A, u_b, (want_state, save) = arguments[0], arguments[2], arguments[7], arguments[17:]
     real = real_dtype(u)
     state = u.new_empty((u.shape[0], u.shape[2], A.shape[1]) if want_state else (0,), dtype=real)
     shape, none = _checkpoint_shape(u, A, real), (0,)
@@ -291,10 +288,9 @@ def _(
 
 
 @_scan_backward.register_fake
-def _(grad_out: Tensor, grad_state: Tensor | None, *inputs: object) -> list[Tensor]:
-    tensors = inputs[:15]
-    return [torch.empty_like(x, memory_format=torch.contiguous_format) if isinstance(x, Tensor) else grad_out.new_empty(0)
-            for x in tensors]  # fmt: skip
+def _(grad_out: Tensor, grad_state: Tensor | None, *inputs: Any) -> list[Tensor]:
+    like = [torch.empty(0) if x is None else x for x in inputs[:15]]
+    return [torch.empty_like(x, memory_format=torch.contiguous_format) for x in like]
 
 
 def _setup_context(ctx: object, inputs: tuple[object, ...], output: tuple[Tensor, ...]) -> None:

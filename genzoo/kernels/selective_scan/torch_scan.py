@@ -1,8 +1,8 @@
 """The selective scan in plain torch: always there, on every device, for every layout of B and C.
 
-Time advances in small chunks whose (t, b, n, d) temporaries stay in cache; the state tensor of the whole sequence never
-exists. The forward keeps the state every ~sqrt(l) steps and the backward recomputes from there. Only decays exp(dt A)
-of single steps are formed, never their inverses or quotients of cumulative products, so any dt is safe.
+Time advances in small chunks whose (t, b, n, d) temporaries stay in cache; the states of a whole sequence
+never exist at once. The forward keeps the state every ~sqrt(l) steps and the backward recomputes from there. Only
+decays exp(dt A) of single steps are formed, no inverses or quotients of cumulative products: any dt is safe.
 """
 
 from __future__ import annotations
@@ -114,7 +114,7 @@ def _direction(
 def _scan(
     u: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor, reverse: bool
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """y (b, l, d), the last state (b, d, n), and the states (segments, b, n, d) at the start of each segment."""
+    """y (b, l, d), the last state (b, d, n), the states (segments, b, n, d) at the start of each segment."""
     (batch, length, d), n = u.shape, A.shape[1]
     rates, drive = (A.t() * LOG2E).contiguous(), u * dt
     h = u.new_zeros(batch, n, d)
@@ -204,7 +204,7 @@ def _spread(coefficient: Tensor, span: slice, d: int) -> Tensor:
 
 
 def _add_coefficient(total: Tensor, states: Tensor, weights: Tensor, span: slice) -> None:
-    """Add sum(states * weights) over everything that B or C of this layout does not index. states: (t, b, n, d)."""
+    """Add sum(states * weights) over all that B or C of this layout does not index. states: (t, b, n, d)."""
     rows = _rows(weights, span)
     if total.ndim == 2:
         total += (states * rows).sum((0, 1)).t()
@@ -233,7 +233,7 @@ def _recur(decay: Tensor, drive: Tensor, h: Tensor, reverse: bool) -> Tensor:
 
 
 def _recur_adjoint(decay: Tensor, lam: Tensor, carry: Tensor, reverse: bool) -> Tensor:
-    """lam_t += a_{t+1} lam_{t+1}, against the direction of the scan; returns a_t lam_t of the scan's first step."""
+    """lam_t += a_{t+1} lam_{t+1}, against the scan's direction; returns a_t lam_t of its first step."""
     steps = list(zip(decay.unbind(0), lam.unbind(0), strict=True))
     for a, adjoint in steps if reverse else reversed(steps):
         carry = a * adjoint.add_(carry)
