@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from genzoo.api.samples import make_grid, to_uint8
+from genzoo.api.sample_folder import write_grid
+from genzoo.api.samples import to_uint8
 from genzoo.api.sampling import BLOCK_SIZE, make_plan, sample_all
 from genzoo.core.errors import RecipeError
 
@@ -57,7 +58,7 @@ class Preview:
 
 
 def preview_function(preview: Preview, block_size: int | None) -> Callable[[Trainer, int], None]:
-    """What a PreviewHook calls: draw a grid into samples/step_*/grid.png of the run's folder."""
+    """What a PreviewHook calls: draw a grid into samples/step_*/ of the run's folder, of clips also a GIF."""
 
     def draw(trainer: Trainer, step: int) -> None:
         plan = make_plan(
@@ -69,8 +70,8 @@ def preview_function(preview: Preview, block_size: int | None) -> Callable[[Trai
         )
         pixels = torch.cat([part for _, part in sample_all(trainer.task, plan)])
         if trainer.is_main:
-            path = trainer.folder.samples / f"step_{step:08d}" / "grid.png"
-            make_grid(to_uint8(pixels), columns=preview.columns).save(path)
+            folder = trainer.folder.samples / f"step_{step:08d}"
+            path = write_grid(folder, to_uint8(pixels), columns=preview.columns)
             logger.info("preview at step %d: %s", step, path)
 
     return draw

@@ -1,6 +1,7 @@
 """Samples as files: any number of them, in any number of processes, and again after an interruption.
 
-Each picture is a file of its own, written in one step, so a file that exists is complete. samples.json says
+Each picture is a file of its own, and each clip a folder of frames, written in one step, so what exists is
+complete. samples.json says
 what the folder holds before the first picture is made; a second call with other settings is refused.
 """
 
@@ -17,14 +18,18 @@ import numpy as np
 import torch
 from PIL import Image
 
+from genzoo.api.clips import contact_sheet, make_animation, read_frames, write_frames
 from genzoo.api.samples import Samples, make_grid, png, to_pil, to_uint8, write_atomically
 from genzoo.api.sampling import SamplePlan, plain_conditions, sample_block
 from genzoo.core.errors import DataError, UsageError
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from genzoo.core.types import Task
 
 GRID_MAX = 100
+CLIPS_MAX = 16
 Progress = Callable[[int, int], None]
 """(pictures done by this process, pictures it has to do)."""
 
@@ -42,9 +47,14 @@ class Worker:
         return cls(int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1)))
 
 
-def file_name(index: int) -> str:
-    """The file of one sample."""
-    return f"{index:06d}.png"
+def file_name(index: int, *, clips: bool = False) -> str:
+    """The file of one sample; of a clip, the folder."""
+    return f"{index:06d}" if clips else f"{index:06d}.png"
+
+
+def makes_clips(task: Task) -> bool:
+    """Whether the samples of a task are clips (f, c, h, w)."""
+    return len(getattr(task, "latent_shape", ())) == 4
 
 
 def write_samples(
@@ -60,21 +70,24 @@ def write_samples(
     """Make the pictures that are missing and belong to this worker; returns how many were made.
 
     batch_size: pictures computed before they are written together; memory grows with it and not with `num`.
-    The worker that finds the folder complete writes grid.png.
+    The worker that finds the folder complete writes grid.png, and grid.gif of clips.
     """
-    claim(folder, plan, settings)
+    clips = makes_clips(task)
+    paths = [folder / file_name(index, clips=clips) for index in range(plan.num)]
+    claim(folder, plan, settings, clips=clips)
     blocks = [block for number, block in enumerate(plan.blocks()) if number % worker.world == worker.rank]
-    missing = [block for block in blocks if not all((folder / file_name(i)).is_file() for i in block)]
+    missing = [block for block in blocks if not all(paths[i].exists() for i in block)]
     total, done = sum(map(len, missing)), 0
     for group in _groups(missing, batch_size):
         images = [to_uint8(sample_block(task, plan, block)) for block in group]
         for index, image in zip([i for block in group for i in block], torch.cat(images), strict=True):
-            write_atomically(folder / file_name(index), png(to_pil(image)))
+            write_sample(paths[index], image)
         done += sum(map(len, group))
         if progress is not None:
             progress(done, total)
-    if all((folder / file_name(index)).is_file() for index in range(plan.num)):
-        write_atomically(folder / "grid.png", png(_folder_grid(folder, plan.num)))
+    if all(path.exists() for path in paths):
+        shown = paths[: CLIPS_MAX if clips else GRID_MAX]
+        write_grid(folder, torch.stack([_read_sample(path) for path in shown]))
     return total
 
 
@@ -82,30 +95,51 @@ def save_samples(samples: Samples, folder: Path) -> Path:
     """Samples in memory as the same files that `write_samples` makes."""
     conditions = {key: list(value) for key, value in samples.conditions.items()}
     plan = SamplePlan(len(samples), int(samples.settings.get("seed", 0)), conditions)
-    claim(folder, plan, samples.settings)
     images = samples.images
+    clips = images.ndim == 5
+    claim(folder, plan, samples.settings, clips=clips)
     for index, image in enumerate(images):
-        write_atomically(folder / file_name(index), png(to_pil(image)))
-    make_grid(images[:GRID_MAX]).save(folder / "grid.png")
+        write_sample(folder / file_name(index, clips=clips), image)
+    write_grid(folder, images[: CLIPS_MAX if clips else GRID_MAX])
     return folder
 
 
-def claim(folder: Path, plan: SamplePlan, settings: Mapping[str, Any]) -> None:
+def write_sample(path: Path, pixels: Tensor) -> None:
+    """One picture (c, h, w) or one clip (f, c, h, w), uint8; a clip that is there already stays."""
+    if pixels.ndim == 3:
+        write_atomically(path, png(to_pil(pixels)))
+    elif not path.exists():
+        write_frames(path, pixels)
+
+
+def write_grid(folder: Path, images: Tensor, *, columns: int | None = None) -> Path:
+    """grid.png of pictures (n, c, h, w); of clips (n, f, c, h, w) also grid.gif. Returns the PNG."""
+    if images.ndim == 4:
+        return make_grid(images, columns=columns).save(folder / "grid.png")
+    make_animation(images, columns=columns).save(folder / "grid.gif")
+    return contact_sheet(images, columns=columns).save(folder / "grid.png")
+
+
+def claim(folder: Path, plan: SamplePlan, settings: Mapping[str, Any], *, clips: bool = False) -> None:
     """Write samples.json, or check that the folder was begun with the same settings. Raises UsageError."""
-    content = describe(plan, settings)
+    content = describe(plan, settings, clips=clips)
     path = folder / "samples.json"
     if path.is_file():
         _check_same(path, content)
         return
-    if folder.exists() and any(folder.glob("[0-9]*.png")):
+    if folder.exists() and any(folder.glob("[0-9][0-9][0-9][0-9][0-9][0-9]*")):
         raise UsageError(f"{folder} holds pictures but no samples.json", fix="name another folder")
     write_atomically(path, (json.dumps(content, indent=2) + "\n").encode())
 
 
-def describe(plan: SamplePlan, settings: Mapping[str, Any]) -> dict[str, Any]:
+def describe(plan: SamplePlan, settings: Mapping[str, Any], *, clips: bool = False) -> dict[str, Any]:
     """The content of samples.json: settings, then file and condition of every index."""
-    rows = [{"file": file_name(i), **plain_conditions(plan.conditions, i)} for i in range(plan.num)]
-    return json.loads(json.dumps({"format": 1, **settings, "num": plan.num, "samples": rows}, default=str))
+    rows = [
+        {"file": file_name(i, clips=clips), **plain_conditions(plan.conditions, i)} for i in range(plan.num)
+    ]
+    content = {"format": 1, **settings, "num": plan.num, "samples": rows}
+    plain: dict[str, Any] = json.loads(json.dumps(content, default=str))
+    return plain
 
 
 def _check_same(path: Path, content: dict[str, Any]) -> None:
@@ -134,10 +168,9 @@ def _groups(blocks: list[range], batch_size: int) -> Iterator[list[range]]:
         yield group
 
 
-def _folder_grid(folder: Path, num: int) -> Image.Image:
-    images = []
-    for index in range(min(num, GRID_MAX)):
-        with Image.open(folder / file_name(index), formats=["PNG"]) as picture:
-            array = np.array(picture)
-        images.append(torch.from_numpy(array.reshape(*array.shape[:2], -1)).permute(2, 0, 1))
-    return make_grid(torch.stack(images)).image
+def _read_sample(path: Path) -> Tensor:
+    if path.is_dir():
+        return read_frames(path)
+    with Image.open(path, formats=["PNG"]) as picture:
+        array = np.array(picture)
+    return torch.from_numpy(array.reshape(*array.shape[:2], -1)).permute(2, 0, 1)

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from PIL.Image import Image
     from torch import Tensor
 
+    from genzoo.api.clips import Animation
+
 MIN_CELL = 32  # pictures smaller than this are enlarged in a grid, pixel by pixel, to be seen at all
 
 
@@ -38,7 +40,9 @@ class Grid:
 
 @dataclass(frozen=True)
 class Samples:
-    """pixels: (n, c, h, w) float in [-1, 1], on the CPU.   conditions: what each was conditioned on.
+    """pixels: (n, c, h, w), or clips (n, f, c, h, w), float in [-1, 1], on the CPU.
+
+    conditions: what each was conditioned on.
 
     settings: seed, checkpoint, sampler and the rest of what it takes to make the same samples again.
     """
@@ -52,21 +56,40 @@ class Samples:
 
     @property
     def images(self) -> Tensor:
-        """(n, c, h, w) uint8."""
+        """(n, c, h, w) or (n, f, c, h, w) uint8."""
         return to_uint8(self.pixels)
 
     def grid(self, *, columns: int | None = None) -> Grid:
-        """All samples in one picture, row by row; about square when `columns` is left out."""
+        """All samples in one picture, row by row; about square when `columns` is left out.
+
+        Clips become strips of frames, one in a row when `columns` is left out.
+        """
+        if self.pixels.ndim == 5:
+            from genzoo.api.clips import contact_sheet
+
+            return contact_sheet(self.images, columns=columns)
         return make_grid(self.images, columns=columns)
 
+    def animation(self, *, columns: int | None = None, fps: float = 8.0) -> Animation:
+        """All clips playing side by side; its `save` writes .gif or .mp4. Raises ShapeError for images."""
+        from genzoo.api.clips import make_animation
+
+        return make_animation(self.images, columns=columns, fps=fps)
+
     def save(self, folder: str | Path) -> Path:
-        """Write 000000.png and so on, grid.png and samples.json."""
+        """Write 000000.png and so on, grid.png and samples.json.
+
+        A clip is a folder of frames, 000000/000.png and so on, and grid.gif shows all.
+        """
         from genzoo.api.sample_folder import save_samples
 
         return save_samples(self, Path(folder))
 
     def _repr_png_(self) -> bytes:
         return self.grid()._repr_png_()
+
+    def _repr_html_(self) -> str | None:
+        return self.animation()._repr_html_() if self.pixels.ndim == 5 else None
 
 
 def to_uint8(pixels: Tensor) -> Tensor:

@@ -10,7 +10,8 @@ def sample_grid(
 ) -> dict[str, str]:
     """Write a class-conditional grid, row i showing class i, to samples/grid.png in the run's folder.
 
-    Samples come from the averaged (EMA) weights. Returns the path under "grid".
+    Samples come from the averaged (EMA) weights. Returns the path under "grid"; clips are shown as strips of
+    frames, and play in samples/grid.gif, "animation".
     """
     num_classes = run.dataset().num_classes
     conditions = {"class_labels": [row % num_classes for row in range(rows) for _ in range(columns)]}
@@ -19,4 +20,9 @@ def sample_grid(
     path = run.folder / "samples" / "grid.png"
     path.parent.mkdir(parents=True, exist_ok=True)
     samples.grid(columns=columns).save(path)
-    return {"grid": str(path)}
+    if samples.pixels.ndim == 4:
+        return {"grid": str(path)}
+    return {
+        "grid": str(path),
+        "animation": str(samples.animation(columns=columns).save(path.with_suffix(".gif"))),
+    }
