@@ -19,7 +19,7 @@ from genzoo.core.checkpoint import load_checkpoint
 from genzoo.core.recipe import recipe_from
 from genzoo.core.run_folder import read_metrics
 
-STEPS = 120
+STEPS = 80
 DEADLINE = 120  # seconds to wait for a process to get somewhere; a test fails when it never does
 
 
@@ -44,7 +44,9 @@ def wait_for(path: Path, process: subprocess.Popen[str]) -> None:
 def recipe_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     changes = {"steps": STEPS, "checkpoint_every": 20}
     path = tmp_path_factory.mktemp("recipe") / "tiny.yaml"
-    path.write_text(recipe_from(TINY | {"train": TINY["train"] | changes, "preview": None}).to_yaml())
+    path.write_text(
+        recipe_from(TINY | {"train": TINY["train"] | changes, "preview": None, "report": None}).to_yaml()
+    )
     return path
 
 
