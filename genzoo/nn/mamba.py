@@ -82,7 +82,7 @@ class MambaMixer(nn.Module):
 
     @torch.no_grad()
     def reset_parameters(self) -> None:
-        """Mamba's initial values: A = -(1..n), D = 1, dt log-uniform in [1e-3, 1e-1], torch's for the rest."""
+        """Mamba's initial values: A = -(1..n), D = 1, dt log-uniform in [1e-3, 1e-1], torch's else."""
         for module in self.children():
             if isinstance(module, nn.Linear | nn.Conv1d):
                 module.reset_parameters()

@@ -1,8 +1,9 @@
 """The selective scan in plain torch: always there, on every device, for every layout of B and C.
 
 Time advances in small chunks whose (t, b, n, d) temporaries stay in cache; the states of a whole sequence
-never exist at once. The forward keeps the state every ~sqrt(l) steps and the backward recomputes from there. Only
-decays exp(dt A) of single steps are formed, no inverses or quotients of cumulative products: any dt is safe.
+never exist at once. The forward keeps the state every ~sqrt(l) steps and the backward recomputes from there.
+Only decays exp(dt A) of single steps are formed, no inverses or quotients of cumulative products, so any dt is
+safe.
 """
 
 from __future__ import annotations
