@@ -2,7 +2,7 @@
 
 Time advances in small chunks whose (t, b, n, d) temporaries stay in cache; the states of a whole sequence
 never exist at once. The forward keeps the state every ~sqrt(l) steps and the backward recomputes from there.
-Only decays exp(dt A) of single steps are formed, no inverses or quotients of cumulative products, so any dt is
+Only decays exp(dt A) of single steps are formed, no inverses or quotients of cumulative products: any dt is
 safe.
 """
 
