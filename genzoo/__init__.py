@@ -15,8 +15,20 @@ _EXPORTS = {
     "train": "genzoo.api",
     "load_run": "genzoo.api",
     "count": "genzoo.api",
+    "merge_concepts": "genzoo.families.custom_diffusion.merging",
 }
-_MODULES = ("kernels", "nn", "diffusion", "data", "pretrained", "training", "evaluation", "families", "core")
+_MODULES = (
+    "kernels",
+    "nn",
+    "diffusion",
+    "autoregression",
+    "data",
+    "pretrained",
+    "training",
+    "evaluation",
+    "families",
+    "core",
+)
 
 __all__ = ["__version__", *_EXPORTS, *_MODULES]
 

@@ -1,0 +1,37 @@
+"""Custom Diffusion: taught concepts and their closed-form merge. This card imports no torch."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any
+
+from genzoo.core.registry import COMMANDS
+
+COMMANDS.lazy(
+    "merge-concepts",
+    "genzoo.families.custom_diffusion.command:merge_command",
+    help="Merge concepts of one base model in closed form, with a report on each.",
+)
+
+_WHERE = {
+    "ConceptDelta": "delta",
+    "read_concept": "foreign",
+    "write_concept": "export",
+    "apply_concept": "apply",
+    "merge_concepts": "merging",
+    "merge_weights": "merge",
+}
+__all__ = [
+    "ConceptDelta",
+    "apply_concept",
+    "merge_concepts",
+    "merge_weights",
+    "read_concept",
+    "write_concept",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _WHERE:
+        return getattr(import_module(f"{__name__}.{_WHERE[name]}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
