@@ -25,8 +25,8 @@ def features(count: int, seed: int) -> torch.Tensor:
 
 
 def bound(generated: int, reference: int) -> float:
-    """MB beside the features: their centred copies, and a few blocks of distances."""
-    return (4 * (generated + reference) * DIMENSIONS + 4 * 4 * ROWS * COLUMNS) / 2**20
+    """MB beside the features: their centred copies, and eight blocks of distances, norms and masks."""
+    return (4 * (generated + reference) * DIMENSIONS + 8 * 4 * ROWS * COLUMNS) / 2**20
 
 
 def memory(judge: str, generated: int, reference: int) -> float:

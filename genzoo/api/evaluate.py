@@ -268,18 +268,14 @@ def write_report(
 
 
 class ConsoleProgress:
-    """Bars on a terminal's standard error, one for each stage; silent elsewhere and beside the first process."""
+    """Bars on a terminal's standard error, one for each stage; silent elsewhere."""
 
     def __init__(self) -> None:
         from rich.console import Console
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-        columns = (
-            TextColumn("{task.description:>10}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TimeRemainingColumn(),
-        )
+        counts = BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
+        columns = (TextColumn("{task.description:>10}"), *counts)
         console = Console(stderr=True)
         self._bars = Progress(*columns, console=console, disable=not (console.is_terminal and is_first()))
         self._tasks: dict[str, Any] = {}

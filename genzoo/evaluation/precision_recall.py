@@ -1,8 +1,8 @@
 """Improved precision and recall (Kynkäänniemi et al. 2019) in bounded memory.
 
 Distances are squared and made block by block, so memory is the features plus a few blocks, whatever the
-counts: 50,000 x 10,000 at 2,048 dimensions needs 0.5 GB of float32 features (twice, with the centred copy)
-and about 0.3 GB of blocks.
+counts: 50,000 x 10,000 at 2,048 dimensions needs 0.5 GB of float32 features, as much for their centred copy,
+and about 0.25 GB of blocks.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-ROWS, COLUMNS = 2048, 8192
+ROWS, COLUMNS = 1024, 8192
 
 
 class PrecisionRecall(NamedTuple):
