@@ -17,9 +17,12 @@ def trainable_parameters(model: nn.Module) -> dict[str, nn.Parameter]:
 
 
 def stored_weights(model: nn.Module) -> dict[str, Tensor]:
-    """What a checkpoint stores: the state dict without frozen parameters, sharded tensors gathered."""
-    frozen = _frozen_names(model)
-    return {name: whole(tensor) for name, tensor in model.state_dict().items() if name not in frozen}
+    """What a checkpoint stores: the state dict without frozen parameters, sharded tensors gathered.
+
+    Buffers that follow from a module's arguments, which it names in `derived_buffers`, are left out too.
+    """
+    left_out = _frozen_names(model) | _derived_names(model)
+    return {name: whole(tensor) for name, tensor in model.state_dict().items() if name not in left_out}
 
 
 def frozen_digest(model: nn.Module) -> str | None:
@@ -37,7 +40,7 @@ def restore_weights(
     frozen: the hash that the checkpoint recorded for the weights it does not store. Raises CheckpointError
     when names, shapes or dtypes differ, or when the model stands on another frozen base.
     """
-    names = _frozen_names(model)
+    names = _frozen_names(model) | _derived_names(model)
     targets = {name: tensor for name, tensor in model.state_dict().items() if name not in names}
     require_same(targets, weights, where=where, what="the model")
     if frozen_digest(model) != frozen:
@@ -97,3 +100,9 @@ def like(value: Tensor, target: Tensor) -> Tensor:
 def _frozen_names(model: nn.Module) -> set[str]:
     named = model.named_parameters(remove_duplicate=False)
     return {name for name, parameter in named if not parameter.requires_grad}
+
+
+def _derived_names(model: nn.Module) -> set[str]:
+    """Buffers that every model of the same arguments has, such as masks; official files may hold them."""
+    owners = ((name, getattr(module, "derived_buffers", ())) for name, module in model.named_modules())
+    return {f"{name}.{buffer}".lstrip(".") for name, buffers in owners for buffer in buffers}

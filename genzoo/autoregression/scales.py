@@ -1,0 +1,66 @@
+"""How token maps of growing size lie in one sequence, coarse to fine, each in raster order."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import torch
+
+from genzoo.core.errors import ShapeError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Scale = int | Sequence[int]
+"""A side, or (height, width)."""
+
+
+def scale_sizes(patch_nums: Sequence[Scale]) -> list[tuple[int, int]]:
+    """Height and width of every map. Raises ShapeError when there are none or one is empty."""
+    sizes = [(p, p) if isinstance(p, int) else (int(p[0]), int(p[1])) for p in patch_nums]
+    if not sizes or min(min(size) for size in sizes) < 1:
+        raise ShapeError(
+            f"patch_nums is {list(patch_nums)}; it lists at least one scale, each of size 1 or more"
+        )
+    return sizes
+
+
+def scale_lengths(patch_nums: Sequence[Scale]) -> list[int]:
+    """Tokens of every map."""
+    return [height * width for height, width in scale_sizes(patch_nums)]
+
+
+def scale_bounds(patch_nums: Sequence[Scale]) -> list[tuple[int, int]]:
+    """Begin and end of every map in the sequence."""
+    bounds, begin = [], 0
+    for length in scale_lengths(patch_nums):
+        bounds.append((begin, begin + length))
+        begin += length
+    return bounds
+
+
+def scale_of_token(patch_nums: Sequence[Scale]) -> Tensor:
+    """The scale that each token of the sequence belongs to: (l,) int64."""
+    lengths = scale_lengths(patch_nums)
+    return torch.cat([torch.full((length,), scale) for scale, length in enumerate(lengths)])
+
+
+def block_causal_bias(patch_nums: Sequence[Scale]) -> Tensor:
+    """What to add to attention scores, (l, l): 0 where the key's scale is no finer, else -inf.
+
+    Tokens of one scale see each other, whatever their order.
+    """
+    scale = scale_of_token(patch_nums)
+    visible = scale[:, None] >= scale[None, :]
+    return torch.zeros(visible.shape).masked_fill(~visible, -torch.inf)
+
+
+def split_scales(sequence: Tensor, patch_nums: Sequence[Scale]) -> list[Tensor]:
+    """One part per scale.   sequence: (b, l, ...).   Raises ShapeError unless l is the sum of all lengths."""
+    lengths = scale_lengths(patch_nums)
+    if sequence.shape[1] != sum(lengths):
+        raise ShapeError(
+            f"the sequence has {sequence.shape[1]} tokens; scales {list(patch_nums)} have {sum(lengths)}"
+        )
+    return list(sequence.split(lengths, dim=1))
