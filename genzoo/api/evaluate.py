@@ -17,6 +17,7 @@ from genzoo.core.errors import UsageError
 
 if TYPE_CHECKING:
     from genzoo.api.run import Run
+    from genzoo.evaluation.protocols import Protocol
     from genzoo.evaluation.result import EvaluationResult
     from genzoo.evaluation.runner import Settings
 
@@ -26,7 +27,7 @@ Weights = Literal["ema", "raw"]
 def evaluate_run(
     run: Run,
     *,
-    protocol: str = "quick",
+    protocol: str | Protocol = "quick",
     reference: Any = None,
     num: int | None = None,
     seed: int = 0,
@@ -108,7 +109,9 @@ def sampling_of(
 
 def evaluate_command(
     source: Annotated[Path, typer.Argument(help="a run folder, a folder of images, or an npz file")],
-    protocol: Annotated[str, typer.Option(help="how to judge; see genzoo/evaluation/README.md")] = "quick",
+    protocol: Annotated[
+        str, typer.Option(help="how to judge: a name, or FILE.yaml:NAME; see genzoo/evaluation/README.md")
+    ] = "quick",
     reference: Annotated[
         Path | None, typer.Option(help="folder, npz of images, or ADM npz; a run's own data when left out")
     ] = None,
@@ -136,12 +139,14 @@ def evaluate_command(
 ) -> None:
     """Judge samples by a named protocol; the result states everything its numbers depend on."""
     from genzoo.api.run import default_device
+    from genzoo.evaluation.protocols import load_protocol
     from genzoo.evaluation.result import load_result
     from genzoo.evaluation.runner import Settings
 
     others = {str(path): load_result(path) for path in compare or []}
     run = _run_in(source)
-    judging: dict[str, Any] = {"protocol": protocol, "reference": reference, "num": num, "network": network}
+    named = load_protocol(protocol)
+    judging: dict[str, Any] = {"protocol": named, "reference": reference, "num": num, "network": network}
     judging |= {} if controls is None else {"controls": controls}
     progress = ConsoleProgress()
     judging["settings"] = Settings(device or default_device(), batch_size, progress=progress)
@@ -164,13 +169,20 @@ def evaluate_command(
     result.save(target)
     typer.echo(f"result: {target}", err=True)
     if report:
-        page = write_report(result, source, run, reference, target.with_suffix(".html"))
+        page = write_report(result, named, source, run, reference, target.with_suffix(".html"))
         typer.echo(f"report: {page}", err=True)
-    typer.echo(result.to_json().rstrip() if as_json else _tables(result, {str(target): result, **others}))
+    typer.echo(
+        result.to_json().rstrip() if as_json else _tables(result, named, {str(target): result, **others})
+    )
 
 
 def evaluate_files(
-    source: Path, *, protocol: str, reference: Path | None, unused: Mapping[str, Any], **judging: Any
+    source: Path,
+    *,
+    protocol: str | Protocol,
+    reference: Path | None,
+    unused: Mapping[str, Any],
+    **judging: Any,
 ) -> EvaluationResult:
     """Judge samples on disk; what samples.json says of their making goes into the result.
 
@@ -199,14 +211,13 @@ def evaluate_files(
     return judge(source, reference=reference, **common)
 
 
-def _tables(result: EvaluationResult, everyone: Mapping[str, EvaluationResult]) -> str:
+def _tables(result: EvaluationResult, protocol: Protocol, everyone: Mapping[str, EvaluationResult]) -> str:
     """The numbers, then the papers', then those of other results."""
-    from genzoo.evaluation.protocols import load_protocol
     from genzoo.evaluation.tables import comparison_table, paper_table, result_table
 
     parts = [result_table(result)]
-    if load_protocol(result.protocol).papers:
-        parts.append(paper_table(result, load_protocol(result.protocol)))
+    if protocol.papers:
+        parts.append(paper_table(result, protocol))
     if len(everyone) > 1:
         parts.append(comparison_table(everyone))
     return "\n\n".join(parts)
@@ -247,11 +258,15 @@ def stated_sampling(source: Path) -> dict[str, Any]:
 
 
 def write_report(
-    result: EvaluationResult, source: Path, run: Run | None, reference: Path | None, target: Path
+    result: EvaluationResult,
+    protocol: Protocol,
+    source: Path,
+    run: Run | None,
+    reference: Path | None,
+    target: Path,
 ) -> Path:
     """The HTML page about a result. A reference that holds only statistics has no pictures to show."""
     from genzoo.evaluation.images import DatasetImages, FirstImages, ImageSet, open_images
-    from genzoo.evaluation.protocols import load_protocol
     from genzoo.evaluation.reference import is_adm_reference, read_adm_reference
     from genzoo.evaluation.report import build_report
 
@@ -263,7 +278,7 @@ def write_report(
     else:
         real = read_adm_reference(reference)[1] if is_adm_reference(reference) else open_images(reference)
     curves = None if run is None else run.folder / "metrics.jsonl"
-    target.write_text(build_report(result, load_protocol(result.protocol), images, real, curves))
+    target.write_text(build_report(result, protocol, images, real, curves))
     return target
 
 

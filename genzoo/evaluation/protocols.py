@@ -77,11 +77,16 @@ def list_protocols() -> list[str]:
     return list(_read(Path(__file__).with_name("protocols.yaml")))
 
 
-def load_protocol(name: str | Protocol, file: str | Path | None = None) -> Protocol:
-    """A protocol by name, from protocols.yaml or from another file of the same form."""
+def load_protocol(name: str | Protocol) -> Protocol:
+    """A protocol by name, or FILE.yaml:NAME from a file of the same form as protocols.yaml."""
     if isinstance(name, Protocol):
         return name
-    table = _read(Path(file) if file else Path(__file__).with_name("protocols.yaml"))
+    file, found, own = name.rpartition(".yaml:")
+    name = own if found else name
+    path = Path(f"{file}.yaml") if found else Path(__file__).with_name("protocols.yaml")
+    if not path.is_file():
+        raise UsageError(f"there is no file of protocols {path}")
+    table = _read(path)
     if name not in table:
         hint = did_you_mean(name, table) or f"known: {', '.join(table)}"
         raise UsageError(f"there is no protocol {name!r}; {hint}")

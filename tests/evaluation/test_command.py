@@ -61,6 +61,21 @@ def test_a_folder_against_a_folder(folders, capsys: pytest.CaptureFixture[str]) 
     assert result["reference"]["num"] == 140
 
 
+def test_a_protocol_of_ones_own(folders, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    samples, real = folders
+    mine = (
+        "about: mine\n  source: me\n  kind: images\n  network: pixels\n  num: 50\n  metrics: {frechet: {}}\n"
+    )
+    (tmp_path / "own.yaml").write_text(f"mine:\n  {mine}")
+    own = tmp_path / "own.yaml"
+    assert exit_code(samples, "--reference", real, "--protocol", f"{own}:mine", "--report") == 0
+    assert "pixel_frechet" in capsys.readouterr().out
+    assert (samples.parent / "samples.mine.html").exists()
+    assert exit_code(samples, "--reference", real, "--protocol", f"{own}:other") == 2
+    assert exit_code(samples, "--reference", real, "--protocol", f"{own.parent}/absent.yaml:mine") == 2
+    assert "no file of protocols" in capsys.readouterr().err
+
+
 def test_json_goes_to_stdout_alone(folders, capsys: pytest.CaptureFixture[str]) -> None:
     samples, real = folders
     exit_code(samples, "--reference", real, "--protocol", "quick-pixels", "--num", 60, "--json")
