@@ -56,7 +56,7 @@ static void NAME(read_vector)(const REAL *x, int64_t d, int width, REAL *out) {
 }
 
 /* In place: delta becomes dt; slope, if wanted, becomes d dt / d delta. */
-static void NAME(discretise)(REAL *delta, REAL *slope, const REAL *bias, int count, int softplus) {
+static inline __attribute__((always_inline)) void NAME(discretise)(REAL *delta, REAL *slope, const REAL *bias, int count, int softplus) {
     for (int s = 0; s < count; s++)
         for (int v = 0; v < BLOCK; v += LANES) {
             V p = LOAD(delta + s * BLOCK + v) + LOAD(bias + v), derivative = SPLAT(1);
@@ -70,13 +70,13 @@ static inline __attribute__((always_inline)) void NAME(advance)(
     const int states, int count, const REAL *dt, const REAL *drive, const REAL *A, const REAL *B, const REAL *C,
     int64_t n, REAL *h, REAL *y, const NAME(ahead) *later, int vector) {
     const char *u = later[0].first + vector * later[0].bytes, *delta = later[1].first + vector * later[1].bytes;
-    const char *z = later[2].first + vector * later[2].bytes;
+    const char *z = later[2].first + vector * later[2].bytes, *out = later[3].first + vector * later[3].bytes;
     V state[STATES_FORWARD];
 #pragma GCC unroll 16
     for (int k = 0; k < states; k++) state[k] = LOAD(h + k * BLOCK);
     for (int s = 0; s < count; s++) {
-        __builtin_prefetch(u), __builtin_prefetch(delta), __builtin_prefetch(z);
-        u += later[0].step, delta += later[1].step, z += later[2].step;
+        __builtin_prefetch(u), __builtin_prefetch(delta), __builtin_prefetch(z), __builtin_prefetch(out, 1);
+        u += later[0].step, delta += later[1].step, z += later[2].step, out += later[3].step;
         V step = LOAD(dt + s * BLOCK), input = LOAD(drive + s * BLOCK);
         V sums[4] = {SPLAT(0), SPLAT(0), SPLAT(0), SPLAT(0)};      /* short chains round less than one long one */
 #pragma GCC unroll 16
@@ -136,10 +136,11 @@ static void NAME(forward_direction)(const NAME(scan) *call, int which, int64_t b
             }
         }
         const int64_t next = first + step * TILE;
-        const tensor none = {0}, *gate = gated ? &call->z : &none;
-        const NAME(ahead) later[3] = {NAME(fetch_later)(&p->u, b, next, step, d, length),
+        const tensor none = {0}, *gate = gated ? &call->z : &none, *result = is_last ? &call->out : &none;
+        const NAME(ahead) later[4] = {NAME(fetch_later)(&p->u, b, next, step, d, length),
                                       NAME(fetch_later)(&p->delta, b, next, step, d, length),
-                                      NAME(fetch_later)(gate, b, first, step, d, length)};
+                                      NAME(fetch_later)(gate, b, first, step, d, length),
+                                      NAME(fetch_later)(result, b, first, step, d, length)};
         NAME(advance_all)(n, count, w->dt, w->drive, rates, w->B, w->C, w->h, w->y, width, later);
         if (!is_last) {
             for (int s = 0; s < count; s++)
