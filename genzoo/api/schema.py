@@ -16,7 +16,8 @@ FACTS = ("num_classes", "in_channels", "input_size", "num_frames")
 
 BLOCK_SIZE = Parameter(int, False)
 WHILE_TRAINING = ("preview", "evaluation", "report")
-SECTIONS = ("name", "task", "model", "data", "codec", "sampler", "optim", "train", *WHILE_TRAINING)
+BEFORE_TRAINING = ("name", "task", "model", "init_from", "data", "codec", "sampler", "optim")
+SECTIONS = (*BEFORE_TRAINING, "train", *WHILE_TRAINING)
 
 
 @dataclass(frozen=True)
@@ -95,11 +96,13 @@ def _named_sections(data: Mapping[str, Any]) -> Iterator[Problem]:
 def _plain_sections(data: Mapping[str, Any]) -> Iterator[Problem]:
     from genzoo.api.during import Evaluation
     from genzoo.api.preview import Preview
+    from genzoo.api.warm_start import InitFrom
     from genzoo.training import OPTIMIZERS
     from genzoo.training.config import TrainConfig
 
     yield from _check_plain("train", data.get("train"), TrainConfig)
     yield from _check_plain("preview", data.get("preview"), Preview)
+    yield from _check_plain("init_from", data.get("init_from"), InitFrom)
     yield from _check_plain("evaluation", data.get("evaluation"), Evaluation)
     if data.get("optim") is not None:
         node = data["optim"]

@@ -13,6 +13,8 @@ from genzoo.api.preview import Preview, preview_function
 from genzoo.api.report import report_is_current, write_card
 from genzoo.api.run import Run, load_run
 from genzoo.api.schema import require_complete
+from genzoo.api.warm_start import InitFrom, WarmStartReport, warm_start_model
+from genzoo.core.checkpoint import checkpoint_steps
 from genzoo.core.recipe import Recipe, load_recipe
 from genzoo.data.check import check_labels
 from genzoo.training.config import TrainConfig
@@ -38,7 +40,7 @@ def train(
     Raises Interrupted after a checkpoint when a signal asked to stop.
     """
     recipe = as_recipe(recipe)
-    trainer, recipe = build_trainer(recipe, output=output, hooks=hooks)
+    trainer, recipe = build_trainer(recipe, output=output, hooks=hooks, resume=resume)
     trainer.fit(resume)
     run = load_run(trainer.folder.path)
     if trainer.is_main:
@@ -56,9 +58,16 @@ def dry_run(recipe: Recipe | str | Path, *, output: str | Path | None = None) ->
 
 
 def build_trainer(
-    recipe: Recipe, *, output: str | Path | None = None, hooks: Sequence[Hook] = ()
+    recipe: Recipe,
+    *,
+    output: str | Path | None = None,
+    hooks: Sequence[Hook] = (),
+    resume: str | Path = "never",
 ) -> tuple[Trainer, Recipe]:
-    """The trainer of a recipe, and the recipe with every `auto` filled in. Labels are checked here."""
+    """The trainer of a recipe, and the recipe with every `auto` filled in. Labels are checked here.
+
+    resume: as in `train`; a run that goes on from a checkpoint does not look at `init_from` again.
+    """
     require_complete(recipe)
     config = TrainConfig(**recipe.section("train"))
     dataset, codec = build_dataset(recipe), build_codec(recipe)
@@ -68,16 +77,26 @@ def build_trainer(
     if bind is not None:
         bind(codec)
     task = assemble(recipe, codec)
+    folder = Path(output) if output is not None else Path("runs") / recipe.name
+    if recipe.section("init_from") and not _goes_on(folder, resume):
+        fates = warm_start_model(task.model, InitFrom(**recipe.section("init_from")))
+        hooks = (*hooks, WarmStartReport(fates))
     trainer = Trainer(
         task,
         dataset,
         config,
         optim=recipe.section("optim"),
-        output=Path(output) if output is not None else Path("runs") / recipe.name,
+        output=folder,
         hooks=(*_preview_hooks(recipe), *_evaluation_hooks(recipe), *hooks),
         recipe_text=recipe.to_yaml(),
     )
     return trainer, recipe
+
+
+def _goes_on(folder: Path, resume: str | Path) -> bool:
+    if resume == "auto":
+        return bool(checkpoint_steps(folder / "checkpoints"))
+    return resume != "never"
 
 
 def as_recipe(recipe: Recipe | str | Path) -> Recipe:
