@@ -26,6 +26,8 @@ class BaseWeights(Mapping[str, Tensor]):
     def __init__(self, base: str | Path) -> None:
         self.base = str(base)
         self._files = dict(_locate(base))
+        # a file's header lists thousands of tensors: read it once
+        self._handles = {path: safe_open(path, framework="pt") for path in set(self._files.values())}
         if not any(map(is_key_value, self._files)):
             raise WeightsError(
                 "the base's UNet has no cross-attention",
@@ -35,8 +37,7 @@ class BaseWeights(Mapping[str, Tensor]):
 
     def __getitem__(self, name: str) -> Tensor:
         try:
-            with safe_open(self._files[name], framework="pt") as file:
-                return file.get_tensor(name)
+            return self._handles[self._files[name]].get_tensor(name)
         except SafetensorError as error:
             raise CheckpointError(
                 f"cannot read {name}",
@@ -58,8 +59,7 @@ class BaseWeights(Mapping[str, Tensor]):
 
     def shape(self, name: str) -> tuple[int, ...]:
         """Read from the file's header."""
-        with safe_open(self._files[name], framework="pt") as file:
-            return tuple(file.get_slice(name).get_shape())
+        return tuple(self._handles[self._files[name]].get_slice(name).get_shape())
 
     @property
     def width(self) -> int:

@@ -146,12 +146,14 @@ def lora_files(delta: ConceptDelta, base: Weights | None) -> Files:
 
 
 def kohya_files(delta: ConceptDelta, base: Weights | None) -> Files:
-    """lora_unet_..._attn2_to_k.lora_down.weight and so on; alpha is the rank, so the scale is 1."""
+    """lora_unet_..._attn2_to_k.lora_down.weight and so on.
+
+    There is no alpha: every reader then takes the scale 1, while diffusers confuses alphas when ranks differ.
+    """
     tensors: dict[str, Tensor] = {}
     for name, (u, v) in _changes(delta, base, "kohya").items():
         layer = to_kohya(name)
         tensors |= {f"{layer}.lora_down.weight": v, f"{layer}.lora_up.weight": u}
-        tensors[f"{layer}.alpha"] = torch.tensor(float(len(v)))
     metadata = {"ss_network_module": "networks.lora", "ss_output_name": "lora"}
     return {"lora.safetensors": save(tensors, metadata=metadata)} | _inversions(delta, "emb_params")
 

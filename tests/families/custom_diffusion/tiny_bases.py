@@ -1,0 +1,129 @@
+"""Random text-to-image models in diffusers' layout: CLIP's real vocabulary, everything else tiny."""
+
+from __future__ import annotations
+
+import gzip
+import importlib.util
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from genzoo.families.custom_diffusion.base import BaseWeights, fingerprint
+from genzoo.families.custom_diffusion.delta import ConceptDelta
+
+
+def clip_tokenizer() -> Any:
+    """CLIP's tokenizer from the list of merges that open_clip ships."""
+    from transformers import CLIPTokenizer
+
+    spec = importlib.util.find_spec("open_clip")
+    assert spec is not None
+    assert spec.submodule_search_locations
+    path = Path(spec.submodule_search_locations[0]) / "bpe_simple_vocab_16e6.txt.gz"
+    lines = gzip.decompress(path.read_bytes()).decode().split("\n")[1 : 49152 - 256 - 2 + 1]
+    merges = [tuple(line.split()) for line in lines]
+    printable = [*range(33, 127), *range(161, 173), *range(174, 256)]
+    symbols = [chr(code) for code in printable] + [chr(256 + k) for k in range(256 - len(printable))]
+    words = [*symbols, *(f"{s}</w>" for s in symbols), *map("".join, merges)]
+    vocab = {word: index for index, word in enumerate([*words, "<|startoftext|>", "<|endoftext|>"])}
+    return CLIPTokenizer(vocab=vocab, merges=merges, model_max_length=77)
+
+
+def text_encoder(width: int, *, projected: bool, seed: int) -> Any:
+    from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
+
+    torch.manual_seed(seed)
+    config = CLIPTextConfig(
+        vocab_size=49408,
+        hidden_size=width,
+        intermediate_size=2 * width,
+        num_hidden_layers=3,
+        num_attention_heads=4,
+        projection_dim=width,
+        bos_token_id=49406,
+        eos_token_id=49407,
+        pad_token_id=49407,
+    )
+    model = (CLIPTextModelWithProjection if projected else CLIPTextModel)(config)
+    # the usual initial scale makes rows that hardly depend on the words
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.ndim == 2:
+                parameter.mul_(8)
+    return model.eval()
+
+
+def unet(kind: str, width: int, pooled: int = 0) -> Any:
+    from diffusers import UNet2DConditionModel
+
+    torch.manual_seed(3)
+    common: dict[str, Any] = {
+        "sample_size": 8,
+        "norm_num_groups": 4,
+        "cross_attention_dim": width,
+        "layers_per_block": 2,
+    }
+    if kind == "sd":
+        return UNet2DConditionModel(
+            block_out_channels=(8, 16),
+            down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
+            up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
+            attention_head_dim=2,
+            **common,
+        ).eval()
+    # the blocks of SDXL: 70 cross-attention layers
+    return UNet2DConditionModel(
+        block_out_channels=(4, 8, 16),
+        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
+        up_block_types=("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
+        transformer_layers_per_block=(1, 2, 10),
+        attention_head_dim=(1, 2, 4),
+        use_linear_projection=True,
+        addition_embed_type="text_time",
+        addition_time_embed_dim=4,
+        projection_class_embeddings_input_dim=6 * 4 + pooled,
+        **common,
+    ).eval()
+
+
+def build_base(folder: Path, kind: str) -> Path:
+    """kind: "sd", one encoder 24 wide, or "sdxl", two of 24 and 40."""
+    widths = [24] if kind == "sd" else [24, 40]
+    tokenizer = clip_tokenizer()
+    for index, width in enumerate(widths):
+        suffix = "_2" if index else ""
+        tokenizer.save_pretrained(folder / f"tokenizer{suffix}")
+        text_encoder(width, projected=bool(index), seed=index).save_pretrained(
+            folder / f"text_encoder{suffix}"
+        )
+    unet(kind, sum(widths), widths[-1]).save_pretrained(folder / "unet")
+    (folder / "model_index.json").write_text(json.dumps({"unet": ["diffusers", "UNet2DConditionModel"]}))
+    return folder
+
+
+def make_concept(
+    base: Path, seed: int, *, token: str | None, phrase: str | None, size: float = 0.3
+) -> ConceptDelta:
+    """A concept as training would leave it: changed keys and values, a token in each encoder."""
+    generator = torch.Generator().manual_seed(seed)
+    weights = BaseWeights(base)
+    taught: dict[str, Tensor] = {}
+    for name in weights.key_values:
+        W_0 = weights[name]
+        u, v = (
+            torch.randn(len(W_0), 2, generator=generator),
+            torch.randn(2, W_0.shape[1], generator=generator),
+        )
+        taught[name] = W_0 + size * u @ v / W_0.shape[1] ** 0.5
+    widths = [24] if weights.width == 24 else [24, 40]
+    tokens = {token: [torch.randn(width, generator=generator) for width in widths]} if token else {}
+    return ConceptDelta(
+        weights=taught,
+        tokens=tokens,
+        phrases=(phrase,) if phrase else (),
+        base_model=base.name,
+        base_fingerprint=fingerprint(weights),
+    )
