@@ -13,6 +13,11 @@ METRICS.lazy(
     "sample_grid", "genzoo.evaluation.sample_grid:sample_grid", help="a class-conditional picture grid"
 )
 METRICS.lazy(
+    "moving_object",
+    "genzoo.evaluation.moving_object:moving_object",
+    help="clips of one object: is it the class asked for, does it move, does it stay itself",
+)
+METRICS.lazy(
     "memorisation",
     "genzoo.evaluation.memorisation:report_memorisation",
     help="how near samples come to the training images",

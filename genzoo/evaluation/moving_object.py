@@ -1,0 +1,125 @@
+"""Three honest numbers for clips of one bright object: is it right, does it move, does it stay itself?
+
+The object is found in each frame as the brightest window. A k-nearest-neighbour classifier on windows of real
+clips says whether it shows the class asked for; its path tells how fast it moves, its first and last window
+whether it is still the same.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+import torch.nn.functional as F
+
+from genzoo.core.errors import DataError
+from genzoo.evaluation.nearest_neighbour import classify, mean_class_distance
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Track:
+    """corners: (n, f, 2) of the window, row and column.   windows: (n, f, d) its pixels.
+
+    last: (n, c, h, w) the last frame with a margin, `last_corners` (n, 2) where its window is.
+    """
+
+    corners: Tensor
+    windows: Tensor
+    last: Tensor
+    last_corners: Tensor
+    window: int
+
+    @property
+    def change(self) -> Tensor:
+        """Distance from the first window to the last, moved by up to half a window to fit best: (n,).
+
+        Where an object is narrow, noise decides which of several windows around it is the brightest.
+        """
+        reach = torch.arange(-(self.window // 2), self.window // 2 + 1)
+        moved = [
+            _cut(self.last, self.last_corners + shift, self.window)
+            for shift in torch.cartesian_prod(reach, reach)
+        ]
+        return (torch.stack(moved) - self.windows[:, 0]).norm(dim=-1).amin(0)
+
+    @property
+    def speed(self) -> float:
+        """Mean Euclidean distance from frame to frame, in pixels."""
+        return self.corners.float().diff(dim=1).norm(dim=-1).mean().item()
+
+
+def track(clips: Tensor, window: int) -> Track:
+    """The brightest window x window part of each frame; of several, the upper left.
+
+    clips: (n, f, c, h, w) in [-1, 1]. Windows may reach over the border, where all is -1.
+    """
+    height, width = clips.shape[-2:]
+    if window > min(height, width):
+        raise DataError(f"frames of {height} x {width} hold no window of {window} x {window}")
+    reach = window // 2
+    canvas = F.pad(clips, (window + reach,) * 4, value=-1.0)
+    light = F.avg_pool2d(canvas.flatten(0, 1).mean(1, keepdim=True), window, stride=1)
+    light = light[..., reach:-reach, reach:-reach] if reach else light
+    # sums of the same pixels in another order differ in the last bits; ties must be ties
+    best = (light * 2**14).round().flatten(1).argmax(1).reshape(clips.shape[:2])
+    corners = torch.stack([best // light.shape[-1], best % light.shape[-1]], dim=-1) + reach
+    windows = torch.stack([_cut(canvas[:, f], corners[:, f], window) for f in range(clips.shape[1])], dim=1)
+    return Track(corners - window - reach, windows, canvas[:, -1], corners[:, -1], window)
+
+
+def _cut(images: Tensor, corners: Tensor, window: int) -> Tensor:
+    """images: (n, c, h, w).   corners: (n, 2).   Returns (n, c*window*window)."""
+    offset = torch.arange(window)
+    rows = (corners[:, :1] + offset)[:, None, :, None]
+    columns = (corners[:, 1:] + offset)[:, None, None, :]
+    sample = torch.arange(len(images))[:, None, None, None]
+    channel = torch.arange(images.shape[1])[:, None, None]
+    return images[sample, channel, rows, columns].flatten(1)
+
+
+def moving_object(
+    run: Any,
+    *,
+    num: int = 200,
+    window: int = 8,
+    k: int = 3,
+    reference: int = 1797,
+    seed: int = 0,
+    guidance_scale: float | None = None,
+) -> dict[str, float]:
+    """Sample `num` clips over all classes in turn and compare them with real clips of the run's data set.
+
+    Returns accuracy (share of frames whose k nearest real windows vote for the class asked for), motion
+    (speed over that of real clips), and constancy (1 when the last window is the first one, 0 when they
+    differ as much as two real objects of one class). reference: how many real clips to look at, the first
+    ones.
+    """
+    dataset = run.dataset()
+    if not dataset.num_classes or len(dataset.sample_shape) != 4:
+        raise DataError("moving_object needs clips with classes", where=str(run.folder))
+    items = [dataset.fetch(index) for index in range(min(reference, len(dataset)))]
+    labels = torch.tensor([int(item["class_labels"]) for item in items])
+    real = track(torch.stack([item["pixels"] for item in items]), window)
+    class_labels = torch.arange(num) % dataset.num_classes
+    options = {} if guidance_scale is None else {"guidance_scale": guidance_scale}
+    samples = run.sample(class_labels=class_labels.tolist(), seed=seed, **options)
+    return compare(track(samples.pixels.float(), window), class_labels, real, labels, k=k)
+
+
+def compare(
+    samples: Track, class_labels: Tensor, real: Track, labels: Tensor, *, k: int = 3
+) -> dict[str, float]:
+    """accuracy, motion and constancy of tracked samples against tracked real clips."""
+    frames = samples.windows.shape[1]
+    found = classify(samples.windows.flatten(0, 1), real.windows[:, 0], labels, k=k)
+    accuracy = (found == class_labels.repeat_interleave(frames)).float().mean().item()
+    change = samples.change.mean().item()
+    return {
+        "accuracy": accuracy,
+        "motion": samples.speed / real.speed,
+        "constancy": 1 - change / mean_class_distance(real.windows[:, 0], labels),
+    }

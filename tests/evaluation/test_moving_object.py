@@ -1,0 +1,83 @@
+"""The numbers for clips of a moving object, on clips whose answer is known."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from genzoo.core.errors import DataError
+from genzoo.data.digits import Digits
+from genzoo.data.moving_digits import MovingDigits
+from genzoo.evaluation.moving_object import moving_object, track
+
+CLIPS = MovingDigits(num_frames=5, clips_per_digit=1, split="train")
+UNSEEN = MovingDigits(num_frames=5, clips_per_digit=1, split="test")
+
+
+class FixedRun:
+    """A run that samples unseen real clips of the class asked for, changed in a known way."""
+
+    folder = Path("run")
+
+    def __init__(self, change: Any = lambda clips: clips, dataset: Any = CLIPS) -> None:
+        self.change, self.data = change, dataset
+
+    def dataset(self) -> Any:
+        return self.data
+
+    def sample(self, *, class_labels: list[int], seed: int) -> Any:
+        of_class = [(UNSEEN.labels == label).nonzero().flatten().tolist() for label in range(10)]
+        rows = [of_class[label][i % len(of_class[label])] for i, label in enumerate(class_labels)]
+        clips = torch.stack([UNSEEN.fetch(row)["pixels"] for row in rows])
+        return SimpleNamespace(pixels=self.change(clips))
+
+
+def frozen(clips: Tensor) -> Tensor:
+    return clips[:, :1].expand_as(clips)
+
+
+def other_digit_at_the_end(clips: Tensor) -> Tensor:
+    return torch.cat([clips[:, :-1], clips.roll(3, 0)[:, -1:]], dim=1)
+
+
+def test_real_clips_are_right_move_and_stay_themselves() -> None:
+    found = moving_object(FixedRun(), num=100)
+    assert found["accuracy"] > 0.9
+    assert found["motion"] == pytest.approx(1, abs=0.15)
+    assert found["constancy"] == pytest.approx(1, abs=0.02)
+
+
+def test_each_failure_shows_in_its_own_number() -> None:
+    still = moving_object(FixedRun(frozen), num=60)
+    assert still["motion"] == 0
+    assert still["constancy"] == 1
+    assert still["accuracy"] > 0.9
+    swapped = moving_object(FixedRun(other_digit_at_the_end), num=60)
+    assert swapped["constancy"] < 0.1
+    assert swapped["accuracy"] == pytest.approx(0.8, abs=0.1)
+    wrong = moving_object(FixedRun(lambda clips: clips.roll(1, 0)), num=60)
+    assert wrong["accuracy"] < 0.1
+    assert wrong["constancy"] == pytest.approx(1, abs=0.02)
+
+
+def test_the_window_follows_the_object() -> None:
+    clips = torch.full((1, 3, 1, 7, 9), -1.0)
+    for frame, (row, column) in enumerate([(0, 0), (2, 3), (4, 6)]):
+        clips[0, frame, 0, row : row + 3, column : column + 3] = 0.5
+    found = track(clips, 3)
+    assert found.corners.tolist() == [[[0, 0], [2, 3], [4, 6]]]
+    assert (found.windows == 0.5).all()
+    assert found.windows.shape == (1, 3, 9)
+    assert found.speed == pytest.approx(13**0.5)
+
+
+def test_other_data_are_refused() -> None:
+    with pytest.raises(DataError, match="needs clips with classes"):
+        moving_object(FixedRun(dataset=Digits()))
+    with pytest.raises(DataError, match="no window of 17 x 17"):
+        moving_object(FixedRun(), window=17)
