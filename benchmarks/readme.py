@@ -18,9 +18,7 @@ def main(arguments: list[str]) -> int:
     fresh = with_table(text, table(newest_results(ROOT / "benchmarks" / "results")))
     if "--check" in arguments:
         if fresh != text:
-            print(
-                "README.md: the performance table is not that of benchmarks/results; run python -m benchmarks.readme"
-            )
+            print("README.md: the table is not that of benchmarks/results; run python -m benchmarks.readme")
         return int(fresh != text)
     page.write_text(fresh)
     return 0
@@ -51,11 +49,14 @@ def table(reports: list[dict[str, Any]]) -> str:
     lines = ["| case | measured | ms | times slower than the first |", "|---|---|---|---|"]
     for report in reports:
         lines += [line(report["case"], row) for row in report["rows"] if row.get("times_slower")]
-    places = {
-        f"{r['hardware']}, {r['cores']} cores, torch {r['versions']['torch']}, commit {r['commit']}, {r['date']}"
-        for r in reports
-    }
-    return "\n".join([*lines, "", *(f"Measured on {place}." for place in sorted(places))])
+    places = {place(report) for report in reports}
+    return "\n".join([*lines, "", *(f"Measured on {name}." for name in sorted(places))])
+
+
+def place(report: dict[str, Any]) -> str:
+    """Where and when a report was measured."""
+    machine = f"{report['hardware']}, {report['cores']} cores, {report['threads']} threads"
+    return f"{machine}, torch {report['versions']['torch']}, commit {report['commit']}, {report['date']}"
 
 
 def line(case: str, row: dict[str, Any]) -> str:

@@ -1,4 +1,4 @@
-"""genzoo: a unified zoo of generative models. Importing it imports no torch; every name below loads on first use."""
+"""genzoo: a unified zoo of generative models. Importing it imports no torch; names load on first use."""
 
 from __future__ import annotations
 

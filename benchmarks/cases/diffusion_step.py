@@ -1,4 +1,4 @@
-"""What a step costs: DiM beside DiT of the same name, training and sampling, with both counts of multiply-adds."""
+"""What a step costs: DiM beside DiT of the same name, training and sampling, with their multiply-adds."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Errors for users: what was wrong, where, why, and what to do. The exit codes are those of the command line."""
+"""Errors for users: what was wrong, where, why, and what to do, with the exit codes of the command line."""
 
 from __future__ import annotations
 
@@ -14,7 +14,9 @@ class GenzooError(Exception):
 
     exit_code = 1
 
-    def __init__(self, what: str, *, where: str | None = None, why: str | None = None, fix: str | None = None) -> None:
+    def __init__(
+        self, what: str, *, where: str | None = None, why: str | None = None, fix: str | None = None
+    ) -> None:
         self.what, self.where, self.why, self.fix = what, where, why, fix
         super().__init__(self._render())
 
@@ -87,10 +89,10 @@ class OutOfMemoryError(GenzooError, MemoryError):
 
 
 class Interrupted(GenzooError):
-    """A signal asked the run to stop; a checkpoint was saved first. exit_code is 128 + the signal's number."""
+    """A signal asked the run to stop; a checkpoint was saved first. exit_code is 128 + the signal."""
 
     def __init__(self, what: str, *, signum: int, **details: str | None) -> None:
-        super().__init__(what, **details)  # type: ignore[arg-type]
+        super().__init__(what, **details)
         self.exit_code = 128 + signum
 
 

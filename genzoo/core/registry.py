@@ -1,6 +1,7 @@
-"""Registries: one dict per kind, from a name to a factory, or to a `module:attribute` string resolved on first use.
+"""Registries: one dict per kind, from a name to a factory or to a `module:attribute` string.
 
-Packages declare names with `lazy`, which imports nothing; notebooks and plugins use the `register` decorator.
+Packages declare names with `lazy`, which imports nothing until first use; notebooks and plugins use the
+`register` decorator.
 The factory's signature is the schema of the recipe section that names it.
 """
 
@@ -42,7 +43,9 @@ class Registry:
     def _add(self, name: str, entry: Factory | str) -> None:
         known = self._entries.get(name)
         if known is not None and known != entry:
-            raise RegistryError(f"{self.kind} {name!r} is already registered as {known}; {entry} needs another name")
+            raise RegistryError(
+                f"{self.kind} {name!r} is already registered as {known}; {entry} needs another name"
+            )
         self._entries[name] = entry
 
     def get(self, name: str) -> Factory:

@@ -1,4 +1,4 @@
-"""Randomness as a function of position: nothing is drawn from a global generator, so there is no state to save."""
+"""Randomness as a function of position: no global generator is drawn from, so there is no state to save."""
 
 from __future__ import annotations
 
@@ -26,8 +26,9 @@ def generator_for(*parts: int | str) -> torch.Generator:
 class SampleStreams:
     """One random stream per sample of a batch.
 
-    What is drawn for a sample depends on its own seed only, so a batch may be cut into micro-batches, spread over
-    processes or resumed, and every sample still meets the same noise. Numbers are drawn on the CPU and moved.
+    What is drawn for a sample depends on its own seed only, so a batch may be cut into micro-batches, spread
+    over processes or resumed, and every sample still meets the same noise. Numbers are drawn on the CPU and
+    moved.
     """
 
     def __init__(self, generators: Sequence[torch.Generator]) -> None:

@@ -33,7 +33,7 @@ class Task(Protocol):
     model: nn.Module
 
     def to(self, device: torch.device | str, dtype: torch.dtype | None = None) -> None:
-        """Move the model and the frozen helpers (codec, text encoder, frozen base); dtype goes to the helpers."""
+        """Move the model and the frozen helpers (codec, text encoder, base); dtype goes to the helpers."""
 
     def prepare_batch(self, batch: Batch, generator: SampleStreams) -> Batch:
         """Encode, tokenise, drop labels; runs without gradients."""
@@ -42,17 +42,17 @@ class Task(Protocol):
         """The mean loss over the batch. `model` is the PREPARED module: using self.model would bypass DDP."""
 
     def conditions(self, num: int, **options: Any) -> Batch:
-        """What to condition `num` samples on, from a user's options (class_labels=..., prompt=..., control=...).
+        """What to condition `num` samples on, from a user's options (class_labels=..., prompt=..., ...).
 
         Options left out get a sensible default. Raises UsageError for an option this task has no use for.
         """
 
     def sample(self, model: nn.Module, conditions: Batch, generator: SampleStreams, **options: Any) -> Tensor:
-        """Samples (n, c, h, w) or (n, f, c, h, w) in [-1, 1]; options (steps, guidance_scale, ...) override the recipe."""
+        """Samples (n, c, h, w) or (n, f, c, h, w) in [-1, 1]; options (steps, ...) override the recipe."""
 
 
 class Dataset(Protocol):
-    """Map-style data. `fetch` draws its augmentation from the generator it is given, and from nothing else."""
+    """Map-style data. `fetch` draws its augmentation from the generator it is given, and nothing else."""
 
     sample_shape: tuple[int, ...]  # of the pixels: (c, h, w) or (f, c, h, w)
     num_classes: int | None
@@ -89,7 +89,7 @@ class LatentCodec(Protocol):
 
 @dataclass(frozen=True)
 class Conversion:
-    """Foreign weights made ours: what `create_model(model, **arguments)` loads, and what became of each entry.
+    """Foreign weights made ours: what `create_model(model, **arguments)` loads, and each entry's fate.
 
     report: (foreign entry, our key or None when it is not carried over, why).
     """

@@ -46,7 +46,7 @@ def check_images(
     return DataReport(len(images), bad, images.listing.ignored, images.class_names)
 
 
-class _Errors(TorchDataset):  # type: ignore[type-arg]
+class _Errors(TorchDataset):
     def __init__(self, images: ImageFolder) -> None:
         self.images = images
 

@@ -99,7 +99,7 @@ class _Item(NamedTuple):
     error: str | None
 
 
-class _Items(TorchDataset):  # type: ignore[type-arg]
+class _Items(TorchDataset):
     """What loader workers do: hash each item, and decode those that are not in the cache."""
 
     def __init__(self, keyring: Keyring, known: frozenset[bytes]) -> None:

@@ -176,7 +176,7 @@ class _Steps:
             step += 1
 
 
-class _Positions(torch.utils.data.Dataset):  # type: ignore[type-arg]
+class _Positions(torch.utils.data.Dataset):
     """What loader workers hold. Errors travel as values: the loader would wrap them in a traceback."""
 
     def __init__(self, stream: SampleStream) -> None:

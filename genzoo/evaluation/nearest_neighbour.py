@@ -1,8 +1,8 @@
 """Two honest numbers for a small class-conditional model: are the samples right, and do they differ?
 
-A k-nearest-neighbour classifier on the real images says whether a sample shows the class it was asked for. Accuracy
-alone rewards a model that repeats one good image per class, so the mean distance between samples of one class is
-given as a fraction of the same distance between real images.
+A k-nearest-neighbour classifier on the real images says whether a sample shows the class it was asked for.
+Accuracy alone rewards a model that repeats one good image per class, so the mean distance between samples of
+one class is given as a fraction of the same distance between real images.
 """
 
 from __future__ import annotations
@@ -53,8 +53,8 @@ def nearest_neighbour(
 ) -> dict[str, float]:
     """Sample `num` images over all classes in turn and compare them with the run's own data set.
 
-    Returns accuracy (share whose k nearest real images vote for the class asked for) and diversity (mean distance
-    between samples of one class over that of real images). Pixels in [-1, 1] are the features.
+    Returns accuracy (share whose k nearest real images vote for the class asked for) and diversity (mean
+    distance between samples of one class over that of real images). Pixels in [-1, 1] are the features.
     """
     dataset = run.dataset()
     if not dataset.num_classes:

@@ -111,7 +111,7 @@ def decay_groups(parameters: NamedParameters, weight_decay: float) -> list[dict[
 
 
 def learning_rate(optimization: Optimization, total_steps: int) -> Callable[[int], float]:
-    """The rate of optimizer step 0, 1, ... as a function; a run shorter than its warm-up ends while it rises."""
+    """The rate of optimizer step 0, 1, ...; a run shorter than its warm-up ends while it rises."""
     names = Schedule.__args__  # type: ignore[attr-defined]
     if optimization.schedule not in names:
         raise RecipeError(f"optim.schedule: {optimization.schedule!r} is not one of {', '.join(names)}")

@@ -62,7 +62,9 @@ def test_unknown_schedules_and_negative_warm_ups_are_refused() -> None:
 
 
 def test_a_run_shorter_than_its_warm_up_ends_while_the_rate_rises() -> None:
-    rate = learning_rate(build_optimizer(parameters(), {"warmup_steps": 8, "schedule": "cosine", "lr": 0.8}), 3)
+    rate = learning_rate(
+        build_optimizer(parameters(), {"warmup_steps": 8, "schedule": "cosine", "lr": 0.8}), 3
+    )
     assert [rate(step) for step in range(3)] == pytest.approx([0.0, 0.1, 0.2])
 
 
