@@ -41,12 +41,10 @@ def official_procedure(
     """What the official scripts do for every matrix anew, in float32: the Gram matrix, its LU factors, a
     solve per target row, the inverse of a small matrix, and the mean residuals that they print.
     """
-    from scipy.linalg import lu_factor, lu_solve
-
     merged = []
     for base, values in zip(W_0, V, strict=True):
-        factors = lu_factor((C_reg.T @ C_reg).numpy())
-        D = torch.stack([torch.from_numpy(lu_solve(factors, row.numpy())) for row in C])
+        LU, pivots = torch.linalg.lu_factor(C_reg.T @ C_reg)
+        D = torch.cat([torch.linalg.lu_solve(LU, pivots, row[:, None]).T for row in C])
         multipliers = (values.T - base @ C.T) @ torch.linalg.inv(D @ C.T)
         W = base + multipliers @ D
         if diagnostics:
@@ -57,7 +55,7 @@ def official_procedure(
 
 
 def by_svd(W_0: list[Tensor], C: Tensor, V: list[Tensor], C_reg: Tensor) -> list[Tensor]:
-    """The reference: float64, singular vectors of C_reg and a pseudo-inverse; no code shared with the merge."""
+    """The reference: float64, singular vectors of C_reg and a pseudo-inverse; no code is shared."""
     _, values, basis = torch.linalg.svd(C_reg.double(), full_matrices=False)
     whitened = (C.double() @ basis.T) / values
     back = torch.linalg.pinv(whitened.T) / values @ basis

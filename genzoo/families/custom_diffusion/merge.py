@@ -29,34 +29,37 @@ MAX_ROW_CONDITION, PINV_TOLERANCE = 1e8, 1e-10
 class MergePlan:
     """All of a merge that does not depend on the projection.
 
-    lift: (m, d) with W = W_0 + E_kept @ lift, for the m target rows that were kept.   keep: (m, s), averages
-    the rows of V that share one feature.   weight_norm: (m, m), with ||(W - W_0) C_reg^T||_F =
-    ||E_kept @ weight_norm||_F.   clashes: pairs of target rows that may ask for different values of the same
-    feature.   condition, rank: of the regularisation rows; row_condition: of the target rows after whitening.
+    C_kept: (m, d) the target rows that were kept.   keep: (m, s), averages the rows of V that share one
+    feature.   lift: (m, d), with W = W_0 + E lift.   root: (m, m), with ||(W - W_0) C_reg^T||_F =
+    ||E root||_F.   clashes: pairs of target rows that ask for different values of the same feature.
+    condition, rank: of the regularisation rows; row_condition: of the target rows after whitening.
     """
 
     C: Tensor
+    C_kept: Tensor
     keep: Tensor
     lift: Tensor
-    weight_norm: Tensor
+    root: Tensor
     clashes: tuple[tuple[int, int], ...]
     condition: float
     rank: int
     row_condition: float
     method: str
 
-    def solve(self, W_0: Tensor, V: Tensor) -> Tensor:
-        """The merged projection (out, d), float64, of W_0 (out, d) and the values V (s, out)."""
-        return torch.addmm(W_0.double(), self.residual(W_0, V), self.lift)
+    def solve(self, W_0: Tensor, V: Tensor) -> tuple[Tensor, float]:
+        """The merged projection (out, d), float64, of W_0 (out, d) and the values V (s, out), and its
+        objective, which needs no pass over the regularisation rows.
+        """
+        W = W_0.to(torch.float64, copy=True)
+        E = self._lacking(W, V)
+        return W.addmm_(E, self.lift), float((E @ self.root).norm())
 
-    def residual(self, W_0: Tensor, V: Tensor) -> Tensor:
+    def lacking(self, W_0: Tensor, V: Tensor) -> Tensor:
         """E (out, m): what W_0 lacks at the kept target rows."""
-        wanted = self.keep @ V.double()
-        return wanted.T - W_0.double() @ (self.keep @ self.C).T
+        return self._lacking(W_0.double(), V)
 
-    def objective(self, W_0: Tensor, V: Tensor) -> float:
-        """||(W - W_0) C_reg^T||_F at the solution, without touching the regularisation rows again."""
-        return float(torch.linalg.matrix_norm(self.residual(W_0, V) @ self.weight_norm))
+    def _lacking(self, W_0: Tensor, V: Tensor) -> Tensor:
+        return (self.keep @ V.double()).T - W_0 @ self.C_kept.T
 
     def constraint(self, W: Tensor, V: Tensor) -> float:
         """max |W C^T - V^T| over all target rows, the conflicting ones included."""
@@ -114,13 +117,10 @@ def merge_with_report(
     """`merge_weights` of several projections, with the residual and objective of each."""
     _check(W_0, C, V, C_reg)
     plan = plan_merge(C, C_reg, V=V, conflicts=conflicts)
-    weights = [plan.solve(base, values) for base, values in zip(W_0, V, strict=True)]
-    return MergeResult(
-        weights,
-        [plan.constraint(W, values) for W, values in zip(weights, V, strict=True)],
-        [plan.objective(base, values) for base, values in zip(W_0, V, strict=True)],
-        plan,
-    )
+    solved = [plan.solve(base, values) for base, values in zip(W_0, V, strict=True)]
+    weights = [W for W, _ in solved]
+    residual = [plan.constraint(W, values) for W, values in zip(weights, V, strict=True)]
+    return MergeResult(weights, residual, [objective for _, objective in solved], plan)
 
 
 def plan_merge(
@@ -151,9 +151,20 @@ def plan_merge(
             fix='conflicts="mean" or "first"',
         )
     keep = _keep_matrix(groups, len(rows), first_only=conflicts == "first", like=rows)
-    lift, weight_norm, row_condition = _lift(keep @ rows, factor)
+    kept = keep @ rows
+    lift, weight_norm, row_condition = _lift(kept, factor)
+    root = torch.linalg.qr(weight_norm.T, mode="r").R.T
     return MergePlan(
-        rows, keep, lift, weight_norm, clashes, factor.condition, factor.rank, row_condition, factor.method
+        C=rows,
+        C_kept=kept,
+        keep=keep,
+        lift=lift,
+        root=root,
+        clashes=clashes,
+        condition=factor.condition,
+        rank=factor.rank,
+        row_condition=row_condition,
+        method=factor.method,
     )
 
 
@@ -195,7 +206,10 @@ def _keep_matrix(groups: list[list[int]], num_rows: int, *, first_only: bool, li
 
 
 def _lift(C: Tensor, factor: Factor) -> tuple[Tensor, Tensor, float]:
-    """lift (m, d), weight_norm (m, m or r) and the condition number of the whitened rows."""
+    """lift (m, d), weight_norm (m, d or r), and the condition number of the whitened rows.
+
+    ||(W - W_0) C_reg^T||_F = ||E weight_norm||_F.
+    """
     if factor.whiten is not None:
         B_t = torch.linalg.solve_triangular(factor.whiten.T, C.T, upper=False)
         inverse, condition = _pseudo_inverse(B_t)

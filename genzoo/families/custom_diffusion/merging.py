@@ -141,9 +141,9 @@ def _solve(
         W_0 = base[name].double()
         taught = [entry.delta.full_weight(name, W_0).double() for entry in entries]
         values = [c @ W.T for c, W in zip(rows, taught, strict=True)]
-        W = plan.solve(W_0, torch.cat(values))
+        W, one_objective = plan.solve(W_0, torch.cat(values))
         merged[name] = W.to(dtype)
-        objective += plan.objective(W_0, torch.cat(values)) ** 2
+        objective += one_objective**2
         largest = max(largest, float((W - W_0).norm() / W_0.norm()))
         for i, (c, wanted) in enumerate(zip(rows, values, strict=True)):
             gap = merged[name].double() @ c.T - wanted.T
@@ -152,7 +152,7 @@ def _solve(
             needed[i] += (wanted.T - W_0 @ c.T).square().sum()
             own[i] += ((taught[i] - W_0).norm() / W_0.norm()) ** 2 / len(base.key_values)
         for j, solo in enumerate(alone):
-            lacking = solo.residual(W_0, values[j])
+            lacking = solo.lacking(W_0, values[j])
             for i in range(num):
                 moved[i, j] += (lacking @ reach[j][i]).square().sum()
     return _Solved(merged, residual, missed, needed, own.sqrt(), moved, objective**0.5, largest)
