@@ -19,7 +19,7 @@ from genzoo.autoregression.filters import (
     scale_ratio,
     smooth_weights,
 )
-from genzoo.autoregression.next_scale import Refine, contribution, shrink
+from genzoo.autoregression.next_scale import contribution, shrink
 from genzoo.autoregression.scales import Scale, scale_sizes
 from genzoo.core.errors import ShapeError, UsageError
 
@@ -34,7 +34,8 @@ class Codebook(Protocol):
     def weight(self) -> Tensor:
         """(v, c)."""
 
-    refine: Refine
+    def refine(self, h: Tensor, scale: int, num_scales: int) -> Tensor:
+        """See genzoo.autoregression.next_scale."""
 
 
 @dataclass(frozen=True)
@@ -167,3 +168,20 @@ def _with_given(
             f"{tuple(ids.shape)}"
         )
     return torch.where(keep, kept, ids), torch.where(keep[..., None], codebook.weight[kept], embedded)
+
+
+def next_scale(
+    predict: Predict,
+    codebook: Codebook,
+    patch_nums: Sequence[Scale],
+    generator: Generator,
+    given: GivenTokens | None = None,
+    *,
+    guidance_scale: float = 1.0,
+    top_k: int = 0,
+    top_p: float = 0.0,
+    smooth: bool = False,
+) -> SampledScales:
+    """`sample_scales` as a recipe's sampler: its options are those of NextScaleOptions."""
+    options = NextScaleOptions(guidance_scale, top_k, top_p, smooth)
+    return sample_scales(predict, codebook, patch_nums, generator, options, given=given)

@@ -1,20 +1,24 @@
 """CAR, controllable autoregression on a frozen VAR; VAR itself and its VQVAE. This card imports no torch."""
 
-from genzoo.core.registry import CONVERTERS, MODELS
+from genzoo.core.registry import CODECS, CONVERTERS, MODELS, SAMPLERS, TASKS
 
-MODELS.lazy("vqvae", "genzoo.families.car.vqvae:VQVAE", help="multi-scale VQVAE: pixels as token maps")
-MODELS.lazy("var", "genzoo.families.car.var:VAR", help="next-scale prediction of token maps (Tian et al.)")
-MODELS.lazy("car", "genzoo.families.car.model:CAR", help="control transformer on a frozen VAR (Yao et al.)")
-CONVERTERS.lazy(
-    "vqvae",
-    "genzoo.families.car.convert:VQVAEConverter",
-    help="released VQVAE weights (vae_ch160v4096z32.pth)",
+_HERE = "genzoo.families.car"
+
+MODELS.lazy("vqvae", f"{_HERE}.vqvae:VQVAE", help="multi-scale VQVAE: pixels as token maps")
+MODELS.lazy("var", f"{_HERE}.var:VAR", help="next-scale prediction of token maps (Tian et al.)")
+MODELS.lazy("car", f"{_HERE}.model:CAR", help="control transformer on a frozen VAR (Yao et al.)")
+CODECS.lazy("vqvae", f"{_HERE}.codec:VQVAECodec", help="a multi-scale VQVAE with frozen weights")
+TASKS.lazy("vqvae", f"{_HERE}.vqvae_task:VQVAETask", help="reconstruct pixels through token maps")
+TASKS.lazy("next_scale", f"{_HERE}.task:NextScaleTask", help="predict token maps, with a control or without")
+SAMPLERS.lazy(
+    "next_scale",
+    "genzoo.autoregression.sampling:next_scale",
+    help="token maps from coarse to fine, for VAR and CAR",
 )
 CONVERTERS.lazy(
-    "var",
-    "genzoo.families.car.convert:VARConverter",
-    help="released VAR weights (var_d16.pth to var_d36.pth)",
+    "vqvae", f"{_HERE}.convert:VQVAEConverter", help="released VQVAE weights (vae_ch160v4096z32.pth)"
 )
 CONVERTERS.lazy(
-    "car", "genzoo.families.car.convert:CARConverter", help="released CAR weights (car_canny_d16.pth)"
+    "var", f"{_HERE}.convert:VARConverter", help="released VAR weights (var_d16.pth to var_d36.pth)"
 )
+CONVERTERS.lazy("car", f"{_HERE}.convert:CARConverter", help="released CAR weights (car_canny_d16.pth)")

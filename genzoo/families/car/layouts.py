@@ -18,6 +18,7 @@ from genzoo.pretrained.loading import check_against, spec_of
 
 WRAPPERS = ("_orig_mod.", "module.")  # left in the keys by torch.compile and DistributedDataParallel
 BRANCH = "car_"
+DERIVED = ("lvl_1L", "attn_bias_for_masking", "zero_k_bias")
 VAR_SIGNATURE = {
     "pos_start",
     "pos_1LC",
@@ -198,9 +199,9 @@ def check(model: nn.Module, weights: Mapping[str, Tensor], *, source: str) -> di
 def derived_value(model: nn.Module, name: str) -> Tensor | None:
     """A buffer that follows from the model's arguments; None for everything that is learned."""
     owner, _, buffer = name.rpartition(".")
-    module = model.get_submodule(owner)
-    if buffer not in getattr(module, "derived_buffers", ()):
+    if buffer not in DERIVED:
         return None
+    module = model.get_submodule(owner)
     if buffer == "zero_k_bias":
         return torch.zeros(module.get_buffer(buffer).shape)
     sides: Any = module.patch_nums

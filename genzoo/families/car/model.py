@@ -35,12 +35,14 @@ INJECTIONS = ("concat_ln_linear", "zero_conv_add", "cross_norm_add")
 class CAR(nn.Module):
     """A VAR with a control branch; the branch's keys are those of the released weights.
 
-    var_weights: file or run folder of the base; without it the base is random.   freeze_base: train the
-    branch only; a checkpoint then holds the branch, and a hash of the base. init_from_base: start the control
-    transformer as the base's first half (the paper), or at random (the code). control_channels: of the
-    control encoder; the control of a map of side p has side p * 2^(their number - 1). fusion,
-    control_network, injection: the alternatives of the paper's Table 3. All else as in VAR.
+    var_weights: file or run folder of the base; without it the base is random.
+    freeze_base: train the branch only; a checkpoint then holds the branch, and a hash of the base.
+    init_from_base: start the control transformer as the base's first half (paper), or at random (code).
+    control_channels: of the control encoder; a map of side p has a control of side p * 2^(their number - 1).
+    fusion, control_network, injection: the alternatives of the paper's Table 3.   The rest: as in VAR.
     """
+
+    derived_buffers = ("base.lvl_1L",)
 
     def __init__(
         self,

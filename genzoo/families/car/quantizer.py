@@ -221,9 +221,12 @@ class MultiScaleQuantizer(nn.Module):
             f_hat, rest = f_hat + added, rest - added.detach()
             losses.append(self.beta * mse_loss(f_hat.detach(), f) + mse_loss(f_hat, target))
             all_ids.append(ids)
+        loss = torch.stack(losses).mean()
         if self.training:
             self._count_hits(all_ids)
-        return Quantized(f + (f_hat - f).detach(), torch.stack(losses).mean(), all_ids)
+            # few scales leave some refinements idle; optimizers and DDP want a gradient for each parameter
+            loss = loss + 0.0 * sum(parameter.sum() for parameter in self.quant_resi.parameters())
+        return Quantized(f + (f_hat - f).detach(), loss, all_ids)
 
     def usage(self, num_positions: int) -> list[float]:
         """Percent of codes in use at each scale.   num_positions: b h w of the batches that were counted."""

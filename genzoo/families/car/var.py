@@ -28,7 +28,8 @@ class VAR(nn.Module):
     The null class of guidance is row num_classes.
     """
 
-    derived_buffers = ("lvl_1L", "attn_bias_for_masking")
+    # not lvl_1L: it tells the scales where weights lie alone
+    derived_buffers = ("attn_bias_for_masking",)
 
     def __init__(
         self,

@@ -1,0 +1,111 @@
+"""The recipes of all three stages, shrunk: trained one on the other, sampled, converted, and rebuilt."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import genzoo
+from genzoo.api.conversion import convert, export
+from genzoo.core.errors import CheckpointError
+from genzoo.families.car.layouts import branch_of
+
+SCALES = "[1,2,4]"
+TRAIN = [
+    "train.steps=2", "train.batch_size=4", "train.num_workers=0", "train.precision=fp32",
+    "train.checkpoint_every=2", "train.log_every=1", "train.tensorboard=false", "optim.warmup_steps=1",
+]  # fmt: skip
+TRANSFORMER = [
+    "model.depth=2", "model.hidden_size=24", "model.num_heads=3", f"model.patch_nums={SCALES}",
+    "model.codebook_size=16", f"codec.patch_nums={SCALES}",
+]  # fmt: skip
+RECIPES = sorted(path.stem for path in (Path(__file__).parents[3] / "recipes").glob("*.yaml"))
+
+
+def picture_folder(folder: Path) -> list[str]:
+    """Six pictures of 64 px in two classes, as overrides of a recipe."""
+    random = np.random.RandomState(0)
+    for index in range(6):
+        path = folder / "pictures" / f"class{index % 2}" / f"{index}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(random.randint(0, 256, (70, 64, 3), dtype=np.uint8)).save(path)
+    return [f"data.root={folder / 'pictures'}", "data.image_size=64"]
+
+
+@pytest.fixture(scope="module")
+def stages(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the runs vqvae, var and car, each trained on the one before."""
+    folder = tmp_path_factory.mktemp("stages")
+    data = picture_folder(folder)
+    small = ["model.ch=32", "model.num_res_blocks=1", "model.codebook_size=16", "model.z_channels=4",
+             f"model.patch_nums={SCALES}"]  # fmt: skip
+    genzoo.train(genzoo.load_recipe("vqvae_imagenet", [*data, *TRAIN, *small]), output=folder / "vqvae")
+    codec = [f"codec.weights={folder / 'vqvae'}"]
+    var = [*data, *TRAIN, *TRANSFORMER, *codec, "sampler.top_k=12", "preview.num=2", "report=[]"]
+    genzoo.train(genzoo.load_recipe("var_d16_imagenet", var), output=folder / "var")
+    car = [*data, *TRAIN, *TRANSFORMER, *codec, "sampler.top_k=12", f"model.var_weights={folder / 'var'}",
+           "model.num_classes=2", "model.in_channels=4"]  # fmt: skip
+    genzoo.train(genzoo.load_recipe("car_canny", car), output=folder / "car")
+    return folder
+
+
+def test_each_stage_samples(stages: Path) -> None:
+    photo, edges = str(stages / "pictures/class0/0.png"), str(stages / "edges.png")
+    again = genzoo.load_run(stages / "vqvae").sample(image=photo)
+    assert tuple(again.pixels.shape) == (1, 3, 64, 64)
+    drawn = genzoo.load_run(stages / "var").sample(class_labels=[0, 1], weights="raw")
+    assert tuple(drawn.pixels.shape) == (2, 3, 64, 64)
+    run = genzoo.load_run(stages / "car")
+    control = run.task(weights="raw").extract(torch.from_numpy(pixels_of(photo)))
+    Image.fromarray(((control[0] + 1) * 127.5).byte().movedim(0, -1).numpy()).save(edges)
+    given = run.sample(control=edges, class_labels=[1, 0], weights="raw").pixels
+    extracted = run.sample(control_from=photo, class_labels=[1, 0], weights="raw").pixels
+    assert torch.equal(given, extracted)
+    assert not torch.equal(given, run.sample(class_labels=[1, 0], weights="raw").pixels)
+    changed = run.sample(image=photo, region="0,0,0.5,1", class_labels=1, weights="raw").pixels
+    assert tuple(changed.shape) == (1, 3, 64, 64)
+
+
+def pixels_of(path: str) -> np.ndarray:
+    picture = Image.open(path).crop((0, 3, 64, 67))
+    return np.asarray(picture, dtype=np.float32).transpose(2, 0, 1)[None] / 127.5 - 1
+
+
+def test_stages_convert_there_and_back(stages: Path, tmp_path: Path) -> None:
+    run = genzoo.load_run(stages / "car")
+    file = export(run, tmp_path / "car.safetensors", layout="car", weights="raw")
+    codec, base = f"codec.weights={stages / 'vqvae'}", str(stages / "var")
+    made, conversion = convert(
+        file,
+        tmp_path / "made",
+        overrides=[codec, f"codec.patch_nums={SCALES}", "data.root=none", "sampler.top_k=12"],
+        arguments={"var_weights": base},
+    )
+    assert {key for _, key, _ in conversion.report} == set(
+        branch_of(run.task(weights="raw").model.state_dict())
+    )
+    options = {"class_labels": 1, "control_from": str(stages / "pictures/class1/1.png")}
+    theirs = made.sample(**options).pixels
+    assert torch.equal(theirs, run.sample(**options, weights="raw").pixels)
+
+
+def test_another_base_is_refused(stages: Path, tmp_path: Path) -> None:
+    recipe = (stages / "car/recipe.yaml").read_text()
+    data = [f"data.root={stages / 'pictures'}", "data.image_size=64"]
+    other = [*data, *TRAIN, *TRANSFORMER, f"codec.weights={stages / 'vqvae'}", "sampler.top_k=12"]
+    reseeded = [*other, "preview.num=2", "report=[]", "train.seed=5"]
+    genzoo.train(genzoo.load_recipe("var_d16_imagenet", reseeded), output=tmp_path / "var")
+    moved = tmp_path / "moved"
+    moved.mkdir()
+    (moved / "recipe.yaml").write_text(recipe.replace(str(stages / "var"), str(tmp_path / "var")))
+    (moved / "checkpoints").symlink_to(stages / "car/checkpoints")
+    with pytest.raises(CheckpointError, match="frozen weights are not those"):
+        genzoo.load_run(moved).sample(class_labels=0, weights="raw")
+
+
+def test_the_family_has_its_recipes() -> None:
+    assert {"vqvae_imagenet", "car_canny", *(f"var_d{d}_imagenet" for d in (16, 20, 24, 30))} <= set(RECIPES)
