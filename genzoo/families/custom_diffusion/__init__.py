@@ -13,6 +13,12 @@ COMMANDS.lazy(
     help="Merge concepts of one base model in closed form, with a report on each.",
 )
 
+COMMANDS.lazy(
+    "convert-concept",
+    "genzoo.families.custom_diffusion.command:convert_command",
+    help="Write a concept in another layout (LoRA, kohya, diffusers, official), or compress it.",
+)
+
 _WHERE = {
     "ConceptDelta": "delta",
     "read_concept": "foreign",

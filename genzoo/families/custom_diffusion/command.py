@@ -50,3 +50,39 @@ def merge_command(
         return
     typer.echo("\n".join(merged.report.lines()))
     typer.echo(f"written: {merged.path}")
+
+
+def convert_command(
+    concept: Annotated[str, typer.Argument(help="file or folder of a concept, any layout")],
+    output: Annotated[
+        str, typer.Option("--output", "-o", help="a new file (genzoo, official, compvis) or folder")
+    ],
+    to: Annotated[str, typer.Option(help="genzoo, official, compvis, diffusers, lora or kohya")] = "genzoo",
+    base: Annotated[
+        str | None, typer.Option(help="the base model; needed for lora, kohya and compressed concepts")
+    ] = None,
+    compress: Annotated[
+        float | None, typer.Option(min=0, max=1, help="keep this share of the singular values, such as 0.6")
+    ] = None,
+    energy: Annotated[bool, typer.Option("--energy", help="the share is of their squares")] = False,
+    half: Annotated[bool, typer.Option("--half", help="store 16-bit numbers (genzoo only)")] = False,
+) -> None:
+    """Write a concept in another layout, or compress it."""
+    import torch
+
+    from genzoo.core.errors import UsageError
+    from genzoo.families.custom_diffusion.base import BaseWeights, fingerprint
+    from genzoo.families.custom_diffusion.export import write_concept
+    from genzoo.families.custom_diffusion.foreign import read_concept
+    from genzoo.families.custom_diffusion.inputs import check_concept
+
+    delta, weights = read_concept(concept), BaseWeights(base) if base else None
+    if weights is not None:
+        check_concept(delta, weights, concept, fingerprint(weights))
+    if compress is not None:
+        if weights is None:
+            raise UsageError("compression stores differences to the base", fix="give --base")
+        delta = delta.compressed(weights, keep=compress, measure="energy" if energy else "sum")
+    path = write_concept(delta, output, layout=to, base=weights, dtype=torch.float16 if half else None)
+    files = [path] if path.is_file() else sorted(path.iterdir())
+    typer.echo(f"written: {path}, {sum(file.stat().st_size for file in files):,} bytes")

@@ -82,8 +82,9 @@ def _gram(C_reg: Tensor, panels: int = 4) -> Tensor:
 
 def _triangle(C_reg: Tensor) -> Tensor:
     """R of the QR of C_reg, (min(s_reg, d), d), folding in a block of rows at a time."""
-    R = C_reg.new_zeros(0, C_reg.shape[1], dtype=torch.float64)
-    for rows in C_reg.split(BLOCK_ROWS):
+    first, *others = C_reg.split(BLOCK_ROWS)
+    R = torch.linalg.qr(first.double(), mode="r").R
+    for rows in others:
         R = torch.linalg.qr(torch.cat([R, rows.double()]), mode="r").R
     return R
 

@@ -49,15 +49,20 @@ def read_all(concepts: Sequence[Source]) -> list[Entry]:
     return entries
 
 
-def fitted(entry: Entry, base: BaseWeights, base_print: str, any_base: bool) -> Entry:
-    """The concept with full matrices, after checking that it belongs to the base and changes something."""
-    delta, where = entry.delta, entry.label
+def check_concept(delta: ConceptDelta, base: BaseWeights, where: str, base_print: str | None) -> None:
+    """Whether a concept has the shapes of the base and, given the base's fingerprint, belongs to it."""
     try:
         check_fits(delta, {name: base.shape(name) for name in base})
-        if not any_base:
+        if base_print is not None:
             check_base(delta, base, base_print)
     except WeightsError as error:
         raise WeightsError(error.what, where=where, why=error.why, fix=error.fix) from error
+
+
+def fitted(entry: Entry, base: BaseWeights, base_print: str, any_base: bool) -> Entry:
+    """The concept with full matrices, after checking that it belongs to the base and changes something."""
+    delta, where = entry.delta, entry.label
+    check_concept(delta, base, where, None if any_base else base_print)
     absent = [name for name in base.key_values if name not in delta.names]
     if absent:
         raise WeightsError(f"the concept has no {absent[0]}", where=where, why=f"{len(absent)} are absent")

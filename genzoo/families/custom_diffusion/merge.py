@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import overload
+from typing import NamedTuple, overload
 
 import torch
 from torch import Tensor
@@ -23,6 +23,17 @@ CONFLICTS = ("mean", "first", "error")
 SAME_ROW = 1e-9
 # beyond this condition number of the target rows, a pseudo-inverse drops what cannot be told apart
 MAX_ROW_CONDITION, PINV_TOLERANCE = 1e8, 1e-10
+BLOCK_OUT = 160
+
+
+class Solved(NamedTuple):
+    """W: (out, d) float64.   objective: ||(W - W_0) C_reg^T||_F.   residual: max |W C^T - V^T| over all
+    target rows, the conflicting ones included.
+    """
+
+    W: Tensor
+    objective: float
+    residual: float
 
 
 @dataclass(frozen=True)
@@ -46,26 +57,27 @@ class MergePlan:
     row_condition: float
     method: str
 
-    def solve(self, W_0: Tensor, V: Tensor) -> tuple[Tensor, float]:
-        """The merged projection (out, d), float64, of W_0 (out, d) and the values V (s, out), and its
-        objective, which needs no pass over the regularisation rows.
+    def solve(self, W_0: Tensor, V: Tensor) -> Solved:
+        """The merged projection (out, d) of W_0 (out, d) and the values V (s, out), of any dtype.
+
+        Rows of W_0 are independent problems: a few at a time stay in the processor's cache.
         """
-        W = W_0.to(torch.float64, copy=True)
-        E = self._lacking(W, V)
-        return W.addmm_(E, self.lift), float((E @ self.root).norm())
+        W = torch.empty(W_0.shape, dtype=torch.float64)
+        values, squared, residual = V.double(), 0.0, 0.0
+        for rows in torch.arange(len(W_0)).split(BLOCK_OUT):
+            block = slice(int(rows[0]), int(rows[-1]) + 1)
+            out, wanted = W[block], values[:, block]
+            out.copy_(W_0[block])
+            E = (self.keep @ wanted).T - out @ self.C_kept.T
+            out.addmm_(E, self.lift)
+            squared += float((E @ self.root).square().sum())
+            if len(values):
+                residual = max(residual, float((out @ self.C.T - wanted.T).abs().max()))
+        return Solved(W, squared**0.5, residual)
 
     def lacking(self, W_0: Tensor, V: Tensor) -> Tensor:
         """E (out, m): what W_0 lacks at the kept target rows."""
-        return self._lacking(W_0.double(), V)
-
-    def _lacking(self, W_0: Tensor, V: Tensor) -> Tensor:
-        return (self.keep @ V.double()).T - W_0 @ self.C_kept.T
-
-    def constraint(self, W: Tensor, V: Tensor) -> float:
-        """max |W C^T - V^T| over all target rows, the conflicting ones included."""
-        if not len(self.C):
-            return 0.0
-        return float((W.double() @ self.C.T - V.double().T).abs().max())
+        return (self.keep @ V.double()).T - W_0.double() @ self.C_kept.T
 
 
 @dataclass(frozen=True)
@@ -118,9 +130,9 @@ def merge_with_report(
     _check(W_0, C, V, C_reg)
     plan = plan_merge(C, C_reg, V=V, conflicts=conflicts)
     solved = [plan.solve(base, values) for base, values in zip(W_0, V, strict=True)]
-    weights = [W for W, _ in solved]
-    residual = [plan.constraint(W, values) for W, values in zip(weights, V, strict=True)]
-    return MergeResult(weights, residual, [objective for _, objective in solved], plan)
+    return MergeResult(
+        [one.W for one in solved], [one.residual for one in solved], [one.objective for one in solved], plan
+    )
 
 
 def plan_merge(

@@ -141,7 +141,7 @@ def _solve(
         W_0 = base[name].double()
         taught = [entry.delta.full_weight(name, W_0).double() for entry in entries]
         values = [c @ W.T for c, W in zip(rows, taught, strict=True)]
-        W, one_objective = plan.solve(W_0, torch.cat(values))
+        W, one_objective, _ = plan.solve(W_0, torch.cat(values))
         merged[name] = W.to(dtype)
         objective += one_objective**2
         largest = max(largest, float((W - W_0).norm() / W_0.norm()))

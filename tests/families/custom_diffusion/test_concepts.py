@@ -503,6 +503,25 @@ def test_what_a_layout_cannot_hold_is_refused(sd: Path, tmp_path: Path) -> None:
     assert set(LAYOUTS) == {"genzoo", "official", "compvis", "diffusers", "lora", "kohya"}
 
 
+def test_command_converts_and_compresses(sd: Path, concepts: list[Path], tmp_path: Path) -> None:
+    given = ["convert-concept", str(concepts[0]), "--base", str(sd)]
+    for options in (
+        ["--to", "kohya", "-o", str(tmp_path / "web")],
+        ["--compress", "0.9", "-o", str(tmp_path / "s")],
+    ):
+        with pytest.raises(SystemExit) as ended:
+            main([*given, *options])
+        assert not ended.value.code
+    assert sorted(path.name for path in (tmp_path / "web").iterdir()) == [
+        "lora.safetensors",
+        "new1.safetensors",
+    ]
+    assert read_concept(tmp_path / "s").factors
+    with pytest.raises(SystemExit) as ended:
+        main(["convert-concept", str(concepts[0]), "--compress", "0.9", "-o", str(tmp_path / "t")])
+    assert ended.value.code == 2
+
+
 def test_default_captions_are_many_and_different() -> None:
     captions = default_captions()
     assert len(captions) == len(set(captions)) == 1000
