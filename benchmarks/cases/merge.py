@@ -55,8 +55,9 @@ def official_procedure(
 
 
 def by_svd(W_0: list[Tensor], C: Tensor, V: list[Tensor], C_reg: Tensor) -> list[Tensor]:
-    """The reference: float64, singular vectors of C_reg and a pseudo-inverse; no code is shared."""
-    _, values, basis = torch.linalg.svd(C_reg.double(), full_matrices=False)
+    """The reference, in float64: one QR, singular vectors of its factor, and a pseudo-inverse."""
+    R = torch.linalg.qr(C_reg.double(), mode="r").R
+    _, values, basis = torch.linalg.svd(R)
     whitened = (C.double() @ basis.T) / values
     back = torch.linalg.pinv(whitened.T) / values @ basis
     return [

@@ -69,8 +69,11 @@ class MergeReport:
             f"{self.rank} of {self.width}, condition {self.condition:.3g}; "
             f"{self.num_target_rows} target rows, condition {self.row_condition:.3g}",
         ]
-        if self.rank < self.width:
+        # the text encoder's last norm alone takes away a direction or two
+        if self.rank < self.width - 2:
             text.append("  the captions do not span the text features: more captions make the merge safer")
+        if self.largest_change > 1:
+            text.append("  a matrix changed by more than its own size: other prompts will suffer")
         text += [f"clash: {clash}" for clash in self.clashes]
         text += [f"renamed: {old} -> {new}" for old, new in self.renamed.items()]
         text.append("interference (row: whose words, column: which concept moves them)")

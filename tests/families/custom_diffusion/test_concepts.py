@@ -522,6 +522,20 @@ def test_command_converts_and_compresses(sd: Path, concepts: list[Path], tmp_pat
     assert ended.value.code == 2
 
 
+def test_report_warns_of_few_captions_and_of_large_changes(sd: Path) -> None:
+    wild = make_concept(sd, 1, token="<new1>", phrase="<new1> cat", size=30)
+    report = merge_concepts([wild], base=sd, captions=["a cat", "a dog"]).report
+    text = "\n".join(report.lines())
+    assert report.rank < 10
+    assert "more captions make the merge safer" in text
+    assert "more than its own size" in text
+    mild = make_concept(sd, 1, token="<new1>", phrase="<new1> cat", size=0.01)
+    text = "\n".join(merge_concepts([mild], base=sd, captions=CAPTIONS).report.lines())
+    assert "safer" not in text
+    assert "own size" not in text
+    assert "kept, and undisturbed" in text
+
+
 def test_default_captions_are_many_and_different() -> None:
     captions = default_captions()
     assert len(captions) == len(set(captions)) == 1000
