@@ -10,6 +10,7 @@ from torch import Tensor
 from genzoo.core.checkpoint import tensors_digest
 from genzoo.core.errors import ShapeError, UsageError
 from genzoo.core.seeds import SampleStreams
+from genzoo.families.car.blocks import own_precision
 from genzoo.families.car.loading import load_vqvae
 from genzoo.families.car.quantizer import MultiScaleQuantizer
 
@@ -60,7 +61,7 @@ class VQVAECodec:
     def moments(self, pixels: Tensor) -> Tensor:
         """Features (b, c, h, w) float32.   pixels: (b, 3, h', w') in [-1, 1]."""
         self.latent_shape(tuple(pixels.shape[1:]))
-        with torch.autocast(pixels.device.type, enabled=False):
+        with own_precision(pixels):
             return self._sliced(lambda part: self.vqvae.features(part.float()), pixels)
 
     def sample_moments(self, moments: Tensor, generator: SampleStreams) -> Tensor:

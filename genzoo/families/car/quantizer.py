@@ -222,7 +222,7 @@ class MultiScaleQuantizer(nn.Module):
             losses.append(self.beta * mse_loss(f_hat.detach(), f) + mse_loss(f_hat, target))
             all_ids.append(ids)
         loss = torch.stack(losses).mean()
-        if self.training:
+        if self.training and not f.is_meta:
             self._count_hits(all_ids)
             # few scales leave some refinements idle; optimizers and DDP want a gradient for each parameter
             loss = loss + 0.0 * sum(parameter.sum() for parameter in self.quant_resi.parameters())

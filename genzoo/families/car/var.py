@@ -14,7 +14,7 @@ from torch.utils.checkpoint import checkpoint
 
 from genzoo.autoregression.scales import block_causal_bias, scale_bounds, scale_of_token, scale_sizes
 from genzoo.core.errors import ShapeError, UsageError
-from genzoo.families.car.blocks import Block, HeadNorm, KeyValueCache
+from genzoo.families.car.blocks import Block, HeadNorm, KeyValueCache, own_precision
 from genzoo.families.car.vqvae import PATCH_NUMS
 from genzoo.families.car.weights import base_std, mark_no_decay, reset_layers, shrink_residuals
 
@@ -191,7 +191,7 @@ class VAR(nn.Module):
 
     def logits(self, tokens: Tensor, condition: Tensor) -> Tensor:
         """(b, l, d) -> (b, l, v) float32, computed in the weights' own precision even under autocast."""
-        with torch.autocast(tokens.device.type, enabled=False):
+        with own_precision(tokens):
             dtype = self.head.weight.dtype
             logits: Tensor = self.head(self.head_nm(tokens.to(dtype), condition.to(dtype)))
         return logits.float()

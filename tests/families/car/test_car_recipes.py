@@ -109,3 +109,31 @@ def test_another_base_is_refused(stages: Path, tmp_path: Path) -> None:
 
 def test_the_family_has_its_recipes() -> None:
     assert {"vqvae_imagenet", "car_canny", *(f"var_d{d}_imagenet" for d in (16, 20, 24, 30))} <= set(RECIPES)
+
+
+PUBLISHED = {
+    "vqvae_ch160": 108_948_355,
+    "var_d16": 310_283_520,
+    "var_d20": 600_917_136,
+    "var_d24": 1_033_399_360,
+    "var_d30": 2_010_020_356,
+    "var_d36": 2_353_893_904,
+    "car_d16": 196_209_344,
+    "car_d20": 363_873_032,
+    "car_d24": 611_379_040,
+    "car_d30": 1_166_748_802,
+}
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_named_sizes_train_as_many_parameters_as_published(name: str) -> None:
+    with torch.device("meta"):
+        model = genzoo.create_model(name)
+    assert sum(p.numel() for p in model.parameters() if p.requires_grad) == PUBLISHED[name]
+
+
+def test_work_of_every_model_can_be_counted() -> None:
+    counts = {name: genzoo.count(name) for name in ("vqvae_ch160", "var_d16", "car_d16")}
+    assert counts["var_d16"]["macs_conv"] == 0
+    assert counts["car_d16"]["macs"] > counts["var_d16"]["macs"] > 0
+    assert counts["vqvae_ch160"]["macs_conv"] > counts["vqvae_ch160"]["macs_attention"] > 0
