@@ -1,7 +1,19 @@
 """One thread a test process: workers run side by side, and sums keep their order."""
 
+import logging
 import os
+
+import pytest
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+
+@pytest.fixture(autouse=True)
+def _logging_as_before():
+    """The command line sets up the package's logger; a test that calls it must not change the next one's."""
+    logger = logging.getLogger("genzoo")
+    before = logger.handlers[:], logger.level, logger.propagate
+    yield
+    logger.handlers[:], logger.level, logger.propagate = before

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import datetime
 import logging
 import os
@@ -40,6 +41,9 @@ def build_accelerator(config: TrainConfig) -> Accelerator:
     cpu = not torch.accelerator.is_available() or parse_flag_from_env("ACCELERATE_USE_CPU")
     state = PartialState(cpu=cpu, timeout=timeout)
     _require_launched_group(state)
+    if state.num_processes > 1:
+        # left to the interpreter's end, the group's threads may outlive what they use and abort the process
+        atexit.register(_leave_group)
     if config.precision == "fp16" and state.device.type == "cpu":
         raise UsageError(
             "train.precision: fp16 needs a GPU", why="this run is on the CPU", fix="use fp32 or bf16"
@@ -59,6 +63,11 @@ def build_accelerator(config: TrainConfig) -> Accelerator:
             fix="run on GPUs, or without ACCELERATE_USE_FSDP",
         )
     return accelerator
+
+
+def _leave_group() -> None:
+    if torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
 
 
 def _require_launched_group(state: PartialState) -> None:

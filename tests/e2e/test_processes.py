@@ -20,7 +20,7 @@ from genzoo.core.recipe import recipe_from
 from genzoo.core.run_folder import read_metrics
 
 STEPS = 80
-DEADLINE = 120  # seconds to wait for a process to get somewhere; a test fails when it never does
+DEADLINE = 400  # seconds to wait for a process to get somewhere; a test fails when it never does
 
 
 def start(*arguments: str, launcher: tuple[str, ...] = ()) -> subprocess.Popen[str]:

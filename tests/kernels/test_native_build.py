@@ -29,7 +29,7 @@ def test_many_processes_build_once_into_the_same_cache(tmp_path: Path) -> None:
         subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         for _ in range(4)
     ]
-    outcomes = [process.communicate(timeout=200) for process in running]
+    outcomes = [process.communicate(timeout=600) for process in running]
     assert [process.returncode for process in running] == [0] * 4, outcomes[0][1]
     assert {out for out, _ in outcomes} == {"True\n"}
     files = sorted(path.name for path in (tmp_path / "kernels").iterdir())

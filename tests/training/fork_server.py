@@ -29,7 +29,7 @@ class Child:
     def kill(self, signum: int = signal.SIGKILL) -> None:
         os.kill(self.pid, signum)
 
-    def wait(self, timeout: float = 120.0) -> int:
+    def wait(self, timeout: float = 400.0) -> int:
         """The exit code, or minus the signal that ended it. A child that hangs is an error with its log."""
         code = self.server.request(op="wait", pid=self.pid, timeout=timeout)["code"]
         if code is None:

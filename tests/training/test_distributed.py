@@ -152,7 +152,7 @@ def test_torchrun_runs_the_same_loop(tmp_path: Path, fork_server: ForkServer) ->
     environment = os.environ | {"ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1", "PYTHONPATH": str(root)}
     arguments = [str(tmp_path / "launched"), str(Path(__file__).parent)]
     done = subprocess.run(
-        [*command, *arguments], env=environment, capture_output=True, text=True, timeout=200, check=False
+        [*command, *arguments], env=environment, capture_output=True, text=True, timeout=400, check=False
     )
     assert done.returncode == 0, done.stderr
     run(fork_server, "train", 2, tmp_path / "forked", steps=3)
