@@ -198,7 +198,7 @@ def test_blocks_and_cholesky_agree_with_one_qr(monkeypatch: pytest.MonkeyPatch) 
     result = merge_with_report([W_0], C, [V], C_reg)
     assert result.plan.method == "cholesky"
     monkeypatch.setattr(factor_module, "BLOCK_ROWS", 17)
-    monkeypatch.setattr(factor_module, "CHOLESKY_MAX_CONDITION", 0.0)
+    monkeypatch.setattr(factor_module, "REPEATED_MAX_CONDITION", 0.0)
     blocked = merge_with_report([W_0], C, [V], C_reg)
     assert blocked.plan.method == "qr"
     torch.testing.assert_close(blocked.weights[0], result.weights[0], rtol=1e-11, atol=1e-11)
@@ -210,6 +210,14 @@ def test_many_badly_conditioned_rows_are_not_left_to_cholesky() -> None:
     assert factorise(C_reg).method == "qr"
     plan = plan_merge(C, C_reg)
     assert plan.condition == pytest.approx(1e6, rel=1e-2)
+
+
+@pytest.mark.parametrize("condition", [5e3, 5e4])
+def test_repeated_cholesky_is_as_exact_as_qr(condition: float) -> None:
+    W_0, C, V, C_reg = problem(25, s_reg=101)
+    C_reg = with_condition(C_reg, condition)
+    assert factorise(C_reg).method == "cholesky"
+    assert gap(merge_weights(W_0, C, V, C_reg), exact_merge(W_0, C, V, C_reg), W_0) < 1e-11
 
 
 def test_condition_of_a_singular_triangle_is_infinite() -> None:
