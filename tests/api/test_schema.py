@@ -15,7 +15,7 @@ from genzoo.core.recipe import load_recipe, recipe_from
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
 def test_shipped_recipes_are_valid(path: Path) -> None:
     missing = check_recipe(load_recipe(path))
-    assert missing in ([], ["data.root"])
+    assert set(missing) <= {"data.root", "codec.weights", "model.var_weights"}  # what only the user has
 
 
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
