@@ -81,7 +81,7 @@ static inline __attribute__((always_inline)) void NAME(advance)(
         V sums[4] = {SPLAT(0), SPLAT(0), SPLAT(0), SPLAT(0)};      /* short chains round less than one long one */
 #pragma GCC unroll 16
         for (int k = 0; k < states; k++) {
-            V a = NAME(exp2)(step * LOAD(A + k * BLOCK));
+            V a = NAME(exp2_product)(step, LOAD(A + k * BLOCK));
             state[k] = a * state[k] + input * B[s * n + k];
             sums[k & 3] += state[k] * C[s * n + k];
         }

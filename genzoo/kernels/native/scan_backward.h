@@ -48,7 +48,7 @@ static inline __attribute__((always_inline)) void NAME(adjoint)(
         for (int k = 0; k < states; k++) {
             V total = LOAD(sum + k * LANES);
             for (int j = 0; j < vectors; j++) {
-                V a = NAME(exp2)(step[j] * LOAD(A + k * BLOCK + j * LANES)), kept = a * h[k][j];
+                V a = NAME(exp2_product)(step[j], LOAD(A + k * BLOCK + j * LANES)), kept = a * h[k][j];
                 h[k][j] = kept + input[j] * B[k];
                 decays[s][k][j] = a, decayed[s][k][j] = kept;
                 y[j] += h[k][j] * C[k];
@@ -69,6 +69,9 @@ static inline __attribute__((always_inline)) void NAME(adjoint)(
         const REAL *B = w->B + s * n + k0, *C = w->C + s * n + k0;
         REAL *sum = w->sum_B + (s * n + k0) * LANES;
         V step[2], input[2], gy[2], S[2], decay[2];
+        for (int i = 4; k0 == 0 && i < 7; i++)     /* rows about to be written */
+            for (int j = 0; j < vectors; j++)
+                __builtin_prefetch(later[i].first + s * later[i].step + (v / LANES + j) * later[i].bytes, 1);
         for (int j = 0; j < vectors; j++) {
             step[j] = LOAD(w->dt + at + j * LANES), input[j] = LOAD(w->drive + at + j * LANES);
             gy[j] = LOAD(w->gy + at + j * LANES);
@@ -174,10 +177,13 @@ static void NAME(adjoint_tile)(const NAME(scan) *call, const NAME(gradients) *gr
         NAME(adjoint_inputs)(call, grads, which, b, first, count, d, width, w);
         for (int64_t k = 0; k < n; k++) memcpy(w->h + k * BLOCK, h0 + k * blocks * BLOCK, BLOCK * sizeof(REAL));
         const int64_t next = first - step * TILE, row = tile ? next : -1;
-        const NAME(ahead) later[4] = {NAME(fetch_later)(&p->u, b, row, step, d, length),
+        const NAME(ahead) later[7] = {NAME(fetch_later)(&p->u, b, row, step, d, length),
                                       NAME(fetch_later)(&p->delta, b, row, step, d, length),
                                       NAME(fetch_later)(&grads->out, b, row, step, d, length),
-                                      NAME(fetch_later)(&call->z, b, row, step, d, length)};
+                                      NAME(fetch_later)(&call->z, b, row, step, d, length),
+                                      NAME(fetch_later)(&out->u, b, first, step, d, length),
+                                      NAME(fetch_later)(&out->delta, b, first, step, d, length),
+                                      NAME(fetch_later)(&grads->z, b, first, step, d, length)};
         for (int v = 0; v < width;) {
             const int pair = v + LANES < width;
             const int64_t at = slot * n * BLOCK + v;
