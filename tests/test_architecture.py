@@ -30,11 +30,11 @@ def modules_after(code: str) -> set[str]:
     return set(result.stdout.splitlines()[-1].split())
 
 
-def test_import_contracts_hold(capsys: pytest.CaptureFixture[str]) -> None:
-    from importlinter.cli import lint_imports
-
-    status = lint_imports(config_filename=str(ROOT / "setup.cfg"), no_cache=True)
-    assert status == 0, capsys.readouterr().out
+def test_import_contracts_hold() -> None:
+    # in a process of its own: the linter reconfigures logging and silences every logger that exists
+    code = "import sys; from importlinter.cli import lint_imports; sys.exit(lint_imports(no_cache=True))"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout
 
 
 def test_importing_genzoo_and_its_names_loads_no_heavy_package() -> None:
