@@ -62,8 +62,10 @@ class Run:
         return build_dataset(self.recipe)
 
     def dataset(self) -> Dataset:
-        """The data set the run was trained on, built once."""
-        return self._dataset
+        """The data set the run was trained on, built once; behind cached latents, their images."""
+        cached = hasattr(self._dataset, "bind_codec")  # its items are latents, and metrics look at pixels
+        dataset: Dataset = self._dataset.images if cached else self._dataset  # type: ignore[attr-defined]
+        return dataset
 
     def checkpoint(self, which: str | int | Path | None = None) -> Path:
         """A checkpoint by step or path; the newest valid one when left out. Raises CheckpointError."""

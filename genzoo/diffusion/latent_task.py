@@ -18,7 +18,7 @@ from genzoo.diffusion.options import SHARED_OPTIONS, build_loss, build_sampler, 
 from genzoo.diffusion.process import Prediction, q_sample
 from genzoo.diffusion.schedule import NoiseSchedule
 from genzoo.diffusion.stills import append_stills, drop_still_labels, still_labels, still_options
-from genzoo.nn.embeddings import drop_labels
+from genzoo.nn.embeddings import check_label_range, drop_labels
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -114,7 +114,7 @@ class LatentDiffusionTask:
             prepared["class_labels"] = drop_labels(labels, self.label_dropout, self.num_classes, generator)
         if self.num_classes and "image_pixels" in batch:
             labels = still_labels(batch, latents.shape[1] - num_frames)
-            self._check_labels(labels, DataError)
+            check_label_range(labels, self.num_classes, DataError)
             prepared["image_labels"] = drop_still_labels(
                 labels.to(device), self.label_dropout, self.num_classes, generator
             )
@@ -162,7 +162,7 @@ class LatentDiffusionTask:
             raise UsageError(
                 f"{labels.numel()} class_labels for {num} samples", fix="pass one for each, or one for all"
             )
-        self._check_labels(labels, UsageError)
+        check_label_range(labels, self.num_classes, UsageError)
         return {"class_labels": labels.long()}
 
     @torch.no_grad()
@@ -222,20 +222,9 @@ class LatentDiffusionTask:
                 f"the model has {self.num_classes} classes but the data have no class_labels",
                 fix="use data with classes, or a model with num_classes=0",
             )
-        self._check_labels(batch["class_labels"], DataError)
+        check_label_range(batch["class_labels"], self.num_classes, DataError)
         labels: Tensor = batch["class_labels"]
         return labels.long()
-
-    def _check_labels(self, labels: Tensor, error: type[DataError] | type[UsageError]) -> None:
-        # only where looking is free: on an accelerator it would wait for the queue
-        if labels.device.type != "cpu" or not labels.numel():
-            return
-        low, high = int(labels.min()), int(labels.max())
-        if low < 0 or high >= self.num_classes:
-            raise error(
-                f"class labels span [{low}, {high}] but the model has {self.num_classes} classes",
-                fix=f"use labels from 0 to {self.num_classes - 1}",
-            )
 
     def _sampling_labels(self, conditions: Batch, num: int, guidance: Guidance) -> Tensor | None:
         if not self.num_classes:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import functools
-import hashlib
 import importlib.util
 import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from genzoo.core.checkpoint_manifest import file_digest
 from genzoo.core.errors import WeightsError
 
 
@@ -92,17 +92,4 @@ def file_sha256(path: str | Path) -> str:
 
 @functools.lru_cache(maxsize=256)
 def _digest(path: str, size: int, time: int) -> str:
-    with open(path, "rb") as handle:
-        return (
-            hashlib.file_digest(handle, "sha256").hexdigest()
-            if hasattr(hashlib, "file_digest")
-            else _slow(handle)
-        )
-
-
-def _slow(handle: object) -> str:
-    # Python 3.10 has no file_digest
-    digest = hashlib.sha256()
-    while chunk := handle.read(1 << 20):  # type: ignore[attr-defined]
-        digest.update(chunk)
-    return digest.hexdigest()
+    return file_digest(Path(path))

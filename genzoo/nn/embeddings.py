@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from genzoo.core.errors import ShapeError, UsageError
+from genzoo.core.errors import GenzooError, ShapeError, UsageError
 from genzoo.core.seeds import SampleStreams
 
 
@@ -128,3 +128,16 @@ def drop_labels(
         raise UsageError(f"label dropout is a probability, not {probability}")
     dropped = generator.rand(class_labels.device) < probability
     return class_labels.masked_fill(dropped, num_classes)
+
+
+def check_label_range(labels: Tensor, num_classes: int, error: type[GenzooError]) -> None:
+    """Raise `error`, naming the range seen, unless all labels are in [0, num_classes)."""
+    # only where looking is free: on an accelerator it would wait for the queue
+    if labels.device.type != "cpu" or not labels.numel():
+        return
+    low, high = int(labels.min()), int(labels.max())
+    if low < 0 or high >= num_classes:
+        raise error(
+            f"class labels span [{low}, {high}] but the model has {num_classes} classes",
+            fix=f"use labels from 0 to {num_classes - 1}",
+        )

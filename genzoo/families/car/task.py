@@ -26,7 +26,7 @@ from genzoo.families.car.conditions import (
 from genzoo.families.car.model import CAR
 from genzoo.families.car.pyramid import control_pyramid
 from genzoo.families.car.var import VAR
-from genzoo.nn.embeddings import drop_labels
+from genzoo.nn.embeddings import check_label_range, drop_labels
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -234,7 +234,7 @@ class NextScaleTask:
         if "class_labels" not in batch:
             raise DataError(f"the model has {self.num_classes} classes but the data have no class_labels")
         labels: Tensor = batch["class_labels"].long()
-        self._check_labels(labels, DataError)
+        check_label_range(labels, self.num_classes, DataError)
         return labels
 
     def _chosen_labels(self, num: int, class_labels: int | Sequence[int] | Tensor | None) -> Tensor:
@@ -246,19 +246,8 @@ class NextScaleTask:
             raise UsageError(
                 f"{labels.numel()} class_labels for {num} samples", fix="pass one for each, or one for all"
             )
-        self._check_labels(labels, UsageError)
+        check_label_range(labels, self.num_classes, UsageError)
         return labels
-
-    def _check_labels(self, labels: Tensor, error: type[DataError] | type[UsageError]) -> None:
-        # only where looking is free: on an accelerator it would wait for the queue
-        if labels.device.type != "cpu" or not labels.numel():
-            return
-        low, high = int(labels.min()), int(labels.max())
-        if low < 0 or high >= self.num_classes:
-            raise error(
-                f"class labels span [{low}, {high}] but the model has {self.num_classes} classes",
-                fix=f"use labels from 0 to {self.num_classes - 1}",
-            )
 
     def _chosen_control(self, num: int, control: Pictures | None, source: Pictures | None) -> Tensor:
         if not isinstance(self.model, CAR):
