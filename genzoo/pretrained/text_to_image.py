@@ -1,0 +1,252 @@
+"""A text-to-image model in diffusers' layout (Stable Diffusion 1.x, 2.x, XL), part by part."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from genzoo.core.errors import CheckpointError, GenzooError, WeightsError
+from genzoo.pretrained.codecs import AutoencoderKLCodec
+from genzoo.pretrained.hub import resolve
+from genzoo.pretrained.prompts import load_prompt_encoder
+
+NUM_TIME_IDS = 6  # SDXL: original height and width, corner of the crop, target height and width
+
+
+@dataclass(frozen=True)
+class TextFeatures:
+    """hidden: (b, l, d), what cross-attention looks at.   pooled: (b, p), SDXL only."""
+
+    hidden: Tensor
+    pooled: Tensor | None = None
+
+    def __len__(self) -> int:
+        return len(self.hidden)
+
+    def zeros_like(self) -> TextFeatures:
+        """All zeros, SDXL's features of a prompt that was left out."""
+        pooled = None if self.pooled is None else torch.zeros_like(self.pooled)
+        return TextFeatures(torch.zeros_like(self.hidden), pooled)
+
+    def expand(self, num: int) -> TextFeatures:
+        """One row for each of `num` samples, from one row or as many."""
+        pooled = None if self.pooled is None else self.pooled.expand(num, -1)
+        return TextFeatures(self.hidden.expand(num, -1, -1), pooled)
+
+    def to(self, like: Tensor) -> TextFeatures:
+        """On the device and in the dtype of a tensor."""
+        return TextFeatures(self.hidden.to(like), None if self.pooled is None else self.pooled.to(like))
+
+
+def concatenate(parts: Sequence[TextFeatures]) -> TextFeatures:
+    """Rows of several features, one below the other."""
+    pooled = [part.pooled for part in parts if part.pooled is not None]
+    return TextFeatures(torch.cat([part.hidden for part in parts]), torch.cat(pooled) if pooled else None)
+
+
+@dataclass(frozen=True)
+class TextToImageParts:
+    """unet: a UNet2DConditionModel.   tokenizers, text_encoders: one each, or two for SDXL.
+
+    vae: None when the UNet works on pixels.   scheduler: scheduler_config.json, see
+    `genzoo.diffusion.prompted.schedule_from`.   zeros_for_empty: a negative prompt that is left out means
+    zeros and not the features of "" (SDXL).   source: the folder or hub id.
+    """
+
+    unet: Any
+    tokenizers: tuple[Any, ...]
+    text_encoders: tuple[Any, ...]
+    vae: AutoencoderKLCodec | None
+    scheduler: Mapping[str, Any]
+    zeros_for_empty: bool = False
+    source: str = ""
+
+    @property
+    def is_sdxl(self) -> bool:
+        """Whether there are two text encoders and the size of the picture is a condition."""
+        return len(self.text_encoders) == 2
+
+    @property
+    def latent_shape(self) -> tuple[int, int, int]:
+        """(c, h, w) of what the UNet was made for."""
+        size = self.unet.config.sample_size
+        height, width = (size, size) if isinstance(size, int) else size
+        return (self.unet.config.in_channels, height, width)
+
+    @property
+    def pixel_factor(self) -> int:
+        """Pixels along one side of a latent."""
+        return 1 if self.vae is None else 2 ** (len(self.vae.vae.config.block_out_channels) - 1)
+
+    @property
+    def max_length(self) -> int:
+        """Tokens of the longest prompt, beginning and end included."""
+        return int(self.text_encoders[0].config.max_position_embeddings)
+
+    def to(self, device: torch.device | str, dtype: torch.dtype | None = None) -> None:
+        """Move everything."""
+        for module in (self.unet, *self.text_encoders):
+            module.to(device, dtype)
+        if self.vae is not None:
+            self.vae.to(device, dtype)
+
+    def freeze(self) -> None:
+        """No part gets gradients; evaluation mode."""
+        for module in (self.unet, *self.text_encoders):
+            module.requires_grad_(False).eval()
+
+    def token_ids(self, prompts: Sequence[str]) -> list[Tensor]:
+        """Padded ids (b, l) for each text encoder."""
+        return [tokenize(tokenizer, prompts, self.max_length) for tokenizer in self.tokenizers]
+
+    def encode_prompts(self, prompts: Sequence[str]) -> TextFeatures:
+        """Features of padded prompts; differentiable in whatever parameters have gradients."""
+        return encode_ids(self.text_encoders, self.token_ids(prompts))
+
+    def encode_negative(self, prompt: str | None) -> TextFeatures:
+        """One row: the features of a negative prompt, or of none."""
+        features = self.encode_prompts([prompt or ""])
+        return features.zeros_like() if prompt is None and self.zeros_for_empty else features
+
+    def predict(self, x_t: Tensor, timesteps: Tensor, text: TextFeatures) -> Tensor:
+        """The UNet's output, noise or v as its scheduler says.   x_t: (b, c, h, w).   timesteps: (b,)."""
+        return predict(self.unet, x_t, timesteps, text, pixel_factor=self.pixel_factor)
+
+
+def encode_prompts(parts: TextToImageParts, prompts: Sequence[str]) -> TextFeatures:
+    """Features of prompts, `parts.encode_prompts`."""
+    return parts.encode_prompts(prompts)
+
+
+def tokenize(tokenizer: Any, prompts: Sequence[str], max_length: int) -> Tensor:
+    """Ids (b, l), cut and padded to max_length."""
+    ids: Tensor = tokenizer(
+        list(prompts), padding="max_length", truncation=True, max_length=max_length, return_tensors="pt"
+    ).input_ids
+    return ids
+
+
+def encode_ids(text_encoders: Sequence[Any], ids: Sequence[Tensor]) -> TextFeatures:
+    """One encoder's last layer after its norm; of two, the layers before the last side by side, and the
+    second one's projected end of text.   ids: (b, l) each.
+    """
+    device = next(text_encoders[0].parameters()).device
+    if len(text_encoders) == 1:
+        return TextFeatures(text_encoders[0](input_ids=ids[0].to(device)).last_hidden_state)
+    outputs = [
+        encoder(input_ids=rows.to(device), output_hidden_states=True)
+        for encoder, rows in zip(text_encoders, ids, strict=True)
+    ]
+    hidden = torch.cat([output.hidden_states[-2] for output in outputs], dim=-1)
+    return TextFeatures(hidden, outputs[-1].text_embeds)
+
+
+def predict(
+    unet: nn.Module, x_t: Tensor, timesteps: Tensor, text: TextFeatures, *, pixel_factor: int = 1
+) -> Tensor:
+    """One call of a UNet2DConditionModel. SDXL is told the picture's size and that nothing was cropped.
+
+    x_t: (b, c, h, w).   timesteps: (b,).   text: b rows.   Returns (b, c, h, w).
+    """
+    added = None
+    if text.pooled is not None:
+        height, width = (side * pixel_factor for side in x_t.shape[-2:])
+        time_ids = x_t.new_tensor([[height, width, 0, 0, height, width]]).expand(len(x_t), NUM_TIME_IDS)
+        added = {"text_embeds": text.pooled.to(x_t.dtype), "time_ids": time_ids}
+    output: Tensor = unet(
+        x_t,
+        timesteps,
+        encoder_hidden_states=text.hidden.to(x_t.dtype),
+        added_cond_kwargs=added,
+        return_dict=False,
+    )[0]
+    return output
+
+
+def load_parts(base: str | Path, *, dtype: torch.dtype = torch.float32) -> TextToImageParts:
+    """The parts of a folder or hub id in diffusers' layout, frozen, on the CPU. safetensors only.
+
+    A folder without "vae" is a model of pixels. Raises WeightsError naming the file that is not there,
+    CheckpointError when weights and configs disagree.
+    """
+    index = _read_json(base, "model_index.json", None)
+    scheduler = _read_json(base, "scheduler_config.json", "scheduler")
+    encoder = load_prompt_encoder(base)
+    for model in encoder.models:
+        model.to(dtype)
+    vae = AutoencoderKLCodec(str(base), subfolder="vae") if index.get("vae", [None])[0] else None
+    if vae is not None and dtype != torch.float32:
+        vae.to("cpu", dtype)
+    parts = TextToImageParts(
+        unet=_load_unet(base, dtype),
+        tokenizers=tuple(encoder.tokenizers),
+        text_encoders=tuple(encoder.models),
+        vae=vae,
+        scheduler=scheduler,
+        zeros_for_empty=bool(index.get("force_zeros_for_empty_prompt", len(encoder.models) == 2)),
+        source=str(base),
+    )
+    _check_widths(parts)
+    parts.freeze()
+    return parts
+
+
+def _load_unet(base: str | Path, dtype: torch.dtype) -> nn.Module:
+    from diffusers import UNet2DConditionModel
+
+    resolve(base, "config.json", subfolder="unet")
+    try:
+        unet, report = UNet2DConditionModel.from_pretrained(
+            str(base), subfolder="unet", torch_dtype=dtype, use_safetensors=True, output_loading_info=True
+        )
+    except GenzooError:
+        raise
+    except (OSError, ValueError, RuntimeError) as error:
+        raise WeightsError(
+            "cannot read the UNet",
+            where=f"{base}/unet",
+            why=str(error).strip().partition("\n")[0][:200],
+            fix="use a folder in diffusers' layout with safetensors weights",
+        ) from error
+    wrong = {kind: names for kind, names in report.items() if names and kind != "error_msgs"}
+    if wrong:
+        listed = "; ".join(f"{kind}: {', '.join(map(str, list(names)[:3]))}" for kind, names in wrong.items())
+        raise CheckpointError("the UNet's weights do not fit its config", where=f"{base}/unet", why=listed)
+    found: nn.Module = unet
+    return found
+
+
+def _read_json(base: str | Path, filename: str, subfolder: str | None) -> dict[str, Any]:
+    path = resolve(base, filename, subfolder=subfolder)
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise CheckpointError(f"{filename} is not JSON", where=str(path), why=str(error)[:200]) from error
+    if not isinstance(content, dict):
+        raise CheckpointError(f"{filename} does not hold an object", where=str(path))
+    return content
+
+
+def _check_widths(parts: TextToImageParts) -> None:
+    """Text encoders and cross-attention must speak of the same width, latents of the same channels."""
+    width = sum(model.config.hidden_size for model in parts.text_encoders)
+    expected = parts.unet.config.cross_attention_dim
+    if expected != width:
+        raise CheckpointError(
+            f"the UNet attends to text {expected} wide and the text encoders give {width}",
+            where=parts.source,
+            fix="use unet and text_encoder of one model",
+        )
+    channels = 3 if parts.vae is None else parts.vae.vae.config.latent_channels
+    if parts.unet.config.in_channels != channels:
+        raise CheckpointError(
+            f"the UNet takes {parts.unet.config.in_channels} channels and gets {channels}",
+            where=parts.source,
+            fix="in-painting and depth models are not supported; use the plain text-to-image model",
+        )
