@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from typing import Annotated, Any
 
@@ -14,6 +15,7 @@ from genzoo.api.terminal import (
     log_to_terminal,
     print_json,
     progress_bar,
+    read_labels,
     report_error,
     settings_from,
 )
@@ -127,6 +129,13 @@ def sample(
             metavar="[KEY=VALUE]...", help="what and how to sample: class_labels=[1,2], steps=50, ..."
         ),
     ] = None,
+    prompt: Annotated[str | None, typer.Option(help="what to show, for models of captions")] = None,
+    class_label: Annotated[
+        str | None, typer.Option("--class", metavar="LABEL", help="one class for all, or several: 1,2,3")
+    ] = None,
+    control: Annotated[
+        str | None, typer.Option(metavar="PICTURE", help="extracted already; control_from=PHOTO extracts it")
+    ] = None,
     num: Annotated[
         int | None,
         typer.Option("--num", "--num-samples", min=1, help="how many; torchrun takes the longer name only"),
@@ -138,7 +147,9 @@ def sample(
     guidance_scale: Annotated[float | None, typer.Option(help="how strongly to follow the condition")] = None,
     steps: Annotated[int | None, typer.Option(min=1, help="sampler steps")] = None,
     batch_size: Annotated[int, typer.Option(min=1, help="pictures in memory at once")] = 64,
-    weights: Annotated[str, typer.Option(metavar="ema|raw", help="averaged or plain weights")] = "ema",
+    weights: Annotated[
+        str | None, typer.Option(metavar="ema|raw", help="averaged where there are, when left out")
+    ] = None,
     checkpoint: Annotated[str | None, typer.Option(metavar="STEP|PATH", help="newest when left out")] = None,
     device: Annotated[str | None, typer.Option(help="such as cpu or cuda:1")] = None,
 ) -> None:
@@ -146,8 +157,9 @@ def sample(
     log_to_terminal()
     from genzoo.api.run import load_run
 
-    given = settings_from(options or []) | {"guidance_scale": guidance_scale, "steps": steps}
-    given = {key: value for key, value in given.items() if value is not None}
+    named: dict[str, Any] = {"prompt": prompt, "class_labels": read_labels(class_label), "control": control}
+    named |= {"guidance_scale": guidance_scale, "steps": steps}
+    given = settings_from(options or []) | {key: value for key, value in named.items() if value is not None}
     loaded = load_run(run)
     conditioned = any(isinstance(value, list) for value in given.values())
     path = loaded.checkpoint(checkpoint)
@@ -226,7 +238,7 @@ def export(
     layout: Annotated[
         str | None, typer.Option("--to", help="another project's layout; ours when left out")
     ] = None,
-    weights: Annotated[str, typer.Option(metavar="ema|raw")] = "ema",
+    weights: Annotated[str | None, typer.Option(metavar="ema|raw")] = None,
     half: Annotated[bool, typer.Option("--half", help="store 16-bit numbers")] = False,
 ) -> None:
     """Write a run's weights as one safetensors file."""
@@ -316,6 +328,9 @@ def main(argv: list[str] | None = None) -> None:
             list_(kind, pattern)
             return
         app([text for text in arguments if text != "--debug"], prog_name="genzoo")
+    except BrokenPipeError:
+        # the reader went away (`genzoo list | head`), and wants no message; nor may the exit flush again
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except Exception as error:
         if debug:
             raise

@@ -80,7 +80,12 @@ def recognise(tree: Mapping[str, Any], source: str | Path) -> str:
 
 
 def export(
-    run: Run, output: str | Path, *, layout: str | None = None, weights: Weights = "ema", half: bool = False
+    run: Run,
+    output: str | Path,
+    *,
+    layout: str | None = None,
+    weights: Weights | None = None,
+    half: bool = False,
 ) -> Path:
     """Write a run's weights as one safetensors file, with the model's section in its metadata.
 
@@ -88,7 +93,10 @@ def export(
     """
     from safetensors.torch import save_file
 
-    task = run.task(weights=weights, device="cpu")
+    from genzoo.api.run import choose_weights
+
+    chosen = choose_weights(run.checkpoint(), weights)
+    task = run.task(weights=chosen, device="cpu")
     tensors: dict[str, Tensor] = dict(task.model.state_dict())
     if layout is not None:
         if layout not in CONVERTERS:
@@ -105,7 +113,7 @@ def export(
         "genzoo_model": json.dumps(run.recipe.section("model")),
         "genzoo_run": run.recipe.name,
         "genzoo_step": str(run.step),
-        "genzoo_weights": weights,
+        "genzoo_weights": chosen,
     }
     temporary = path.with_name(f".{path.name}.tmp")
     save_file({key: value.contiguous() for key, value in tensors.items()}, temporary, metadata=metadata)

@@ -1,27 +1,23 @@
-"""Evaluating runs, folders and files: the `evaluate` command and its function."""
+"""Judging runs, folders and files by a named protocol."""
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
-import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Any
 
-import typer
-
+from genzoo.api.processes import is_first, wait_for_all
+from genzoo.api.run import choose_weights
 from genzoo.core.errors import UsageError
 
 if TYPE_CHECKING:
-    from genzoo.api.run import Run
+    from genzoo.api.run import Run, Weights
     from genzoo.evaluation.protocols import Protocol
     from genzoo.evaluation.result import EvaluationResult
     from genzoo.evaluation.runner import Settings
-
-Weights = Literal["ema", "raw"]
 
 
 def evaluate_run(
@@ -31,7 +27,7 @@ def evaluate_run(
     reference: Any = None,
     num: int | None = None,
     seed: int = 0,
-    weights: Weights = "ema",
+    weights: Weights | None = None,
     checkpoint: str | int | Path | None = None,
     network: Any = None,
     network_weights: str | Path | None = None,
@@ -55,6 +51,7 @@ def evaluate_run(
             fix="make them with `genzoo sample`, then evaluate their folder",
         )
     found = run.checkpoint(checkpoint)
+    weights = choose_weights(found, weights)
     key = hashlib.sha256(
         json.dumps([seed, weights, options], sort_keys=True, default=str).encode()
     ).hexdigest()[:8]
@@ -107,75 +104,6 @@ def sampling_of(
     }
 
 
-def evaluate_command(
-    source: Annotated[Path, typer.Argument(help="a run folder, a folder of images, or an npz file")],
-    protocol: Annotated[
-        str, typer.Option(help="how to judge: a name, or FILE.yaml:NAME; see genzoo/evaluation/README.md")
-    ] = "quick",
-    reference: Annotated[
-        Path | None, typer.Option(help="folder, npz of images, or ADM npz; a run's own data when left out")
-    ] = None,
-    num: Annotated[int | None, typer.Option(help="judge this many images; the result says so")] = None,
-    network: Annotated[str | None, typer.Option(help="another feature network, stated in the result")] = None,
-    weights: Annotated[Path | None, typer.Option(help="weights file of the feature network")] = None,
-    model_weights: Annotated[str, typer.Option(help="a run's averaged or raw weights: ema or raw")] = "ema",
-    checkpoint: Annotated[str | None, typer.Option(help="a run's checkpoint, by step")] = None,
-    seed: Annotated[int, typer.Option(help="of the samples of a run")] = 0,
-    steps: Annotated[int | None, typer.Option(help="sampling steps of a run")] = None,
-    guidance_scale: Annotated[float | None, typer.Option(help="guidance of a run's samples")] = None,
-    sampler: Annotated[str | None, typer.Option(help="sampler of a run's samples")] = None,
-    controls: Annotated[
-        Path | None, typer.Option(help="folder of control maps, for control protocols")
-    ] = None,
-    compare: Annotated[
-        list[Path] | None,
-        typer.Option(help="earlier results to set beside this one; unlike ones are refused"),
-    ] = None,
-    output: Annotated[Path | None, typer.Option(help="write the result's JSON here")] = None,
-    report: Annotated[bool, typer.Option("--report", help="write one HTML page beside the result")] = False,
-    device: Annotated[str | None, typer.Option(help="cpu or cuda; the accelerator when there is one")] = None,
-    batch_size: Annotated[int, typer.Option(help="images at once; does not change the numbers")] = 64,
-    as_json: Annotated[bool, typer.Option("--json", help="print the result as JSON")] = False,
-) -> None:
-    """Judge samples by a named protocol; the result states everything its numbers depend on."""
-    from genzoo.api.run import default_device
-    from genzoo.evaluation.protocols import load_protocol
-    from genzoo.evaluation.result import load_result
-    from genzoo.evaluation.runner import Settings
-
-    others = {str(path): load_result(path) for path in compare or []}
-    run = _run_in(source)
-    named = load_protocol(protocol)
-    judging: dict[str, Any] = {"protocol": named, "reference": reference, "num": num, "network": network}
-    judging |= {} if controls is None else {"controls": controls}
-    progress = ConsoleProgress()
-    judging["settings"] = Settings(device or default_device(), batch_size, progress=progress)
-    given: dict[str, Any] = {
-        "steps": steps,
-        "guidance_scale": guidance_scale,
-        "sampler": sampler,
-        "checkpoint": checkpoint,
-    }
-    sampling = {key: value for key, value in given.items() if value is not None}
-    with processes(), progress:
-        if run is None:
-            result = evaluate_files(source, weights=weights, unused=sampling, **judging)
-        else:
-            sampling |= {"seed": seed, "weights": _checked(model_weights)}
-            result = evaluate_run(run, network_weights=weights, **judging, **sampling)
-    if not is_first():
-        return
-    target = output or default_output(source, run, result)
-    result.save(target)
-    typer.echo(f"result: {target}", err=True)
-    if report:
-        page = write_report(result, named, source, run, reference, target.with_suffix(".html"))
-        typer.echo(f"report: {page}", err=True)
-    typer.echo(
-        result.to_json().rstrip() if as_json else _tables(result, named, {str(target): result, **others})
-    )
-
-
 def evaluate_files(
     source: Path,
     *,
@@ -211,37 +139,6 @@ def evaluate_files(
     return judge(source, reference=reference, **common)
 
 
-def _tables(result: EvaluationResult, protocol: Protocol, everyone: Mapping[str, EvaluationResult]) -> str:
-    """The numbers, then the papers', then those of other results."""
-    from genzoo.evaluation.tables import comparison_table, paper_table, result_table
-
-    parts = [result_table(result)]
-    if protocol.papers:
-        parts.append(paper_table(result, protocol))
-    if len(everyone) > 1:
-        parts.append(comparison_table(everyone))
-    return "\n\n".join(parts)
-
-
-def _checked(weights: str) -> str:
-    if weights not in ("ema", "raw"):
-        raise UsageError(f"--model-weights is {weights!r}; use ema or raw")
-    return weights
-
-
-def _run_in(source: Path) -> Run | None:
-    from genzoo.api.run import load_run
-
-    return load_run(source) if (source / "recipe.yaml").is_file() else None
-
-
-def default_output(source: Path, run: Run | None, result: EvaluationResult) -> Path:
-    """Where a result goes when no file is named: into the run, or beside what was judged."""
-    if run is not None:
-        return run.folder / "evaluation" / f"{result.protocol}-{result.generated['folder']}.json"
-    return source.with_name(f"{source.stem if source.is_file() else source.name}.{result.protocol}.json")
-
-
 def stated_sampling(source: Path) -> dict[str, Any]:
     """What samples.json in a folder of samples says about them; {} when there is none."""
     path = source / "samples.json"
@@ -255,82 +152,3 @@ def stated_sampling(source: Path) -> dict[str, Any]:
         if key in content
     }
     return {**options, **kept}
-
-
-def write_report(
-    result: EvaluationResult,
-    protocol: Protocol,
-    source: Path,
-    run: Run | None,
-    reference: Path | None,
-    target: Path,
-) -> Path:
-    """The HTML page about a result. A reference that holds only statistics has no pictures to show."""
-    from genzoo.evaluation.images import DatasetImages, FirstImages, ImageSet, open_images
-    from genzoo.evaluation.reference import is_adm_reference, read_adm_reference
-    from genzoo.evaluation.report import build_report
-
-    images = open_images(source if run is None else run.folder / "evaluation" / result.generated["folder"])
-    images = FirstImages(images, result.generated["num"])
-    real: ImageSet | None
-    if reference is None:
-        real = DatasetImages(run.dataset()) if run is not None else None
-    else:
-        real = read_adm_reference(reference)[1] if is_adm_reference(reference) else open_images(reference)
-    curves = None if run is None else run.folder / "metrics.jsonl"
-    target.write_text(build_report(result, protocol, images, real, curves))
-    return target
-
-
-class ConsoleProgress:
-    """Bars on a terminal's standard error, one for each stage; silent elsewhere."""
-
-    def __init__(self) -> None:
-        from rich.console import Console
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-        counts = BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
-        columns = (TextColumn("{task.description:>10}"), *counts)
-        console = Console(stderr=True)
-        self._bars = Progress(*columns, console=console, disable=not (console.is_terminal and is_first()))
-        self._tasks: dict[str, Any] = {}
-
-    def __call__(self, what: str, done: int, total: int) -> None:
-        if what not in self._tasks:
-            self._tasks[what] = self._bars.add_task(what, total=total)
-        self._bars.update(self._tasks[what], completed=done)
-
-    def __enter__(self) -> ConsoleProgress:
-        self._bars.start()
-        return self
-
-    def __exit__(self, *reason: object) -> None:
-        self._bars.stop()
-
-
-@contextlib.contextmanager
-def processes() -> Iterator[None]:
-    """Join the processes that torchrun started, if it started any; they share sampling and extraction."""
-    import torch.distributed as distributed
-
-    if int(os.environ.get("WORLD_SIZE", 1)) == 1 or distributed.is_initialized():
-        yield
-        return
-    distributed.init_process_group("gloo")
-    try:
-        yield
-    finally:
-        distributed.destroy_process_group()
-
-
-def wait_for_all() -> None:
-    """Wait until every process has written its samples; nothing in a single one."""
-    import torch.distributed as distributed
-
-    if distributed.is_available() and distributed.is_initialized():
-        distributed.barrier()
-
-
-def is_first() -> bool:
-    """Whether this process writes and prints."""
-    return int(os.environ.get("RANK", 0)) == 0

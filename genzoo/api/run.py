@@ -15,6 +15,7 @@ from genzoo.api.samples import Samples
 from genzoo.api.sampling import BLOCK_SIZE, SamplePlan, make_plan, sample_all
 from genzoo.api.schema import require_complete
 from genzoo.core.checkpoint import latest_valid, load_checkpoint, step_folder
+from genzoo.core.checkpoint_manifest import holds_average
 from genzoo.core.errors import CheckpointError, UsageError, WeightsError
 from genzoo.core.model_state import restore_weights
 from genzoo.core.recipe import Recipe, load_recipe
@@ -86,15 +87,19 @@ class Run:
     def task(
         self,
         *,
-        weights: Weights = "ema",
+        weights: Weights | None = None,
         checkpoint: str | int | Path | None = None,
         device: torch.device | str | None = None,
     ) -> Task:
-        """The task with trained weights, on the device, in evaluation mode; built once for each choice."""
+        """The task with trained weights, on the device, in evaluation mode; built once for each choice.
+
+        weights: averaged where training kept an average, raw elsewhere, when left out.
+        """
         path, target = self.checkpoint(checkpoint), str(device or default_device())
-        key = (path, weights, target)
+        chosen = choose_weights(path, weights)
+        key = (path, chosen, target)
         if key not in self._tasks:
-            self._tasks = {key: self._load(path, weights, target)}  # one at a time: models can be large
+            self._tasks = {key: self._load(path, chosen, target)}  # one at a time: models can be large
         return self._tasks[key]
 
     def sample(
@@ -102,7 +107,7 @@ class Run:
         *,
         num: int | None = None,
         seed: int = 0,
-        weights: Weights = "ema",
+        weights: Weights | None = None,
         checkpoint: str | int | Path | None = None,
         device: torch.device | str | None = None,
         block_size: int | None = None,
@@ -118,7 +123,7 @@ class Run:
         task = self.task(weights=weights, checkpoint=path, device=device)
         plan = self._plan(task, num, seed, block_size, options)
         pixels = torch.cat([part for _, part in sample_all(task, plan)])
-        return Samples(pixels, plan.conditions, self._settings(plan, path, weights))
+        return Samples(pixels, plan.conditions, self._settings(plan, path, choose_weights(path, weights)))
 
     def sample_to(
         self,
@@ -127,7 +132,7 @@ class Run:
         num: int | None = None,
         seed: int = 0,
         batch_size: int = 64,
-        weights: Weights = "ema",
+        weights: Weights | None = None,
         checkpoint: str | int | Path | None = None,
         device: torch.device | str | None = None,
         block_size: int | None = None,
@@ -138,7 +143,7 @@ class Run:
         path = self.checkpoint(checkpoint)
         task = self.task(weights=weights, checkpoint=path, device=device)
         plan = self._plan(task, num, seed, block_size, options)
-        settings = self._settings(plan, path, weights)
+        settings = self._settings(plan, path, choose_weights(path, weights))
         worker = Worker.from_environment()
         target = Path(folder)
         write_samples(
@@ -186,10 +191,15 @@ class Run:
         return task
 
 
+def choose_weights(checkpoint: Path, weights: Weights | None = None) -> Weights:
+    """What to sample with: as asked; else averaged where training kept an average, raw elsewhere."""
+    if weights not in (None, "ema", "raw"):
+        raise UsageError(f"weights is {weights!r}", fix='use "ema" or "raw"')
+    return weights or ("ema" if holds_average(checkpoint) else "raw")
+
+
 def load_weights(task: Task, checkpoint: Path, weights: str) -> None:
     """Put a checkpoint's weights into a task's model. Raises CheckpointError unless keys and shapes fit."""
-    if weights not in ("ema", "raw"):
-        raise UsageError(f"weights is {weights!r}", fix='use "ema" or "raw"')
     stored = load_checkpoint(checkpoint, ("model", "ema"))
     if weights == "ema" and not stored.ema and not stored.state.get("averaged"):
         raise WeightsError(f"{checkpoint} holds no averaged weights", fix='sample with weights="raw"')

@@ -49,6 +49,17 @@ def settings_from(texts: list[str]) -> dict[str, Any]:
     return settings
 
 
+def read_labels(text: str | None) -> int | list[int] | None:
+    """A class label, or several between commas."""
+    if text is None:
+        return None
+    parts = text.split(",")
+    if not all(part.strip().isdigit() for part in parts):
+        raise UsageError(f"--class is {text[:80]!r}", fix="give a label, or labels between commas: 1,2,3")
+    labels = [int(part) for part in parts]
+    return labels[0] if len(labels) == 1 else labels
+
+
 def log_to_terminal() -> None:
     """Progress of a command on stderr, from the main process alone."""
 

@@ -14,7 +14,7 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from torch import Tensor
 
@@ -61,6 +61,17 @@ def read_json(path: Path, name: str) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise corrupt(path, f"{name} is not a mapping")
     return value
+
+
+def holds_average(path: Path) -> bool:
+    """Whether averaged weights can be had of a step; reads no tensor. Raises CheckpointError."""
+    if read_json(path, "state.json").get("averaged"):
+        return True
+    try:
+        with safe_open(path / "ema.safetensors", "pt") as file:
+            return bool(file.keys())
+    except (OSError, SafetensorError) as error:
+        raise corrupt(path, f"ema.safetensors cannot be read: {error}") from error
 
 
 def read_tensors(path: Path, part: str) -> dict[str, Tensor]:

@@ -24,6 +24,6 @@ METRICS.lazy(
 )
 COMMANDS.lazy(
     "evaluate",
-    "genzoo.api.evaluate:evaluate_command",
+    "genzoo.api.evaluate_command:evaluate_command",
     help="Judge samples by a named protocol; the result states everything its numbers depend on.",
 )

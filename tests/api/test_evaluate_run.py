@@ -63,7 +63,7 @@ def test_other_settings_make_other_samples(run: Path) -> None:
 
 def test_what_a_run_cannot_do_is_said(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert evaluate(run, "--model-weights", "best") == 2
-    assert "use ema or raw" in capsys.readouterr().err
+    assert 'use "ema" or "raw"' in capsys.readouterr().err
     assert evaluate(run, "--protocol", "quick-video") == 2
     assert "judges clips" in capsys.readouterr().err
 

@@ -1,6 +1,8 @@
 """The command line: what it prints, and the exit code that says which kind of thing went wrong."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -124,6 +126,12 @@ def test_train_sample_rerun_and_export(run_cli, recipe_file: Path, tmp_path: Pat
     sampled = run_cli("sample", run, "class_labels=[1,2,3]", "--out", str(tmp_path / "out"), "--steps", "2")
     assert sampled.code == 0
     assert len(list((tmp_path / "out").glob("0*.png"))) == 3
+    named = run_cli("sample", run, "--class", "1,2,3", "--out", str(tmp_path / "named"), "--steps", "2")
+    assert named.code == 0
+    for picture in (tmp_path / "out").glob("0*.png"):
+        assert (tmp_path / "named" / picture.name).read_bytes() == picture.read_bytes()
+    assert "--class is 'dog'" in run_cli("sample", run, "--class", "dog").err
+    assert "'prompt'" in run_cli("sample", run, "--prompt", "a red apple").err
     again = run_cli("rerun", run, "--output", str(tmp_path / "again"), "--steps", "2", "--compare")
     assert "losses are equal at all 2 steps" in again.out
     exported = run_cli("export", run, str(tmp_path / "weights.safetensors"), "--half")
@@ -132,6 +140,30 @@ def test_train_sample_rerun_and_export(run_cli, recipe_file: Path, tmp_path: Pat
     assert run_cli("sample", run, "--checkpoint", "3").code == 4
     refused = run_cli("train", str(recipe_file), "--output", run, "--resume", "never")
     assert refused.code == 2
+
+
+def test_a_run_without_average_is_sampled_with_its_raw_weights(
+    run_cli, recipe_file: Path, tmp_path: Path
+) -> None:
+    run = str(tmp_path / "run")
+    assert run_cli("train", str(recipe_file), "train.ema_decay=null", "report=[]", "--output", run).code == 0
+    assert run_cli("sample", run, "--num", "2", "--steps", "2", "--out", str(tmp_path / "out")).code == 0
+    assert json.loads((tmp_path / "out" / "samples.json").read_text())["weights"] == "raw"
+    refused = run_cli("sample", run, "--num", "2", "--weights", "ema")
+    assert refused.code == 4
+    assert "no averaged weights" in refused.err
+
+
+def test_a_reader_that_leaves_gets_no_error() -> None:
+    reader = subprocess.run(
+        f"{sys.executable} -m genzoo list models | true; exit ${{PIPESTATUS[0]}}",
+        shell=True,
+        executable="/bin/bash",
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert reader.stderr == ""
 
 
 @pytest.mark.parametrize(
