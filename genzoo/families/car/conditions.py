@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TypeAlias
 
@@ -15,6 +14,7 @@ from genzoo.core.errors import ShapeError, UsageError
 from genzoo.data.decode import load_image
 from genzoo.data.transforms import adm_centre_crop, to_tensor
 from genzoo.families.car.codec import VQVAECodec
+from genzoo.nn.embeddings import check_label_range
 
 Pictures: TypeAlias = str | Path | Tensor | Sequence[str | Path]
 """A path, several, or pixels (n, 3, h, w), uint8 or in [-1, 1]."""
@@ -77,13 +77,38 @@ def given_tokens(codec: VQVAECodec, image: Tensor, redraw: Tensor) -> GivenToken
     return GivenTokens(ids, keep_masks(~redraw, codec.patch_nums))
 
 
-@dataclass(frozen=True)
-class ControlMemory:
-    """The last control and its features: seen again, it need not be encoded again.
+def chosen_labels(num: int, class_labels: int | Sequence[int] | Tensor | None, num_classes: int) -> Tensor:
+    """Labels (num,): one for all, one for each, or every class in turn. Raises UsageError."""
+    if class_labels is None:
+        return torch.arange(num) % num_classes
+    labels = torch.as_tensor(class_labels).long()
+    labels = labels.expand(num) if labels.ndim == 0 else labels
+    if labels.shape != (num,):
+        raise UsageError(
+            f"{labels.numel()} class_labels for {num} samples", fix="pass one for each, or one for all"
+        )
+    check_label_range(labels, num_classes, UsageError)
+    return labels
 
-    control: (1, 3, h, w).   features: (1, d, h_k, w_k) per scale.   version: of the weights that encoded it.
+
+def chosen_control(
+    num: int,
+    control: Pictures | None,
+    source: Pictures | None,
+    extract: Callable[[Tensor], Tensor] | None,
+    size: tuple[int, int],
+) -> Tensor:
+    """The control of every sample, (num, 3, h, w) in [-1, 1].
+
+    control: extracted already.   source: pictures that `extract` extracts it from. One of both is given.
     """
-
-    control: Tensor
-    features: list[Tensor]
-    version: tuple[int, ...]
+    if control is not None and source is not None:
+        raise UsageError("control and control_from were given", fix="give one of them")
+    if control is not None:
+        return read_pictures(control, num, size, what="control")
+    assert source is not None
+    if extract is None:
+        raise UsageError("this task has no extractor", fix="set task.control=canny, or give control=...")
+    pictures = read_pictures(source, num, size, what="control_from")
+    is_shared = pictures.stride(0) == 0
+    return extract(pictures[:1]).expand(num, -1, -1, -1) if is_shared else extract(pictures)

@@ -3,35 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from genzoo.autoregression.loss import next_scale_loss
-from genzoo.autoregression.next_scale import shrink
-from genzoo.autoregression.sampling import NextScaleOptions, Predict, SampledScales, sample_scales
+from genzoo.autoregression.sampling import SampledScales, sample_scales
 from genzoo.core.errors import DataError, UsageError, did_you_mean
 from genzoo.core.seeds import SampleStreams
 from genzoo.core.types import Batch, LossOutput
 from genzoo.families.car.codec import VQVAECodec
 from genzoo.families.car.conditions import (
-    ControlMemory,
     Pictures,
+    chosen_control,
+    chosen_labels,
     given_tokens,
     read_pictures,
     redraw_mask,
 )
+from genzoo.families.car.control_inputs import ControlEncoding, control_inputs
+from genzoo.families.car.drawing import checked_options, draw_options, evaluating, guided_decoder
 from genzoo.families.car.model import CAR
-from genzoo.families.car.pyramid import control_pyramid
 from genzoo.families.car.var import VAR
 from genzoo.nn.embeddings import check_label_range, drop_labels
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-SAMPLER = "next_scale"
 CONDITIONS = ("class_labels", "control", "control_from", "image", "region", "redraw")
 
 
@@ -71,9 +67,9 @@ class NextScaleTask:
         self.model, self.codec = model, codec
         self.num_classes = model.num_classes
         self.label_dropout, self.label_smoothing = label_dropout, label_smoothing
-        self.sampler = _options(sampler or {})
+        self.sampler = checked_options(sampler or {})
         self.extract = _extractor(control)
-        self._memory: ControlMemory | None = None
+        self.encode_control = ControlEncoding(codec)
 
     @property
     def pixel_size(self) -> tuple[int, int]:
@@ -104,7 +100,7 @@ class NextScaleTask:
         }
         if isinstance(self.model, CAR):
             control = self._control(batch).to(device)
-            prepared["control"] = self.control_inputs(control, exact=False)
+            prepared["control"] = control_inputs(self.model, self.codec, control, exact=False)
         return prepared
 
     def loss(self, model: nn.Module, batch: Batch, generator: SampleStreams | None = None) -> LossOutput:
@@ -139,9 +135,11 @@ class NextScaleTask:
             raise UsageError(
                 f"this task has no use for {names}", fix=hint or f"it takes {', '.join(CONDITIONS)}"
             )
-        made: dict[str, Any] = {"class_labels": self._chosen_labels(num, class_labels)}
+        made: dict[str, Any] = {"class_labels": chosen_labels(num, class_labels, self.num_classes)}
         if control is not None or control_from is not None:
-            made["control"] = self._chosen_control(num, control, control_from)
+            if not isinstance(self.model, CAR):
+                raise UsageError("a control was given, but this model takes none", fix="use a CAR")
+            made["control"] = chosen_control(num, control, control_from, self.extract, self.pixel_size)
         if (image is None) != (region is None):
             raise UsageError(
                 "a picture is changed in a region", fix="give image=photo.png and region=0.2,0.2,0.8,0.8"
@@ -164,8 +162,7 @@ class NextScaleTask:
     ) -> SampledScales:
         """Tokens of every scale, and what the decoder makes pixels of."""
         assert isinstance(model, (VAR, CAR))
-        options = _options(self.sampler | overrides)
-        chosen = NextScaleOptions(**{key: value for key, value in options.items() if key != "name"})
+        chosen = draw_options(checked_options(self.sampler | overrides))
         device = next(model.parameters()).device
         labels = conditions["class_labels"].to(device)
         if len(labels) != len(generator):
@@ -176,39 +173,17 @@ class NextScaleTask:
         if "image" in conditions:
             given = given_tokens(self.codec, conditions["image"].to(device), conditions["redraw"].to(device))
         with evaluating(model):
-            predict = self._decoder(model, labels, conditions.get("control"), guided=chosen.is_guided)
+            features = self._features(model, conditions, device)
+            predict = guided_decoder(model, labels, features, guided=chosen.is_guided)
             quantizer, patch_nums = self.codec.quantizer, self.codec.patch_nums
             return sample_scales(predict, quantizer, patch_nums, generator, chosen, given=given)
 
-    def control_inputs(self, control: Tensor, *, exact: bool) -> list[Tensor]:
-        """What a CAR reads of a control at every scale.   control: (b, 3, h, w) in [-1, 1]."""
-        assert isinstance(self.model, CAR)
-        sizes = [(height, width) for _, height, width in self.model.control_shapes()]
-        if self.model.fusion == "conv":
-            return control_pyramid(control, sizes, exact=exact)
-        sums = self.codec.sums(self.codec.moments(control))
-        return [shrink(f_hat, size) for f_hat, size in zip(sums, sizes, strict=True)]
-
-    def _decoder(self, model: VAR | CAR, labels: Tensor, control: Tensor | None, *, guided: bool) -> Predict:
-        if guided:
-            labels = torch.cat([labels, torch.full_like(labels, self.num_classes)])
-        if control is None:
-            return model.decoder(labels)
+    def _features(self, model: VAR | CAR, conditions: Batch, device: torch.device) -> list[Tensor] | None:
+        if "control" not in conditions:
+            return None
         if not isinstance(model, CAR):
             raise UsageError("a control was given, but this model takes none", fix="use a CAR")
-        return model.decoder(labels, self._features(model, control.to(labels.device)))
-
-    def _features(self, model: CAR, control: Tensor) -> list[Tensor]:
-        """The encoded control; one that all samples share, or that was seen last, is encoded once."""
-        if (control != control[:1]).any():
-            return model.encode_control(self.control_inputs(control, exact=True))
-        first, version = control[:1], tuple(parameter._version for parameter in model.parameters())
-        memory = self._memory if model is self.model else None
-        if memory is None or memory.version != version or not _is_same(memory.control, first):
-            features = model.encode_control(self.control_inputs(first, exact=True))
-            memory = ControlMemory(first, features, version)
-            self._memory = memory if model is self.model else None
-        return memory.features
+        return self.encode_control(model, conditions["control"].to(device))
 
     def _latents(self, batch: Batch, generator: SampleStreams, device: torch.device) -> Tensor:
         if "moments" in batch:
@@ -237,58 +212,6 @@ class NextScaleTask:
         check_label_range(labels, self.num_classes, DataError)
         return labels
 
-    def _chosen_labels(self, num: int, class_labels: int | Sequence[int] | Tensor | None) -> Tensor:
-        if class_labels is None:
-            return torch.arange(num) % self.num_classes
-        labels = torch.as_tensor(class_labels).long()
-        labels = labels.expand(num) if labels.ndim == 0 else labels
-        if labels.shape != (num,):
-            raise UsageError(
-                f"{labels.numel()} class_labels for {num} samples", fix="pass one for each, or one for all"
-            )
-        check_label_range(labels, self.num_classes, UsageError)
-        return labels
-
-    def _chosen_control(self, num: int, control: Pictures | None, source: Pictures | None) -> Tensor:
-        if not isinstance(self.model, CAR):
-            raise UsageError("a control was given, but this model takes none", fix="use a CAR")
-        if control is not None and source is not None:
-            raise UsageError("control and control_from were given", fix="give one of them")
-        if control is not None:
-            return read_pictures(control, num, self.pixel_size, what="control")
-        if self.extract is None:
-            raise UsageError("this task has no extractor", fix="set task.control=canny, or give control=...")
-        assert source is not None
-        pictures = read_pictures(source, num, self.pixel_size, what="control_from")
-        return (
-            self.extract(pictures[:1]).expand(num, -1, -1, -1)
-            if _shared(pictures)
-            else self.extract(pictures)
-        )
-
-
-@contextmanager
-def evaluating(model: nn.Module) -> Iterator[None]:
-    """Evaluation mode, and the former mode again at the end."""
-    training = model.training
-    model.eval()
-    try:
-        yield
-    finally:
-        model.train(training)
-
-
-def _options(section: Mapping[str, Any]) -> dict[str, Any]:
-    """A sampler section, checked."""
-    known = list(NextScaleOptions.__dataclass_fields__)
-    unknown = [key for key in section if key not in (*known, "name")]
-    if unknown or section.get("name", SAMPLER) != SAMPLER:
-        wrong = unknown[0] if unknown else f"name={section['name']}"
-        hint = did_you_mean(wrong, known) or f"{SAMPLER} takes {', '.join(known)}"
-        raise UsageError(f"tokens are drawn without {wrong!r}", fix=hint)
-    NextScaleOptions(**{key: value for key, value in section.items() if key != "name"})
-    return dict(section)
-
 
 def _extractor(control: str | Callable[[Tensor], Tensor] | None) -> Callable[[Tensor], Tensor] | None:
     if control is None or callable(control):
@@ -308,11 +231,3 @@ def _require_same_tokens(model: VAR | CAR, codec: VQVAECodec) -> None:
             why=f"scales, width, number: {ours} and {(tuple(codec.patch_nums), codes[1], codes[0])}",
             fix="set the model's patch_nums, in_channels and codebook_size, or the codec's patch_nums",
         )
-
-
-def _shared(pictures: Tensor) -> bool:
-    return pictures.stride(0) == 0
-
-
-def _is_same(one: Tensor, other: Tensor) -> bool:
-    return one.shape == other.shape and one.device == other.device and torch.equal(one, other)

@@ -13,7 +13,7 @@ from genzoo.core.errors import DataError, UsageError, did_you_mean
 from genzoo.core.seeds import SampleStreams
 from genzoo.core.types import Batch, LatentCodec, LossOutput
 from genzoo.families.car.conditions import Pictures, read_pictures
-from genzoo.families.car.task import evaluating
+from genzoo.families.car.drawing import evaluating
 from genzoo.families.car.vqvae import VQVAE
 
 ERRORS = {"l1": l1_loss, "l2": mse_loss}
