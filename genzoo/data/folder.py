@@ -56,9 +56,9 @@ def list_images(
 
     class_names: the classes to use, in the order of their labels; all of them, sorted, when None.
     """
-    folder = _resolve(root)
+    folder = resolve_root(root)
     ignored: list[str] = []
-    here, folders = _scan(folder, folder, ignored, follow_links)
+    here, folders = scan_folder(folder, folder, ignored, follow_links)
     if here and folders:
         raise DataError(
             "the data folder has both pictures and folders, so it is not clear whether there are classes",
@@ -74,7 +74,7 @@ def list_images(
         if class_names:
             raise DataError("class_names was given, but the folder has no class folders", where=shown(folder))
         return Listing(folder, Names(here), None, None, ignored)
-    return _list_classes(folder, _choose(folders, class_names, folder), ignored, follow_links)
+    return _list_classes(folder, choose_classes(folders, class_names, folder), ignored, follow_links)
 
 
 def _list_classes(folder: Path, classes: list[str], ignored: list[str], follow_links: bool) -> Listing:
@@ -95,7 +95,8 @@ def _list_classes(folder: Path, classes: list[str], ignored: list[str], follow_l
     )
 
 
-def _resolve(root: str | Path) -> Path:
+def resolve_root(root: str | Path, layout: str = LAYOUT) -> Path:
+    """The data folder itself, links followed. Raises DataError when there is none."""
     try:
         folder = Path(root).expanduser().resolve(strict=True)
         is_folder = folder.is_dir()
@@ -103,14 +104,15 @@ def _resolve(root: str | Path) -> Path:
         raise DataError(
             "the data folder does not exist",
             where=shown(str(root)),
-            fix=f"set data.root; the layout is {LAYOUT}",
+            fix=f"set data.root; the layout is {layout}",
         ) from error
     if not is_folder:
-        raise DataError("data.root is not a folder", where=shown(folder), fix=f"the layout is {LAYOUT}")
+        raise DataError("data.root is not a folder", where=shown(folder), fix=f"the layout is {layout}")
     return folder
 
 
-def _choose(found: list[str], wanted: Sequence[str] | None, folder: Path) -> list[str]:
+def choose_classes(found: list[str], wanted: Sequence[str] | None, folder: Path) -> list[str]:
+    """The class folders to use, in the order of their labels: those wanted, or all that were found."""
     if wanted is None:
         return found
     for name in wanted:
@@ -129,14 +131,23 @@ def _walk(
     here = folder.resolve()
     if here in parents:
         return
-    files, folders = _scan(folder, root, ignored, follow_links)
+    files, folders = scan_folder(folder, root, ignored, follow_links)
     yield from files
     for name in folders:
         yield from _walk(folder / name, root, ignored, follow_links, parents | {here})
 
 
-def _scan(folder: Path, root: Path, ignored: list[str], follow_links: bool) -> tuple[list[str], list[str]]:
-    """Pictures (relative to root) and sub-folders (names) of one folder; hidden entries do not count."""
+def scan_folder(
+    folder: Path,
+    root: Path,
+    ignored: list[str],
+    follow_links: bool,
+    extensions: tuple[str, ...] = EXTENSIONS,
+) -> tuple[list[str], list[str]]:
+    """Files with these extensions (relative to root) and sub-folders (names) of one folder.
+
+    Hidden entries do not count; all other files are added to `ignored`.
+    """
     files, folders = [], []
     try:
         entries = list(os.scandir(folder))
@@ -154,7 +165,7 @@ def _scan(folder: Path, root: Path, ignored: list[str], follow_links: bool) -> t
                     fix="data.follow_links=true follows them",
                 )
             folders.append(entry.name)
-        elif entry.name.lower().endswith(EXTENSIONS):
+        elif entry.name.lower().endswith(extensions):
             files.append(prefix + entry.name)
         else:
             ignored.append(prefix + entry.name)
