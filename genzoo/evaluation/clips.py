@@ -13,6 +13,7 @@ import torch
 from PIL import Image, ImageSequence
 
 from genzoo.core.errors import DataError, UsageError
+from genzoo.core.optional import require
 from genzoo.core.seeds import generator_for, mix_seed
 from genzoo.evaluation.extraction import Features, extract, gather_features, shard
 from genzoo.evaluation.features import FeatureNetwork, build_network
@@ -27,7 +28,6 @@ from genzoo.evaluation.judging import (
     note_counts,
     note_network,
 )
-from genzoo.evaluation.optional import require
 from genzoo.evaluation.protocols import Protocol, load_protocol
 from genzoo.evaluation.reference import Reference
 from genzoo.evaluation.result import EvaluationResult

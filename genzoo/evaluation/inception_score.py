@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import torch
 
 from genzoo.core.errors import DataError, NonFiniteError
-from genzoo.evaluation.optional import require
+from genzoo.core.optional import require
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 import numpy as np
 
 from genzoo.core.errors import DataError, ShapeError, UsageError
-from genzoo.evaluation.optional import require
+from genzoo.core.optional import require
 from genzoo.evaluation.statistics import check_features
 
 if TYPE_CHECKING:

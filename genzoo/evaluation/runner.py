@@ -26,7 +26,7 @@ from genzoo.evaluation.protocols import Protocol, load_protocol
 from genzoo.evaluation.reference import Reference, cached_reference, is_adm_reference, read_adm_reference
 from genzoo.evaluation.result import EvaluationResult
 from genzoo.evaluation.scores import outputs_needed, score
-from genzoo.evaluation.weights import file_sha256
+from genzoo.pretrained.known_weights import file_sha256
 
 if TYPE_CHECKING:
     import numpy as np

@@ -13,11 +13,11 @@ from safetensors.torch import save_file
 from genzoo.core.errors import RegistryError, ShapeError, UsageError, WeightsError
 from genzoo.evaluation.extraction import extract
 from genzoo.evaluation.features import FEATURES, FeatureNetwork, build_network, from_callable
-from genzoo.evaluation.networks.hed import HED
 from genzoo.evaluation.networks.hed import build as build_hed
 from genzoo.evaluation.networks.lite0 import WEIGHTS, build
 from genzoo.evaluation.networks.preprocess import resize_crop_normalise
-from genzoo.evaluation.weights import WeightsFile, file_sha256, find_weights
+from genzoo.pretrained.hed import HED
+from genzoo.pretrained.known_weights import WeightsFile, file_sha256, find_weights
 
 
 @pytest.fixture(autouse=True)

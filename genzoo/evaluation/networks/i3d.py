@@ -9,7 +9,7 @@ import torch
 
 from genzoo.core.errors import WeightsError
 from genzoo.evaluation.features import FeatureNetwork
-from genzoo.evaluation.weights import WeightsFile, file_sha256, find_weights
+from genzoo.pretrained.known_weights import WeightsFile, file_sha256, find_weights
 
 if TYPE_CHECKING:
     from torch import Tensor

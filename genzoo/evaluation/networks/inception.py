@@ -9,9 +9,9 @@ import torch
 from einops import rearrange
 
 from genzoo.core.errors import WeightsError
+from genzoo.core.optional import require
 from genzoo.evaluation.features import FeatureNetwork
-from genzoo.evaluation.optional import require
-from genzoo.evaluation.weights import WeightsFile, file_sha256, find_weights
+from genzoo.pretrained.known_weights import WeightsFile, file_sha256, find_weights
 
 if TYPE_CHECKING:
     from torch import Tensor, nn

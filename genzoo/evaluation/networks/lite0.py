@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from genzoo.core.errors import WeightsError
+from genzoo.core.optional import require
 from genzoo.evaluation.features import FeatureNetwork
 from genzoo.evaluation.networks.loading import load_into, read_tensors
 from genzoo.evaluation.networks.preprocess import resize_crop_normalise
-from genzoo.evaluation.optional import require
-from genzoo.evaluation.weights import WeightsFile, file_sha256, find_weights
+from genzoo.pretrained.known_weights import WeightsFile, file_sha256, find_weights
 
 if TYPE_CHECKING:
     from torch import Tensor

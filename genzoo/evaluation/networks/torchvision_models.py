@@ -9,11 +9,11 @@ import torch
 from torch import nn
 
 from genzoo.core.errors import UsageError
+from genzoo.core.optional import require
 from genzoo.evaluation.features import FeatureNetwork
 from genzoo.evaluation.networks.loading import load_into, read_tensors
 from genzoo.evaluation.networks.preprocess import IMAGENET_MEAN, IMAGENET_STD, resize_crop_normalise
-from genzoo.evaluation.optional import require
-from genzoo.evaluation.weights import file_sha256
+from genzoo.pretrained.known_weights import file_sha256
 
 if TYPE_CHECKING:
     from torch import Tensor
