@@ -2,31 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-import torch
 from torch import Tensor, nn
 
 from genzoo.families.matten.count import latte_paper_count
 from genzoo.nn.blocks import AttentionBlock
-from genzoo.nn.embeddings import (
-    LabelEmbedding,
-    TimestepEmbedding,
-    position_parameter,
-    sincos_1d,
-    sincos_2d,
-)
-from genzoo.nn.modulation import FinalLayer
-from genzoo.nn.patch import PatchEmbed
-from genzoo.nn.video import (
-    check_video_inputs,
-    check_video_sizes,
-    embed_conditions,
-    embed_frames,
+from genzoo.nn.video_shell import (
+    FIXED_TABLES,
+    add_condition_embedders,
+    close_shell,
     example_video_inputs,
-    lay_out_frames,
-    predict_tokens,
-    run_video_blocks,
+    open_shell,
+    predict_clip,
 )
 
 
@@ -37,7 +23,7 @@ class Latte(nn.Module):
     (extras=2).   null_class=False leaves out the row for dropped labels. A fresh model returns exactly zero.
     """
 
-    fixed_tables = ("pos_embed", "temp_embed")
+    fixed_tables = FIXED_TABLES
 
     def __init__(
         self,
@@ -55,29 +41,12 @@ class Latte(nn.Module):
         null_class: bool = True,
         gradient_checkpointing: bool = False,
     ) -> None:
-        arguments = {name: value for name, value in locals().items() if name not in ("self", "__class__")}
+        arguments = locals()
         super().__init__()
-        check_video_sizes(
-            depth=depth, even="depth", hidden_size=hidden_size, patch_size=patch_size, input_size=input_size,
-            num_frames=num_frames,
-        )  # fmt: skip
-        self.arguments: dict[str, Any] = arguments
-        self.num_classes, self.in_channels, self.learn_sigma = num_classes, in_channels, learn_sigma
-        self.input_size, self.patch_size, self.num_frames = input_size, patch_size, num_frames
-        self.gradient_checkpointing = gradient_checkpointing
-        out_channels = 2 * in_channels if learn_sigma else in_channels
-        self.x_embedder = PatchEmbed(in_channels, hidden_size, patch_size)
-        self.t_embedder = TimestepEmbedding(hidden_size)
-        self.y_embedder = (
-            LabelEmbedding(num_classes, hidden_size, null_class=null_class) if num_classes else None
-        )
-        self.pos_embed = position_parameter(sincos_2d(hidden_size, input_size // patch_size))
-        self.temp_embed = position_parameter(sincos_1d(hidden_size, torch.arange(num_frames)))
-        self.blocks = nn.ModuleList(
-            AttentionBlock(hidden_size, num_heads, mlp_ratio=mlp_ratio) for _ in range(depth)
-        )
-        self.orders = ("spatial", "temporal") * (depth // 2)
-        self.final_layer = FinalLayer(hidden_size, patch_size**2 * out_channels)
+        open_shell(self, arguments, even="depth")
+        add_condition_embedders(self)
+        blocks = (AttentionBlock(hidden_size, num_heads, mlp_ratio=mlp_ratio) for _ in range(depth))
+        close_shell(self, blocks, ("spatial", "temporal") * (depth // 2))
 
     def forward(
         self,
@@ -93,19 +62,7 @@ class Latte(nn.Module):
         x: (b, f + s, c, h, w), s = use_image_num.   timesteps: (b,) original indices.   class_labels: (b,),
         image_labels: (b, s), num_classes = no label.   Returns (b, f + s, 2c or c, h, w).
         """
-        check_video_inputs(self, x, timesteps, class_labels, image_labels, use_image_num)
-        c = embed_conditions(
-            self.t_embedder, self.y_embedder, timesteps, class_labels, image_labels, use_image_num
-        )
-        tokens = run_video_blocks(
-            self.blocks,
-            self.orders,
-            embed_frames(self, x),
-            c,
-            self.temp_embed,
-            gradient_checkpointing=self.gradient_checkpointing,
-        )
-        return lay_out_frames(predict_tokens(self.final_layer, tokens, c), self.patch_size)
+        return predict_clip(self, x, timesteps, class_labels, image_labels, use_image_num)
 
     def example_inputs(self) -> tuple[Tensor, Tensor, Tensor | None]:
         """Arguments of `forward` for one clip."""

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from genzoo.core.errors import UsageError, did_you_mean
@@ -17,25 +16,16 @@ from genzoo.families.matten.count import matten_paper_count
 from genzoo.families.matten.tokens import ConditionTokens, plain_final_layer, run_blocks_with_tokens
 from genzoo.families.matten.variants import block_plan
 from genzoo.nn.blocks import AttentionBlock
-from genzoo.nn.embeddings import (
-    LabelEmbedding,
-    TimestepEmbedding,
-    position_parameter,
-    sincos_1d,
-    sincos_2d,
-)
 from genzoo.nn.modulation import FinalLayer
-from genzoo.nn.patch import PatchEmbed
-from genzoo.nn.video import (
-    add_frame_positions,
+from genzoo.nn.video import add_frame_positions, embed_frames, lay_out_frames
+from genzoo.nn.video_shell import (
+    FIXED_TABLES,
+    add_condition_embedders,
     check_video_inputs,
-    check_video_sizes,
-    embed_conditions,
-    embed_frames,
+    close_shell,
     example_video_inputs,
-    lay_out_frames,
-    predict_tokens,
-    run_video_blocks,
+    open_shell,
+    predict_clip,
 )
 
 
@@ -50,7 +40,14 @@ class Matten(nn.Module):
     num_classes=0: unconditional. A fresh model returns exactly zero.
     """
 
-    fixed_tables = ("pos_embed", "temp_embed")
+    fixed_tables = FIXED_TABLES
+    blocks: nn.ModuleList
+    orders: tuple[str, ...]
+    temp_embed: nn.Parameter
+    condition_tokens: ConditionTokens
+    final_layer: nn.Module
+    patch_size: int
+    gradient_checkpointing: bool
 
     def __init__(
         self,
@@ -78,51 +75,34 @@ class Matten(nn.Module):
         scan_backend: str = "auto",
         gradient_checkpointing: bool = False,
     ) -> None:
-        arguments = {name: value for name, value in locals().items() if name not in ("self", "__class__")}
+        arguments = locals()
         super().__init__()
-        check_video_sizes(
-            depth=depth, hidden_size=hidden_size, patch_size=patch_size, input_size=input_size,
-            num_frames=num_frames,
-        )  # fmt: skip
         _check_conditioning(conditioning, residual)
-        self.arguments: dict[str, Any] = arguments
-        self.num_classes, self.in_channels, self.learn_sigma = num_classes, in_channels, learn_sigma
-        self.input_size, self.patch_size, self.num_frames = input_size, patch_size, num_frames
-        self.conditioning, self.gradient_checkpointing = conditioning, gradient_checkpointing
-        self.x_embedder = PatchEmbed(in_channels, hidden_size, patch_size)
-        self.pos_embed = position_parameter(sincos_2d(hidden_size, input_size // patch_size))
-        self.temp_embed = position_parameter(sincos_1d(hidden_size, torch.arange(num_frames)))
-        self._add_condition(hidden_size, num_classes, null_class)
+        open_shell(self, arguments)
+        self.conditioning = conditioning
+        if conditioning == "adaln":
+            add_condition_embedders(self)
+        else:
+            self.condition_tokens = ConditionTokens(
+                hidden_size, num_classes=num_classes, null_class=null_class
+            )
         plan = block_plan(variant, depth, scan)
-        self.orders = tuple(order for _, order in plan)
-        attention_options = {"num_heads": num_heads, "mlp_ratio": mlp_ratio}
-        mixer_options = {
+        attention_options: dict[str, Any] = {"num_heads": num_heads, "mlp_ratio": mlp_ratio}
+        mixer_options: dict[str, Any] = {
             "mixer": mixer, "expand": expand, "d_state": d_state, "d_conv": d_conv,
             "divide_output": divide_output, "scan_backend": scan_backend,
         }  # fmt: skip
         if conditioning == "adaln":
             mixer_options["residual"] = residual
         attention, mamba = _BLOCKS[conditioning]
-        self.blocks = nn.ModuleList(
+        blocks = (
             attention(hidden_size, **attention_options)
             if kind == "attention"
             else mamba(hidden_size, **mixer_options)
             for kind, _ in plan
         )
-        num_outputs = patch_size**2 * in_channels * (2 if learn_sigma else 1)
         build_final = FinalLayer if conditioning == "adaln" else plain_final_layer
-        self.final_layer = build_final(hidden_size, num_outputs)
-
-    def _add_condition(self, hidden_size: int, num_classes: int, null_class: bool) -> None:
-        self.y_embedder: LabelEmbedding | None = None
-        if self.conditioning == "tokens":
-            self.condition_tokens = ConditionTokens(
-                hidden_size, num_classes=num_classes, null_class=null_class
-            )
-            return
-        self.t_embedder = TimestepEmbedding(hidden_size)
-        if num_classes:
-            self.y_embedder = LabelEmbedding(num_classes, hidden_size, null_class=null_class)
+        close_shell(self, blocks, [order for _, order in plan], build_final)
 
     def forward(
         self,
@@ -138,22 +118,11 @@ class Matten(nn.Module):
         x: (b, f + s, c, h, w), s = use_image_num.   timesteps: (b,) original indices.   class_labels: (b,),
         image_labels: (b, s), num_classes = no label.   Returns (b, f + s, 2c or c, h, w).
         """
-        check_video_inputs(self, x, timesteps, class_labels, image_labels, use_image_num)
-        tokens = embed_frames(self, x)
         if self.conditioning == "adaln":
-            c = embed_conditions(
-                self.t_embedder, self.y_embedder, timesteps, class_labels, image_labels, use_image_num
+            return predict_clip(
+                self, x, timesteps, class_labels, image_labels, use_image_num, positions_at_input=True
             )
-            tokens = run_video_blocks(
-                self.blocks,
-                self.orders,
-                tokens,
-                c,
-                self.temp_embed,
-                positions_at_input=True,
-                gradient_checkpointing=self.gradient_checkpointing,
-            )
-            return lay_out_frames(predict_tokens(self.final_layer, tokens, c), self.patch_size)
+        check_video_inputs(self, x, timesteps, class_labels, image_labels, use_image_num)
         if use_image_num:
             raise UsageError(
                 "conditional tokens describe one clip; stills have labels of their own",
@@ -162,7 +131,7 @@ class Matten(nn.Module):
         tokens = run_blocks_with_tokens(
             self.blocks,
             self.orders,
-            add_frame_positions(tokens, self.temp_embed),
+            add_frame_positions(embed_frames(self, x), self.temp_embed),
             self.condition_tokens(timesteps, class_labels),
             gradient_checkpointing=self.gradient_checkpointing,
         )
