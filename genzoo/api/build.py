@@ -76,8 +76,11 @@ def resolve(recipe: Recipe, dataset: Dataset, codec: LatentCodec | None) -> Reci
     )
 
 
-def facts(dataset: Dataset, codec: LatentCodec | None) -> dict[str, int]:
-    """What data set and codec tell a model: num_classes, in_channels, input_size; num_frames of videos."""
+def facts(dataset: Dataset, codec: LatentCodec | None) -> dict[str, Any]:
+    """What data set and codec tell a model: num_classes, in_channels, input_size; num_frames of videos.
+
+    A data set may tell more: the attributes that its class names in `tells`.
+    """
     pixel_shape = tuple(dataset.sample_shape)
     shape = pixel_shape if codec is None else codec.latent_shape(pixel_shape)
     if shape[-1] != shape[-2]:
@@ -85,7 +88,8 @@ def facts(dataset: Dataset, codec: LatentCodec | None) -> dict[str, int]:
             f"input_size: auto needs square samples, these are {shape}", fix="set model.input_size"
         )
     known = {"num_classes": dataset.num_classes or 0, "in_channels": shape[-3], "input_size": shape[-1]}
-    return known | ({"num_frames": shape[0]} if len(shape) == 4 else {})
+    told = {name: getattr(dataset, name) for name in getattr(dataset, "tells", ())}
+    return known | ({"num_frames": shape[0]} if len(shape) == 4 else {}) | told
 
 
 def _build(recipe: Recipe, section: str, registry: Registry) -> Any:

@@ -12,7 +12,7 @@ from genzoo.core.registry import CODECS, DATASETS, LOSSES, METRICS, MODELS, SAMP
 from genzoo.core.signatures import Parameter, Problem, check_settings, parameters, takes_anything
 
 FACTS = ("num_classes", "in_channels", "input_size", "num_frames")
-"""Model arguments that may say `auto`: the data set and the codec know them."""
+"""Model arguments that may say `auto`: the data set and the codec know them. A data set may know more."""
 
 BLOCK_SIZE = Parameter(int, False)
 WHILE_TRAINING = ("preview", "evaluation", "report")
@@ -80,7 +80,10 @@ def recipe_problems(recipe: Recipe) -> Iterator[Problem]:
 def _named_sections(data: Mapping[str, Any]) -> Iterator[Problem]:
     for key in ("model", "data", "codec"):
         if data.get(key) is not None:
-            yield from check_node(key, data[key], KINDS[key])
+            kind = (
+                replace(KINDS[key], auto=(*FACTS, *_told(data.get("data")))) if key == "model" else KINDS[key]
+            )
+            yield from check_node(key, data[key], kind)
     if data.get("task") is not None:
         yield from _task_problems(data["task"])
     if data.get("sampler") is not None:
@@ -144,6 +147,12 @@ def _factory(node: Any, kind: Kind) -> Callable[..., Any] | str:
         return error.what
     except GenzooError as error:  # the factory's module needs something that is not installed
         return error.what
+
+
+def _told(node: Any) -> tuple[str, ...]:
+    """What a data set knows beyond the usual facts."""
+    factory = _factory(node, KINDS["data"])
+    return () if isinstance(factory, str) else tuple(getattr(factory, "tells", ()))
 
 
 def _task_problems(node: Any) -> Iterator[Problem]:

@@ -88,13 +88,16 @@ def load_recipe(path_or_name: str | Path, overrides: Sequence[str] = ()) -> Reci
     """Read a recipe by path or bare name, apply `key=value` overrides, and expand every `base:`.
 
     An override of a section's `base` swaps the noun and keeps the section's own keys; a changed `name` inside
-    a section drops the keys that belonged to the old name. Raises RecipeError.
+    a section drops the keys that belonged to the old name. A recipe's `aliases:` maps short names to dotted
+    keys, for overrides only. Raises RecipeError.
     """
     path = find_recipe(path_or_name)
     includes = _Includes(path)
-    tree: Tree = includes.chain(path)
+    chain = includes.chain(path)
+    aliases = _aliases(chain.pop("aliases", None), display(path))
+    tree: Tree = chain
     for override in overrides:
-        tree = _overridden(tree, override, includes)
+        tree = _overridden(tree, _unabbreviated(override, aliases), includes)
     return _recipe(includes.expand(tree, path), display(path), tuple(overrides))
 
 
@@ -168,6 +171,21 @@ def _bases(node: Tree | None, origin: str) -> list[str]:
     if len(names) != len(leaves):
         raise RecipeError(f"{origin}: base: must be a path such as models/NAME, or a list of paths")
     return names
+
+
+def _aliases(node: Tree | None, origin: str) -> dict[str, str]:
+    found = {} if node is None else plain(node)
+    entries = found.items() if isinstance(found, dict) else [("", None)]
+    if not all(_KEY.fullmatch(str(key)) and _KEY.fullmatch(str(value)) for key, value in entries):
+        raise RecipeError(f"{origin}: aliases: must map names to dotted keys, such as steps: train.steps")
+    return {str(key): str(value) for key, value in entries}
+
+
+def _unabbreviated(override: str, aliases: Mapping[str, str]) -> str:
+    """An override whose first word is an alias, spelt out."""
+    key, equals, value = override.partition("=")
+    first, dot, rest = key.partition(".")
+    return f"{aliases.get(first, first)}{dot}{rest}{equals}{value}"
 
 
 def _overridden(tree: Tree, text: str, includes: _Includes) -> Tree:

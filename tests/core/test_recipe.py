@@ -44,6 +44,19 @@ def test_a_recipe_on_top_of_a_recipe_swaps_the_noun_and_keeps_the_other_keys(pro
     assert recipe.data["data"]["size"] == 16
 
 
+def test_a_recipe_may_give_its_keys_short_names_for_overrides(project: Path) -> None:
+    text = "base: first\naliases: {pictures: data.root, m: model}\n"
+    (project / "recipes/short.yaml").write_text(text)
+    recipe = load_recipe(project / "recipes/short.yaml", ["pictures=mine", "m.depth=5", "data.size=8"])
+    assert recipe.data["data"] == {"name": "folder", "root": "mine", "size": 8}
+    assert recipe.data["model"]["depth"] == 5
+    assert "aliases" not in recipe.data
+    assert recipe.origins["data.root"] == "override data.root"
+    (project / "recipes/short.yaml").write_text("base: first\naliases: [pictures]\n")
+    with pytest.raises(RecipeError, match="aliases: must map names to dotted keys"):
+        load_recipe(project / "recipes/short.yaml")
+
+
 def test_every_value_knows_its_file(project: Path) -> None:
     recipe = load_recipe(project / "recipes/second.yaml", ["optim.lr=3e-5"])
     assert recipe.origins["model.depth"].endswith("configs/models/small.yaml")

@@ -5,8 +5,27 @@ from __future__ import annotations
 from importlib import import_module
 from typing import Any
 
-from genzoo.core.registry import COMMANDS
+from genzoo.core.registry import COMMANDS, DATASETS, METRICS, MODELS, TASKS
 
+_HERE = "genzoo.families.custom_diffusion"
+
+MODELS.lazy(
+    "custom_diffusion",
+    f"{_HERE}.model:custom_diffusion",
+    help="a frozen text-to-image base with trainable cross-attention and new words (Kumari et al.)",
+)
+TASKS.lazy(
+    "custom_diffusion", f"{_HERE}.task:ConceptTask", help="teach a text-to-image base a concept, or several"
+)
+DATASETS.lazy(
+    "concepts",
+    f"{_HERE}.dataset:ConceptImages",
+    help="pictures of concepts and of their classes, from a concept list (JSON)",
+)
+
+METRICS.lazy(
+    "concept_file", f"{_HERE}.concept_file:concept_file", help="writes what was taught as concept.safetensors"
+)
 COMMANDS.lazy(
     "merge-concepts",
     "genzoo.families.custom_diffusion.command:merge_command",

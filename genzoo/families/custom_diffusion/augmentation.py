@@ -56,25 +56,39 @@ class GeneratorDraws:
         return options[self.randint(0, len(options))]
 
 
+Box = tuple[int, int, int, int]
+"""First row, row past the last, first column, column past the last of a pasted picture, in pixels."""
+
+
 class Placement(NamedTuple):
     """A picture resized to r x r, its corner at (top, left) of the canvas; negative when the canvas crops it.
 
-    mask: first and last-but-one row and column of the latent mask, or None for all of it.
+    masked: the loss counts inside the picture only, less a border of one latent pixel.
     """
 
     r: int
     top: int
     left: int
     prefix: str
-    mask: tuple[int, int, int, int] | None
+    masked: bool
+
+    @property
+    def box(self) -> Box | None:
+        """Where the picture lies, or None when the loss counts everywhere."""
+        return (self.top, self.top + self.r, self.left, self.left + self.r) if self.masked else None
 
 
 class Augmented(NamedTuple):
-    """pixels: (3, s, s) in [-1, 1], 0 where there is no picture.   mask: (s / 8, s / 8) of 0 and 1."""
+    """pixels: (3, s, s) in [-1, 1], 0 where there is no picture.   mask: (s / 8, s / 8) of 0 and 1.
+
+    changed: whether the size was, so that other draws give other pixels.
+    """
 
     pixels: Tensor
     mask: Tensor
     prompt: str
+    box: Box | None
+    changed: bool
 
 
 def augment(
@@ -92,7 +106,7 @@ def augment(
     if rule == "diffusers":
         place = diffusers_placement(size, draws, enabled=enabled)
     else:
-        place = official_placement(size, draws) if enabled else Placement(size, 0, 0, "", None)
+        place = official_placement(size, draws) if enabled else Placement(size, 0, 0, "", False)
     image = image.convert("RGB")
     if rule == "official_crop":
         image = _square(image)
@@ -109,7 +123,8 @@ def augment(
     shown = resized[skip_top : skip_top + size, skip_left : skip_left + size]
     canvas[top : top + shown.shape[0], left : left + shown.shape[1]] = shown
     pixels = torch.from_numpy(canvas).permute(2, 0, 1).contiguous()
-    return Augmented(pixels, latent_mask(size, place.mask), place.prefix + prompt)
+    changed = place[:3] != (size, 0, 0)
+    return Augmented(pixels, latent_mask(size, place.box), place.prefix + prompt, place.box, changed)
 
 
 def official_placement(size: int, draws: Draws) -> Placement:
@@ -124,14 +139,12 @@ def official_placement(size: int, draws: Draws) -> Placement:
     if r < 0.6 * size:
         prefix = draws.choice(SMALL_WORDS)
         row, column = (draws.randint(half, size - half + 1) for _ in range(2))
-        return Placement(
-            r, row - half, column - half, prefix, _eroded(row - half, column - half, r, LATENT_FACTOR)
-        )
+        return Placement(r, row - half, column - half, prefix, True)
     if r > size:
         prefix = draws.choice(LARGE_WORDS)
         row, column = (draws.randint(size // 2, r - size // 2 + 1) for _ in range(2))
-        return Placement(r, size // 2 - row, size // 2 - column, prefix, None)
-    return Placement(size, 0, 0, "", None)
+        return Placement(r, size // 2 - row, size // 2 - column, prefix, False)
+    return Placement(size, 0, 0, "", False)
 
 
 def diffusers_placement(size: int, draws: Draws, *, enabled: bool = True) -> Placement:
@@ -150,22 +163,19 @@ def diffusers_placement(size: int, draws: Draws, *, enabled: bool = True) -> Pla
     elif enabled and r > size:
         prefix = draws.choice(LARGE_WORDS)
     if r > size:
-        return Placement(r, -top, -left, prefix, None)
-    return Placement(r, top, left, prefix, _eroded(top, left, r, LATENT_FACTOR))
+        return Placement(r, -top, -left, prefix, False)
+    return Placement(r, top, left, prefix, True)
 
 
-def latent_mask(size: int, box: tuple[int, int, int, int] | None) -> Tensor:
-    """(s / 8, s / 8) float32, 1 inside [row_0, row_1) x [column_0, column_1), or everywhere."""
-    side = size // LATENT_FACTOR
+def latent_mask(size: int, box: Box | None, *, factor: int = LATENT_FACTOR) -> Tensor:
+    """(s / f, s / f) float32: 1 inside the box less one latent pixel on every side, or 1 everywhere."""
+    side = size // factor
     if box is None:
         return torch.ones(side, side)
+    top, bottom, left, right = (edge // factor for edge in box)
     mask = torch.zeros(side, side)
-    mask[box[0] : max(box[1], box[0]), box[2] : max(box[3], box[2])] = 1
+    mask[top + 1 : max(bottom - 1, top + 1), left + 1 : max(right - 1, left + 1)] = 1
     return mask
-
-
-def _eroded(top: int, left: int, r: int, factor: int) -> tuple[int, int, int, int]:
-    return (top // factor + 1, (top + r) // factor - 1, left // factor + 1, (left + r) // factor - 1)
 
 
 def _square(image: Image.Image) -> Image.Image:

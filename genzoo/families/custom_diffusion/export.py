@@ -68,9 +68,14 @@ def write_concept(
 
 
 def write_file(path: Path, content: bytes) -> Path:
-    """The whole file or none: a temporary sibling, flushed to the disk, then renamed."""
+    """The whole file or none, where there is none yet."""
     if path.exists():
         raise UsageError(f"{path} exists already", fix="name another output, or remove it")
+    return replace_file(path, content)
+
+
+def replace_file(path: Path, content: bytes) -> Path:
+    """The whole file or the old one: a temporary sibling, flushed to the disk, then renamed."""
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     try:

@@ -14,14 +14,15 @@ from genzoo.families.custom_diffusion.names import is_cross_attention, is_key_va
 class ExtendedEmbedding(nn.Module):
     """A frozen token table with a few trainable rows below it: nothing else can get a gradient or decay.
 
-    table: (v, d), not a parameter.   rows: (n, d), the parameter; token ids v .. v + n - 1.
+    table: (v, d), frozen.   rows: (n, d), the parameter; token ids v .. v + n - 1.
     """
 
     def __init__(self, table: Tensor, rows: Tensor) -> None:
         super().__init__()
-        self.register_buffer("table", table.detach(), persistent=False)
+        self.table = nn.Parameter(table.detach(), requires_grad=False)
         self.rows = nn.Parameter(rows.detach().clone().float())
-        self.table: Tensor
+        # pulling a word towards zero teaches nothing; the official decay of these rows is a side effect
+        self.rows._no_weight_decay = True  # type: ignore[attr-defined]
 
     @property
     def weight(self) -> Tensor:
@@ -35,7 +36,11 @@ class ExtendedEmbedding(nn.Module):
 
     def forward(self, input_ids: Tensor) -> Tensor:
         """(b, l) -> (b, l, d)"""
-        return F.embedding(input_ids, self.weight)
+        known = F.embedding(input_ids.clamp_max(len(self.table) - 1), self.table)
+        if not len(self.rows):
+            return known
+        new = F.embedding((input_ids - len(self.table)).clamp_min(0), self.rows).to(known.dtype)
+        return torch.where((input_ids >= len(self.table))[..., None], new, known)
 
 
 def stop_first_token(x: Tensor) -> Tensor:

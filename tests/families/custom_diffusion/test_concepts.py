@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 import torch
-from families.custom_diffusion.tiny_bases import build_base, make_concept
+from families.custom_diffusion.tiny_bases import make_concept
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -30,16 +30,6 @@ from genzoo.families.custom_diffusion.merging import merge_concepts
 from genzoo.pretrained.prompts import load_prompt_encoder
 
 CAPTIONS = default_captions(60)
-
-
-@pytest.fixture(scope="module")
-def sd(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return build_base(tmp_path_factory.mktemp("bases") / "sd", "sd")
-
-
-@pytest.fixture(scope="module")
-def sdxl(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return build_base(tmp_path_factory.mktemp("bases") / "sdxl", "sdxl")
 
 
 @pytest.fixture

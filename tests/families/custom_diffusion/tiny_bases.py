@@ -100,8 +100,27 @@ def build_base(folder: Path, kind: str) -> Path:
             folder / f"text_encoder{suffix}"
         )
     unet(kind, sum(widths), widths[-1]).save_pretrained(folder / "unet")
-    (folder / "model_index.json").write_text(json.dumps({"unet": ["diffusers", "UNet2DConditionModel"]}))
+    autoencoder().save_pretrained(folder / "vae")
+    scheduler = {"num_train_timesteps": 1000, "beta_schedule": "scaled_linear", "beta_start": 0.00085}
+    (folder / "scheduler").mkdir()
+    (folder / "scheduler" / "scheduler_config.json").write_text(json.dumps({**scheduler, "beta_end": 0.012}))
+    index = {"unet": ["diffusers", "UNet2DConditionModel"], "vae": ["diffusers", "AutoencoderKL"]}
+    (folder / "model_index.json").write_text(json.dumps(index))
     return folder
+
+
+def autoencoder() -> Any:
+    """Two pixels along a side for each of four latents."""
+    from diffusers import AutoencoderKL
+
+    torch.manual_seed(4)
+    return AutoencoderKL(
+        down_block_types=("DownEncoderBlock2D",) * 2,
+        up_block_types=("UpDecoderBlock2D",) * 2,
+        block_out_channels=(4, 8),
+        norm_num_groups=2,
+        latent_channels=4,
+    ).eval()
 
 
 def make_concept(
