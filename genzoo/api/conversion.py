@@ -90,13 +90,19 @@ def export(
     """Write a run's weights as one safetensors file, with the model's section in its metadata.
 
     layout: of CONVERTERS, for other projects' code; ours when left out.   half: store float16.
+    A task that trains a part of its model has a method `export(path, *, layout, half, **notes)` and formats
+    of its own; it decides then what is written.
     """
     from safetensors.torch import save_file
 
     from genzoo.api.run import choose_weights
 
+    task = run.task(weights=weights, device="cpu")
+    own = getattr(task, "export", None)
+    if own is not None:
+        written: Path = own(output, layout=layout, half=half, run=run.recipe.name, steps=run.step)
+        return written
     chosen = choose_weights(run.checkpoint(), weights)
-    task = run.task(weights=chosen, device="cpu")
     tensors: dict[str, Tensor] = dict(task.model.state_dict())
     if layout is not None:
         if layout not in CONVERTERS:

@@ -28,14 +28,19 @@ Weights = Literal["ema", "raw"]
 
 
 def load_run(folder: str | Path) -> Run:
-    """The run in a folder. Raises UsageError when the folder holds none."""
+    """The run in a folder, or weights of `core.sources` as a run. Raises UsageError when there is none."""
     path = Path(folder)
     if not (path / "recipe.yaml").is_file():
-        raise UsageError(
-            f"{folder} is not a run folder",
-            why="it has no recipe.yaml",
-            fix="name the --output of a training",
-        )
+        from genzoo.api.given import open_given
+
+        given = open_given(path)
+        if given is None:
+            raise UsageError(
+                f"{folder} is not a run folder",
+                why="it has no recipe.yaml",
+                fix="name the --output of a training",
+            )
+        return given
     return Run(path, load_recipe(path / "recipe.yaml"))
 
 
@@ -96,7 +101,7 @@ class Run:
         weights: averaged where training kept an average, raw elsewhere, when left out.
         """
         path, target = self.checkpoint(checkpoint), str(device or default_device())
-        chosen = choose_weights(path, weights)
+        chosen = self._choose(path, weights)
         key = (path, chosen, target)
         if key not in self._tasks:
             self._tasks = {key: self._load(path, chosen, target)}  # one at a time: models can be large
@@ -123,7 +128,7 @@ class Run:
         task = self.task(weights=weights, checkpoint=path, device=device)
         plan = self._plan(task, num, seed, block_size, options)
         pixels = torch.cat([part for _, part in sample_all(task, plan)])
-        return Samples(pixels, plan.conditions, self._settings(plan, path, choose_weights(path, weights)))
+        return Samples(pixels, plan.conditions, self._settings(plan, path, self._choose(path, weights)))
 
     def sample_to(
         self,
@@ -143,7 +148,7 @@ class Run:
         path = self.checkpoint(checkpoint)
         task = self.task(weights=weights, checkpoint=path, device=device)
         plan = self._plan(task, num, seed, block_size, options)
-        settings = self._settings(plan, path, choose_weights(path, weights))
+        settings = self._settings(plan, path, self._choose(path, weights))
         worker = Worker.from_environment()
         target = Path(folder)
         write_samples(
@@ -179,6 +184,9 @@ class Run:
             "block_size": plan.block_size,
             "options": dict(plan.options),
         }
+
+    def _choose(self, checkpoint: Path, weights: Weights | None) -> Weights:
+        return choose_weights(checkpoint, weights)
 
     def _load(self, checkpoint: Path, weights: str, device: str) -> Task:
         require_complete(self.recipe, but=("data",))

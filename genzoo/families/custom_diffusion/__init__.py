@@ -6,6 +6,7 @@ from importlib import import_module
 from typing import Any
 
 from genzoo.core.registry import COMMANDS, DATASETS, METRICS, MODELS, TASKS
+from genzoo.core.sources import SOURCES
 
 _HERE = "genzoo.families.custom_diffusion"
 
@@ -23,6 +24,7 @@ DATASETS.lazy(
     help="pictures of concepts and of their classes, from a concept list (JSON)",
 )
 
+SOURCES.lazy("concept", f"{_HERE}.source:open_concept", help="a taught concept, or several merged ones")
 METRICS.lazy(
     "concept_file", f"{_HERE}.concept_file:concept_file", help="writes what was taught as concept.safetensors"
 )

@@ -67,6 +67,16 @@ class BaseWeights(Mapping[str, Tensor]):
         return self.shape(self.key_values[0])[1]
 
 
+def base_name(base: str | Path) -> str:
+    """How a concept's file names its base: the hub id, or the folder's own name."""
+    return Path(base).resolve().name if Path(base).exists() else str(base)
+
+
+def base_place(base: str | Path) -> dict[str, str]:
+    """A note for a concept's file: where the base lies on this machine, so that it can be sampled at once."""
+    return {"base_path": str(Path(base).resolve())} if Path(base).exists() else {}
+
+
 def fingerprint(weights: Mapping[str, Tensor]) -> str:
     """sha256 of the key and value projections, rounded to half precision: copies of one base in float32 and
     in float16 agree.

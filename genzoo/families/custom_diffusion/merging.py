@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from genzoo.core.errors import DataError, UsageError, WeightsError
-from genzoo.families.custom_diffusion.base import BaseWeights, fingerprint
+from genzoo.families.custom_diffusion.base import BaseWeights, base_name, base_place, fingerprint
 from genzoo.families.custom_diffusion.captions import default_captions, read_captions, regularisation_rows
 from genzoo.families.custom_diffusion.delta import ConceptDelta
 from genzoo.families.custom_diffusion.export import OWN_FOLDER_FILE, concept_bytes, write_file, write_folder
@@ -94,9 +94,9 @@ def merge_concepts(
         weights=solved.weights,
         tokens={token: rows for entry in entries for token, rows in entry.delta.tokens.items()},
         phrases=tuple(phrase for entry in entries for phrase in entry.delta.phrases),
-        base_model=str(base) if not Path(base).exists() else Path(base).name,
+        base_model=base_name(base),
         base_fingerprint=base_print,
-        notes={"merged": [entry.label for entry in entries]},
+        notes={"merged": [entry.label for entry in entries], **base_place(base)},
     )
     report = _report(entries, solved, plan, Path(base).name, base_print, renamed)
     report = replace(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -11,7 +10,7 @@ from torch import Tensor, nn
 
 from genzoo.core.errors import UsageError, WeightsError
 from genzoo.families.custom_diffusion.apply import check_base, check_fits
-from genzoo.families.custom_diffusion.base import fingerprint
+from genzoo.families.custom_diffusion.base import base_name, base_place, fingerprint
 from genzoo.families.custom_diffusion.delta import ConceptDelta
 from genzoo.families.custom_diffusion.foreign import read_concept
 from genzoo.families.custom_diffusion.names import is_cross_attention
@@ -130,8 +129,7 @@ class ConceptModel(nn.Module):
     @torch.no_grad()
     def delta(self, **notes: Any) -> ConceptDelta:
         """What was taught, as a concept of its own; the weights are copied."""
-        source = self.parts.source
-        local = Path(source).exists()
+        base = self.parts.source
         names = {name for name, value in self.unet.named_parameters() if value.requires_grad}
         weights = {n: p.detach().cpu().clone() for n, p in self.unet.named_parameters() if n in names}
         tokens = {
@@ -142,9 +140,9 @@ class ConceptModel(nn.Module):
             weights=weights,
             tokens=tokens,
             phrases=self.phrases,
-            base_model=Path(source).resolve().name if local else source,
+            base_model=base_name(base),
             base_fingerprint=self.base_fingerprint,
-            notes={**notes, **({"base_path": str(Path(source).resolve())} if local else {})},
+            notes={**notes, **base_place(base)},
         )
 
     @torch.no_grad()
