@@ -8,6 +8,11 @@ DATASETS.lazy("digits", "genzoo.data.digits:Digits", help="1,797 embedded digits
 DATASETS.lazy("image_folder", "genzoo.data.images:image_folder", help="root/class/*.jpg|png|webp, or flat")
 DATASETS.lazy("emoji", "genzoo.data.emoji:Emoji", help="4,017 captioned emoji, 64x64, 7 categories, 3 styles")
 DATASETS.lazy(
+    "video_folder",
+    "genzoo.data.videos:video_folder",
+    help="clips of root/class/*.mp4|avi|webm|..., root/class/clip/001.jpg, or without classes",
+)
+DATASETS.lazy(
     "moving_digits",
     "genzoo.data.moving_digits:MovingDigits",
     help="7,188 clips of a bouncing digit, 10 classes",

@@ -77,7 +77,7 @@ def read_file(path: Path, *, root: Path | None = None, max_bytes: int = MAX_BYTE
     ) as error:  # ValueError: NUL in a name; RuntimeError: loop of links
         if isinstance(error, DataError):
             raise
-        raise DataError("this file cannot be read", where=where, why=_reason(error)) from error
+        raise DataError("this file cannot be read", where=where, why=reason(error)) from error
 
 
 def decode_image(data: bytes, *, where: str, channels: int = 3, max_pixels: int = MAX_PIXELS) -> Image.Image:
@@ -101,7 +101,7 @@ def decode_image(data: bytes, *, where: str, channels: int = 3, max_pixels: int 
             "this is not a JPEG, PNG or WebP picture", where=where, why=f"it begins with {data[:12]!r}"
         ) from error
     except Exception as error:  # hostile bytes make decoders raise nearly anything
-        raise DataError("this picture cannot be decoded", where=where, why=_reason(error)) from error
+        raise DataError("this picture cannot be decoded", where=where, why=reason(error)) from error
 
 
 def _flatten(image: Image.Image) -> Image.Image:
@@ -132,6 +132,7 @@ def _upright(picture: Image.Image, source: Image.Image) -> Image.Image:
     return picture if turn is None else picture.transpose(turn)
 
 
-def _reason(error: BaseException) -> str:
+def reason(error: BaseException) -> str:
+    """What an exception says, in one line of at most 200 characters."""
     text = " ".join(str(error).split()) or type(error).__name__
     return text if len(text) <= 200 else text[:197] + "..."

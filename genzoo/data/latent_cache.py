@@ -11,7 +11,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -20,7 +19,9 @@ from torch.utils.data import Dataset as TorchDataset
 
 from genzoo.core.errors import DataError, UsageError
 from genzoo.core.types import Dataset, LatentCodec
+from genzoo.data.cached_clips import CachedClips, clip_keyring
 from genzoo.data.cached_latents import DTYPES, CachedLatents
+from genzoo.data.frame_chunks import FrameChunks, Item
 from genzoo.data.latent_keys import Keyring, save_stamps, stamps_path
 from genzoo.data.latent_store import SHARD_BYTES, LatentStore
 from genzoo.data.stream import one_line
@@ -29,7 +30,7 @@ from genzoo.data.transforms import flip
 
 @dataclass(frozen=True)
 class CacheReport:
-    """total items = reused + built + len(bad).
+    """total items = reused + built + len(bad); of videos the items are frames, but bad names videos.
 
     bad: "file: reason" of items that could not be encoded.   damaged: entries whose checksum failed (built
     again). unused: entries of the folder that this data set and codec do not use.   pruned: how many of them
@@ -46,7 +47,7 @@ class CacheReport:
 
 
 def build_latent_cache(
-    dataset: Dataset | CachedLatents,
+    dataset: Dataset | CachedLatents | CachedClips,
     codec: LatentCodec,
     folder: str | Path | None = None,
     *,
@@ -59,73 +60,83 @@ def build_latent_cache(
 ) -> CacheReport:
     """Encode every image that has no valid entry yet; killed at any point, the next call goes on from there.
 
-    dataset: images, or CachedLatents, which bring their own folder and dtype. prune: remove the entries that
-    this data set and codec do not use. progress(done, total) is called after each item.
+    dataset: images, or CachedLatents, which bring their own folder and dtype; or CachedClips, whose videos
+    are encoded frame by frame. prune: remove the entries that this data set and codec do not use.
+    progress(done, total) is called after each item.
     """
-    cached = (
-        dataset if isinstance(dataset, CachedLatents) else CachedLatents(dataset, folder or "", dtype=dtype)
-    )
-    if not isinstance(dataset, CachedLatents) and folder is None:
-        raise UsageError("name the folder of the latent cache")
+    if not isinstance(dataset, CachedLatents | CachedClips):
+        if folder is None:
+            raise UsageError("name the folder of the latent cache")
+        dataset = CachedLatents(dataset, folder, dtype=dtype)
     codec.to(device)
-    keyring, store = Keyring(cached.images, codec, cached.dtype), LatentStore(cached.folder)
+    store = LatentStore(dataset.folder)
     damaged = store.verify()
-    tally = _Tally(len(cached), progress)
-    writer = _Writer(store, codec, device, DTYPES[cached.dtype], cached.flips, tally)
-    loader: DataLoader[_Item] = DataLoader(
-        _Items(keyring, frozenset(store.places)),
-        batch_size=None,
-        num_workers=num_workers,
-        generator=torch.Generator(),
+    keyring, items = _source(dataset, codec, frozenset(store.places))
+    tally = _Tally(items.total, progress)
+    writer = _Writer(store, codec, device, DTYPES[dataset.dtype], dataset.flips, tally)
+    loader: DataLoader[list[Item]] = DataLoader(
+        items, batch_size=None, num_workers=num_workers, generator=torch.Generator()
     )
-    for item in loader:
-        writer.take(item, batch_size)
+    for group in loader:
+        for item in group:
+            writer.take(item, batch_size)
     writer.close()
-    save_stamps(cached.folder, keyring, tally.stamps)
-    live = set(tally.stamps.values())
-    unused = len(store.places.keys() - live)
+    save_stamps(dataset.folder, keyring, tally.stamps)
+    unused = len(store.places.keys() - tally.live)
     if prune:
-        store.keep(live)
-        _remove_leftovers(cached.folder, keyring)
+        store.keep(tally.live)
+        _remove_leftovers(dataset.folder, keyring)
     return CacheReport(
-        len(cached), tally.reused, tally.built, tally.bad, damaged, unused, pruned=unused if prune else 0
+        items.total, tally.reused, tally.built, tally.bad, damaged, unused, pruned=unused if prune else 0
     )
 
 
-class _Item(NamedTuple):
-    stamp: bytes | None
-    key: bytes
-    pixels: Tensor | None
-    error: str | None
+def _source(
+    dataset: CachedLatents | CachedClips, codec: LatentCodec, known: frozenset[bytes]
+) -> tuple[Keyring, _Images | FrameChunks]:
+    """The keys of a data set, and the items to encode in groups."""
+    if isinstance(dataset, CachedClips):
+        keyring = clip_keyring(dataset, codec)
+        return keyring, FrameChunks(dataset.images, keyring, known)
+    keyring = Keyring(dataset.images, codec, dataset.dtype)
+    return keyring, _Images(keyring, known)
 
 
-class _Items(TorchDataset):
-    """What loader workers do: hash each item, and decode those that are not in the cache."""
+class _Images(TorchDataset):
+    """What loader workers do: hash each image, and decode those that are not in the cache."""
 
     def __init__(self, keyring: Keyring, known: frozenset[bytes]) -> None:
         self.keyring, self.known = keyring, known
+        self.total = len(keyring.images)
 
     def __len__(self) -> int:
-        return len(self.keyring.images)
+        return self.total
 
-    def __getitem__(self, index: int) -> _Item:
+    def __getitem__(self, index: int) -> list[Item]:
         try:
             stamp, key = self.keyring.stamp(index), self.keyring.key(index)
             pixels = None if key in self.known else self.keyring.images.fetch(index)["pixels"]
         except DataError as error:
-            return _Item(None, b"", None, one_line(error))
-        return _Item(stamp, key, pixels, None)
+            return [Item(b"", None, error=one_line(error))]
+        return [Item(key, pixels, stamp=(stamp or key, key))]
 
 
 class _Tally:
-    """What happened to each item, for the report."""
+    """What happened to each item, for the report. live: the keys that this data set and codec use."""
 
     def __init__(self, total: int, progress: Callable[[int, int], None] | None) -> None:
         self.total, self.progress = total, progress
         self.reused, self.built = 0, 0
         self.bad: list[str] = []
         self.stamps: dict[bytes, bytes] = {}
+        self.live: set[bytes] = set()
         self.done = 0
+
+    def blame(self, error: str) -> None:
+        """Note a file that cannot be read, once for all its frames."""
+        file = error.partition(": ")[0]
+        if file not in (line.partition(": ")[0] for line in self.bad):
+            self.bad.append(error)
 
     def step(self) -> None:
         self.done += 1
@@ -147,16 +158,18 @@ class _Writer:
     ) -> None:
         self.store, self.codec, self.device, self.dtype = store, codec, device, dtype
         self.flips, self.tally = flips, tally
-        self.waiting: dict[bytes, _Item] = {}
+        self.waiting: dict[bytes, Item] = {}
         self.keys: list[bytes] = []
         self.rows: list[Tensor] = []
 
-    def take(self, item: _Item, batch_size: int) -> None:
+    def take(self, item: Item, batch_size: int) -> None:
         tally = self.tally
+        if item.stamp is not None:
+            tally.stamps[item.stamp[0]] = item.stamp[1]
         if item.error is not None:
-            tally.bad.append(item.error)
+            tally.blame(item.error)
         else:
-            tally.stamps[item.stamp or item.key] = item.key
+            tally.live.add(item.key)
             if item.pixels is None or item.key in self.waiting or item.key in self.store.places:
                 tally.reused += 1
             else:
@@ -176,7 +189,12 @@ class _Writer:
         pixels = torch.stack([item.pixels for item in self.waiting.values() if item.pixels is not None])
         pixels = pixels.to(self.device)
         views = [pixels, flip(pixels)] if self.flips else [pixels]
-        rows = torch.stack([self.codec.moments(view) for view in views], dim=1).to("cpu", self.dtype)
+        rows = torch.stack([self.codec.moments(view) for view in views], dim=1)
+        if rows.is_floating_point() > self.dtype.is_floating_point:
+            raise DataError(
+                "latents have fractions, which uint8 would lose", fix="choose another latent_dtype"
+            )
+        rows = rows.to("cpu", self.dtype)
         if not rows.isfinite().all():
             raise DataError(
                 f"the codec's moments are not finite as {self.dtype}",

@@ -20,11 +20,12 @@ logger = logging.getLogger(__name__)
 class Keyring:
     """The keys of one data set under one codec and one set of settings."""
 
-    def __init__(self, images: Dataset, codec: LatentCodec, dtype: str) -> None:
+    def __init__(self, images: Dataset, codec: LatentCodec, dtype: str, *, flips: bool | None = None) -> None:
         self.images = images
         transform = getattr(images, "transform", "pixels")
-        flips = has_flips(images)
-        self.settings = digest(codec.fingerprint, transform, str(images.sample_shape), dtype, str(flips))
+        flips = has_flips(images) if flips is None else flips
+        shape = getattr(images, "stored_shape", images.sample_shape)
+        self.settings = digest(codec.fingerprint, transform, str(shape), dtype, str(flips))
 
     def key(self, index: int) -> bytes:
         """The key of an item, from its content. Raises DataError when that cannot be read."""

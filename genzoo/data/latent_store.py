@@ -162,7 +162,7 @@ def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
         part.replace(path)
     except (OSError, SafetensorError) as error:
         part.unlink(missing_ok=True)
-        raise DataError("the latent cache cannot be written", where=str(path), why=str(error)) from error
+        raise DataError("the cache cannot be written", where=str(path), why=str(error)) from error
     folder = os.open(path.parent, os.O_RDONLY)
     try:
         os.fsync(folder)

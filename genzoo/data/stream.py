@@ -87,14 +87,15 @@ class SampleStream:
     def _fetch(self, position: int, bad: Bad) -> dict[str, Any]:
         for skip in range(len(self.dataset)):
             index = self.index(position, skip)
-            if index not in self.bad:
-                try:
-                    item = dict(self.dataset.fetch(index, self._generator(position)))
-                except DataError as error:
-                    self.note({index: one_line(error)})
-                else:
-                    return item | {"position": position, "index": index}
-            bad[index] = self.bad[index]
+            # known bad ones are tried again: a video may fail at one place only, and whether an item is
+            # replaced must depend on the position, not on what this process happened to read before
+            try:
+                item = dict(self.dataset.fetch(index, self._generator(position)))
+            except DataError as error:
+                bad[index] = one_line(error)
+                self.note({index: bad[index]})
+            else:
+                return item | {"position": position, "index": index}
         raise DataError("not one item of the data set can be read", why="; ".join(list(bad.values())[:3]))
 
     def _generator(self, position: int) -> torch.Generator | None:

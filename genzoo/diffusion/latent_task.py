@@ -17,7 +17,13 @@ from genzoo.diffusion.guidance import Guidance
 from genzoo.diffusion.options import SHARED_OPTIONS, build_loss, build_sampler, build_schedule, merge_sampler
 from genzoo.diffusion.process import Prediction, q_sample
 from genzoo.diffusion.schedule import NoiseSchedule
-from genzoo.diffusion.stills import append_stills, drop_still_labels, still_labels, still_options
+from genzoo.diffusion.stills import (
+    append_stills,
+    drop_still_labels,
+    has_stills,
+    still_labels,
+    still_options,
+)
 from genzoo.nn.embeddings import check_label_range, drop_labels
 
 if TYPE_CHECKING:
@@ -41,7 +47,7 @@ class LatentDiffusionTask:
 
     Batches hold "pixels" (b, c, h, w) or (b, f, c, h, w) in [-1, 1] or "moments" from a latent cache, and
     "class_labels" (b,) for a model with num_classes. Clips may come with stills to train on as well,
-    "image_pixels" (b, s, c, h, w) and "image_labels" (b, s).
+    "image_pixels" (b, s, c, h, w), or "image_moments" from a cache, and "image_labels" (b, s).
     """
 
     sampling_options = (Guidance,)  # what a recipe's sampler section holds beside the sampler's own options
@@ -106,13 +112,13 @@ class LatentDiffusionTask:
         device = next(self.model.parameters()).device
         latents = self._latents(batch, generator, device)
         num_frames = latents.shape[1]
-        if "image_pixels" in batch:
+        if has_stills(batch):
             latents = append_stills(latents, batch, self.codec, generator)
         prepared: dict[str, Any] = {"latents": latents}
         if self.num_classes:
             labels = self._labels(batch).to(device)
             prepared["class_labels"] = drop_labels(labels, self.label_dropout, self.num_classes, generator)
-        if self.num_classes and "image_pixels" in batch:
+        if self.num_classes and has_stills(batch):
             labels = still_labels(batch, latents.shape[1] - num_frames)
             check_label_range(labels, self.num_classes, DataError)
             prepared["image_labels"] = drop_still_labels(

@@ -16,19 +16,29 @@ from genzoo.nn.embeddings import drop_labels
 def append_stills(clips: Tensor, batch: Batch, codec: LatentCodec | None, generator: SampleStreams) -> Tensor:
     """Latents of clips with those of their stills behind.
 
-    clips: latents (b, f, c, h, w).   batch["image_pixels"]: (b, s, c', h', w').
-    Returns (b, f + s, c, h, w).
+    clips: latents (b, f, c, h, w).   batch["image_pixels"]: (b, s, c', h', w'), or "image_moments" of a
+    latent cache, (b, s, 2c, h, w).   Returns (b, f + s, c, h, w).
     """
     if clips.ndim != 5:
         raise DataError(
             "the batch holds stills beside clips, but the model takes images",
             fix="use a model of clips, or data without image_pixels",
         )
-    pixels = batch["image_pixels"].to(clips.device)
-    stills = pixels if codec is None else codec.encode(pixels, generator)
+    if "image_moments" in batch:
+        if codec is None:
+            raise DataError("the batch holds cached moments, but the task has no codec to read them")
+        stills = codec.sample_moments(batch["image_moments"].to(clips.device), generator)
+    else:
+        pixels = batch["image_pixels"].to(clips.device)
+        stills = pixels if codec is None else codec.encode(pixels, generator)
     if stills.shape[:1] + stills.shape[2:] != clips.shape[:1] + clips.shape[2:]:
         raise ShapeError(f"stills {tuple(stills.shape)} do not go with clips {tuple(clips.shape)}")
     return torch.cat([clips, stills.to(clips.dtype)], dim=1)
+
+
+def has_stills(batch: Batch) -> bool:
+    """Whether a batch holds stills beside its clips."""
+    return "image_pixels" in batch or "image_moments" in batch
 
 
 def still_labels(batch: Batch, num_stills: int) -> Tensor:

@@ -111,6 +111,20 @@ def test_stills_do_not_change_what_their_clip_draws_from_the_codec(codec: Autoen
     assert torch.equal(with_stills[:, :FRAMES], without)
 
 
+def test_stills_from_a_latent_cache_are_those_of_their_pixels(codec: AutoencoderKLCodec) -> None:
+    made, data = task(codec=codec), batch(codec, stills=2)
+    cached = {key: value for key, value in data.items() if "pixels" not in key}
+    cached |= {
+        "moments": codec.moments(data["pixels"]), "image_moments": codec.moments(data["image_pixels"]),
+    }  # fmt: skip
+    direct, read = (made.prepare_batch(each, streams(0, 1)) for each in (data, cached))
+    assert direct.keys() == read.keys()
+    assert all(torch.equal(direct[key], read[key]) for key in direct)
+    with pytest.raises(DataError, match="no codec to read them"):
+        stills = {"image_moments": cached["image_moments"], "image_labels": data["image_labels"]}
+        task().prepare_batch(batch(None) | stills, streams(0, 1))
+
+
 def test_an_unconditional_model_takes_stills_without_labels() -> None:
     made = LatentDiffusionTask(opened(EVERY["latte"](num_classes=0)), sampler=FAST)
     data = {key: value for key, value in batch(None, stills=2).items() if "labels" not in key}
