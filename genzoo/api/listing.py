@@ -11,6 +11,7 @@ from genzoo.core.recipe_source import names_in, roots
 from genzoo.core.registry import (
     CODECS,
     COMMANDS,
+    CONTROLS,
     DATASETS,
     LOSSES,
     METRICS,
@@ -27,6 +28,7 @@ REGISTRIES: dict[str, Registry] = {
     "samplers": SAMPLERS,
     "datasets": DATASETS,
     "codecs": CODECS,
+    "controls": CONTROLS,
     "metrics": METRICS,
     "commands": COMMANDS,
 }

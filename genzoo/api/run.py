@@ -17,7 +17,7 @@ from genzoo.api.schema import require_complete
 from genzoo.core.checkpoint import latest_valid, load_checkpoint, step_folder
 from genzoo.core.checkpoint_manifest import holds_average
 from genzoo.core.errors import CheckpointError, UsageError, WeightsError
-from genzoo.core.model_state import restore_weights
+from genzoo.core.model_state import require_same_facts, restore_weights
 from genzoo.core.recipe import Recipe, load_recipe
 
 if TYPE_CHECKING:
@@ -68,8 +68,9 @@ class Run:
         return build_dataset(self.recipe)
 
     def dataset(self) -> Dataset:
-        """The data set the run was trained on, built once; behind cached latents, their images."""
-        cached = hasattr(self._dataset, "bind_codec")  # its items are latents, and metrics look at pixels
+        """The data set the run was trained on, built once; of cached latents or controls, the images."""
+        # items of a cache are latents, or wait for an extractor, and metrics look at pixels
+        cached = hasattr(self._dataset, "bind_codec") or hasattr(self._dataset, "bind_control")
         dataset: Dataset = self._dataset.images if cached else self._dataset  # type: ignore[attr-defined]
         return dataset
 
@@ -212,6 +213,8 @@ def load_weights(task: Task, checkpoint: Path, weights: str) -> None:
     if weights == "ema" and not stored.ema and not stored.state.get("averaged"):
         raise WeightsError(f"{checkpoint} holds no averaged weights", fix='sample with weights="raw"')
     tensors = stored.averaged() if weights == "ema" else stored.weights
+    known = stored.state.get("facts") or {}
+    require_same_facts(known, getattr(task, "facts", {}), where=str(checkpoint))
     restore_weights(task.model, tensors, frozen=stored.state.get("frozen"), where=str(checkpoint))
 
 

@@ -77,6 +77,8 @@ def build_trainer(
     if bind is not None:
         bind(codec)
     task = assemble(recipe, codec)
+    if hasattr(dataset, "bind_control"):
+        dataset.bind_control(getattr(task, "extract", None))
     folder = Path(output) if output is not None else Path("runs") / recipe.name
     if recipe.section("init_from") and not _goes_on(folder, resume):
         fates = warm_start_model(task.model, InitFrom(**recipe.section("init_from")))

@@ -75,6 +75,21 @@ def require_same(
         )
 
 
+def require_same_facts(saved: Mapping[str, str], present: Mapping[str, str], *, where: str) -> None:
+    """Raise CheckpointError when a task's facts are not those that its checkpoint recorded.
+
+    A fact that one side does not know is no contradiction.
+    """
+    for name in saved.keys() & present.keys():
+        if saved[name] != present[name]:
+            raise CheckpointError(
+                f"the {name} is not the one that this checkpoint was trained with",
+                where=where,
+                why=f"it is {present[name]}; the checkpoint recorded {saved[name]}",
+                fix="set its name, settings and weights back in the recipe",
+            )
+
+
 @torch.no_grad()
 def assign(targets: Mapping[str, Tensor], values: Mapping[str, Tensor]) -> None:
     """Copy values into the tensors of the same names; a sharded target takes its own shard."""

@@ -28,7 +28,11 @@ class LossOutput:
 
 
 class Task(Protocol):
-    """What to optimise: the one thing a family hands to the trainer."""
+    """What to optimise: the one thing a family hands to the trainer.
+
+    Optional: `facts`, a mapping of names to strings that checkpoints record and that must not differ where
+    they are used again, such as which extractor made the controls.
+    """
 
     model: nn.Module
 
@@ -85,6 +89,21 @@ class LatentCodec(Protocol):
     def encode(self, pixels: Tensor, generator: SampleStreams) -> Tensor: ...
     def decode(self, latents: Tensor) -> Tensor:
         """Pixels in about [-1, 1], not clamped."""
+
+
+class ControlExtractor(Protocol):
+    """Pictures to control pictures, such as their edges; CONTROLS holds factories.
+
+    channels: 1 for grey controls, whose three channels are alike, else 3.   fingerprint: changes with the
+    name, the settings and the weights; data and checkpoints record it.
+    """
+
+    channels: int
+    fingerprint: str
+
+    def to(self, device: torch.device | str) -> None: ...
+    def __call__(self, pixels: Tensor) -> Tensor:
+        """(b, 3, h, w) in [-1, 1] -> controls of that shape and range, each from its own picture alone."""
 
 
 @dataclass(frozen=True)

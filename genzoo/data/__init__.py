@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from genzoo.core.registry import DATASETS
+from genzoo.core.registry import COMMANDS, CONTROLS, DATASETS
 
 DATASETS.lazy("digits", "genzoo.data.digits:Digits", help="1,797 embedded digits, 8x8, 10 classes")
 DATASETS.lazy("image_folder", "genzoo.data.images:image_folder", help="root/class/*.jpg|png|webp, or flat")
@@ -16,4 +16,10 @@ DATASETS.lazy(
     "moving_digits",
     "genzoo.data.moving_digits:MovingDigits",
     help="7,188 clips of a bouncing digit, 10 classes",
+)
+CONTROLS.lazy("canny", "genzoo.data.controls:Canny", help="edges of OpenCV's detector; no weights")
+COMMANDS.lazy(
+    "prepare controls",
+    "genzoo.api.controls_command:prepare_controls_command",
+    help="Extract controls of a recipe's pictures, or of a folder, once; with a sheet to look at.",
 )

@@ -16,7 +16,12 @@ from genzoo.data.latent_keys import Keyring, annotations_of, has_flips, item_nam
 from genzoo.data.latent_store import LatentStore, ShardReader
 from genzoo.data.transforms import draw_flip
 
-DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
+DTYPES = {
+    "float32": torch.float32,
+    "float16": torch.float16,
+    "bfloat16": torch.bfloat16,
+    "uint8": torch.uint8,  # of codecs whose moments are 8-bit levels, such as controls
+}
 MISSING = (-1, -1)
 
 

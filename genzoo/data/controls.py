@@ -1,17 +1,13 @@
-"""Control pictures extracted from pictures: what is made here follows every crop and flip by itself."""
+"""Canny edges: a control that needs no weights."""
 
 from __future__ import annotations
-
-from collections.abc import Callable
 
 import torch
 from torch import Tensor
 from torch.nn.functional import conv2d, max_pool2d, pad
 
-from genzoo.core.errors import ShapeError, UsageError, did_you_mean
-
-Control = Callable[[Tensor], Tensor]
-"""Pixels (b, 3, h, w) in [-1, 1] -> controls of that shape and range."""
+from genzoo.core.controls import control_fingerprint
+from genzoo.core.errors import ShapeError, UsageError
 
 # tan(22.5 degrees) in 1/2^15, as fixed-point edge detectors have it
 TAN_22 = 13573
@@ -35,15 +31,23 @@ def canny(pixels: Tensor, *, low: int = 100, high: int = 200) -> Tensor:
     return (edges[:, None].to(pixels.dtype) * 2 - 1).expand(-1, 3, -1, -1).contiguous()
 
 
-CONTROLS: dict[str, Control] = {"canny": canny}
+class Canny:
+    """Canny edges of whole pictures.   low, high: as in `canny`."""
 
+    channels = 1
 
-def build_control(name: str) -> Control:
-    """The extractor of that name. Raises UsageError with the nearest one."""
-    if name not in CONTROLS:
-        hint = did_you_mean(name, CONTROLS) or f"there are {', '.join(CONTROLS)}"
-        raise UsageError(f"there is no control {name!r}", fix=hint)
-    return CONTROLS[name]
+    def __init__(self, *, low: int = 100, high: int = 200) -> None:
+        if not 0 <= low <= high:
+            raise UsageError(f"thresholds of canny are {low} and {high}", fix="use 0 <= low <= high")
+        self.low, self.high = low, high
+        self.fingerprint = control_fingerprint("canny", low=low, high=high)
+
+    def to(self, device: torch.device | str) -> None:
+        """There is nothing to move."""
+
+    def __call__(self, pixels: Tensor) -> Tensor:
+        """(b, 3, h, w) in [-1, 1] -> edges of that shape, -1 or 1."""
+        return canny(pixels, low=self.low, high=self.high)
 
 
 def _gradient(levels: Tensor) -> tuple[Tensor, Tensor]:

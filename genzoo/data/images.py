@@ -14,6 +14,7 @@ import torch
 
 from genzoo.core.errors import DataError
 from genzoo.core.types import Dataset
+from genzoo.data.cached_controls import CachedControls
 from genzoo.data.cached_latents import CachedLatents
 from genzoo.data.decode import MAX_PIXELS, decode_image, read_file, shown
 from genzoo.data.folder import list_images
@@ -33,8 +34,12 @@ def image_folder(
     max_pixels: int = MAX_PIXELS,
     latent_cache: str | Path | None = None,
     latent_dtype: str = "float32",
+    controls: str | Path | None = None,
 ) -> Dataset:
-    """A folder of pictures; or their latents, when `prepare latents` has filled the folder `latent_cache`."""
+    """A folder of pictures; or their latents, when `prepare latents` has filled the folder `latent_cache`.
+
+    controls: a folder that `prepare controls` has filled; items then have a "control".
+    """
     images = ImageFolder(
         root,
         image_size=image_size,
@@ -44,7 +49,8 @@ def image_folder(
         follow_links=follow_links,
         max_pixels=max_pixels,
     )
-    return images if latent_cache is None else CachedLatents(images, latent_cache, dtype=latent_dtype)
+    source = images if latent_cache is None else CachedLatents(images, latent_cache, dtype=latent_dtype)
+    return source if controls is None else CachedControls(source, controls)
 
 
 class ImageFolder:

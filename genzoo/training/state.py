@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor
 
 from genzoo.core.checkpoint import Checkpoint
-from genzoo.core.model_state import restore_weights, stored_weights
+from genzoo.core.model_state import require_same_facts, restore_weights, stored_weights
 from genzoo.training.optim import load_optimizer_tensors, optimizer_tensors
 from genzoo.training.resume import require_same_run
 
@@ -31,6 +31,7 @@ def capture(trainer: Trainer) -> Captured:
     """The run's present state; collective when the model is sharded."""
     scaler = trainer.accelerator.scaler
     state = identity(trainer) | {
+        "facts": facts(trainer),
         "ema": trainer.average.state() if trainer.average else None,
         "scaler": scaler.state_dict() if scaler is not None else None,
     }
@@ -46,6 +47,7 @@ def restore(trainer: Trainer, checkpoint: Checkpoint) -> int:
     """Put a checkpoint's content into a freshly built trainer; return its step. Raises CheckpointError."""
     where, state = str(checkpoint.path), checkpoint.state
     require_same_run(state, identity(trainer), where=where)
+    require_same_facts(state.get("facts") or {}, facts(trainer), where=where)
     restore_weights(trainer.model, checkpoint.weights, frozen=state["frozen"], where=where)
     raw = trainer.optimization.optimizer
     load_optimizer_tensors(raw, trainer.parameters, checkpoint.optimizer, where=where)
@@ -69,3 +71,8 @@ def identity(trainer: Trainer) -> dict[str, Any]:
         "optimizer": type(trainer.optimization.optimizer).__name__,
         "frozen": trainer.frozen,
     }
+
+
+def facts(trainer: Trainer) -> dict[str, str]:
+    """What the task wants recorded, see `Task`."""
+    return dict(getattr(trainer.task, "facts", {}))

@@ -6,8 +6,9 @@ import pytest
 import torch
 from torch import Tensor
 
+from genzoo.core.controls import build_control
 from genzoo.core.errors import ShapeError, UsageError
-from genzoo.data.controls import build_control, canny
+from genzoo.data.controls import canny
 
 # cv2.Canny(picture(), low, high) of OpenCV 5.0, one hexadecimal number a row
 RECORDED = {
@@ -49,10 +50,17 @@ def test_a_flat_picture_has_no_edges() -> None:
     assert (canny(torch.full((1, 3, 6, 5), 0.3)) == -1).all()
 
 
-def test_extractors_are_found_by_name() -> None:
-    assert build_control("canny") is canny
+def test_extractors_are_found_by_name_and_know_their_settings() -> None:
+    pixels = picture()[None].float() / 127.5 - 1
+    plain, strict = build_control("canny"), build_control({"name": "canny", "low": 150, "high": 400})
+    assert torch.equal(plain(pixels), canny(pixels))
+    assert torch.equal(strict(pixels), canny(pixels, low=150, high=400))
+    assert plain.fingerprint == build_control({"name": "canny", "high": 200}).fingerprint
+    assert plain.fingerprint != strict.fingerprint
     with pytest.raises(UsageError, match="did you mean 'canny'"):
         build_control("cany")
+    with pytest.raises(UsageError, match="does not take these settings"):
+        build_control({"name": "canny", "sigma": 3})
 
 
 def test_unfit_input_is_refused() -> None:

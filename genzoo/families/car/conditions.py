@@ -11,6 +11,7 @@ from torch import Tensor
 
 from genzoo.autoregression.sampling import GivenTokens, keep_masks
 from genzoo.core.errors import ShapeError, UsageError
+from genzoo.data.control_files import require_extractor
 from genzoo.data.decode import load_image
 from genzoo.data.transforms import adm_centre_crop, to_tensor
 from genzoo.families.car.codec import VQVAECodec
@@ -100,11 +101,16 @@ def chosen_control(
 ) -> Tensor:
     """The control of every sample, (num, 3, h, w) in [-1, 1].
 
-    control: extracted already.   source: pictures that `extract` extracts it from. One of both is given.
+    control: extracted already; a file that says by whom must name `extract`.   source: pictures that
+    `extract` extracts it from. One of both is given.
     """
     if control is not None and source is not None:
         raise UsageError("control and control_from were given", fix="give one of them")
     if control is not None:
+        fingerprint = getattr(extract, "fingerprint", None)
+        if fingerprint is not None and not isinstance(control, Tensor):
+            for path in [control] if isinstance(control, (str, Path)) else control:
+                require_extractor(Path(path), fingerprint)
         return read_pictures(control, num, size, what="control")
     assert source is not None
     if extract is None:

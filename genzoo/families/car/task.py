@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from genzoo.autoregression.loss import next_scale_loss
 from genzoo.autoregression.sampling import SampledScales, sample_scales
+from genzoo.core.controls import build_control
 from genzoo.core.errors import DataError, UsageError, did_you_mean
 from genzoo.core.seeds import SampleStreams
 from genzoo.core.types import Batch, LossOutput
@@ -36,9 +37,9 @@ class NextScaleTask:
 
     codec: a VQVAECodec of the model's scales.   sampler: a section {"name": "next_scale", "guidance_scale":
     2.5, ...}. label_dropout: probability of hiding a label in training, which guidance needs; the control is
-    never hidden. label_smoothing: of the cross-entropy.   control: a function of genzoo.data.controls by
-    name, or a function from pixels (b, 3, h, w) to controls of that shape: what a CAR's control is extracted
-    with when the data have none.
+    never hidden. label_smoothing: of the cross-entropy.   control: the extractor of a CAR's controls, by name
+    or as {"name": ..., settings}, or a function from pixels (b, 3, h, w) to controls of that shape. It says
+    what the data's controls were made by, and makes them where the data have none.
 
     Batches hold "pixels" (b, 3, h, w) in [-1, 1] or "moments" from a latent cache, "class_labels" (b,), and
     for a CAR "control" (b, 3, h, w) unless it is extracted.
@@ -52,7 +53,7 @@ class NextScaleTask:
         sampler: Mapping[str, Any] | None = None,
         label_dropout: float = 0.1,
         label_smoothing: float = 0.0,
-        control: str | Callable[[Tensor], Tensor] | None = None,
+        control: str | Mapping[str, Any] | Callable[[Tensor], Tensor] | None = None,
     ) -> None:
         if not isinstance(model, (VAR, CAR)):
             raise UsageError(f"this task trains a VAR or a CAR, not a {type(model).__name__}")
@@ -68,8 +69,14 @@ class NextScaleTask:
         self.num_classes = model.num_classes
         self.label_dropout, self.label_smoothing = label_dropout, label_smoothing
         self.sampler = checked_options(sampler or {})
-        self.extract = _extractor(control)
+        self.extract = build_control(control) if isinstance(control, (str, Mapping)) else control
         self.encode_control = ControlEncoding(codec)
+
+    @property
+    def facts(self) -> dict[str, str]:
+        """What checkpoints record: which extractor makes the controls."""
+        fingerprint = getattr(self.extract, "fingerprint", None)
+        return {} if fingerprint is None else {"control extractor": str(fingerprint)}
 
     @property
     def pixel_size(self) -> tuple[int, int]:
@@ -81,6 +88,9 @@ class NextScaleTask:
         """Move the model and the codec; dtype goes to the codec's decoder."""
         self.model.to(device)
         self.codec.to(device, dtype)
+        move = getattr(self.extract, "to", None)
+        if move is not None:
+            move(device)
 
     @torch.no_grad()
     def prepare_batch(self, batch: Batch, generator: SampleStreams) -> Batch:
@@ -211,14 +221,6 @@ class NextScaleTask:
         labels: Tensor = batch["class_labels"].long()
         check_label_range(labels, self.num_classes, DataError)
         return labels
-
-
-def _extractor(control: str | Callable[[Tensor], Tensor] | None) -> Callable[[Tensor], Tensor] | None:
-    if control is None or callable(control):
-        return control
-    from genzoo.data.controls import build_control
-
-    return build_control(control)
 
 
 def _require_same_tokens(model: VAR | CAR, codec: VQVAECodec) -> None:
