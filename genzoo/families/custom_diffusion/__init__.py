@@ -29,6 +29,11 @@ METRICS.lazy(
     "concept_file", f"{_HERE}.concept_file:concept_file", help="writes what was taught as concept.safetensors"
 )
 COMMANDS.lazy(
+    "prepare regularization",
+    f"{_HERE}.prepare_command:regularization_command",
+    help="Pictures that keep a concept's class as it was: from a folder, painted, or from a collection.",
+)
+COMMANDS.lazy(
     "merge-concepts",
     "genzoo.families.custom_diffusion.command:merge_command",
     help="Merge concepts of one base model in closed form, with a report on each.",

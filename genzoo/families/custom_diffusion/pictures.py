@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from PIL import Image
+from torch import Tensor
 
 from genzoo.core.errors import DataError, UsageError
 from genzoo.core.registry import DATASETS
@@ -72,9 +73,7 @@ class DatasetPictures:
 
     def load(self, index: int) -> Image.Image:
         """RGB."""
-        pixels = self.dataset.fetch(index)["pixels"]
-        levels = ((pixels + 1) * 127.5).round().clamp(0, 255).byte()
-        return Image.fromarray(levels.permute(1, 2, 0).expand(-1, -1, 3).contiguous().numpy())
+        return to_image(self.dataset.fetch(index)["pixels"])
 
     def caption(self, index: int) -> str:
         """The prompt, or the item's own caption."""
@@ -83,6 +82,12 @@ class DatasetPictures:
     def stamp(self, index: int) -> str:
         """The data set's fingerprint and the index."""
         return f"{self.dataset.fingerprint}|{index}"
+
+
+def to_image(pixels: Tensor) -> Image.Image:
+    """RGB of (c, h, w) in [-1, 1], c 1 or 3."""
+    levels = ((pixels + 1) * 127.5).round().clamp(0, 255).byte()
+    return Image.fromarray(levels.expand(3, -1, -1).permute(1, 2, 0).contiguous().numpy())
 
 
 def folder_pictures(folder: Path, prompt: str) -> FilePictures:
