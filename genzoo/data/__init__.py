@@ -13,9 +13,19 @@ DATASETS.lazy(
     help="clips of root/class/*.mp4|avi|webm|..., root/class/clip/001.jpg, or without classes",
 )
 DATASETS.lazy(
+    "placed_digits",
+    "genzoo.data.placed_digits:PlacedDigits",
+    help="7,188 stills of a digit on a canvas, 10 classes",
+)
+DATASETS.lazy(
     "moving_digits",
     "genzoo.data.moving_digits:MovingDigits",
     help="7,188 clips of a bouncing digit, 10 classes",
+)
+DATASETS.lazy(
+    "moving_emoji",
+    "genzoo.data.moving_emoji:MovingEmoji",
+    help="20,085 captioned clips of an emoji that moves left, right, up, down or stays",
 )
 CONTROLS.lazy("canny", "genzoo.data.controls:Canny", help="edges of OpenCV's detector; no weights")
 COMMANDS.lazy(

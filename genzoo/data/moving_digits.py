@@ -12,6 +12,7 @@ from torch import Tensor
 from genzoo.core.errors import DataError
 from genzoo.core.seeds import generator_for
 from genzoo.data.digits import SPLITS, load_digits, rows_of_split
+from genzoo.data.motion import bouncing_paths, draw_stills, paste
 
 DIGIT = 8
 
@@ -21,7 +22,8 @@ class MovingDigits:
 
     Made from the embedded digits, the same everywhere: clip i depends on its digit and its number alone, in
     every split.   image_size: of the canvas, 9 to 64.   num_frames: f.   max_speed: pixels a frame along each
-    axis; a clip draws 1 to max_speed for each.   clips_per_digit: clips of each of the 1,797 digits.
+    axis; a clip draws 1 to max_speed for each.   grid: places and speeds are multiples of it, in pixels; with a
+    model's patch_size a digit is cut into patches in few ways, and is sooner learned.   clips_per_digit: clips of each of the 1,797 digits.
     split: of the digits, "train", "test" or "all".   use_image_num: stills s beside each clip, single frames
     of other clips: "image_pixels" (s, 1, s, s) and "image_labels" (s,), drawn anew each time.
     """
@@ -34,11 +36,13 @@ class MovingDigits:
         image_size: int = 16,
         num_frames: int = 8,
         max_speed: int = 2,
+        grid: int = 1,
         clips_per_digit: int = 4,
         split: str = "all",
         use_image_num: int = 0,
     ) -> None:
         _check(image_size, num_frames, max_speed, clips_per_digit, split, use_image_num)
+        _check_grid(grid, image_size, max_speed)
         self.class_names: list[str] | None = [str(digit) for digit in range(10)]
         self.sample_shape: tuple[int, ...] = (num_frames, 1, image_size, image_size)
         self.use_image_num, self.augments = use_image_num, use_image_num > 0
@@ -46,7 +50,8 @@ class MovingDigits:
         rows = rows_of_split(len(labels), split)
         self.digits, self.labels = images[rows, 0], labels[rows]
         paths = [
-            _paths(len(labels), number, num_frames, image_size - DIGIT, max_speed)[rows]
+            grid
+            * _paths(len(labels), number, num_frames, (image_size - DIGIT) // grid, max_speed // grid)[rows]
             for number in range(clips_per_digit)
         ]
         self.corners = torch.cat(paths)
@@ -74,32 +79,19 @@ class MovingDigits:
 
     def _draw(self, rows: Tensor) -> Tensor:
         """The clips of these numbers: (b, f, 1, s, s)."""
-        digits, corners = self.digits[rows % len(self.labels)], self.corners[rows]
-        num, frames = corners.shape[:2]
-        canvas = torch.full((num, frames, *self.sample_shape[2:]), -1.0)
-        offset = torch.arange(DIGIT)
-        y = corners[..., 0, None, None] + offset[:, None]
-        x = corners[..., 1, None, None] + offset
-        clip, frame = torch.arange(num)[:, None, None, None], torch.arange(frames)[:, None, None]
-        canvas[clip, frame, y, x] = digits[:, None].expand(-1, frames, -1, -1)
-        return canvas[:, :, None]
+        sprites = self.digits[rows % len(self.labels), None]
+        return paste(sprites, self.corners[rows], self.sample_shape[-1], background=-1.0)
 
     def _stills(self, index: int, generator: torch.Generator | None) -> tuple[Tensor, Tensor]:
-        generator = generator_for("moving_digits stills", index) if generator is None else generator
-        rows = torch.randint(len(self), (self.use_image_num,), generator=generator)
-        frames = torch.randint(self.sample_shape[0], (self.use_image_num,), generator=generator)
-        pixels = self._draw(rows)[torch.arange(self.use_image_num), frames]
-        return pixels, self.labels[rows % len(self.labels)]
-
-
-def _paths(num: int, number: int, num_frames: int, span: int, max_speed: int) -> Tensor:
-    """Upper left corners (num, f, 2) of the clips with this number, in [0, span]."""
-    generator = generator_for("moving_digits", number, max_speed)
-    # a place on the way there and back again, so that one draw gives start and direction
-    start = torch.randint(2 * span, (num, 1, 2), generator=generator)
-    speed = torch.randint(1, max_speed + 1, (num, 1, 2), generator=generator)
-    way = (start + speed * torch.arange(num_frames)[:, None]) % (2 * span)
-    return span - (span - way).abs()
+        return draw_stills(
+            self._draw,
+            lambda rows: self.labels[rows % len(self.labels)],
+            num_clips=len(self),
+            num=self.use_image_num,
+            num_frames=self.sample_shape[0],
+            seed=("moving_digits stills", index),
+            generator=generator,
+        )
 
 
 def _check(

@@ -97,3 +97,16 @@ def test_stills_are_frames_of_the_set_with_their_labels() -> None:
 def test_wrong_moving_digits_are_refused(options: dict[str, Any], message: str) -> None:
     with pytest.raises(DataError, match=message):
         DATASETS.get("moving_digits")(**options)
+
+
+def test_a_grid_holds_every_place_and_speed() -> None:
+    clips = MovingDigits(image_size=16, num_frames=9, max_speed=4, grid=2)
+    assert sorted(clips.corners.unique().tolist()) == [0, 2, 4, 6, 8]
+    assert sorted(clips.corners.diff(dim=1).abs().unique().tolist()) == [0, 2, 4]
+    assert torch.equal(clips.corners, 2 * MovingDigits(image_size=12, num_frames=9, max_speed=2).corners)
+
+
+@pytest.mark.parametrize("grid", [0, 3, 8])
+def test_a_grid_that_does_not_fit_is_named(grid: int) -> None:
+    with pytest.raises(DataError, match=f"grid {grid} does not divide"):
+        MovingDigits(image_size=16, max_speed=2, grid=grid)
