@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -22,6 +23,7 @@ class TrainConfig:
     precision: of the model's arithmetic; weights stay float32, except under fp64.
     clip_grad_norm: largest norm of the whole gradient; None never clips.
     ema_*: options of diffusers' EMAModel; ema_decay None keeps no average.
+    ema_schedule: pairs [steps, decay]: after so many steps, that decay takes the place of ema_decay.
     log_every: steps between log lines.   max_bad: unreadable data items that may be replaced.
     deterministic: only deterministic kernels, which may be slow on a GPU and are the rule on a CPU.
     collective_timeout: seconds after which a process gives up waiting for the others.
@@ -42,6 +44,7 @@ class TrainConfig:
     ema_use_warmup: bool = False
     ema_inv_gamma: float = 1.0
     ema_power: float = 2 / 3
+    ema_schedule: Sequence[Sequence[float]] = ()
     log_every: int = 10
     num_workers: int = 0
     max_bad: int = 0
@@ -50,7 +53,7 @@ class TrainConfig:
     collective_timeout: float = 1800.0
 
     def __post_init__(self) -> None:
-        problems = [*_counts(self), *_fractions(self)]
+        problems = [*_counts(self), *_fractions(self), *_ema_schedule(self)]
         if self.precision not in PRECISIONS:
             problems.append(f"train.precision: {self.precision!r} is not one of {', '.join(PRECISIONS)}")
         if problems:
@@ -82,6 +85,18 @@ def _fractions(config: TrainConfig) -> list[str]:
     if not config.collective_timeout > 0:
         problems.append(f"train.collective_timeout: must be positive, not {config.collective_timeout!r}")
     return problems
+
+
+def _ema_schedule(config: TrainConfig) -> list[str]:
+    pairs = [tuple(pair) for pair in config.ema_schedule]
+    key = "train.ema_schedule:"
+    if pairs and config.ema_decay is None:
+        return [f"{key} there is no average to schedule, ema_decay is null"]
+    wrong = [pair for pair in pairs if len(pair) != 2 or pair[0] < 1 or not 0 <= pair[1] < 1]
+    if wrong:
+        return [f"{key} {list(wrong[0])} is no pair [steps, decay], steps at least 1, decay in [0, 1)"]
+    starts = [start for start, _ in pairs]
+    return [f"{key} steps must grow, these are {starts}"] if starts != sorted(set(starts)) else []
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,7 @@ class ParameterAverage:
 
     def __init__(self, parameters: Mapping[str, nn.Parameter], config: TrainConfig) -> None:
         self.parameters = dict(parameters)
+        self._schedule = [(0, config.ema_decay), *config.ema_schedule]
         self._average = EMAModel(
             self.parameters.values(),
             decay=config.ema_decay,
@@ -32,6 +33,8 @@ class ParameterAverage:
 
     def update(self) -> None:
         """Follow the parameters after an optimizer step."""
+        done = self._average.optimization_step
+        self._average.decay = [decay for start, decay in self._schedule if start <= done][-1]
         self._average.step(self.parameters.values())
 
     def tensors(self) -> dict[str, Tensor]:

@@ -9,7 +9,7 @@ import torch
 from diffusers.training_utils import EMAModel
 from torch import nn
 
-from genzoo.core.errors import CheckpointError
+from genzoo.core.errors import CheckpointError, RecipeError
 from genzoo.training.config import TrainConfig
 from genzoo.training.ema import ParameterAverage
 
@@ -51,6 +51,37 @@ def test_options_mean_what_they_mean_in_diffusers(options: dict[str, object]) ->
         theirs.step(named.values())
     for mine, other in zip(ours.tensors().values(), theirs.shadow_params, strict=True):
         torch.testing.assert_close(mine, other, rtol=1e-6, atol=1e-7)  # foreach rounds in another order
+
+
+def test_the_decay_follows_its_schedule() -> None:
+    named = {"a": nn.Parameter(torch.zeros(1))}
+    average = ParameterAverage(named, config(ema_decay=0.15, ema_schedule=[[2, 0.05], [3, 0]]))
+    seen, expected, shadow = [], [], 0.0
+    # diffusers' first step copies, and its second would decay by 2/11 if that were not above 0.15
+    for value, decay in zip((1.0, 2.0, 3.0, 4.0), (0.0, 0.15, 0.05, 0.0), strict=True):
+        with torch.no_grad():
+            named["a"].fill_(value)
+        average.update()
+        seen.append(average.tensors()["a"].item())
+        shadow = decay * shadow + (1 - decay) * value
+        expected.append(shadow)
+    assert seen == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(
+    ("schedule", "message"),
+    [
+        ([[5, 1.0]], r"\[5, 1.0\] is no pair"),
+        ([[5]], r"\[5\] is no pair"),
+        ([[0, 0.5]], r"\[0, 0.5\] is no pair"),
+        ([[9, 0.5], [9, 0.6]], r"steps must grow, these are \[9, 9\]"),
+    ],
+)
+def test_wrong_schedules_are_named(schedule: list[list[float]], message: str) -> None:
+    with pytest.raises(RecipeError, match=f"train.ema_schedule: {message}"):
+        config(ema_schedule=schedule)
+    with pytest.raises(RecipeError, match="no average to schedule"):
+        config(ema_decay=None, ema_schedule=[[5, 0.5]])
 
 
 def test_swapping_in_and_out_is_exact_even_after_an_error() -> None:
