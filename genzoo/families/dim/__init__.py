@@ -10,5 +10,5 @@ MODELS.lazy(
     "dim_video", "genzoo.families.dim.video:DiMVideo", help="DiM for clips, along space and time in turn"
 )
 CONVERTERS.lazy(
-    "dit", "genzoo.families.dim.convert:DiTConverter", help="released DiT weights (DiT-XL-2-256x256.pt)"
+    "dit", "genzoo.families.dim.convert:dit_converter", help="released DiT weights (DiT-XL-2-256x256.pt)"
 )

@@ -1,0 +1,189 @@
+"""Released weights of DiT and of what shares its key names: converting checks, infers and reports.
+
+Our keys are theirs. Latte's layout is DiT's with a table of frames, `temp_embed`.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Collection, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from genzoo.core.errors import WeightsError
+from genzoo.core.types import Conversion
+from genzoo.nn.embeddings import sincos_1d, sincos_2d
+from genzoo.pretrained.loading import check_against, spec_of
+
+SIGNATURE = (
+    "x_embedder.proj.weight",
+    "t_embedder.mlp.0.weight",
+    "pos_embed",
+    "blocks.0.attn.qkv.weight",
+    "blocks.0.adaLN_modulation.1.weight",
+    "final_layer.linear.weight",
+)
+NUM_HEADS = {384: 6, 768: 12, 1024: 16, 1152: 16}  # of DiT-S, B, L and XL: tensors do not show their heads
+WRAPPERS = ("_orig_mod.", "module.")  # left in the keys by torch.compile and DistributedDataParallel
+PREFERENCE = ("ema", "model")
+
+
+FRAMES = "temp_embed"
+
+
+class DiTLayout:
+    """The layout of the released checkpoints: a bare state dict, or {model, ema, opt, args} from training.
+
+    model: our name of it.   title: its own.   build: its class.   clips: whether it has a table of frames.
+    recipe: the one that such weights are usually sampled with.
+    """
+
+    def __init__(
+        self, model: str, *, title: str, build: Callable[..., nn.Module], recipe: str, clips: bool = False
+    ) -> None:
+        self.model, self.title, self.build, self.recipe, self.clips = model, title, build, recipe, clips
+
+    def detect(self, tree: Mapping[str, Any]) -> bool:
+        """Whether the entries have the layout's names; a table of frames tells Latte from DiT."""
+        _, weights = _choose_weights(tree)
+        names = {_unwrap(name) for name in weights}
+        return names.issuperset(SIGNATURE) and (FRAMES in names) == self.clips
+
+    def to_genzoo(self, tree: Mapping[str, Any], **arguments: Any) -> Conversion:
+        """The averaged weights, where there are any; num_heads is needed for widths other than DiT's own."""
+        if not self.detect(tree):
+            raise WeightsError(
+                f"these are no {self.title} weights", why=f"expected {self._names()}; found {_first(tree)}"
+            )
+        chosen, weights = _choose_weights(tree)
+        prefix = f"{chosen}." if chosen else ""
+        ours = {_unwrap(name): tensor for name, tensor in weights.items()}
+        arguments = infer_arguments(ours, _options(tree.get("args")) | arguments) | arguments
+        checked = self._checked(ours, arguments)
+        report: list[tuple[str, str | None, str]] = [
+            (prefix + name, _unwrap(name), _describe(_unwrap(name), tensor))
+            for name, tensor in weights.items()
+        ]
+        if chosen:
+            report += [(name, None, _why_left(name, chosen)) for name in tree if name != chosen]
+        return Conversion(self.model, arguments, checked, report)
+
+    def from_genzoo(self, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """A bare state dict, as the released files are."""
+        if not self.detect(weights):
+            raise WeightsError(f"these are no {self.title} weights", why=f"found {_first(weights)}")
+        # the number of heads changes no shape, so one serves for the check
+        return self._checked(weights, infer_arguments(weights, {"num_heads": 1}))
+
+    def _names(self) -> str:
+        return ", ".join((*SIGNATURE, FRAMES) if self.clips else SIGNATURE)
+
+    def _checked(self, weights: Mapping[str, Tensor], arguments: Mapping[str, Any]) -> dict[str, Tensor]:
+        """The weights, if keys, shapes and kinds of number are those of the model; else CheckpointError.
+
+        Their precision is kept: half-precision files stay small when written back.
+        """
+        with torch.device("meta"):
+            expected = spec_of(self.build(**arguments))
+        floating = {name: value.dtype for name, value in weights.items() if value.is_floating_point()}
+        spec = {name: (shape, floating.get(name, dtype)) for name, (shape, dtype) in expected.items()}
+        checked = check_against(spec, weights, source=f"these {self.title} weights")
+        return {name: value.detach().contiguous() for name, value in checked.items()}
+
+
+def infer_arguments(weights: Mapping[str, Tensor], options: Mapping[str, Any]) -> dict[str, Any]:
+    """The model's arguments, read from shapes; options (num_heads, num_classes) settle what they hide."""
+    hidden_size, in_channels, patch_size, _ = weights["x_embedder.proj.weight"].shape
+    outputs = weights["final_layer.linear.weight"].shape[0] / (patch_size**2 * in_channels)
+    if outputs not in (1, 2):
+        raise WeightsError(
+            f"the output layer predicts {outputs:g} x the {in_channels} input channels",
+            where="final_layer.linear.weight",
+            fix="only noise (1 x) or noise and variance (2 x) are known",
+        )
+    frames = {"num_frames": weights[FRAMES].shape[1]} if FRAMES in weights else {}
+    return {
+        **frames,
+        "depth": 1 + max(int(match[1]) for name in weights if (match := re.match(r"blocks\.(\d+)\.", name))),
+        "hidden_size": hidden_size,
+        "num_heads": options.get("num_heads") or _num_heads(hidden_size),
+        "patch_size": patch_size,
+        "input_size": math.isqrt(weights["pos_embed"].shape[1]) * patch_size,
+        "in_channels": in_channels,
+        **_classes(weights, options.get("num_classes")),
+        "mlp_ratio": weights["blocks.0.mlp.fc1.weight"].shape[0] / hidden_size,
+        "learn_sigma": outputs == 2,
+    }
+
+
+def _choose_weights(tree: Mapping[str, Any]) -> tuple[str | None, Mapping[str, Tensor]]:
+    """The name of the entry that holds the weights (None: the file itself), and its tensors."""
+    for name in PREFERENCE:
+        if isinstance(tree.get(name), Mapping):
+            return name, _tensors(tree[name])
+    return None, _tensors(tree)
+
+
+def _tensors(tree: Mapping[str, Any]) -> dict[str, Tensor]:
+    return {name: value for name, value in tree.items() if isinstance(value, Tensor)}
+
+
+def _unwrap(name: str) -> str:
+    for wrapper in WRAPPERS:
+        name = name.removeprefix(wrapper)
+    return name
+
+
+def _num_heads(hidden_size: int) -> int:
+    if hidden_size not in NUM_HEADS:
+        raise WeightsError(
+            f"the tensors do not tell how many heads share a width of {hidden_size}",
+            fix="pass num_heads",
+        )
+    return NUM_HEADS[hidden_size]
+
+
+def _options(args: Any) -> dict[str, Any]:
+    """The training options of the file as a dict: a Namespace, a mapping, or nothing."""
+    return dict(args) if isinstance(args, Mapping) else dict(getattr(args, "__dict__", {}))
+
+
+def _classes(weights: Mapping[str, Tensor], num_classes: int | None) -> dict[str, Any]:
+    """The table's last row is the null class, unless there are as many rows as classes."""
+    table = weights.get("y_embedder.embedding_table.weight")
+    if table is None:
+        return {"num_classes": 0, "null_class": True}
+    rows = len(table)
+    if num_classes is not None and rows not in (num_classes, num_classes + 1):
+        raise WeightsError(f"the label table has {rows} rows", why=f"num_classes is given as {num_classes}")
+    null_class = rows != num_classes
+    return {"num_classes": rows - null_class, "null_class": null_class}
+
+
+def _describe(name: str, tensor: Tensor) -> str:
+    text = f"copied, {tuple(tensor.shape)} {str(tensor.dtype).removeprefix('torch.')}"
+    if name not in ("pos_embed", FRAMES) or not tensor.is_floating_point() or tensor.is_meta:
+        return text
+    num, width = tensor.shape[1:]
+    table = sincos_1d(width, torch.arange(num)) if name == FRAMES else sincos_2d(width, math.isqrt(num))
+    gap = (tensor[0].double() - table).abs().max().item()
+    # half precision rounds sines near one by 4e-3 at most (bfloat16)
+    return text if gap < 5e-3 else f"{text}; differs from the fixed table by up to {gap:.2g}"
+
+
+def _why_left(name: str, chosen: str) -> str:
+    if name == "args":
+        return "read for the number of classes"
+    return (
+        f"not carried over: {chosen!r} holds the weights"
+        if name in PREFERENCE
+        else "not carried over: no weights"
+    )
+
+
+def _first(names: Collection[str], *, limit: int = 4) -> str:
+    more = f" and {len(names) - limit} more" if len(names) > limit else ""
+    return ", ".join(list(names)[:limit]) + more
