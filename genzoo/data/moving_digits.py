@@ -22,8 +22,8 @@ class MovingDigits:
 
     Made from the embedded digits, the same everywhere: clip i depends on its digit and its number alone, in
     every split.   image_size: of the canvas, 9 to 64.   num_frames: f.   max_speed: pixels a frame along each
-    axis; a clip draws 1 to max_speed for each.   grid: places and speeds are multiples of it, in pixels; with a
-    model's patch_size a digit is cut into patches in few ways, and is sooner learned.   clips_per_digit: clips of each of the 1,797 digits.
+    axis; a clip draws 1 to max_speed for each.   grid: places and speeds are multiples of it, in pixels, so
+    that a model's patches cut digits in few ways.   clips_per_digit: clips of each of the 1,797 digits.
     split: of the digits, "train", "test" or "all".   use_image_num: stills s beside each clip, single frames
     of other clips: "image_pixels" (s, 1, s, s) and "image_labels" (s,), drawn anew each time.
     """
@@ -49,12 +49,10 @@ class MovingDigits:
         images, labels = load_digits()
         rows = rows_of_split(len(labels), split)
         self.digits, self.labels = images[rows, 0], labels[rows]
-        paths = [
-            grid
-            * _paths(len(labels), number, num_frames, (image_size - DIGIT) // grid, max_speed // grid)[rows]
-            for number in range(clips_per_digit)
-        ]
-        self.corners = torch.cat(paths)
+        way = {"num_frames": num_frames, "span": (image_size - DIGIT) // grid, "max_speed": max_speed // grid}
+        seeds = (("moving_digits", number, max_speed // grid) for number in range(clips_per_digit))
+        paths = [bouncing_paths(len(labels), **way, generator=generator_for(*seed)) for seed in seeds]
+        self.corners = torch.cat([grid * path[rows] for path in paths])
         settings = f"moving_digits|{self.sample_shape}|{max_speed}|{clips_per_digit}|{split}|{use_image_num}"
         content = images.numpy().tobytes() + self.corners.numpy().tobytes()
         self.fingerprint = hashlib.sha256(settings.encode() + content).hexdigest()[:32]
@@ -91,6 +89,14 @@ class MovingDigits:
             num_frames=self.sample_shape[0],
             seed=("moving_digits stills", index),
             generator=generator,
+        )
+
+
+def _check_grid(grid: int, image_size: int, max_speed: int) -> None:
+    if grid < 1 or (image_size - DIGIT) % grid or max_speed % grid:
+        raise DataError(
+            f"moving_digits: grid {grid} does not divide the way of {image_size - DIGIT} pixels and max_speed"
+            f" {max_speed}"
         )
 
 

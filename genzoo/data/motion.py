@@ -1,0 +1,76 @@
+"""Sprites that move over a canvas: paths that bounce or go straight, and the frames they make."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from genzoo.core.seeds import generator_for
+
+
+def bouncing_paths(
+    num: int, *, num_frames: int, span: int, max_speed: int, generator: torch.Generator
+) -> Tensor:
+    """Upper left corners (num, f, 2) that cross [0, span] and turn at its ends.
+
+    Along each axis a path keeps a speed of 1 to max_speed pixels a frame.
+    """
+    # a place on the way there and back again, so that one draw gives start and direction
+    start = torch.randint(2 * span, (num, 1, 2), generator=generator)
+    speed = torch.randint(1, max_speed + 1, (num, 1, 2), generator=generator)
+    way = (start + speed * torch.arange(num_frames)[:, None]) % (2 * span)
+    return span - (span - way).abs()
+
+
+def straight_paths(
+    directions: Tensor, *, num_frames: int, span: int, max_speed: int, generator: torch.Generator
+) -> Tensor:
+    """Upper left corners (n, f, 2) that go one way and never leave [0, span].
+
+    directions: (n, 2) of -1, 0 and 1, down and to the right.   A path keeps a speed of 1 to max_speed pixels a
+    frame, where max_speed * (f - 1) is at most span.
+    """
+    num = len(directions)
+    speed = torch.randint(1, max_speed + 1, (num, 1), generator=generator)
+    way = directions * speed * (num_frames - 1)
+    room = span + 1 - way.abs()
+    start = (torch.rand(num, 2, generator=generator) * room).long() - way.clamp(max=0)
+    return start[:, None] + (directions * speed)[:, None] * torch.arange(num_frames)[:, None]
+
+
+def paste(sprites: Tensor, corners: Tensor, size: int, background: float) -> Tensor:
+    """Clips of sprites on an empty canvas.
+
+    sprites: (b, c, k, k).   corners: (b, f, 2) upper left, in [0, size - k].   Returns (b, f, c, size, size).
+    """
+    num, frames = corners.shape[:2]
+    channels, side = sprites.shape[1:3]
+    canvas = sprites.new_full((num, frames, size, size, channels), background)
+    offset = torch.arange(side)
+    y = corners[..., 0, None, None] + offset[:, None]
+    x = corners[..., 1, None, None] + offset
+    clip, frame = torch.arange(num)[:, None, None, None], torch.arange(frames)[:, None, None]
+    canvas[clip, frame, y, x] = sprites.movedim(1, -1)[:, None].expand(-1, frames, -1, -1, -1)
+    return canvas.movedim(-1, 2)
+
+
+def draw_stills(
+    draw: Callable[[Tensor], Tensor],
+    labels: Callable[[Tensor], Tensor],
+    *,
+    num_clips: int,
+    num: int,
+    num_frames: int,
+    seed: tuple[str, int],
+    generator: torch.Generator | None,
+) -> tuple[Tensor, Tensor]:
+    """Single frames of clips, (num, c, s, s), and their labels (num,); for joint image-video training.
+
+    draw, labels: clips (b, f, c, s, s) and their labels by number.   seed: in place of a generator.
+    """
+    generator = generator_for(*seed) if generator is None else generator
+    rows = torch.randint(num_clips, (num,), generator=generator)
+    frames = torch.randint(num_frames, (num,), generator=generator)
+    return draw(rows)[torch.arange(num), frames], labels(rows)
