@@ -9,8 +9,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from families.custom_diffusion.tiny_bases import build_base
+from families.custom_diffusion.pipelines import tiny_pipeline
+from families.custom_diffusion.tiny_bases import build_base, make_concept
 from PIL import Image
+
+from genzoo.families.custom_diffusion.export import write_concept
 
 
 @pytest.fixture(scope="session")
@@ -64,3 +67,20 @@ def listed(pictures: Path, tmp_path: Path) -> Callable[..., Path]:
         return path
 
     return write
+
+
+@pytest.fixture
+def concepts(sd: Path, tmp_path: Path) -> list[Path]:
+    """A cat with a token, a pot with a token, and a gate without."""
+    made = [
+        make_concept(sd, 1, token="<new1>", phrase="<new1> cat"),
+        make_concept(sd, 2, token="<new2>", phrase="<new2> wooden pot"),
+        make_concept(sd, 3, token=None, phrase="moongate"),
+    ]
+    return [write_concept(delta, tmp_path / f"{k}.safetensors") for k, delta in enumerate(made)]
+
+
+@pytest.fixture
+def pipeline(sd: Path) -> Any:
+    """What `apply_concept` needs of a pipeline."""
+    return tiny_pipeline(sd, ("",))

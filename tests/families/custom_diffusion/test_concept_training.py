@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
+from families.custom_diffusion.pipelines import tiny_pipeline
 from safetensors.torch import load_file
 
 import genzoo
@@ -128,21 +128,10 @@ def test_two_taught_concepts_merge_and_load_into_a_pipeline(
     merged = genzoo.merge_concepts(files, base=base, captions=default_captions(40))
     assert merged.delta.phrases == ("<new1> cat", "<new2> pot")
     assert merged.report.constraint_residual < 1e-3
-    pipeline = loaded_pipeline(base)
+    pipeline = tiny_pipeline(base, ("", "_2") if kind == "sdxl" else ("",))
     applied = apply_concept(merged.delta, pipeline)
     assert applied.tokens == ("<new1>", "<new2>")
     assert applied.output_change > 0
-
-
-def loaded_pipeline(base: Path) -> Any:
-    """What `apply_concept` needs of a diffusers pipeline."""
-    from diffusers import UNet2DConditionModel
-
-    encoder = load_prompt_encoder(base)
-    parts: dict[str, Any] = {"unet": UNet2DConditionModel.from_pretrained(base / "unet").eval()}
-    for suffix, tokenizer, model in zip(("", "_2"), encoder.tokenizers, encoder.models, strict=False):
-        parts |= {f"tokenizer{suffix}": tokenizer, f"text_encoder{suffix}": model}
-    return SimpleNamespace(**parts)
 
 
 def test_joint_training_teaches_both_words(sd: Path, listed: Listed, tmp_path: Path) -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
-import importlib.util
 import json
 from pathlib import Path
 from typing import Any
@@ -13,23 +11,7 @@ from torch import Tensor
 
 from genzoo.families.custom_diffusion.base import BaseWeights, fingerprint
 from genzoo.families.custom_diffusion.delta import ConceptDelta
-
-
-def clip_tokenizer() -> Any:
-    """CLIP's tokenizer from the list of merges that open_clip ships."""
-    from transformers import CLIPTokenizer
-
-    spec = importlib.util.find_spec("open_clip")
-    assert spec is not None
-    assert spec.submodule_search_locations
-    path = Path(spec.submodule_search_locations[0]) / "bpe_simple_vocab_16e6.txt.gz"
-    lines = gzip.decompress(path.read_bytes()).decode().split("\n")[1 : 49152 - 256 - 2 + 1]
-    merges = [tuple(line.split()) for line in lines]
-    printable = [*range(33, 127), *range(161, 173), *range(174, 256)]
-    symbols = [chr(code) for code in printable] + [chr(256 + k) for k in range(256 - len(printable))]
-    words = [*symbols, *(f"{s}</w>" for s in symbols), *map("".join, merges)]
-    vocab = {word: index for index, word in enumerate([*words, "<|startoftext|>", "<|endoftext|>"])}
-    return CLIPTokenizer(vocab=vocab, merges=merges, model_max_length=77)
+from genzoo.pretrained.clip_vocabulary import clip_tokenizer
 
 
 def text_encoder(width: int, *, projected: bool, seed: int) -> Any:
