@@ -29,8 +29,8 @@ def straight_paths(
 ) -> Tensor:
     """Upper left corners (n, f, 2) that go one way and never leave [0, span].
 
-    directions: (n, 2) of -1, 0 and 1, down and to the right.   A path keeps a speed of 1 to max_speed pixels a
-    frame, where max_speed * (f - 1) is at most span.
+    directions: (n, 2) of -1, 0 and 1, down and to the right.   A path keeps a speed of 1 to max_speed pixels
+    a frame, where max_speed * (f - 1) is at most span.
     """
     num = len(directions)
     speed = torch.randint(1, max_speed + 1, (num, 1), generator=generator)

@@ -120,8 +120,8 @@ def test_stills_from_a_latent_cache_are_those_of_their_pixels(codec: Autoencoder
     direct, read = (made.prepare_batch(each, streams(0, 1)) for each in (data, cached))
     assert direct.keys() == read.keys()
     assert all(torch.equal(direct[key], read[key]) for key in direct)
+    stills = {"image_moments": cached["image_moments"], "image_labels": data["image_labels"]}
     with pytest.raises(DataError, match="no codec to read them"):
-        stills = {"image_moments": cached["image_moments"], "image_labels": data["image_labels"]}
         task().prepare_batch(batch(None) | stills, streams(0, 1))
 
 
