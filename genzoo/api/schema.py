@@ -8,7 +8,17 @@ from typing import Any
 
 from genzoo.core.errors import GenzooError, RecipeError, RegistryError, did_you_mean
 from genzoo.core.recipe import MISSING, Recipe
-from genzoo.core.registry import CODECS, DATASETS, LOSSES, METRICS, MODELS, SAMPLERS, TASKS, Registry
+from genzoo.core.registry import (
+    CODECS,
+    CONTROLS,
+    DATASETS,
+    LOSSES,
+    METRICS,
+    MODELS,
+    SAMPLERS,
+    TASKS,
+    Registry,
+)
 from genzoo.core.signatures import Parameter, Problem, check_settings, parameters, takes_anything
 
 FACTS = ("num_classes", "in_channels", "input_size", "num_frames")
@@ -39,6 +49,7 @@ KINDS = {
     "loss": Kind(LOSSES, options=True),
     "sampler": Kind(SAMPLERS, options=True),
     "metric": Kind(METRICS, options=True),
+    "control": Kind(CONTROLS, options=True),
 }
 
 
@@ -160,6 +171,10 @@ def _task_problems(node: Any) -> Iterator[Problem]:
         factory = _factory(node, KINDS["task"])
         supplies = tuple(getattr(factory, "supplies", ()))
         yield from check_node("task.loss", node["loss"], replace(KINDS["loss"], injected=supplies))
+    control = node.get("control") if isinstance(node, Mapping) else None
+    if control is not None and control != MISSING:
+        named = {"name": control} if isinstance(control, str) else control
+        yield from check_node("task.control", named, KINDS["control"])
     yield from check_node("task", node, KINDS["task"])
 
 

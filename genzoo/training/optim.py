@@ -8,31 +8,32 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import torch
-from diffusers.optimization import get_scheduler
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from genzoo.core.errors import RecipeError, UsageError
 from genzoo.core.model_state import like, require_same, whole
 from genzoo.training import OPTIMIZERS
+from genzoo.training.curves import Curve, Schedule, decay_at, rate_curve
 
-Schedule = Literal[
-    "constant", "constant_with_warmup", "linear", "cosine", "cosine_with_restarts", "polynomial"
-]
+DECAYS = "decays"  # of a parameter group: whether its weight decay is the recipe's
 NamedParameters = Mapping[str, nn.Parameter]
 
 
 @dataclass(frozen=True)
 class Optimization:
-    """An optimizer and what sets its rate. slots: tensors kept for each parameter, for memory estimates."""
+    """An optimizer, what sets its rate, and its weight decay at the first and the last step.
+
+    slots: tensors kept for each parameter, for memory estimates.
+    """
 
     optimizer: Optimizer
     lr: float
-    schedule: Schedule
-    warmup_steps: int
+    curve: Curve
+    decay: tuple[float, float]
     slots: int
 
 
@@ -45,13 +46,22 @@ def adamw(
     weight_decay: float = 0.0,
     schedule: Schedule = "constant",
     warmup_steps: int = 0,
+    warmup_start: float = 0.0,
+    hold: float = 0.0,
+    final: float = 0.0,
+    final_weight_decay: float | None = None,
 ) -> Optimization:
-    """AdamW, fused. Parameters marked `_no_weight_decay` do not decay."""
+    """AdamW, fused. Parameters marked `_no_weight_decay` do not decay.
+
+    schedule, warmup_steps, warmup_start, hold, final: see `Curve`.   final_weight_decay: of the last step,
+    approached on half a cosine; None keeps weight_decay.
+    """
     groups = decay_groups(parameters, weight_decay)
     optimizer = torch.optim.AdamW(
         groups, lr=lr, betas=(betas[0], betas[1]), eps=eps, fused=_fusable(parameters)
     )
-    return Optimization(optimizer, lr, schedule, warmup_steps, slots=2)
+    curve = Curve(schedule, warmup_steps, warmup_start, hold, final)
+    return Optimization(optimizer, lr, curve, _decay(weight_decay, final_weight_decay), slots=2)
 
 
 def adam(
@@ -63,13 +73,18 @@ def adam(
     weight_decay: float = 0.0,
     schedule: Schedule = "constant",
     warmup_steps: int = 0,
+    warmup_start: float = 0.0,
+    hold: float = 0.0,
+    final: float = 0.0,
+    final_weight_decay: float | None = None,
 ) -> Optimization:
     """Adam, fused; its weight decay is an L2 penalty."""
     groups = decay_groups(parameters, weight_decay)
     optimizer = torch.optim.Adam(
         groups, lr=lr, betas=(betas[0], betas[1]), eps=eps, fused=_fusable(parameters)
     )
-    return Optimization(optimizer, lr, schedule, warmup_steps, slots=2)
+    curve = Curve(schedule, warmup_steps, warmup_start, hold, final)
+    return Optimization(optimizer, lr, curve, _decay(weight_decay, final_weight_decay), slots=2)
 
 
 def sgd(
@@ -81,12 +96,18 @@ def sgd(
     weight_decay: float = 0.0,
     schedule: Schedule = "constant",
     warmup_steps: int = 0,
+    warmup_start: float = 0.0,
+    hold: float = 0.0,
+    final: float = 0.0,
+    final_weight_decay: float | None = None,
 ) -> Optimization:
     """Gradient descent with momentum, fused."""
     groups = decay_groups(parameters, weight_decay)
     fused = _fusable(parameters)
     optimizer = torch.optim.SGD(groups, lr=lr, momentum=momentum, nesterov=nesterov, fused=fused)
-    return Optimization(optimizer, lr, schedule, warmup_steps, slots=1 if momentum else 0)
+    curve = Curve(schedule, warmup_steps, warmup_start, hold, final)
+    slots = 1 if momentum else 0
+    return Optimization(optimizer, lr, curve, _decay(weight_decay, final_weight_decay), slots=slots)
 
 
 def build_optimizer(parameters: NamedParameters, options: Mapping[str, Any]) -> Optimization:
@@ -97,6 +118,8 @@ def build_optimizer(parameters: NamedParameters, options: Mapping[str, Any]) -> 
     factory = OPTIMIZERS.get(str(settings.pop("name", "adamw")))
     try:
         optimization: Optimization = factory(parameters, **settings)
+    except RecipeError:
+        raise
     except (TypeError, ValueError) as error:
         raise RecipeError(f"optim: {error}") from error
     return optimization
@@ -106,26 +129,27 @@ def decay_groups(parameters: NamedParameters, weight_decay: float) -> list[dict[
     """Two parameter groups, those that decay and those marked `_no_weight_decay`; empty ones are left out."""
     exempt = [p for p in parameters.values() if getattr(p, "_no_weight_decay", False)]
     decayed = [p for p in parameters.values() if not getattr(p, "_no_weight_decay", False)]
-    groups = [{"params": decayed, "weight_decay": weight_decay}, {"params": exempt, "weight_decay": 0.0}]
+    groups = [
+        {"params": decayed, "weight_decay": weight_decay, DECAYS: True},
+        {"params": exempt, "weight_decay": 0.0, DECAYS: False},
+    ]
     return [group for group in groups if group["params"]]
 
 
 def learning_rate(optimization: Optimization, total_steps: int) -> Callable[[int], float]:
-    """The rate of optimizer step 0, 1, ...; a run shorter than its warm-up ends while it rises."""
-    names = Schedule.__args__  # type: ignore[attr-defined]
-    if optimization.schedule not in names:
-        raise RecipeError(f"optim.schedule: {optimization.schedule!r} is not one of {', '.join(names)}")
-    if optimization.warmup_steps < 0:
-        raise RecipeError(f"optim.warmup_steps: {optimization.warmup_steps} is negative")
-    name = optimization.schedule
-    if name == "constant" and optimization.warmup_steps:
-        name = "constant_with_warmup"
-    carrier = torch.optim.SGD([torch.zeros(1)], lr=optimization.lr)
-    scheduler = get_scheduler(
-        name, carrier, num_warmup_steps=optimization.warmup_steps, num_training_steps=total_steps
-    )
-    curve = scheduler.lr_lambdas[0]
-    return lambda step: optimization.lr * float(curve(step))
+    """The rate of optimizer step 0, 1, ..."""
+    share = rate_curve(optimization.curve, total_steps, peak=optimization.lr)
+    return lambda step: optimization.lr * share(step)
+
+
+def set_step(optimization: Optimization, step: int, total_steps: int, rate: float) -> None:
+    """Put the rate and the weight decay of a step into the optimizer; what never decays stays so."""
+    start, end = optimization.decay
+    decay = decay_at(step, total_steps, start=start, end=end)
+    for group in optimization.optimizer.param_groups:
+        group["lr"] = rate
+        if start != end and group[DECAYS]:
+            group["weight_decay"] = decay
 
 
 def optimizer_tensors(optimizer: Optimizer, parameters: NamedParameters) -> dict[str, Tensor]:
@@ -169,6 +193,10 @@ def _slot_like(parameter: nn.Parameter, slot: Tensor) -> Tensor:
 
 def _placed(tensor: Tensor, parameter: nn.Parameter) -> Tensor:
     return like(tensor, parameter.data) if tensor.shape == parameter.shape else tensor
+
+
+def _decay(weight_decay: float, final: float | None) -> tuple[float, float]:
+    return weight_decay, weight_decay if final is None else final
 
 
 def _fusable(parameters: NamedParameters) -> bool:

@@ -26,7 +26,7 @@ from genzoo.training.ema import ParameterAverage
 from genzoo.training.health import explain_non_finite, memory_advice, non_finite_error
 from genzoo.training.hooks import Hook, MetricsHook, ProgressHook, StepRecord
 from genzoo.training.micro_step import micro_loss
-from genzoo.training.optim import build_optimizer, learning_rate
+from genzoo.training.optim import build_optimizer, learning_rate, set_step
 from genzoo.training.resume import find_start
 from genzoo.training.signals import StopSignals, interrupted
 from genzoo.training.state import Captured, capture, restore
@@ -222,8 +222,7 @@ class Trainer:
         self, micro_batches: Sequence[Batch], stop: StopSignals, started: float
     ) -> tuple[StepRecord, int | None]:
         rate = self.learning_rate(self.step)
-        for group in self.optimization.optimizer.param_groups:
-            group["lr"] = rate
+        set_step(self.optimization, self.step, self.config.steps, rate)
         for parameter in self.parameters.values():
             parameter.grad = None
         outputs = self._backward(micro_batches)

@@ -16,7 +16,8 @@ from genzoo.core.recipe import load_recipe, recipe_from
 def test_shipped_recipes_are_valid(path: Path) -> None:
     missing = check_recipe(load_recipe(path))
     # what only the user has
-    known = {"data.root", "data.concepts", "codec.weights", "model.var_weights", "model.base_model"}
+    known = {"data.controls", "task.control.weights"}
+    known |= {"data.root", "data.concepts", "codec.weights", "model.var_weights", "model.base_model"}
     assert set(missing) <= known
 
 
@@ -104,3 +105,13 @@ def test_missing_values_are_asked_for_by_key() -> None:
     with pytest.raises(RecipeError, match=r"data\.root=\.\.\."):
         require_complete(recipe)
     require_complete(recipe, but=("data",))
+
+
+def test_extractors_are_checked_like_sections() -> None:
+    for override, words in {
+        "task.control=cany": "did you mean 'canny'",
+        "task.control={name: canny, lwo: 3}": "did you mean 'low'",
+        "task.control={low: 3}": "needs the name of a control",
+    }.items():
+        with pytest.raises(RecipeError, match=words):
+            check_recipe(load_recipe("car_canny", [override]))

@@ -16,6 +16,7 @@ from genzoo.training.optim import (
     learning_rate,
     load_optimizer_tensors,
     optimizer_tensors,
+    set_step,
 )
 
 
@@ -59,6 +60,26 @@ def test_unknown_schedules_and_negative_warm_ups_are_refused() -> None:
         learning_rate(build_optimizer(parameters(), {"schedule": "cosinus"}), 10)
     with pytest.raises(RecipeError, match="-1 is negative"):
         learning_rate(build_optimizer(parameters(), {"warmup_steps": -1}), 10)
+
+
+BAD_CURVES = [
+    ({"schedule": "linear", "hold": 0.1}, "linear has none"),
+    ({"schedule": "hold_linear", "hold": 1.0}, "share below 1"),
+    ({"schedule": "hold_linear", "final": -0.1}, "share below 1"),
+    ({"schedule": "hold_exponential"}, "a share above 0"),
+]
+
+
+@pytest.mark.parametrize(("options", "message"), BAD_CURVES, ids=[message for _, message in BAD_CURVES])
+def test_curves_that_cannot_be_followed_are_refused(options: dict[str, object], message: str) -> None:
+    with pytest.raises(RecipeError, match=message):
+        build_optimizer(parameters(), options)
+
+
+def test_weight_decay_stays_without_a_final_one() -> None:
+    built = build_optimizer(parameters(), {"name": "sgd", "lr": 0.1, "weight_decay": 0.3})
+    set_step(built, 7, 10, 0.05)
+    assert [(group["lr"], group["weight_decay"]) for group in built.optimizer.param_groups] == [(0.05, 0.3)]
 
 
 def test_a_run_shorter_than_its_warm_up_ends_while_the_rate_rises() -> None:

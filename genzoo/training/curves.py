@@ -1,0 +1,113 @@
+"""Learning rates and weight decay as pure functions of the optimizer step."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from diffusers.optimization import get_scheduler
+
+from genzoo.core.errors import RecipeError
+
+Schedule = Literal[
+    "constant", "constant_with_warmup", "linear", "cosine", "cosine_with_restarts", "polynomial",
+    "hold_linear", "hold_cosine", "hold_exponential", "bent_linear",
+]  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Curve:
+    """How a rate changes over a run.
+
+    schedule: those of `diffusers.optimization` by their names there; or, over the share of the run after the
+    warm-up, "hold_linear", "hold_cosine" and "hold_exponential", which stay at the peak for the share `hold`
+    and then fall to `final` times the peak, and "bent_linear", which falls in two straight lines that meet
+    at `hold`, the first one half as steep as a single line would be. warmup_steps: of a straight rise from
+    `warmup_start` times the peak. hold, final and warmup_start belong to the latter four.
+    """
+
+    schedule: Schedule = "constant"
+    warmup_steps: int = 0
+    warmup_start: float = 0.0
+    hold: float = 0.0
+    final: float = 0.0
+
+    def __post_init__(self) -> None:
+        names = Schedule.__args__  # type: ignore[attr-defined]
+        if self.schedule not in names:
+            raise RecipeError(f"optim.schedule: {self.schedule!r} is not one of {', '.join(names)}")
+        if self.warmup_steps < 0:
+            raise RecipeError(f"optim.warmup_steps: {self.warmup_steps} is negative")
+        given = {name: getattr(self, name) for name in ("warmup_start", "hold", "final")}
+        for name, value in given.items():
+            if not 0 <= value <= 1 or (name == "hold" and value == 1):
+                raise RecipeError(f"optim.{name}: must be a share below 1, not {value}")
+            if value and self.schedule not in FALLS:
+                raise RecipeError(f"optim.{name}: {self.schedule} has none; use {', '.join(FALLS)}")
+        if self.schedule == "hold_exponential" and not self.final:
+            raise RecipeError("optim.final: hold_exponential falls to a share above 0, such as 0.01")
+
+
+def rate_curve(curve: Curve, total_steps: int, *, peak: float) -> Callable[[int], float]:
+    """Step -> share of the peak rate; a run shorter than its warm-up ends while it rises."""
+    return _diffusers(curve, total_steps, peak) if curve.schedule not in FALLS else _own(curve, total_steps)
+
+
+def decay_at(step: int, total_steps: int, *, start: float, end: float) -> float:
+    """Weight decay on half a cosine from the first step's to the last step's."""
+    done = step / max(total_steps - 1, 1)
+    return end + (start - end) * (0.5 + 0.5 * math.cos(math.pi * done))
+
+
+def _own(curve: Curve, total_steps: int) -> Callable[[int], float]:
+    fall, warmup = FALLS[curve.schedule], curve.warmup_steps
+
+    def share(step: int) -> float:
+        if step < warmup:
+            return curve.warmup_start + (1 - curve.warmup_start) * step / warmup
+        return fall((step - warmup) / max(total_steps - 1 - warmup, 1), curve.hold, curve.final)
+
+    return share
+
+
+def _linear(done: float, hold: float, final: float) -> float:
+    return 1.0 if done < hold else final + (1 - final) * (1 - done) / (1 - hold)
+
+
+def _cosine(done: float, hold: float, final: float) -> float:
+    passed = max(0.0, done - hold) / (1 - hold)
+    return final + (1 - final) * (0.5 + 0.5 * math.cos(math.pi * passed))
+
+
+def _exponential(done: float, hold: float, final: float) -> float:
+    return math.exp(max(0.0, done - hold) / (1 - hold) * math.log(final))
+
+
+def _bent(done: float, hold: float, final: float) -> float:
+    bend = (1 + final + (1 - final) * (1 - hold)) / 2
+    if done < hold:
+        return 1 + (bend - 1) * done / hold
+    return final + (bend - final) * (1 - done) / (1 - hold)
+
+
+FALLS: dict[str, Callable[[float, float, float], float]] = {
+    "hold_linear": _linear,
+    "hold_cosine": _cosine,
+    "hold_exponential": _exponential,
+    "bent_linear": _bent,
+}
+
+
+def _diffusers(curve: Curve, total_steps: int, peak: float) -> Callable[[int], float]:
+    name: str = curve.schedule
+    if name == "constant" and curve.warmup_steps:
+        name = "constant_with_warmup"
+    carrier = torch.optim.SGD([torch.zeros(1)], lr=peak)
+    scheduler = get_scheduler(
+        name, carrier, num_warmup_steps=curve.warmup_steps, num_training_steps=total_steps
+    )
+    share = scheduler.lr_lambdas[0]
+    return lambda step: float(share(step))
