@@ -9,6 +9,16 @@ TASKS.lazy(
     "genzoo.diffusion.latent_task:LatentDiffusionTask",
     help="predict the noise in pixels or in a codec's latents, with class labels or without",
 )
+TASKS.lazy(
+    "autoencoder",
+    "genzoo.diffusion.autoencoder_task:AutoencoderTask",
+    help="reconstruct pixels through noisy latents",
+)
+TASKS.lazy(
+    "text_to_image",
+    "genzoo.diffusion.text_to_image_task:TextToImageTask",
+    help="predict the noise of captioned pictures; trains text encoder and UNet",
+)
 
 LOSSES.lazy(
     "noise_mse", "genzoo.diffusion.losses:noise_mse", help="squared error of the noise; fixed variance"

@@ -22,6 +22,11 @@ METRICS.lazy(
     "genzoo.evaluation.memorisation:report_memorisation",
     help="how near samples come to the training images",
 )
+METRICS.lazy(
+    "reconstruction",
+    "genzoo.evaluation.reconstruction:reconstruction",
+    help="an autoencoder's PSNR, and the deviation of its latents",
+)
 COMMANDS.lazy(
     "evaluate",
     "genzoo.api.evaluate_command:evaluate_command",

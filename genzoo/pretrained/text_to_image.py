@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from genzoo.core.errors import CheckpointError, GenzooError, WeightsError
 from genzoo.pretrained.codecs import AutoencoderKLCodec
-from genzoo.pretrained.hub import resolve
+from genzoo.pretrained.hub import located, resolve
 from genzoo.pretrained.prompts import load_prompt_encoder
 
 NUM_TIME_IDS = 6  # SDXL: original height and width, corner of the crop, target height and width
@@ -170,10 +170,10 @@ def predict(
 
 
 def load_parts(base: str | Path, *, dtype: torch.dtype = torch.float32) -> TextToImageParts:
-    """The parts of a folder or hub id in diffusers' layout, frozen, on the CPU. safetensors only.
+    """The parts of a folder or hub id in diffusers' layout, or of "assets:NAME", frozen, on the CPU.
 
-    A folder without "vae" is a model of pixels. Raises WeightsError naming the file that is not there,
-    CheckpointError when weights and configs disagree.
+    safetensors only. A folder without "vae" is a model of pixels. Raises WeightsError naming the file that is
+    not there, CheckpointError when weights and configs disagree.
     """
     index = _read_json(base, "model_index.json", None)
     scheduler = _read_json(base, "scheduler_config.json", "scheduler")
@@ -203,7 +203,7 @@ def _load_unet(base: str | Path, dtype: torch.dtype) -> nn.Module:
     resolve(base, "config.json", subfolder="unet")
     try:
         unet, report = UNet2DConditionModel.from_pretrained(
-            str(base), subfolder="unet", torch_dtype=dtype, use_safetensors=True, output_loading_info=True
+            located(base), subfolder="unet", torch_dtype=dtype, use_safetensors=True, output_loading_info=True
         )
     except GenzooError:
         raise

@@ -1,0 +1,51 @@
+"""Weights that ship with genzoo, by names such as "assets:text_to_image_emoji"."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from genzoo.assets import asset
+from genzoo.core.checkpoint_manifest import file_digest
+from genzoo.core.errors import DataError, WeightsError, did_you_mean
+from genzoo.core.seeds import mix_seed
+from genzoo.kernels.native.build import cache_folder
+
+SCHEME = "assets:"
+
+
+def is_shipped(place: str | Path) -> bool:
+    """Whether a place is a name of shipped weights."""
+    return str(place).startswith(SCHEME)
+
+
+def shipped(place: str | Path) -> Path:
+    """The folder or file of shipped weights.   place: "assets:NAME", or "assets:NAME/part".
+
+    A packed text-to-image model is unpacked into genzoo's cache folder, once. Raises WeightsError.
+    """
+    name, _, inside = str(place).removeprefix(SCHEME).partition("/")
+    try:
+        folder = asset(f"weights/{name}")
+    except DataError as error:
+        known = sorted(path.name for path in asset("weights").iterdir() if path.is_dir())
+        raise WeightsError(
+            f"no weights {name!r} ship with genzoo",
+            fix=did_you_mean(name, known) or f"there are {', '.join(known)}",
+        ) from error
+    complete = _complete(folder)
+    path = complete / inside
+    if not path.resolve().is_relative_to(complete.resolve()) or not path.exists():
+        raise WeightsError(f"the shipped weights {name!r} have no {inside}")
+    return path
+
+
+def _complete(folder: Path) -> Path:
+    from genzoo.pretrained.write_text_to_image import is_packed, unpack
+
+    if not is_packed(folder):
+        return folder
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    key = mix_seed(*(f"{path.relative_to(folder)} {file_digest(path)}" for path in files))
+    target = cache_folder().parent / "unpacked" / f"{folder.name}-{key:016x}"
+    target.parent.mkdir(parents=True, exist_ok=True)
+    return target if target.is_dir() else unpack(folder, target)
