@@ -111,7 +111,7 @@ def step_loss(model: ConceptModel, x_t: Tensor, target: Tensor, ids: Tensor, kno
 
 
 def file_sizes(model: ConceptModel, base: dict[str, Tensor]) -> dict[str, float]:
-    """Megabytes of the concept's file: whole, in 16-bit numbers, of a fixed rank, and of the official share."""
+    """Megabytes of the concept's file: whole, 16-bit, of a fixed rank, and of the official share."""
     delta = model.delta()
     small = {"rank": delta.compressed(base, rank=RANK), "share": delta.compressed(base, keep=0.6)}
     return {
