@@ -1,7 +1,9 @@
 """One factor of the regularisation rows, shared by every matrix of a merge. Everything here is float64.
 
 Only G = C_reg^T C_reg enters the merge, and only through a factor R with R^T R = G. Forming G squares the
-condition number, so R comes from QR, or from Cholesky where the squared number still leaves ten digits.
+condition number, so R comes from QR; or, when the rows are many, from Cholesky of rows that are well
+conditioned, if need be after whitening them by the factor of a small random sketch of theirs. Any such
+sketch does: what it lacks, the second factor supplies.
 Letters: s_reg regularisation rows, d width, r rank.
 """
 
@@ -15,12 +17,16 @@ import torch
 from torch import Tensor
 
 BLOCK_ROWS = 8192
-# Cholesky saves time only when rows far outnumber the width
-CHOLESKY_ROWS_PER_WIDTH = 8
+# the short ways save time only when rows far outnumber the width
+MANY_ROWS_PER_WIDTH = 8
 # cond^2 * 2e-16 is the error of the normal equations: at 1e3, ten digits remain
 CHOLESKY_MAX_CONDITION = 1e3
-# whitened by a first factor this good, the rows are so well conditioned that a second one is as exact as QR
-REPEATED_MAX_CONDITION = 1e5
+# whitened rows have a condition of about 3; of a bad sketch more, and then they are whitened once more
+WHITENED_MAX_CONDITION, WHITENED_ROUNDS = 30.0, 3
+# beyond this, rounding in the whitened rows begins to show, as it does in QR
+SKETCH_MAX_CONDITION = 1e8
+# two tables: rows that meet in one bucket of a table hardly ever meet in the other as well
+SKETCH_TABLES, SKETCH_ROWS_PER_WIDTH = 2, 2
 
 
 @dataclass(frozen=True)
@@ -47,8 +53,8 @@ def factorise(C_reg: Tensor, *, rank_tolerance: float = 1e-10) -> Factor:
     rank_tolerance: singular values below this fraction of the largest count as zero.
     """
     num_rows, width = C_reg.shape
-    if num_rows > CHOLESKY_ROWS_PER_WIDTH * width:
-        factor = _by_cholesky(C_reg)
+    if num_rows > MANY_ROWS_PER_WIDTH * width:
+        factor = _of_many_rows(C_reg, rank_tolerance)
         if factor is not None:
             return factor
     R = _triangle(C_reg)
@@ -59,32 +65,66 @@ def factorise(C_reg: Tensor, *, rank_tolerance: float = 1e-10) -> Factor:
     return _by_svd(R, rank_tolerance)
 
 
-def _by_cholesky(C_reg: Tensor) -> Factor | None:
-    """The factor from the normal equations, once or twice; None when they would lose too many digits."""
-    R, failed = torch.linalg.cholesky_ex(_gram(C_reg), upper=True)
-    if failed:
-        return None
+def _of_many_rows(C_reg: Tensor, rank_tolerance: float) -> Factor | None:
+    """The factor from normal equations; None when the rank is deficient or near it."""
+    R = torch.linalg.qr(_sketch(C_reg), mode="r").R
     condition = condition_of_triangle(R)
-    if condition > REPEATED_MAX_CONDITION:
+    if condition * rank_tolerance >= 0.1 or condition > SKETCH_MAX_CONDITION:
         return None
-    if condition > CHOLESKY_MAX_CONDITION:
-        R = torch.linalg.cholesky(_gram(C_reg, whiten=R), upper=True) @ R
-        condition = condition_of_triangle(R)
-    return Factor(R, None, None, None, condition, C_reg.shape[1], "cholesky")
+    # a sketch is right within a factor of two or so
+    if 4 * condition <= CHOLESKY_MAX_CONDITION:
+        R, failed = torch.linalg.cholesky_ex(_gram(C_reg), upper=True)
+        if failed:
+            return None
+        return Factor(R, None, None, None, condition_of_triangle(R), C_reg.shape[1], "cholesky")
+    for _ in range(WHITENED_ROUNDS):
+        second, failed = torch.linalg.cholesky_ex(_gram(C_reg, whiten=R), upper=True)
+        if failed:
+            return None
+        R = second @ R
+        if condition_of_triangle(second) <= WHITENED_MAX_CONDITION:
+            return Factor(
+                R, None, None, None, condition_of_triangle(R), C_reg.shape[1], "sketch and cholesky"
+            )
+    return None
+
+
+def _sketch(C_reg: Tensor) -> Tensor:
+    """A few rows that are random signed sums of all rows (count sketches), (2 * 2 d, d)."""
+    num_rows, width = C_reg.shape
+    generator = torch.Generator().manual_seed(0)
+    size = SKETCH_ROWS_PER_WIDTH * width
+    tables = []
+    for _ in range(SKETCH_TABLES):
+        table = C_reg.new_zeros(size, width, dtype=torch.float64)
+        buckets = torch.randint(size, (num_rows,), generator=generator)
+        signs = torch.randint(2, (num_rows,), generator=generator).double() * 2 - 1
+        for rows, bucket, sign in zip(*(x.split(BLOCK_ROWS) for x in (C_reg, buckets, signs)), strict=True):
+            table.index_add_(0, bucket, rows.double() * sign[:, None])
+        tables.append(table)
+    return torch.cat(tables)
 
 
 def _gram(C_reg: Tensor, *, whiten: Tensor | None = None, panels: int = 4) -> Tensor:
     """X^T X (d, d) of X = C_reg, or C_reg whiten^-1; only panels on and above the diagonal are multiplied."""
     width = C_reg.shape[1]
     edges = [round(width * k / panels) for k in range(panels + 1)]
+    spans = list(itertools.pairwise(edges))
     G = C_reg.new_zeros(width, width, dtype=torch.float64)
+    inverse = None if whiten is None else _inverse(whiten)
     for rows in C_reg.split(BLOCK_ROWS):
         block = rows.double()
-        if whiten is not None:
-            block = torch.linalg.solve_triangular(whiten, block, upper=True, left=False)
-        for left, right in itertools.pairwise(edges):
+        if inverse is not None:
+            # the inverse is triangular too; a product with it takes half the time of a triangular solve
+            block = torch.cat([block[:, :right] @ inverse[:right, left:right] for left, right in spans], 1)
+        for left, right in spans:
             G[:right, left:right].addmm_(block[:, :right].T, block[:, left:right])
     return G.triu() + G.triu(1).T
+
+
+def _inverse(R: Tensor) -> Tensor:
+    """R^-1 of an upper triangle (d, d)."""
+    return torch.linalg.solve_triangular(R, torch.eye(len(R), dtype=R.dtype), upper=True)
 
 
 def _triangle(C_reg: Tensor) -> Tensor:

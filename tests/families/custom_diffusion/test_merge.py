@@ -198,26 +198,44 @@ def test_blocks_and_cholesky_agree_with_one_qr(monkeypatch: pytest.MonkeyPatch) 
     result = merge_with_report([W_0], C, [V], C_reg)
     assert result.plan.method == "cholesky"
     monkeypatch.setattr(factor_module, "BLOCK_ROWS", 17)
-    monkeypatch.setattr(factor_module, "REPEATED_MAX_CONDITION", 0.0)
+    monkeypatch.setattr(factor_module, "SKETCH_MAX_CONDITION", 0.0)
     blocked = merge_with_report([W_0], C, [V], C_reg)
     assert blocked.plan.method == "qr"
     torch.testing.assert_close(blocked.weights[0], result.weights[0], rtol=1e-11, atol=1e-11)
 
 
-def test_many_badly_conditioned_rows_are_not_left_to_cholesky() -> None:
+def test_rows_too_badly_conditioned_for_a_sketch_are_left_to_qr() -> None:
     _, C, _, C_reg = problem(22, s_reg=301)
-    C_reg = with_condition(C_reg, 1e6)
+    C_reg = with_condition(C_reg, 1e9)
     assert factorise(C_reg).method == "qr"
     plan = plan_merge(C, C_reg)
-    assert plan.condition == pytest.approx(1e6, rel=1e-2)
+    assert plan.condition == pytest.approx(1e9, rel=1e-2)
 
 
-@pytest.mark.parametrize("condition", [5e3, 5e4])
-def test_repeated_cholesky_is_as_exact_as_qr(condition: float) -> None:
+@pytest.mark.parametrize("condition", [5e3, 5e4, 1e7])
+def test_whitening_by_a_sketch_is_as_exact_as_qr(condition: float, monkeypatch: pytest.MonkeyPatch) -> None:
     W_0, C, V, C_reg = problem(25, s_reg=101)
     C_reg = with_condition(C_reg, condition)
-    assert factorise(C_reg).method == "cholesky"
-    assert gap(merge_weights(W_0, C, V, C_reg), exact_merge(W_0, C, V, C_reg), W_0) < 1e-11
+    assert factorise(C_reg).method == "sketch and cholesky"
+    reference = exact_merge(W_0, C, V, C_reg)
+    found = gap(merge_weights(W_0, C, V, C_reg), reference, W_0)
+    monkeypatch.setattr(factor_module, "MANY_ROWS_PER_WIDTH", 10**6)
+    assert factorise(C_reg).method == "qr"
+    by_qr = gap(merge_weights(W_0, C, V, C_reg), reference, W_0)
+    assert found < max(1e-11, 10 * by_qr)
+
+
+def test_a_bad_sketch_only_costs_another_round(monkeypatch: pytest.MonkeyPatch) -> None:
+    W_0, C, V, C_reg = problem(26, s_reg=101)
+    # some rows count for everything: those are what a sketch may lose
+    C_reg = with_condition(C_reg, 1e3)
+    C_reg[:3] *= 1e3
+    reference = exact_merge(W_0, C, V, C_reg)
+    sketch = factor_module._sketch
+    distortion = torch.logspace(0, 3, C_reg.shape[1], dtype=torch.float64)
+    monkeypatch.setattr(factor_module, "_sketch", lambda rows: sketch(rows) * distortion)
+    assert factorise(C_reg).method == "sketch and cholesky"
+    assert gap(merge_weights(W_0, C, V, C_reg), reference, W_0) < 1e-10
 
 
 def test_condition_of_a_singular_triangle_is_infinite() -> None:
