@@ -13,16 +13,24 @@ from genzoo.data.moving_digits import MovingDigits
 class PlacedDigits:
     """fetch gives {"pixels": (1, s, s) float32 in [-1, 1], "class_labels": int64 ()}.
 
-    image_size: of the canvas, 9 to 64.   places_per_digit: images of each of the 1,797 digits.   split: of
-    the digits, "train", "test" or "all". A model of these images is a warm start for `moving_digits`.
+    image_size: of the canvas, 9 to 64.   grid: places are multiples of it, in pixels.   places_per_digit:
+    images of each of the 1,797 digits.   split: of the digits, "train", "test" or "all". A model of these
+    images is a warm start for `moving_digits`.
     """
 
     augments = False
     num_classes: int | None = 10
 
-    def __init__(self, *, image_size: int = 16, places_per_digit: int = 4, split: str = "all") -> None:
+    def __init__(
+        self, *, image_size: int = 16, grid: int = 1, places_per_digit: int = 4, split: str = "all"
+    ) -> None:
         self._clips = MovingDigits(
-            image_size=image_size, num_frames=1, max_speed=1, clips_per_digit=places_per_digit, split=split
+            image_size=image_size,
+            num_frames=1,
+            max_speed=grid,
+            grid=grid,
+            clips_per_digit=places_per_digit,
+            split=split,
         )
         self.class_names = self._clips.class_names
         self.sample_shape: tuple[int, ...] = self._clips.sample_shape[1:]
