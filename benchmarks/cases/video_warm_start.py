@@ -1,7 +1,7 @@
 """What a warm start saves: DiM for clips from nothing, and from an image DiM's blocks, on moving digits.
 
 Both runs see the same clips and noise at one constant learning rate: no step is a last one. Judged is the
-loss of the averaged weights on fixed clips, noise and timesteps. What the image model itself took stands beside.
+loss of the averaged weights on fixed clips, noise and timesteps. The image model's own cost stands beside.
 """
 
 from __future__ import annotations
