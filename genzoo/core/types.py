@@ -31,7 +31,8 @@ class Task(Protocol):
     """What to optimise: the one thing a family hands to the trainer.
 
     Optional: `facts`, a mapping of names to strings that checkpoints record and that must not differ where
-    they are used again, such as which extractor made the controls.
+    they are used again, such as which extractor made the controls. `conditions_from(batch)`, options for
+    `conditions` that draw a batch's items again; pictures during training then have them from the data.
     """
 
     model: nn.Module

@@ -14,6 +14,7 @@ from torch import Tensor
 from genzoo.assets import asset
 from genzoo.core.errors import DataError, did_you_mean
 from genzoo.core.seeds import mix_seed
+from genzoo.data.class_lists import ClassList, kept_labels
 from genzoo.data.decode import decode_image
 from genzoo.data.transforms import draw_flip
 
@@ -31,8 +32,9 @@ class Emoji:
     classes: what a label means: "category" (7), "name" (1,339), "style", or "none". categories, names: keep
     these concepts only, the categories being the classes in the order given. A concept is held out in all
     styles when hold_out lists its name or its category, or by chance with hold_out_fraction, which depends
-    on the name alone; split shows "all", "train" (the rest) or "held_out". Labels mean the same in every
-    split.
+    on the name alone; split shows "all", "train" (the rest) or "held_out". include_classes, exclude_classes:
+    show these classes only, or all but these: names, or a file with one a line. Labels mean the same in every
+    split and under every class list.
     """
 
     def __init__(
@@ -46,6 +48,8 @@ class Emoji:
         hold_out: Sequence[str] = (),
         hold_out_fraction: float = 0.0,
         split: str = "all",
+        include_classes: ClassList | None = None,
+        exclude_classes: ClassList | None = None,
         caption: str = "a {style} emoji of a {name}",
         horizontal_flip: bool = False,
     ) -> None:
@@ -66,14 +70,26 @@ class Emoji:
             "none": None,
         }[classes]
         self.num_classes: int | None = None if self.class_names is None else len(self.class_names)
-        self.items = [{"style": style} | concepts[row] for style in styles for row in shown]
+        items = [{"style": style} | concepts[row] for style in styles for row in shown]
+        rows = self._rows(items, classes, kept_labels(self.class_names, include_classes, exclude_classes))
+        self.items = [items[row] for row in rows]
         self.captions = [caption.format(**item | {"style": STYLES[item["style"]]}) for item in self.items]
         self.labels = self._labels(classes)
-        self.images = torch.cat([_shrink(load_style(style)[shown], image_size) for style in styles])
+        self.images = torch.cat([_shrink(load_style(style)[shown], image_size) for style in styles])[rows]
         self.sample_shape: tuple[int, ...] = (3, image_size, image_size)
         self.horizontal_flip = horizontal_flip
         facts = f"{image_size}|{classes}|{self.class_names}|{self.captions}|{horizontal_flip}"
         self.fingerprint = hashlib.sha256(facts.encode() + self.images.numpy().tobytes()).hexdigest()[:32]
+
+    def _rows(self, items: list[dict[str, str]], classes: str, labels: list[int] | None) -> list[int]:
+        """Which items have one of these labels; None means any."""
+        if labels is None or self.class_names is None:
+            return list(range(len(items)))
+        names = {self.class_names[label] for label in labels}
+        rows = [row for row, item in enumerate(items) if item[classes] in names]
+        if not rows:
+            raise DataError("emoji: no image is left", fix="widen the class lists or the split")
+        return rows
 
     def _labels(self, classes: str) -> Tensor | None:
         if self.class_names is None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -75,6 +75,15 @@ def list_images(
             raise DataError("class_names was given, but the folder has no class folders", where=shown(folder))
         return Listing(folder, Names(here), None, None, ignored)
     return _list_classes(folder, choose_classes(folders, class_names, folder), ignored, follow_links)
+
+
+def only_labels(listing: Listing, labels: Sequence[int] | None) -> Listing:
+    """The pictures with one of these labels, which they keep; None means all."""
+    if labels is None or listing.labels is None:
+        return listing
+    rows = np.flatnonzero(np.isin(listing.labels, labels))
+    files = Names([listing.files[int(row)] for row in rows])
+    return replace(listing, files=files, labels=listing.labels[rows])
 
 
 def _list_classes(folder: Path, classes: list[str], ignored: list[str], follow_links: bool) -> Listing:

@@ -16,8 +16,9 @@ from genzoo.core.errors import DataError
 from genzoo.core.types import Dataset
 from genzoo.data.cached_controls import CachedControls
 from genzoo.data.cached_latents import CachedLatents
+from genzoo.data.class_lists import ClassList, kept_labels
 from genzoo.data.decode import MAX_PIXELS, decode_image, read_file, shown
-from genzoo.data.folder import list_images
+from genzoo.data.folder import list_images, only_labels
 from genzoo.data.transforms import adm_centre_crop, draw_flip, flip, to_tensor
 
 logger = logging.getLogger(__name__)
@@ -30,6 +31,8 @@ def image_folder(
     channels: int = 3,
     horizontal_flip: bool = True,
     class_names: Sequence[str] | None = None,
+    include_classes: ClassList | None = None,
+    exclude_classes: ClassList | None = None,
     follow_links: bool = False,
     max_pixels: int = MAX_PIXELS,
     latent_cache: str | Path | None = None,
@@ -46,6 +49,8 @@ def image_folder(
         channels=channels,
         horizontal_flip=horizontal_flip,
         class_names=class_names,
+        include_classes=include_classes,
+        exclude_classes=exclude_classes,
         follow_links=follow_links,
         max_pixels=max_pixels,
     )
@@ -57,8 +62,10 @@ class ImageFolder:
     """fetch gives {"pixels": (channels, s, s) float32 in [-1, 1]} and, with classes, {"class_labels": int64
     ()}.
 
-    Classes are the folder names in natural order, or `class_names` in the order given. Pictures are cut by
-    ADM's centre crop; `horizontal_flip` mirrors half of them at random when fetch is given a generator.
+    Classes are the folder names in natural order, or `class_names` in the order given. include_classes,
+    exclude_classes: show these classes only, or all but these, by names or a file with one a line; labels
+    and num_classes stay those of all. Pictures are cut by ADM's centre crop; `horizontal_flip` mirrors half
+    of them at random when fetch is given a generator.
     """
 
     def __init__(
@@ -69,12 +76,17 @@ class ImageFolder:
         channels: int = 3,
         horizontal_flip: bool = True,
         class_names: Sequence[str] | None = None,
+        include_classes: ClassList | None = None,
+        exclude_classes: ClassList | None = None,
         follow_links: bool = False,
         max_pixels: int = MAX_PIXELS,
     ) -> None:
         if image_size < 1 or channels not in (1, 3):
             raise DataError(f"image_size is 1 or more and channels 1 or 3; got {image_size} and {channels}")
-        self.listing = list_images(root, class_names=class_names, follow_links=follow_links)
+        listing = list_images(root, class_names=class_names, follow_links=follow_links)
+        self.listing = only_labels(
+            listing, kept_labels(listing.class_names, include_classes, exclude_classes)
+        )
         if self.listing.ignored:
             names = ", ".join(shown(name) for name in self.listing.ignored[:5])
             logger.warning(

@@ -13,8 +13,8 @@ NUM_GROUPS = 32
 
 
 def group_norm(channels: int) -> nn.GroupNorm:
-    """32 groups, eps 1e-6."""
-    return nn.GroupNorm(NUM_GROUPS, channels, eps=1e-6)
+    """32 groups, or one per channel where there are fewer; eps 1e-6."""
+    return nn.GroupNorm(min(NUM_GROUPS, channels), channels, eps=1e-6)
 
 
 class ResBlock(nn.Module):

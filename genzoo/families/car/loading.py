@@ -9,19 +9,25 @@ from torch import Tensor
 
 from genzoo.core.checkpoint import latest_valid, load_checkpoint
 from genzoo.core.errors import CheckpointError, WeightsError
-from genzoo.families.car.layouts import check, find_var, find_vqvae, require, vqvae_arguments, without_branch
+from genzoo.families.car.layouts import check, find_var, find_vqvae, require, vqvae_arguments, without_branch, without_discriminator
 from genzoo.families.car.var import VAR
 from genzoo.families.car.vqvae import VQVAE
 from genzoo.pretrained.hub import is_hub_id, resolve
 from genzoo.pretrained.loading import load_foreign
+from genzoo.pretrained.shipped import is_shipped, shipped
+
+SHIPPED_FILE = "model.safetensors"
 
 
 def read_tree(path: str) -> dict[str, Any]:
     """What a weights file holds.
 
-    path: a file; a run folder, whose newest averaged weights are taken; or a file on the hub,
-    "owner/name:file". Raises WeightsError, CheckpointError.
+    path: a file; a run folder, whose newest averaged weights are taken; a file on the hub,
+    "owner/name:file"; or "assets:NAME" for weights that ship with genzoo. Raises WeightsError,
+    CheckpointError.
     """
+    if is_shipped(path):
+        return load_foreign(shipped(f"{path}/{SHIPPED_FILE}"))
     repository, _, file = path.rpartition(":")
     local = Path(path).expanduser()
     if local.is_dir():
@@ -41,7 +47,7 @@ def load_var_weights(path: str, model: VAR) -> dict[str, Tensor]:
 def load_vqvae(path: str, **arguments: Any) -> VQVAE:
     """A VQVAE with its weights; `arguments` settle what the tensors cannot tell, such as patch_nums."""
     tree = read_tree(path)
-    weights = require(find_vqvae(tree), tree, "VQVAE").weights
+    weights = without_discriminator(require(find_vqvae(tree), tree, "VQVAE").weights)
     model = VQVAE(**vqvae_arguments(weights, **arguments))
     # a VQVAE serves other scales than it was trained on, but the counter of hits has a row for each
     hits = "quantize.ema_vocab_hit_SV"

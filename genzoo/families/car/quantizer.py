@@ -16,6 +16,7 @@ from torch.nn.functional import mse_loss, normalize
 from genzoo.autoregression.next_scale import contribution, enlarge, shrink, teacher_input
 from genzoo.autoregression.scales import Scale, scale_sizes
 from genzoo.core.errors import ShapeError, UsageError
+from genzoo.families.car.revival import revive_codes
 
 # below this share the refinement is the identity and has no parameters
 SMALLEST_RATIO = 1e-6
@@ -85,7 +86,9 @@ class MultiScaleQuantizer(nn.Module):
 
     using_znorm: choose codes by direction; what is looked up keeps its length.   beta: weight of the
     encoder's commitment.   codebook_init: None for N(0, 1); s > 0 truncated normal of deviation s; s < 0
-    uniform in +-|s| / codebook_size.
+    uniform in +-|s| / codebook_size.   revive_below: codes that are chosen less often than this share of the
+    average start anew in training, as a feature of the batch; 0 leaves them. The first batch then fills the
+    whole codebook.
     """
 
     def __init__(
@@ -99,12 +102,15 @@ class MultiScaleQuantizer(nn.Module):
         using_znorm: bool = False,
         beta: float = 0.25,
         codebook_init: float | None = None,
+        revive_below: float = 0.0,
     ) -> None:
         super().__init__()
+        if not 0 <= revive_below < 1:
+            raise UsageError(f"revive_below is a share of the average below 1, not {revive_below}")
         if share_quant_resi < 0:
             raise UsageError(f"share_quant_resi is {share_quant_resi}; use 0 for one per scale, or how many")
         self.sizes = scale_sizes(patch_nums)
-        self.using_znorm, self.beta = using_znorm, beta
+        self.using_znorm, self.beta, self.revive_below = using_znorm, beta, revive_below
         self.embedding = nn.Embedding(codebook_size, channels)
         self.quant_resi = Refinement(
             channels, ratio=quant_resi, share=share_quant_resi, num_scales=len(self.sizes)
@@ -214,6 +220,8 @@ class MultiScaleQuantizer(nn.Module):
         """
         f = f.float()
         target, sizes = f.detach(), self._sizes_for(f, None)
+        if self.training and self.revive_below and not f.is_meta:
+            revive_codes(self, target, share=self.revive_below)
         rest, f_hat, losses, all_ids = target, torch.zeros_like(target), [], []
         for scale, size in enumerate(sizes):
             ids = self.nearest(shrink(rest, size))

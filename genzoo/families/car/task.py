@@ -159,6 +159,12 @@ class NextScaleTask:
             made["redraw"] = redraw_mask(region, redraw, num, self.pixel_size)
         return made
 
+    def conditions_from(self, batch: Batch) -> dict[str, Any]:
+        """What `conditions` takes to draw a batch's pictures again: their labels, and a CAR's controls."""
+        if not isinstance(self.model, CAR):
+            return {}
+        return {"class_labels": self._labels(batch), "control": self._control(batch)}
+
     @torch.no_grad()
     def sample(
         self, model: nn.Module, conditions: Batch, generator: SampleStreams, **overrides: Any

@@ -1,0 +1,62 @@
+"""Train on some classes and keep the others unseen; the labels stay those of the full list."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TypeAlias
+
+from genzoo.core.errors import DataError, did_you_mean
+
+ClassList: TypeAlias = str | Path | Sequence[str]
+"""Names of classes, or a text file with one a line; blank lines and those that start with # are skipped."""
+
+
+def read_class_list(given: ClassList, known: Sequence[str], *, option: str) -> list[str]:
+    """The names, all of them known. Raises DataError naming the file and the nearest known name."""
+    source = f"the file {given}" if isinstance(given, (str, Path)) else f"data.{option}"
+    names = _lines(Path(given), option) if isinstance(given, (str, Path)) else [str(name) for name in given]
+    for name in names:
+        if name not in known:
+            hint = did_you_mean(name, known) or f"there are {len(known)}, such as {known[0]!r}"
+            raise DataError(f"there is no class {name!r}; {hint}", where=source)
+    repeated = next((name for name in names if names.count(name) > 1), None)
+    if repeated is not None:
+        raise DataError(f"the class {repeated!r} is named twice", where=source)
+    if not names:
+        raise DataError("no class is named", where=source)
+    return names
+
+
+def kept_labels(
+    class_names: Sequence[str] | None, include: ClassList | None, exclude: ClassList | None
+) -> list[int] | None:
+    """Labels of the classes to show, as positions in `class_names`; None when all are shown.
+
+    include: show these only.   exclude: leave these out.   Raises DataError for names that are not classes.
+    """
+    if include is None and exclude is None:
+        return None
+    if class_names is None:
+        raise DataError("the data have no classes, so none can be chosen", fix="leave out the class lists")
+    shown = set(class_names)
+    if include is not None:
+        shown &= set(read_class_list(include, class_names, option="include_classes"))
+    if exclude is not None:
+        shown -= set(read_class_list(exclude, class_names, option="exclude_classes"))
+    if not shown:
+        raise DataError("exclude_classes leaves none of the classes", fix="shorten one of the lists")
+    return [label for label, name in enumerate(class_names) if name in shown]
+
+
+def _lines(path: Path, option: str) -> list[str]:
+    try:
+        text = path.expanduser().read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(
+            f"the class list {str(path)!r} cannot be read",
+            why=str(error),
+            fix=f"data.{option} is a list of names, or a text file with one name a line",
+        ) from error
+    stripped = (line.strip() for line in text.splitlines())
+    return [line for line in stripped if line and not line.startswith("#")]
