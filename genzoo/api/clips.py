@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from PIL import Image, ImageSequence
 
 from genzoo.api.samples import Grid, make_grid, png, to_pil, write_atomically
 from genzoo.core.errors import MissingDependencyError, ShapeError, UsageError
 
 if TYPE_CHECKING:
-    from PIL.Image import Image
     from torch import Tensor
 
 FPS = 8.0
@@ -28,7 +28,7 @@ FPS = 8.0
 class Animation:
     """Frames of equal size, shown `fps` a second; a notebook plays them, `save` writes them."""
 
-    frames: list[Image]
+    frames: list[Image.Image]
     fps: float = FPS
 
     def gif(self) -> bytes:
@@ -42,7 +42,7 @@ class Animation:
 
     def mp4(self) -> bytes:
         """H.264 in an MP4. Raises MissingDependencyError without PyAV (extra `video`)."""
-        av = _pyav()
+        av = require_pyav()
         width, height = (size + size % 2 for size in self.frames[0].size)  # 4:2:0 colour needs even sizes
         buffer = io.BytesIO()
         with av.open(buffer, "w", format="mp4") as container:
@@ -94,6 +94,31 @@ def contact_sheet(clips: Tensor, *, columns: int | None = None) -> Grid:
     return make_grid(clips.flatten(0, 1), columns=clips.shape[1] * (1 if columns is None else columns))
 
 
+def write_clip(path: Path, clip: Tensor, *, fps: float = FPS) -> Path:
+    """One clip as a .gif or .mp4, pixel for pixel as large, or without a suffix as a folder of frames.
+
+    clip: (f, c, h, w) uint8.
+    """
+    if not path.suffix:
+        return write_frames(path, clip)
+    return Animation([to_pil(frame) for frame in clip], fps).save(path)
+
+
+def read_clip(path: Path) -> Tensor:
+    """What `write_clip` wrote: (f, c, h, w) uint8, of films with three channels and even sizes."""
+    from genzoo.data.video_decode import probe, read_video
+
+    if path.is_dir():
+        return read_frames(path)
+    if path.suffix == ".gif":
+        with Image.open(path, formats=["GIF"]) as picture:
+            pictures = [frame.convert("RGB") for frame in ImageSequence.Iterator(picture)]
+    else:
+        facts = probe(path)
+        pictures = [picture for _, picture in read_video(path, facts, range(len(facts.times)))]
+    return torch.stack([torch.from_numpy(np.array(picture)).permute(2, 0, 1) for picture in pictures])
+
+
 def write_frames(folder: Path, clip: Tensor) -> Path:
     """A folder of 000.png, 001.png, ..., complete or absent.   clip: (f, c, h, w) uint8."""
     temporary = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
@@ -107,8 +132,6 @@ def write_frames(folder: Path, clip: Tensor) -> Path:
 
 def read_frames(folder: Path) -> Tensor:
     """What `write_frames` wrote: (f, c, h, w) uint8."""
-    from PIL import Image
-
     frames = []
     for path in sorted(folder.glob("*.png")):
         with Image.open(path, formats=["PNG"]) as picture:
@@ -122,7 +145,8 @@ def _check(clips: Tensor) -> None:
         raise ShapeError(f"clips are (n, f, 1 or 3, h, w), got {tuple(clips.shape)}")
 
 
-def _pyav() -> Any:
+def require_pyav() -> Any:
+    """The package av. Raises MissingDependencyError without it."""
     try:
         import av
     except ImportError as error:

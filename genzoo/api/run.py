@@ -142,10 +142,15 @@ class Run:
         checkpoint: str | int | Path | None = None,
         device: torch.device | str | None = None,
         block_size: int | None = None,
+        clip_format: str = "frames",
+        fps: float = 8.0,
         progress: Progress | None = None,
         **options: Any,
     ) -> Path:
-        """Samples as files in a folder; goes on where an interrupted call stopped. Options as in `sample`."""
+        """Samples as files in a folder; goes on where an interrupted call stopped. Options as in `sample`.
+
+        clip_format: of clips, "frames" (a folder of PNGs), "mp4" or "gif", `fps` frames a second.
+        """
         path = self.checkpoint(checkpoint)
         task = self.task(weights=weights, checkpoint=path, device=device)
         plan = self._plan(task, num, seed, block_size, options)
@@ -153,7 +158,15 @@ class Run:
         worker = Worker.from_environment()
         target = Path(folder)
         write_samples(
-            task, plan, target, settings=settings, batch_size=batch_size, worker=worker, progress=progress
+            task,
+            plan,
+            target,
+            settings=settings,
+            batch_size=batch_size,
+            worker=worker,
+            clip_format=clip_format,
+            fps=fps,
+            progress=progress,
         )
         return target
 
@@ -162,6 +175,18 @@ class Run:
         from genzoo.api.report import run_report
 
         return run_report(self, self.recipe.data.get("report") or [] if metrics is None else metrics)
+
+    def variant(self, name: str, changes: Mapping[str, Any]) -> Run:
+        """This run's recipe with other settings (dotted keys), trained into variants/NAME of its folder.
+
+        Without report and previews. A variant that was trained before is not trained again.
+        """
+        from genzoo.api.training import train
+
+        quiet = {"preview.every": 0} if self.recipe.data.get("preview") else {}
+        settings = {**changes, **quiet, "name": name, "report": []}
+        recipe = self.recipe.replaced(settings, f"variant {name} of {self.recipe.name}")
+        return train(recipe, output=self.folder / "variants" / name)
 
     def evaluate(self, protocol: str = "quick", **options: Any) -> EvaluationResult:
         """Judge samples of this run by a named protocol; options as in `genzoo.api.evaluate.evaluate_run`."""

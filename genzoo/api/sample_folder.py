@@ -1,8 +1,8 @@
 """Samples as files: any number of them, in any number of processes, and again after an interruption.
 
-Each picture is a file of its own, and each clip a folder of frames, written in one step, so what exists is
-complete. samples.json says
-what the folder holds before the first picture is made; a second call with other settings is refused.
+Each picture is a file of its own, and each clip a folder of frames, a film or an animation, written in one
+step, so what exists is complete. samples.json says what the folder holds before the first picture is made; a
+second call with other settings is refused.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from genzoo.api.clips import contact_sheet, make_animation, read_frames, write_frames
+from genzoo.api.clips import FPS, contact_sheet, make_animation, read_clip, require_pyav, write_clip
 from genzoo.api.samples import Samples, make_grid, png, to_pil, to_uint8, write_atomically
 from genzoo.api.sampling import SamplePlan, plain_conditions, sample_block
 from genzoo.core.errors import DataError, UsageError
@@ -47,14 +47,32 @@ class Worker:
         return cls(int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1)))
 
 
-def file_name(index: int, *, clips: bool = False) -> str:
-    """The file of one sample; of a clip, the folder."""
-    return f"{index:06d}" if clips else f"{index:06d}.png"
+PICTURE = ".png"
+CLIP_FORMATS = {"frames": "", "mp4": ".mp4", "gif": ".gif"}
+"""How a clip is written -> the suffix of its file; a folder of frames has none."""
+
+
+def file_name(index: int, suffix: str = PICTURE) -> str:
+    """The file of one sample; of a clip as frames, the folder."""
+    return f"{index:06d}{suffix}"
 
 
 def makes_clips(task: Task) -> bool:
     """Whether the samples of a task are clips (f, c, h, w)."""
     return len(getattr(task, "latent_shape", ())) == 4
+
+
+def suffix_of(task: Task, clip_format: str) -> str:
+    """The suffix of this task's samples. Raises UsageError for a format that it cannot have."""
+    if clip_format not in CLIP_FORMATS:
+        raise UsageError(f"clip_format is {clip_format!r}", fix=f"use one of {', '.join(CLIP_FORMATS)}")
+    if not makes_clips(task):
+        if clip_format != "frames":
+            raise UsageError("clip_format was given, but the samples are pictures", fix="leave it out")
+        return PICTURE
+    if clip_format == "mp4":
+        require_pyav()  # now, and not after an hour of sampling
+    return CLIP_FORMATS[clip_format]
 
 
 def write_samples(
@@ -65,29 +83,34 @@ def write_samples(
     settings: Mapping[str, Any],
     batch_size: int,
     worker: Worker,
+    clip_format: str = "frames",
+    fps: float = FPS,
     progress: Progress | None = None,
 ) -> int:
     """Make the pictures that are missing and belong to this worker; returns how many were made.
 
     batch_size: pictures computed before they are written together; memory grows with it and not with `num`.
-    The worker that finds the folder complete writes grid.png, and grid.gif of clips.
+    clip_format: of clips, "frames" (a folder of PNGs, exact), "mp4" or "gif" (both lossy).   fps: theirs.
+    The worker that finds the folder complete writes grid.png, and grid.gif of clips, or grid.mp4 of films.
     """
-    clips = makes_clips(task)
-    paths = [folder / file_name(index, clips=clips) for index in range(plan.num)]
-    claim(folder, plan, settings, clips=clips)
+    suffix = suffix_of(task, clip_format)
+    paths = [folder / file_name(index, suffix) for index in range(plan.num)]
+    claim(folder, plan, settings, suffix=suffix)
     blocks = [block for number, block in enumerate(plan.blocks()) if number % worker.world == worker.rank]
     missing = [block for block in blocks if not all(paths[i].exists() for i in block)]
     total, done = sum(map(len, missing)), 0
     for group in _groups(missing, batch_size):
-        images = [to_uint8(sample_block(task, plan, block)) for block in group]
-        for index, image in zip([i for block in group for i in block], torch.cat(images), strict=True):
-            write_sample(paths[index], image)
+        made = torch.cat([to_uint8(sample_block(task, plan, block)) for block in group])
+        for index, image in zip([i for block in group for i in block], made, strict=True):
+            write_sample(paths[index], image, fps=fps)
         done += sum(map(len, group))
         if progress is not None:
             progress(done, total)
     if all(path.exists() for path in paths):
-        shown = paths[: CLIPS_MAX if clips else GRID_MAX]
-        write_grid(folder, torch.stack([_read_sample(path) for path in shown]))
+        shown = paths[: GRID_MAX if suffix == PICTURE else CLIPS_MAX]
+        write_grid(
+            folder, torch.stack([_read_sample(path) for path in shown]), fps=fps, film=suffix == ".mp4"
+        )
     return total
 
 
@@ -96,33 +119,38 @@ def save_samples(samples: Samples, folder: Path) -> Path:
     conditions = {key: list(value) for key, value in samples.conditions.items()}
     plan = SamplePlan(len(samples), int(samples.settings.get("seed", 0)), conditions)
     images = samples.images
-    clips = images.ndim == 5
-    claim(folder, plan, samples.settings, clips=clips)
+    suffix = CLIP_FORMATS["frames"] if images.ndim == 5 else PICTURE
+    claim(folder, plan, samples.settings, suffix=suffix)
     for index, image in enumerate(images):
-        write_sample(folder / file_name(index, clips=clips), image)
-    write_grid(folder, images[: CLIPS_MAX if clips else GRID_MAX])
+        write_sample(folder / file_name(index, suffix), image)
+    write_grid(folder, images[: GRID_MAX if suffix == PICTURE else CLIPS_MAX])
     return folder
 
 
-def write_sample(path: Path, pixels: Tensor) -> None:
+def write_sample(path: Path, pixels: Tensor, *, fps: float = FPS) -> None:
     """One picture (c, h, w) or one clip (f, c, h, w), uint8; a clip that is there already stays."""
     if pixels.ndim == 3:
         write_atomically(path, png(to_pil(pixels)))
     elif not path.exists():
-        write_frames(path, pixels)
+        write_clip(path, pixels, fps=fps)
 
 
-def write_grid(folder: Path, images: Tensor, *, columns: int | None = None) -> Path:
-    """grid.png of pictures (n, c, h, w); of clips (n, f, c, h, w) also grid.gif. Returns the PNG."""
+def write_grid(
+    folder: Path, images: Tensor, *, columns: int | None = None, fps: float = FPS, film: bool = False
+) -> Path:
+    """grid.png of pictures (n, c, h, w); of clips (n, f, c, h, w) also grid.gif or grid.mp4.
+
+    Returns the PNG.
+    """
     if images.ndim == 4:
         return make_grid(images, columns=columns).save(folder / "grid.png")
-    make_animation(images, columns=columns).save(folder / "grid.gif")
+    make_animation(images, columns=columns, fps=fps).save(folder / ("grid.mp4" if film else "grid.gif"))
     return contact_sheet(images, columns=columns).save(folder / "grid.png")
 
 
-def claim(folder: Path, plan: SamplePlan, settings: Mapping[str, Any], *, clips: bool = False) -> None:
+def claim(folder: Path, plan: SamplePlan, settings: Mapping[str, Any], *, suffix: str = PICTURE) -> None:
     """Write samples.json, or check that the folder was begun with the same settings. Raises UsageError."""
-    content = describe(plan, settings, clips=clips)
+    content = describe(plan, settings, suffix=suffix)
     path = folder / "samples.json"
     if path.is_file():
         _check_same(path, content)
@@ -132,11 +160,9 @@ def claim(folder: Path, plan: SamplePlan, settings: Mapping[str, Any], *, clips:
     write_atomically(path, (json.dumps(content, indent=2) + "\n").encode())
 
 
-def describe(plan: SamplePlan, settings: Mapping[str, Any], *, clips: bool = False) -> dict[str, Any]:
+def describe(plan: SamplePlan, settings: Mapping[str, Any], *, suffix: str = PICTURE) -> dict[str, Any]:
     """The content of samples.json: settings, then file and condition of every index."""
-    rows = [
-        {"file": file_name(i, clips=clips), **plain_conditions(plan.conditions, i)} for i in range(plan.num)
-    ]
+    rows = [{"file": file_name(i, suffix), **plain_conditions(plan.conditions, i)} for i in range(plan.num)]
     content = {"format": 1, **settings, "num": plan.num, "samples": rows}
     plain: dict[str, Any] = json.loads(json.dumps(content, default=str))
     return plain
@@ -169,8 +195,8 @@ def _groups(blocks: list[range], batch_size: int) -> Iterator[list[range]]:
 
 
 def _read_sample(path: Path) -> Tensor:
-    if path.is_dir():
-        return read_frames(path)
+    if path.suffix != PICTURE:
+        return read_clip(path)
     with Image.open(path, formats=["PNG"]) as picture:
         array = np.array(picture)
     return torch.from_numpy(array.reshape(*array.shape[:2], -1)).permute(2, 0, 1)

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+from clip_cases import CLIPS
 from recipe_cases import TINY
 
 from genzoo.api.run import Run
@@ -14,3 +15,8 @@ from genzoo.core.recipe import recipe_from
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Run:
     folder: Path = tmp_path_factory.mktemp("runs") / "tiny"
     return train(recipe_from(TINY), output=folder)
+
+
+@pytest.fixture(scope="session")
+def trained_clips(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    return train(recipe_from(CLIPS), output=tmp_path_factory.mktemp("runs") / "clips")

@@ -6,44 +6,17 @@ import base64
 import io
 import json
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from clip_cases import FRAMES, SIZE, random_clips
 from PIL import Image, ImageSequence
-from recipe_cases import TINY
 
 from genzoo.api.clips import contact_sheet, make_animation, read_frames, write_frames
 from genzoo.api.run import Run
 from genzoo.api.samples import Samples, make_grid
-from genzoo.api.training import train
 from genzoo.core.errors import MissingDependencyError, ShapeError, UsageError
-from genzoo.core.recipe import recipe_from
-
-FRAMES, SIZE = 3, 12
-CLIPS: dict[str, Any] = {
-    **TINY,
-    "name": "tiny_clips",
-    "model": {
-        "name": "matten", "depth": 2, "hidden_size": 16, "num_heads": 2, "patch_size": 4, "d_state": 4,
-        "learn_sigma": False, "num_frames": "auto", "num_classes": "auto", "input_size": "auto",
-        "in_channels": "auto",
-    },
-    "data": {"name": "moving_digits", "num_frames": FRAMES, "image_size": SIZE, "use_image_num": 1},
-    "train": {**TINY["train"], "steps": 2, "checkpoint_every": 2, "batch_size": 4},
-    "preview": {"every": 2, "num": 2},
-}  # fmt: skip
-
-
-@pytest.fixture(scope="module")
-def trained_clips(tmp_path_factory: pytest.TempPathFactory) -> Run:
-    return train(recipe_from(CLIPS), output=tmp_path_factory.mktemp("runs") / "clips")
-
-
-def random_clips(num: int = 4, channels: int = 1) -> torch.Tensor:
-    generator = torch.Generator().manual_seed(0)
-    return torch.randint(256, (num, FRAMES, channels, SIZE, SIZE), dtype=torch.uint8, generator=generator)
 
 
 def files(folder: Path) -> dict[str, bytes]:
