@@ -59,9 +59,29 @@ class PromptEncoder:
         for indices in by_length.values():
             for start in range(0, len(indices), batch_size):
                 chunk = indices[start : start + batch_size]
-                rows = self._forward(torch.tensor([ids[i] for i in chunk]))
+                rows = self._forward([torch.tensor([ids[i] for i in chunk])] * len(self.models))
                 found.update(zip(chunk, rows, strict=True))
         return [PromptFeatures(prompt, ids[i], found[i]) for i, prompt in enumerate(prompts)]
+
+    def padding_rows(self, prompts: Sequence[str], *, batch_size: int = 32) -> Tensor:
+        """Rows (n, d) float32 of the padding after each prompt, as a pipeline appends it."""
+        lengths = [len(self._ids(prompt)) for prompt in prompts]
+        found = []
+        for start in range(0, len(prompts), batch_size):
+            chunk = list(prompts[start : start + batch_size])
+            ids = [
+                tokenizer(
+                    chunk,
+                    padding="max_length",
+                    truncation=True,
+                    max_length=_longest(model),
+                    return_tensors="pt",
+                ).input_ids
+                for tokenizer, model in zip(self.tokenizers, self.models, strict=True)
+            ]
+            rows = self._forward(ids)
+            found += [row[length:] for row, length in zip(rows, lengths[start:], strict=False)]
+        return torch.cat(found)
 
     def _ids(self, prompt: str) -> tuple[int, ...]:
         found = [
@@ -75,11 +95,14 @@ class PromptEncoder:
         return found[0]
 
     @torch.no_grad()
-    def _forward(self, ids: Tensor) -> Tensor:
-        """(b, l) -> (b, l, d) float32: the last layer with its norm, or SDXL's two layers before the last."""
+    def _forward(self, ids: Sequence[Tensor]) -> Tensor:
+        """(b, l) each -> (b, l, d) float32: the last layer with its norm, or SDXL's two before the last."""
         if len(self.models) == 1:
-            return self.models[0](input_ids=ids).last_hidden_state.float()
-        states = [model(input_ids=ids, output_hidden_states=True).hidden_states[-2] for model in self.models]
+            return self.models[0](input_ids=ids[0]).last_hidden_state.float()
+        states = [
+            model(input_ids=rows, output_hidden_states=True).hidden_states[-2]
+            for model, rows in zip(self.models, ids, strict=True)
+        ]
         return torch.cat([state.float() for state in states], dim=-1)
 
 

@@ -53,12 +53,17 @@ def read_captions(path: str | Path) -> list[str]:
 
 
 def regularisation_rows(
-    encoder: PromptEncoder, captions: Sequence[str], *, include_bos: bool = False
+    encoder: PromptEncoder,
+    captions: Sequence[str],
+    *,
+    include_bos: bool = False,
+    include_padding: bool = False,
 ) -> Tensor:
     """C_reg (s_reg, d) float32 of the captions' tokens up to EOS.
 
     Captions that begin alike share rows: each is there once, scaled by the root of its count, which leaves
-    C_reg^T C_reg as it was. include_bos: also the first row, which all prompts share.
+    C_reg^T C_reg as it was. include_bos: also the first row, which all prompts share. include_padding: also
+    the rows after EOS, up to 75 per caption, to which pictures attend as well.
     """
     counts: Counter[tuple[int, ...]] = Counter()
     rows: dict[tuple[int, ...], Tensor] = {}
@@ -70,4 +75,5 @@ def regularisation_rows(
         for key in keys:
             rows.setdefault(key, features.rows[len(key) - 1])
     scale = torch.tensor([counts[key] for key in rows], dtype=torch.float32).sqrt()
-    return torch.stack(list(rows.values())) * scale[:, None]
+    found = torch.stack(list(rows.values())) * scale[:, None]
+    return torch.cat([found, encoder.padding_rows(captions)]) if include_padding else found

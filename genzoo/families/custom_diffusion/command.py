@@ -25,6 +25,9 @@ def merge_command(
         str, typer.Option(metavar="mean|first|error", help="when two concepts claim one word")
     ] = "mean",
     include_bos: Annotated[bool, typer.Option("--include-bos", help="also hold the first row")] = False,
+    include_padding: Annotated[
+        bool, typer.Option("--include-padding", help="also hold the rows after the captions' ends")
+    ] = False,
     any_base: Annotated[
         bool, typer.Option("--any-base", help="accept concepts trained from another base")
     ] = False,
@@ -43,6 +46,7 @@ def merge_command(
         rename=rename,
         conflicts=conflicts,
         include_bos=include_bos,
+        include_padding=include_padding,
         any_base=any_base,
     )
     if as_json:

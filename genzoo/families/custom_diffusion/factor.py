@@ -94,14 +94,13 @@ def _sketch(C_reg: Tensor) -> Tensor:
     num_rows, width = C_reg.shape
     generator = torch.Generator().manual_seed(0)
     size = SKETCH_ROWS_PER_WIDTH * width
-    tables = []
-    for _ in range(SKETCH_TABLES):
-        table = C_reg.new_zeros(size, width, dtype=torch.float64)
-        buckets = torch.randint(size, (num_rows,), generator=generator)
-        signs = torch.randint(2, (num_rows,), generator=generator).double() * 2 - 1
-        for rows, bucket, sign in zip(*(x.split(BLOCK_ROWS) for x in (C_reg, buckets, signs)), strict=True):
-            table.index_add_(0, bucket, rows.double() * sign[:, None])
-        tables.append(table)
+    tables = [C_reg.new_zeros(size, width, dtype=torch.float64) for _ in range(SKETCH_TABLES)]
+    buckets = torch.randint(size, (SKETCH_TABLES, num_rows), generator=generator)
+    signs = torch.randint(2, (SKETCH_TABLES, num_rows, 1), generator=generator).double() * 2 - 1
+    for start, rows in zip(range(0, num_rows, BLOCK_ROWS), C_reg.split(BLOCK_ROWS), strict=True):
+        block, part = rows.double(), slice(start, start + len(rows))
+        for table, bucket, sign in zip(tables, buckets, signs, strict=True):
+            table.index_add_(0, bucket[part], block * sign[part])
     return torch.cat(tables)
 
 
@@ -116,7 +115,10 @@ def _gram(C_reg: Tensor, *, whiten: Tensor | None = None, panels: int = 4) -> Te
         block = rows.double()
         if inverse is not None:
             # the inverse is triangular too; a product with it takes half the time of a triangular solve
-            block = torch.cat([block[:, :right] @ inverse[:right, left:right] for left, right in spans], 1)
+            white = torch.empty_like(block)
+            for left, right in spans:
+                torch.mm(block[:, :right], inverse[:right, left:right], out=white[:, left:right])
+            block = white
         for left, right in spans:
             G[:right, left:right].addmm_(block[:, :right].T, block[:, left:right])
     return G.triu() + G.triu(1).T

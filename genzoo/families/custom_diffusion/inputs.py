@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
 
+from genzoo.core.checkpoint_manifest import file_digest
 from genzoo.core.errors import DataError, NonFiniteError, UsageError, WeightsError
 from genzoo.families.custom_diffusion.apply import check_base, check_fits
 from genzoo.families.custom_diffusion.base import BaseWeights
@@ -152,16 +152,8 @@ def check_unchanged(concepts: Sequence[Source], entries: Sequence[Entry]) -> Non
 
 
 def hash_files(path: Path) -> str:
-    """sha256 of a file, or of the files of a folder with their names."""
-    digest = hashlib.sha256()
-    for file in [path] if path.is_file() else sorted(path.iterdir()):
-        if file.is_file():
-            digest.update(file.name.encode() if path.is_dir() else b"")
-            with file.open("rb") as stream:
-                _update(digest.update, stream)
-    return digest.hexdigest()
-
-
-def _update(update: Callable[[bytes], Any], stream: Any) -> None:
-    while block := stream.read(1 << 20):
-        update(block)
+    """sha256 of a file; of a folder, over the names and hashes of its files."""
+    if path.is_file():
+        return file_digest(path)
+    listed = [f"{file.name} {file_digest(file)}\n" for file in sorted(path.iterdir()) if file.is_file()]
+    return hashlib.sha256("".join(listed).encode()).hexdigest()

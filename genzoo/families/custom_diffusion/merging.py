@@ -55,6 +55,7 @@ def merge_concepts(
     rename: bool = False,
     conflicts: str = "mean",
     include_bos: bool = False,
+    include_padding: bool = False,
     any_base: bool = False,
     dtype: torch.dtype = torch.float32,
 ) -> MergedConcepts:
@@ -66,6 +67,7 @@ def merge_concepts(
     phrases: what each concept is called in prompts, such as "<new1> cat"; several for a concept that was
     trained jointly. Left out, the files' own are used, and the bare tokens where they say nothing.
     captions: to regularise with, a list or a file with one per line; built in when left out.
+    include_bos, include_padding: as in `captions.regularisation_rows`.
     rename: give tokens that clash new names instead of refusing.   conflicts: as in `merge_weights`.
     Inputs are never written. Raises UsageError, WeightsError, DataError, NonFiniteError.
     """
@@ -82,7 +84,7 @@ def merge_concepts(
         encoder.add_tokens(entry.delta.tokens)
     entries = [_with_rows(entry, encoder) for entry in entries]
     texts = _captions(captions, num_captions)
-    C_reg = regularisation_rows(encoder, texts, include_bos=include_bos)
+    C_reg = regularisation_rows(encoder, texts, include_bos=include_bos, include_padding=include_padding)
     factor = factorise(C_reg, rank_tolerance=FEATURE_RANK_TOLERANCE)
 
     def planned(rows: Tensor) -> MergePlan:

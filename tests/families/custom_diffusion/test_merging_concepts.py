@@ -22,6 +22,7 @@ from genzoo.families.custom_diffusion.captions import default_captions, regulari
 from genzoo.families.custom_diffusion.foreign import read_concept
 from genzoo.families.custom_diffusion.merging import merge_concepts
 from genzoo.pretrained.prompts import load_prompt_encoder
+from genzoo.pretrained.text_to_image import load_parts
 
 CAPTIONS = default_captions(60)
 
@@ -188,3 +189,30 @@ def test_default_captions_are_many_and_different() -> None:
     captions = default_captions()
     assert len(captions) == len(set(captions)) == 1000
     assert captions == default_captions()
+
+
+@pytest.mark.parametrize("kind", ["sd", "sdxl"])
+def test_rows_of_the_padding_are_held_on_request(kind: str, request: pytest.FixtureRequest) -> None:
+    base: Path = request.getfixturevalue(kind)
+    encoder, parts = load_prompt_encoder(base), load_parts(base)
+    texts = ["a cat", "a dog on a sofa"]
+    lengths = [len(features.ids) for features in encoder.encode(texts)]
+    with torch.no_grad():
+        padded = parts.encode_prompts(texts).hidden
+    expected = torch.cat([row[length:] for row, length in zip(padded, lengths, strict=True)])
+    few = regularisation_rows(encoder, texts)
+    more = regularisation_rows(encoder, texts, include_padding=True)
+    torch.testing.assert_close(more[: len(few)], few)
+    torch.testing.assert_close(more[len(few) :], expected, atol=1e-5, rtol=0)
+
+
+def test_a_merge_that_holds_the_padding_moves_it_less(sd: Path) -> None:
+    pair = [make_concept(sd, k, token=f"<new{k}>", phrase=f"<new{k}> pot") for k in (1, 2)]
+    base, padding = BaseWeights(sd), load_prompt_encoder(sd).padding_rows(CAPTIONS)
+    moved = []
+    for held in (False, True):
+        merged = merge_concepts(pair, base=sd, captions=CAPTIONS, include_padding=held)
+        changes = [padding @ (merged.delta.weights[name] - base[name]).T for name in base.key_values]
+        moved.append(float(torch.stack([change.norm() for change in changes]).norm()))
+        assert merged.report.constraint_residual < 1e-3
+    assert moved[1] < 0.9 * moved[0]
