@@ -1,12 +1,12 @@
 /* The selective scan, forward and backward, for one precision (REAL, see vectors.h).
  *
- * Work is cut into (sample, channel block) pieces; inside a piece time advances in tiles of TILE steps. Channels lie
- * along the lanes, states are unrolled over registers, so neither exp(dt A) nor the state ever goes to memory beyond
- * the cache. The forward keeps the state at the start of each tile when a backward will follow; the backward walks the
+ * Work is cut into (sample, group of channel blocks) pieces; inside a piece time advances in tiles of TILE steps, and
+ * all blocks go through a tile before the next one, because their rows share pages. Channels lie along the lanes,
+ * states are unrolled over registers, so neither exp(dt A) nor the state ever goes to memory beyond the cache. The forward keeps the state at the start of each tile when a backward will follow; the backward walks the
  * tiles the other way and recomputes each from its checkpoint. A reverse scan differs only in the rows it visits.
  */
 #define TILE 32
-#define GROUP 4                    /* channel blocks that share one partial sum of dB and dC in the backward */
+#define GROUP 4                    /* channel blocks of a piece, which share one partial sum of dB and dC in the backward */
 #define STATES_FORWARD (VECTOR_BYTES == 64 ? 16 : 8)
 #define STATES_BACKWARD 4
 #define LOG2E ((REAL)1.4426950408889634074)
@@ -28,6 +28,15 @@ typedef struct {
 
 static inline int64_t NAME(tiles)(int64_t length) { return (length + TILE - 1) / TILE; }
 static inline int64_t NAME(blocks)(int64_t width) { return (width + BLOCK - 1) / BLOCK; }
+
+/* The part of the tensors that a tile of one block covers; tiles beyond the last are empty. */
+static inline NAME(span) NAME(span_of)(const NAME(scan) *call, const NAME(direction) *p, int64_t b, int64_t tile, int64_t block) {
+    const int64_t start = tile * TILE, left = call->length - start, d = block * BLOCK;
+    NAME(span) at = {b, p->reverse ? call->length - 1 - start : start, p->reverse ? -1 : 1, d, 0, 0};
+    at.count = (int)(left < TILE ? left : TILE);
+    at.width = (int)(call->width - d < BLOCK ? call->width - d : BLOCK);
+    return at;
+}
 
 /* Rows of (d, n) as (n, BLOCK) for one block, times a factor. */
 static void NAME(transpose_block)(const REAL *A, int64_t d, int width, int64_t n, REAL factor, REAL *out) {
@@ -78,14 +87,16 @@ static inline __attribute__((always_inline)) void NAME(advance)(
         __builtin_prefetch(u), __builtin_prefetch(delta), __builtin_prefetch(z), __builtin_prefetch(out, 1);
         u += later[0].step, delta += later[1].step, z += later[2].step, out += later[3].step;
         V step = LOAD(dt + s * BLOCK), input = LOAD(drive + s * BLOCK);
-        V sums[4] = {SPLAT(0), SPLAT(0), SPLAT(0), SPLAT(0)};      /* short chains round less than one long one */
-#pragma GCC unroll 16
-        for (int k = 0; k < states; k++) {
-            V a = NAME(exp2_product)(step, LOAD(A + k * BLOCK));
-            state[k] = a * state[k] + input * B[s * n + k];
-            sums[k & 3] += state[k] * C[s * n + k];
+        V sums[2] = {SPLAT(0), SPLAT(0)};      /* short chains round less than one long one */
+#pragma GCC unroll 4
+        for (int k = 0; k < states; k += AT_ONCE) {
+            const int some = states - k < AT_ONCE ? states - k : AT_ONCE;
+            V a[AT_ONCE];
+            NAME(exp2_products)(some, step, A + k * BLOCK, a);
+            EACH(i, some) state[k + i] = a[i] * state[k + i] + input * B[s * n + k + i];
+            EACH(i, some) sums[i & 1] += state[k + i] * C[s * n + k + i];
         }
-        STORE(y + s * BLOCK, LOAD(y + s * BLOCK) + ((sums[0] + sums[1]) + (sums[2] + sums[3])));
+        STORE(y + s * BLOCK, LOAD(y + s * BLOCK) + (sums[0] + sums[1]));
     }
 #pragma GCC unroll 16
     for (int k = 0; k < states; k++) STORE(h + k * BLOCK, state[k]);
@@ -103,81 +114,113 @@ static void NAME(advance_all)(int64_t n, int count, const REAL *dt, const REAL *
     }
 }
 
-typedef struct { REAL *dt, *u, *drive, *y, *z, *B, *C, *h, *bias, *D, *sum; } NAME(buffers);
+typedef struct {
+    REAL *dt, *drive, *y, *rows;   /* of one tile of a block; rows: two converted rows */
+    REAL *B, *C;                   /* of one tile */
+    REAL *h, *bias, *D;            /* of all blocks of the piece */
+    tensor sum;                    /* where the outputs of the first direction wait for the second */
+} NAME(buffers);
 
-/* One direction of one block. With `sum`, the outputs of the first direction wait there for the second. */
-static void NAME(forward_direction)(const NAME(scan) *call, int which, int64_t b, int64_t block, NAME(buffers) *w) {
-    const NAME(direction) *p = &call->dir[which];
-    const int64_t n = call->states, length = call->length, d = block * BLOCK, tiles = NAME(tiles)(length);
-    const int64_t padded = NAME(blocks)(call->width) * BLOCK;
-    const int width = (int)(call->width - d < BLOCK ? call->width - d : BLOCK);
+/* dt, the drive dt u and the skip D u of a tile of one block. */
+static void NAME(forward_inputs)(const NAME(scan) *call, const NAME(direction) *p, NAME(span) at, const REAL *bias,
+                                 const REAL *D, NAME(buffers) *w) {
+    for (int s = 0; s < at.count; s++) {
+        const REAL *delta = NAME(view_row)(&p->delta, at, s, w->rows), *u = NAME(view_row)(&p->u, at, s, w->rows + BLOCK);
+        for (int v = 0; v < BLOCK; v += LANES) {
+            V x = LOAD(delta + v) + LOAD(bias + v), input = LOAD(u + v), slope;
+            V dt = call->softplus ? NAME(softplus)(x, &slope) : x;
+            STORE(w->dt + s * BLOCK + v, dt);
+            STORE(w->drive + s * BLOCK + v, dt * input);
+            STORE(w->y + s * BLOCK + v, LOAD(D + v) * input);
+        }
+    }
+}
+
+/* Add what the first direction left, or leave it for the second; gate and write. */
+static void NAME(forward_outputs)(const NAME(scan) *call, int which, NAME(span) at, NAME(buffers) *w) {
     const int is_last = which == call->directions - 1, gated = is_last && call->z.data;
-    const REAL *rates = call->rates[which] + block * n * BLOCK;
-    NAME(read_vector)(p->bias, d, width, w->bias);
-    NAME(read_vector)(p->D, d, width, w->D);
-    memset(w->h, 0, (size_t)n * BLOCK * sizeof(REAL));
+    const tensor *to = is_last ? &call->out : &w->sum;
+    const int direct = to->type == REAL_TYPE && at.width == BLOCK;
+    for (int s = 0; s < at.count; s++) {
+        const REAL *z = gated ? NAME(view_row)(&call->z, at, s, w->rows) : NULL;
+        const REAL *sum = which ? NAME(view_row)(&w->sum, at, s, w->rows + BLOCK) : NULL;
+        char *target = NAME(row)(to, at.b, at.first + s * at.step, at.d);
+        REAL *out = direct ? (REAL *)target : w->y + s * BLOCK;
+        for (int v = 0; v < BLOCK; v += LANES) {
+            V y = LOAD(w->y + s * BLOCK + v), gate;
+            if (sum) y += LOAD(sum + v);
+            if (z) gate = LOAD(z + v), y *= gate * NAME(sigmoid)(gate);
+            STORE(out + v, y);
+        }
+        if (!direct) NAME(write_row)(target, to->type, at.width, out);
+    }
+}
+
+/* The tile of one block: the rows to read after this one are fetched while it is computed. */
+static void NAME(forward_tile)(const NAME(scan) *call, int which, NAME(span) at, NAME(span) next, const REAL *rates,
+                               int64_t slot, NAME(buffers) *w) {
+    const NAME(direction) *p = &call->dir[which];
+    const int64_t n = call->states, length = call->length;
+    const tensor *read_last = which + 1 == call->directions ? &call->z : &w->sum;
+    const NAME(ahead) later[4] = {NAME(fetch_later)(&p->u, next, length), NAME(fetch_later)(&p->delta, next, length),
+                                  NAME(fetch_later)(read_last, at, length), NAME(fetch_later)(&call->out, at, length)};
+    NAME(forward_inputs)(call, p, at, w->bias + slot * BLOCK, w->D + slot * BLOCK, w);
+    NAME(advance_all)(n, at.count, w->dt, w->drive, rates, w->B, w->C, w->h + slot * n * BLOCK, w->y, at.width, later);
+    NAME(forward_outputs)(call, which, at, w);
+}
+
+/* One direction of a piece: the blocks from .. to of sample b. */
+static void NAME(forward_direction)(const NAME(scan) *call, int which, int64_t b, int64_t from, int64_t to, NAME(buffers) *w) {
+    const NAME(direction) *p = &call->dir[which];
+    const int64_t n = call->states, tiles = NAME(tiles)(call->length), padded = NAME(blocks)(call->width) * BLOCK;
+    for (int64_t block = from; block < to; block++) {
+        const NAME(span) at = NAME(span_of)(call, p, b, 0, block);
+        NAME(read_vector)(p->bias, at.d, at.width, w->bias + (block - from) * BLOCK);
+        NAME(read_vector)(p->D, at.d, at.width, w->D + (block - from) * BLOCK);
+    }
+    memset(w->h, 0, (size_t)((to - from) * n * BLOCK) * sizeof(REAL));
     for (int64_t tile = 0; tile < tiles; tile++) {
-        const int64_t start = tile * TILE, step = p->reverse ? -1 : 1, first = p->reverse ? length - 1 - start : start;
-        const int count = (int)(length - start < TILE ? length - start : TILE);
-        if (p->checkpoints)
-            for (int64_t k = 0; k < n; k++)
-                memcpy(p->checkpoints + ((b * tiles + tile) * n + k) * padded + d, w->h + k * BLOCK, BLOCK * sizeof(REAL));
-        NAME(read_tile)(&p->delta, b, first, step, count, d, width, BLOCK, w->dt);
-        NAME(read_tile)(&p->u, b, first, step, count, d, width, BLOCK, w->u);
-        NAME(read_tile)(&p->B, b, first, step, count, 0, (int)n, (int)n, w->B);
-        NAME(read_tile)(&p->C, b, first, step, count, 0, (int)n, (int)n, w->C);
-        NAME(discretise)(w->dt, NULL, w->bias, count, (int)call->softplus);
-        for (int s = 0; s < count; s++) {
-            REAL *sum = w->sum + (first + s * step) * BLOCK;
-            for (int v = 0; v < BLOCK; v += LANES) {
-                V u = LOAD(w->u + s * BLOCK + v), y = u * LOAD(w->D + v);
-                STORE(w->drive + s * BLOCK + v, u * LOAD(w->dt + s * BLOCK + v));
-                STORE(w->y + s * BLOCK + v, which ? y + LOAD(sum + v) : y);
-            }
+        NAME(span) at = NAME(span_of)(call, p, b, tile, from);
+        NAME(read_tile)(&p->B, b, at.first, at.step, at.count, 0, (int)n, (int)n, w->B);
+        NAME(read_tile)(&p->C, b, at.first, at.step, at.count, 0, (int)n, (int)n, w->C);
+        for (int64_t block = from; block < to; block++) {
+            const int last = block + 1 == to;
+            const NAME(span) next = NAME(span_of)(call, p, b, tile + last, last ? from : block + 1);
+            if (p->checkpoints)
+                for (int64_t k = 0; k < n; k++)
+                    memcpy(p->checkpoints + ((b * tiles + tile) * n + k) * padded + at.d,
+                           w->h + ((block - from) * n + k) * BLOCK, BLOCK * sizeof(REAL));
+            NAME(forward_tile)(call, which, at, next, call->rates[which] + block * n * BLOCK, block - from, w);
+            at = next;
         }
-        const int64_t next = first + step * TILE;
-        const tensor none = {0}, *gate = gated ? &call->z : &none, *result = is_last ? &call->out : &none;
-        const NAME(ahead) later[4] = {NAME(fetch_later)(&p->u, b, next, step, d, length),
-                                      NAME(fetch_later)(&p->delta, b, next, step, d, length),
-                                      NAME(fetch_later)(gate, b, first, step, d, length),
-                                      NAME(fetch_later)(result, b, first, step, d, length)};
-        NAME(advance_all)(n, count, w->dt, w->drive, rates, w->B, w->C, w->h, w->y, width, later);
-        if (!is_last) {
-            for (int s = 0; s < count; s++)
-                memcpy(w->sum + (first + s * step) * BLOCK, w->y + s * BLOCK, BLOCK * sizeof(REAL));
-            continue;
-        }
-        if (gated) {
-            NAME(read_tile)(&call->z, b, first, step, count, d, width, BLOCK, w->z);
-            for (int i = 0; i < count * BLOCK; i += LANES) {
-                V z = LOAD(w->z + i);
-                STORE(w->y + i, LOAD(w->y + i) * z * NAME(sigmoid)(z));
-            }
-        }
-        NAME(write_tile)(&call->out, b, first, step, count, d, width, BLOCK, w->y);
     }
     if (p->last_state)
-        for (int i = 0; i < width; i++)
-            for (int64_t k = 0; k < n; k++) p->last_state[(b * call->width + d + i) * n + k] = w->h[k * BLOCK + i];
+        for (int64_t d = from * BLOCK; d < to * BLOCK && d < call->width; d++)
+            for (int64_t k = 0; k < n; k++)
+                p->last_state[(b * call->width + d) * n + k] = w->h[((d / BLOCK - from) * n + k) * BLOCK + d % BLOCK];
 }
 
 static void NAME(forward)(NAME(scan) *call, int threads) {
-    const int64_t blocks = NAME(blocks)(call->width), pieces = call->batch * blocks, n = call->states;
-    const size_t tile = TILE * BLOCK, sum = call->directions == 2 ? (size_t)call->length * BLOCK : 0;
+    const int64_t blocks = NAME(blocks)(call->width), groups = (blocks + GROUP - 1) / GROUP, pieces = call->batch * groups;
+    const size_t n = (size_t)call->states, tile = TILE * BLOCK, span = GROUP * BLOCK;
+    /* out itself holds the first direction's outputs unless they would be rounded there */
+    const size_t sum = call->directions == 2 && call->out.type != REAL_TYPE ? (size_t)call->length * span : 0;
     (void)threads;
     NAME(lay_out_rates)(call);
 #pragma omp parallel num_threads(threads) if (threads > 1)
     {
         unsigned saved = flush_denormals();
-        REAL *memory = scratch((5 * tile + 2 * TILE * (size_t)n + (size_t)n * BLOCK + 2 * BLOCK + sum) * sizeof(REAL));
+        REAL *memory = scratch((3 * tile + 2 * TILE * n + 2 * BLOCK + (n + 2) * span + sum) * sizeof(REAL));
         NAME(buffers) w;
-        w.dt = memory, w.u = w.dt + tile, w.drive = w.u + tile, w.y = w.drive + tile, w.z = w.y + tile;
-        w.h = w.z + tile, w.bias = w.h + n * BLOCK, w.D = w.bias + BLOCK;
-        w.sum = w.D + BLOCK, w.B = w.sum + sum, w.C = w.B + TILE * n;
+        w.dt = memory, w.drive = w.dt + tile, w.y = w.drive + tile, w.rows = w.y + tile, w.h = w.rows + 2 * BLOCK;
+        w.bias = w.h + n * span, w.D = w.bias + span, w.B = w.D + span, w.C = w.B + TILE * n, w.sum = call->out;
 #pragma omp for schedule(static)
-        for (int64_t piece = 0; piece < pieces; piece++)
+        for (int64_t piece = 0; piece < pieces; piece++) {
+            const int64_t from = piece % groups * GROUP, to = from + GROUP < blocks ? from + GROUP : blocks;
+            if (sum) w.sum = (tensor){(char *)(w.C + TILE * n) - from * BLOCK * (int64_t)sizeof(REAL), 0, span, REAL_TYPE};
             for (int which = 0; which < call->directions; which++)
-                NAME(forward_direction)(call, which, piece / blocks, piece % blocks, &w);
+                NAME(forward_direction)(call, which, piece / groups, from, to, &w);
+        }
         free(memory);
         restore_denormals(saved);
     }

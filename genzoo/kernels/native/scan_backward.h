@@ -22,41 +22,39 @@ typedef struct {
     REAL *sum_B, *sum_C;                                                               /* (TILE, n, LANES) */
 } NAME(adjoint_buffers);
 
+/* One vector of channels of a tile's rows, BLOCK apart. */
+typedef struct { const REAL *dt, *drive, *gy; REAL *y, *S, *decay; } NAME(column);
+
 /* A few states of one or two vectors of channels over a tile: forward from the checkpoint, then the adjoint back.
  * Two vectors at once halve the traffic of the sums over channels. */
 static inline __attribute__((always_inline)) void NAME(adjoint)(
-    const int states, const int vectors, int count, int64_t n, int64_t v, int64_t k0, const REAL *A, const REAL *h0,
-    REAL *lam, REAL *dA, const NAME(ahead) *later, NAME(adjoint_buffers) *w) {
+    const int states, const int vectors, int count, int64_t n, NAME(column) at, const REAL *B, const REAL *C,
+    REAL *sum_B, REAL *sum_C, const REAL *A, const REAL *h0, REAL *lam, REAL *dA) {
     V decays[TILE][STATES_BACKWARD][2], decayed[TILE][STATES_BACKWARD][2];
     V h[STATES_BACKWARD][2], carry[STATES_BACKWARD][2], grad[STATES_BACKWARD][2];
 #pragma GCC unroll 4
     for (int k = 0; k < states; k++)
         for (int j = 0; j < vectors; j++) h[k][j] = LOAD(h0 + k * BLOCK + j * LANES);
     for (int s = 0; s < count; s++) {
-        const int64_t at = s * BLOCK + v;
-        const REAL *B = w->B + s * n + k0, *C = w->C + s * n + k0;
-        REAL *sum = w->sum_C + (s * n + k0) * LANES;
-        V step[2], input[2], gy[2], y[2];
-        for (int i = 0; k0 == 0 && i < 4; i++)
-            for (int j = 0; j < vectors; j++)
-                __builtin_prefetch(later[i].first + s * later[i].step + (v / LANES + j) * later[i].bytes);
+        V a[2][STATES_BACKWARD], input[2], gy[2], y[2];
         for (int j = 0; j < vectors; j++) {
-            step[j] = LOAD(w->dt + at + j * LANES), input[j] = LOAD(w->drive + at + j * LANES);
-            gy[j] = LOAD(w->gy + at + j * LANES), y[j] = LOAD(w->y + at + j * LANES);
+            NAME(exp2_products)(states, LOAD(at.dt + j * LANES), A + j * LANES, a[j]);
+            input[j] = LOAD(at.drive + j * LANES), gy[j] = LOAD(at.gy + j * LANES), y[j] = LOAD(at.y + j * LANES);
         }
 #pragma GCC unroll 4
         for (int k = 0; k < states; k++) {
-            V total = LOAD(sum + k * LANES);
+            V total = LOAD(sum_C + k * LANES);
             for (int j = 0; j < vectors; j++) {
-                V a = NAME(exp2_product)(step[j], LOAD(A + k * BLOCK + j * LANES)), kept = a * h[k][j];
+                V kept = a[j][k] * h[k][j];
                 h[k][j] = kept + input[j] * B[k];
-                decays[s][k][j] = a, decayed[s][k][j] = kept;
+                decays[s][k][j] = a[j][k], decayed[s][k][j] = kept;
                 y[j] += h[k][j] * C[k];
                 total += gy[j] * h[k][j];
             }
-            STORE(sum + k * LANES, total);
+            STORE(sum_C + k * LANES, total);
         }
-        for (int j = 0; j < vectors; j++) STORE(w->y + at + j * LANES, y[j]);
+        for (int j = 0; j < vectors; j++) STORE(at.y + j * LANES, y[j]);
+        at.dt += BLOCK, at.drive += BLOCK, at.gy += BLOCK, at.y += BLOCK, B += n, C += n, sum_C += n * LANES;
     }
 #pragma GCC unroll 4
     for (int k = 0; k < states; k++)
@@ -64,22 +62,17 @@ static inline __attribute__((always_inline)) void NAME(adjoint)(
             carry[k][j] = LOAD(lam + k * BLOCK + j * LANES);
             grad[k][j] = LOAD(dA + k * BLOCK + j * LANES);
         }
+    at.S += (count - 1) * BLOCK, at.decay += (count - 1) * BLOCK, sum_B += (count - 1) * n * LANES;
     for (int s = count - 1; s >= 0; s--) {
-        const int64_t at = s * BLOCK + v;
-        const REAL *B = w->B + s * n + k0, *C = w->C + s * n + k0;
-        REAL *sum = w->sum_B + (s * n + k0) * LANES;
+        at.dt -= BLOCK, at.drive -= BLOCK, at.gy -= BLOCK, B -= n, C -= n;
         V step[2], input[2], gy[2], S[2], decay[2];
-        for (int i = 4; k0 == 0 && i < 7; i++)     /* rows about to be written */
-            for (int j = 0; j < vectors; j++)
-                __builtin_prefetch(later[i].first + s * later[i].step + (v / LANES + j) * later[i].bytes, 1);
         for (int j = 0; j < vectors; j++) {
-            step[j] = LOAD(w->dt + at + j * LANES), input[j] = LOAD(w->drive + at + j * LANES);
-            gy[j] = LOAD(w->gy + at + j * LANES);
-            S[j] = LOAD(w->S + at + j * LANES), decay[j] = LOAD(w->decay + at + j * LANES);
+            step[j] = LOAD(at.dt + j * LANES), input[j] = LOAD(at.drive + j * LANES), gy[j] = LOAD(at.gy + j * LANES);
+            S[j] = LOAD(at.S + j * LANES), decay[j] = LOAD(at.decay + j * LANES);
         }
 #pragma GCC unroll 4
         for (int k = 0; k < states; k++) {
-            V total = LOAD(sum + k * LANES);
+            V total = LOAD(sum_B + k * LANES);
             for (int j = 0; j < vectors; j++) {
                 V now = carry[k][j] + gy[j] * C[k], flow = now * decayed[s][k][j];
                 decay[j] += flow * LOAD(A + k * BLOCK + j * LANES);
@@ -88,12 +81,13 @@ static inline __attribute__((always_inline)) void NAME(adjoint)(
                 total += now * input[j];
                 carry[k][j] = now * decays[s][k][j];
             }
-            STORE(sum + k * LANES, total);
+            STORE(sum_B + k * LANES, total);
         }
         for (int j = 0; j < vectors; j++) {
-            STORE(w->S + at + j * LANES, S[j]);
-            STORE(w->decay + at + j * LANES, decay[j]);
+            STORE(at.S + j * LANES, S[j]);
+            STORE(at.decay + j * LANES, decay[j]);
         }
+        at.S -= BLOCK, at.decay -= BLOCK, sum_B -= n * LANES;
     }
 #pragma GCC unroll 4
     for (int k = 0; k < states; k++)
@@ -176,20 +170,13 @@ static void NAME(adjoint_tile)(const NAME(scan) *call, const NAME(gradients) *gr
         const REAL *h0 = p->checkpoints + (b * tiles + tile) * n * blocks * BLOCK + d;
         NAME(adjoint_inputs)(call, grads, which, b, first, count, d, width, w);
         for (int64_t k = 0; k < n; k++) memcpy(w->h + k * BLOCK, h0 + k * blocks * BLOCK, BLOCK * sizeof(REAL));
-        const int64_t next = first - step * TILE, row = tile ? next : -1;
-        const NAME(ahead) later[7] = {NAME(fetch_later)(&p->u, b, row, step, d, length),
-                                      NAME(fetch_later)(&p->delta, b, row, step, d, length),
-                                      NAME(fetch_later)(&grads->out, b, row, step, d, length),
-                                      NAME(fetch_later)(&call->z, b, row, step, d, length),
-                                      NAME(fetch_later)(&out->u, b, first, step, d, length),
-                                      NAME(fetch_later)(&out->delta, b, first, step, d, length),
-                                      NAME(fetch_later)(&grads->z, b, first, step, d, length)};
         for (int v = 0; v < width;) {
             const int pair = v + LANES < width;
             const int64_t at = slot * n * BLOCK + v;
             int64_t k = 0;
-#define ARGUMENTS count, n, v, k, w->A + at + k * BLOCK, w->h + k * BLOCK + v, w->lam + at + k * BLOCK, \
-                  w->dA + at + k * BLOCK, later, w
+            const NAME(column) column = {w->dt + v, w->drive + v, w->gy + v, w->y + v, w->S + v, w->decay + v};
+#define ARGUMENTS count, n, column, w->B + k, w->C + k, w->sum_B + k * LANES, w->sum_C + k * LANES, \
+                  w->A + at + k * BLOCK, w->h + k * BLOCK + v, w->lam + at + k * BLOCK, w->dA + at + k * BLOCK
             for (; k + STATES_BACKWARD <= n; k += STATES_BACKWARD) {
                 if (pair) NAME(adjoint)(STATES_BACKWARD, 2, ARGUMENTS);
                 else NAME(adjoint)(STATES_BACKWARD, 1, ARGUMENTS);

@@ -46,13 +46,24 @@ static inline void NAME(write_tile)(const tensor *x, int64_t b, int64_t first, i
         NAME(write_row)(NAME(row)(x, b, first + s * step, d), x->type, width, in + (int64_t)s * room);
 }
 
+/* Rows first, first + step, ... of channels d .. d + width <= BLOCK of sample b. */
+typedef struct { int64_t b, first, step, d; int count, width; } NAME(span);
+
+/* Row s of a span: where it lies if it can be used there, else a copy. */
+static inline const REAL *NAME(view_row)(const tensor *x, NAME(span) at, int s, REAL *copy) {
+    const char *p = NAME(row)(x, at.b, at.first + s * at.step, at.d);
+    if (x->type == REAL_TYPE && at.width == BLOCK) return (const REAL *)p;
+    NAME(read_row)(p, x->type, at.width, BLOCK, copy);
+    return copy;
+}
+
 /* Rows to fetch into the cache while computing on the ones before them: one line for each vector of a row. */
 typedef struct { const char *first; int64_t step; int bytes; } NAME(ahead);
 
-static inline NAME(ahead) NAME(fetch_later)(const tensor *x, int64_t b, int64_t row, int64_t step, int64_t d, int64_t length) {
+static inline NAME(ahead) NAME(fetch_later)(const tensor *x, NAME(span) at, int64_t length) {
     const int64_t size = x->type == BFLOAT16 ? 2 : (int64_t)sizeof(REAL);
     NAME(ahead) rows = {NULL, 0, (int)(size * LANES)};
-    if (x->data && row >= 0 && row < length)
-        rows.first = NAME(row)(x, b, row, d), rows.step = step * x->row_stride * size;
+    if (x->data && at.first >= 0 && at.first < length)
+        rows.first = NAME(row)(x, at.b, at.first, at.d), rows.step = at.step * x->row_stride * size;
     return rows;
 }

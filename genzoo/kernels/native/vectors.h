@@ -114,24 +114,38 @@ static inline V NAME(exp2)(V x) {
     return NAME(scale_by_power)(NAME(exp2_fraction)(x - n), n);
 }
 
-/* 2^(x y). In float on AVX-512: 2^(i/16) from a register and a cubic for the rest, which asks less of the
- * multipliers than exp2_fraction; relative error 1.2e-7, exact near 0. scalef takes the whole part of n by itself. */
-static inline V NAME(exp2_product)(V x, V y) {
+#define AT_ONCE 4                  /* exponentials worked on side by side: each alone is a chain of nine operations */
+#define EACH(i, count) _Pragma("GCC unroll 4") for (int i = 0; i < (count); i++)
+
+/* a[i] = 2^(x y[i]) for `count` <= AT_ONCE rows of y. In float on AVX-512: 2^(j/16) from a register and a cubic for the
+ * rest, which asks less of the multipliers than exp2_fraction; relative error 1.2e-7, exact near 0. scalef takes the
+ * whole part of n by itself. */
+static inline __attribute__((always_inline)) void NAME(exp2_products)(const int count, V x, const REAL *y, V *a) {
 #if !IS_DOUBLE && VECTOR_BYTES == 64
     const __m512i sixteenths = _mm512_setr_epi32(
         0x3f800000, 0x3f85aac3, 0x3f8b95c2, 0x3f91c3d3,
         0x3f9837f0, 0x3f9ef532, 0x3fa5fed7, 0x3fad583f,
         0x3fb504f3, 0x3fbd08a4, 0x3fc5672a, 0x3fce248c,
         0x3fd744fd, 0x3fe0ccdf, 0x3feac0c7, 0x3ff5257d);
-    V e = x * y;
-    __asm__("" : "+v"(e));         /* else the compiler fuses it into the sums below: a second multiplication */
-    V t = e + (REAL)(MAGIC / 16), n = t - (REAL)(MAGIC / 16), f = e - n;
-    V p = SPLAT(5.550410866e-2f) * f + 2.402265070e-1f;
-    p = p * f + 6.931471806e-1f;
-    V power = (V)_mm512_permutexvar_epi32((__m512i)t, sixteenths);
-    return (V)_mm512_scalef_ps((__m512)(power * (p * f) + power), (__m512)n);
+    V f[AT_ONCE], n[AT_ONCE], power[AT_ONCE];
+    EACH(i, count) {
+        f[i] = x * LOAD(y + i * BLOCK);
+        __asm__("" : "+v"(f[i]));  /* else the compiler fuses it into the sums below: a second multiplication */
+    }
+    EACH(i, count) power[i] = f[i] + (REAL)(MAGIC / 16);
+    EACH(i, count) n[i] = power[i] - (REAL)(MAGIC / 16);
+    EACH(i, count) f[i] -= n[i];
+    EACH(i, count) power[i] = (V)_mm512_permutexvar_epi32((__m512i)power[i], sixteenths);
+    EACH(i, count) power[i] = (V)_mm512_scalef_ps((__m512)power[i], (__m512)n[i]);
+    EACH(i, count) a[i] = SPLAT(5.550410866e-2f) * f[i] + 2.402265070e-1f;
+    EACH(i, count) a[i] = a[i] * f[i] + 6.931471806e-1f;
+    EACH(i, count) a[i] *= f[i];
+    EACH(i, count) {
+        a[i] = power[i] * a[i] + power[i];
+        __asm__("" : "+v"(a[i]));  /* and else it would turn the order back into one chain after the other */
+    }
 #else
-    return NAME(exp2)(x * y);
+    EACH(i, count) a[i] = NAME(exp2)(x * LOAD(y + i * BLOCK));
 #endif
 }
 
