@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Literal, Protocol
 
 import torch
 from einops import rearrange
@@ -44,13 +44,15 @@ class NextScaleOptions:
 
     guidance_scale: 1 is none; it grows from 1 at the first scale to this at the last (the papers' cfg is this
     less 1).   top_k, top_p: keep the likeliest tokens only; 0 keeps all.   smooth: mix embeddings by a soft
-    draw, for pictures to look at; the tokens then are a by-product.
+    draw, for pictures to look at; the tokens then are a by-product.   precision: of the networks that
+    predict and decode; "bf16" runs copies with 16-bit weights. Tokens are drawn in float32 either way.
     """
 
     guidance_scale: float = 1.0
     top_k: int = 0
     top_p: float = 0.0
     smooth: bool = False
+    precision: Literal["fp32", "bf16"] = "fp32"
 
     def __post_init__(self) -> None:
         if not 1 <= self.guidance_scale < float("inf"):
@@ -59,6 +61,8 @@ class NextScaleOptions:
             raise UsageError(f"top_p is {self.top_p}", fix="use a probability; 0 keeps every token")
         if self.top_k < 0:
             raise UsageError(f"top_k is {self.top_k}", fix="use 0 to keep every token, or a number of tokens")
+        if self.precision not in ("fp32", "bf16"):
+            raise UsageError(f"precision is {self.precision!r}", fix="use fp32 or bf16")
 
     @property
     def is_guided(self) -> bool:
@@ -181,7 +185,11 @@ def next_scale(
     top_k: int = 0,
     top_p: float = 0.0,
     smooth: bool = False,
+    precision: Literal["fp32", "bf16"] = "fp32",
 ) -> SampledScales:
-    """`sample_scales` as a recipe's sampler: its options are those of NextScaleOptions."""
-    options = NextScaleOptions(guidance_scale, top_k, top_p, smooth)
+    """`sample_scales` as a recipe's sampler: its options are those of NextScaleOptions.
+
+    The task heeds `precision`: here `predict` has its own.
+    """
+    options = NextScaleOptions(guidance_scale, top_k, top_p, smooth, precision)
     return sample_scales(predict, codebook, patch_nums, generator, options, given=given)

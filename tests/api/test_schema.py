@@ -16,7 +16,7 @@ from genzoo.core.recipe import load_recipe, recipe_from
 def test_shipped_recipes_are_valid(path: Path) -> None:
     missing = check_recipe(load_recipe(path))
     # what only the user has
-    known = {"data.controls", "task.control.weights"}
+    known = {"data.controls", "task.control.weights", "task.perceptual.weights"}
     known |= {"data.root", "data.concepts", "codec.weights", "model.var_weights", "model.base_model"}
     assert set(missing) <= known
 

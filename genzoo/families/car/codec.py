@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from genzoo.core.checkpoint import tensors_digest
 from genzoo.core.errors import ShapeError, UsageError
 from genzoo.core.seeds import SampleStreams
 from genzoo.families.car.blocks import own_precision
+from genzoo.families.car.half import HalfCopy, Precision
 from genzoo.families.car.loading import load_vqvae
 from genzoo.families.car.quantizer import MultiScaleQuantizer
 
@@ -30,6 +31,8 @@ class VQVAECodec:
         self.slice_size = slice_size
         known = {} if patch_nums is None else {"patch_nums": list(patch_nums)}
         self.vqvae = load_vqvae(weights, **known).eval().requires_grad_(False)
+        self._decoder = nn.Sequential(self.vqvae.post_quant_conv, self.vqvae.decoder)
+        self._half = HalfCopy()
         self.patch_nums = self.vqvae.patch_nums
         self.fingerprint = f"vqvae-{tensors_digest(dict(self.vqvae.state_dict()))}-{list(self.patch_nums)}"
 
@@ -73,9 +76,14 @@ class VQVAECodec:
         return self.moments(pixels)
 
     @torch.no_grad()
-    def decode(self, latents: Tensor) -> Tensor:
-        """Pixels (b, 3, h', w') float32 in [-1, 1] of features, quantized or not.   latents: (b, c, h, w)."""
-        return self._sliced(lambda part: self.vqvae.decode_features(part).float(), latents)
+    def decode(self, latents: Tensor, *, precision: Precision = "fp32") -> Tensor:
+        """Pixels (b, 3, h', w') float32 in [-1, 1] of features, quantized or not.
+
+        latents: (b, c, h, w).   precision: "bf16" decodes with a copy of the decoder in 16 bits.
+        """
+        decoder = self._half(self._decoder) if precision == "bf16" else self._decoder
+        dtype = next(decoder.parameters()).dtype
+        return self._sliced(lambda part: decoder(part.to(dtype)).clamp(-1, 1).float(), latents)
 
     def tokens(self, latents: Tensor) -> list[Tensor]:
         """Tokens (b, h_k w_k) of every scale.   latents: (b, c, h, w)."""

@@ -73,6 +73,9 @@ class CrossNorm(nn.Module):
 def concat_norm_linear(x: Tensor, control: Tensor, norm: nn.LayerNorm, project: nn.Module) -> Tensor:
     """G of the paper: both side by side, normalised in float32, projected back to one width.   (b, l, d)."""
     both = torch.cat([x, control.to(x.dtype)], dim=-1)
+    if both.dtype == norm.weight.dtype:  # the norm's own sums are in float32 whatever the type
+        same: Tensor = project(norm(both))
+        return same
     weight, bias = norm.weight.float(), norm.bias.float()
     normed = layer_norm(both.float(), norm.normalized_shape, weight, bias, norm.eps)
     output: Tensor = project(normed.to(both.dtype))

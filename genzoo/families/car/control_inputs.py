@@ -9,6 +9,7 @@ from torch import Tensor
 
 from genzoo.autoregression.next_scale import shrink
 from genzoo.families.car.codec import VQVAECodec
+from genzoo.families.car.half import weights_version
 from genzoo.families.car.model import CAR
 from genzoo.families.car.pyramid import control_pyramid
 
@@ -53,19 +54,15 @@ class ControlEncoding:
         first, memory = control[:1], self._memory
         if memory is None or not _fits(memory, model, first):
             features = self._encode(model, first)
-            memory = self._memory = ControlMemory(weakref.ref(model), first, features, _version(model))
+            memory = self._memory = ControlMemory(weakref.ref(model), first, features, weights_version(model))
         return memory.features
 
     def _encode(self, model: CAR, control: Tensor) -> list[Tensor]:
         return model.encode_control(control_inputs(model, self.codec, control, exact=True))
 
 
-def _version(model: CAR) -> tuple[int, ...]:
-    return tuple(parameter._version for parameter in model.parameters())
-
-
 def _fits(memory: ControlMemory, model: CAR, control: Tensor) -> bool:
-    same_model = memory.model() is model and memory.version == _version(model)
+    same_model = memory.model() is model and memory.version == weights_version(model)
     known = memory.control
     same_place = known.shape == control.shape and known.device == control.device
     return same_model and same_place and known.equal(control)

@@ -24,6 +24,7 @@ from genzoo.families.car.layouts import (
     var_arguments,
     vqvae_arguments,
     without_branch,
+    without_discriminator,
 )
 from genzoo.families.car.model import CAR
 from genzoo.families.car.var import VAR
@@ -52,7 +53,7 @@ class VQVAEConverter:
     def from_genzoo(self, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """A bare state dict, as the released file is."""
         require(find_vqvae(weights), weights, "VQVAE")
-        return dict(weights)
+        return without_discriminator(weights)
 
 
 class VARConverter:

@@ -97,6 +97,11 @@ def without_branch(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {name: value for name, value in weights.items() if not name.startswith(BRANCH)}
 
 
+def without_discriminator(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """A VQVAE's tensors without those of the discriminator that trained beside it."""
+    return {name: value for name, value in weights.items() if not name.startswith("discriminator.")}
+
+
 def branch_of(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The control branch's tensors."""
     return {name: value for name, value in weights.items() if name.startswith(BRANCH)}

@@ -9,7 +9,15 @@ from torch import Tensor
 
 from genzoo.core.checkpoint import latest_valid, load_checkpoint
 from genzoo.core.errors import CheckpointError, WeightsError
-from genzoo.families.car.layouts import check, find_var, find_vqvae, require, vqvae_arguments, without_branch
+from genzoo.families.car.layouts import (
+    check,
+    find_var,
+    find_vqvae,
+    require,
+    vqvae_arguments,
+    without_branch,
+    without_discriminator,
+)
 from genzoo.families.car.var import VAR
 from genzoo.families.car.vqvae import VQVAE
 from genzoo.pretrained.hub import is_hub_id, resolve
@@ -47,7 +55,7 @@ def load_var_weights(path: str, model: VAR) -> dict[str, Tensor]:
 def load_vqvae(path: str, **arguments: Any) -> VQVAE:
     """A VQVAE with its weights; `arguments` settle what the tensors cannot tell, such as patch_nums."""
     tree = read_tree(path)
-    weights = require(find_vqvae(tree), tree, "VQVAE").weights
+    weights = without_discriminator(require(find_vqvae(tree), tree, "VQVAE").weights)
     model = VQVAE(**vqvae_arguments(weights, **arguments))
     # a VQVAE serves other scales than it was trained on, but the counter of hits has a row for each
     hits = "quantize.ema_vocab_hit_SV"

@@ -25,6 +25,7 @@ from genzoo.families.car.conditions import (
 )
 from genzoo.families.car.control_inputs import ControlEncoding, control_inputs
 from genzoo.families.car.drawing import checked_options, draw_options, evaluating, guided_decoder
+from genzoo.families.car.half import HalfCopy
 from genzoo.families.car.model import CAR
 from genzoo.families.car.var import VAR
 from genzoo.nn.embeddings import check_label_range, drop_labels
@@ -71,6 +72,7 @@ class NextScaleTask:
         self.sampler = checked_options(sampler or {})
         self.extract = build_control(control) if isinstance(control, (str, Mapping)) else control
         self.encode_control = ControlEncoding(codec)
+        self.half = HalfCopy()
 
     @property
     def facts(self) -> dict[str, str]:
@@ -170,7 +172,9 @@ class NextScaleTask:
         self, model: nn.Module, conditions: Batch, generator: SampleStreams, **overrides: Any
     ) -> Tensor:
         """Pixels (n, 3, h, w) in [-1, 1], one for each stream; overrides: guidance_scale=5.0, ..."""
-        return self.codec.decode(self.sample_scales(model, conditions, generator, **overrides).f_hat)
+        f_hat = self.sample_scales(model, conditions, generator, **overrides).f_hat
+        precision = draw_options(checked_options(self.sampler | overrides)).precision
+        return self.codec.decode(f_hat, precision=precision)
 
     @torch.no_grad()
     def sample_scales(
@@ -179,6 +183,7 @@ class NextScaleTask:
         """Tokens of every scale, and what the decoder makes pixels of."""
         assert isinstance(model, (VAR, CAR))
         chosen = draw_options(checked_options(self.sampler | overrides))
+        model = self.half(model) if chosen.precision == "bf16" else model
         device = next(model.parameters()).device
         labels = conditions["class_labels"].to(device)
         if len(labels) != len(generator):

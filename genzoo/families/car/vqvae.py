@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from genzoo.autoregression.scales import Scale
 from genzoo.core.errors import ShapeError, UsageError
 from genzoo.families.car.autoencoder import NUM_GROUPS, Decoder, Encoder
+from genzoo.families.car.discriminator import PatchDiscriminator
 from genzoo.families.car.quantizer import MultiScaleQuantizer
 
 PATCH_NUMS = (1, 2, 3, 4, 5, 6, 8, 10, 13, 16)
@@ -22,7 +23,8 @@ class VQVAE(nn.Module):
     codebook_size, z_channels: number and width of the codes.   ch, ch_mult, num_res_blocks: of the
     convolutions; each step of ch_mult but the first halves the size.   patch_nums: sides of the token maps;
     the last is the size of the features.   quant_resi, share_quant_resi, using_znorm, beta, codebook_init,
-    revive_below: see MultiScaleQuantizer.
+    revive_below: see MultiScaleQuantizer.   discriminator_channels: of a PatchDiscriminator to train beside,
+    0 for none; discriminator_layers: its depth.
     """
 
     def __init__(
@@ -41,6 +43,8 @@ class VQVAE(nn.Module):
         beta: float = 0.25,
         codebook_init: float | None = None,
         revive_below: float = 0.0,
+        discriminator_channels: int = 0,
+        discriminator_layers: int = 3,
     ) -> None:
         arguments = {name: value for name, value in locals().items() if name not in ("self", "__class__")}
         super().__init__()
@@ -62,15 +66,22 @@ class VQVAE(nn.Module):
         )  # fmt: skip
         self.quant_conv = nn.Conv2d(z_channels, z_channels, 3, padding=1)
         self.post_quant_conv = nn.Conv2d(z_channels, z_channels, 3, padding=1)
+        self.discriminator: PatchDiscriminator | None = None
+        if discriminator_channels:
+            self.discriminator = PatchDiscriminator(discriminator_channels, discriminator_layers)
 
     def forward(self, pixels: Tensor) -> tuple[Tensor, Tensor, list[Tensor]]:
         """Reconstruct for training.   pixels: (b, 3, h, w) in [-1, 1].
 
-        Returns pixels that are not clamped, the quantizer's loss (), and the tokens of every scale.
+        Returns pixels that are not clamped, the quantizer's loss (), and the tokens of every scale; with a
+        discriminator also its Verdicts.
         """
         quantized = self.quantize(self.features(pixels))
         reconstruction: Tensor = self.decoder(self.post_quant_conv(quantized.f_hat.to(pixels.dtype)))
-        return reconstruction, quantized.loss, quantized.ids
+        if self.discriminator is None:
+            return reconstruction, quantized.loss, quantized.ids
+        verdicts = self.discriminator.judge(pixels, reconstruction)
+        return reconstruction, quantized.loss, quantized.ids, verdicts  # type: ignore[return-value]
 
     def features(self, pixels: Tensor) -> Tensor:
         """What is quantized.   pixels: (b, 3, h, w) in [-1, 1].   Returns (b, z, h / factor, w / factor)."""

@@ -7,7 +7,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import l1_loss, mse_loss
 
 from genzoo.core.errors import DataError, UsageError, did_you_mean
 from genzoo.core.seeds import SampleStreams
@@ -15,15 +14,14 @@ from genzoo.core.types import Batch, LatentCodec, LossOutput
 from genzoo.families.car.conditions import Pictures, read_pictures
 from genzoo.families.car.drawing import evaluating
 from genzoo.families.car.vqvae import VQVAE
-
-ERRORS = {"l1": l1_loss, "l2": mse_loss}
+from genzoo.families.car.vqvae_losses import PictureLosses
 
 
 class VQVAETask:
     """Trains a VQVAE on pixels.
 
-    reconstruction: "l1" or "l2".   vq_weight: of the quantizer's loss.   codec, sampler: there are none.
-    Batches hold "pixels" (b, 3, h, w) in [-1, 1]. Sampling reconstructs pictures.
+    codec, sampler: there are none.   The rest: see PictureLosses; the adversarial term needs a model with a
+    discriminator. Batches hold "pixels" (b, 3, h, w) in [-1, 1]. Sampling reconstructs pictures.
     """
 
     def __init__(
@@ -34,14 +32,30 @@ class VQVAETask:
         sampler: Mapping[str, Any] | None = None,
         reconstruction: str = "l2",
         vq_weight: float = 1.0,
+        perceptual_weight: float = 0.0,
+        perceptual: Mapping[str, Any] | None = None,
+        adversarial_weight: float = 0.0,
+        adversarial_after: int = 0,
+        adaptive: bool = True,
     ) -> None:
         if not isinstance(model, VQVAE):
             raise UsageError(f"this task trains a VQVAE, not a {type(model).__name__}")
         if codec is not None or sampler is not None:
             raise UsageError("a VQVAE trains on pixels", fix="leave out codec and sampler")
-        if reconstruction not in ERRORS:
-            raise UsageError(f"reconstruction is {reconstruction!r}", fix=f"use one of {', '.join(ERRORS)}")
-        self.model, self.reconstruction, self.vq_weight = model, reconstruction, vq_weight
+        if bool(adversarial_weight) != (model.discriminator is not None):
+            raise UsageError(
+                "the adversarial term and the discriminator go together",
+                fix="set both task.adversarial_weight and model.discriminator_channels, or neither",
+            )
+        self.model, self.vq_weight = model, vq_weight
+        self.losses = PictureLosses(
+            reconstruction=reconstruction,
+            perceptual_weight=perceptual_weight,
+            perceptual=perceptual,
+            adversarial_weight=adversarial_weight,
+            adversarial_after=adversarial_after,
+            adaptive=adaptive,
+        )
 
     @property
     def pixel_size(self) -> tuple[int, int]:
@@ -50,26 +64,31 @@ class VQVAETask:
         return height * self.model.factor, width * self.model.factor
 
     def to(self, device: torch.device | str, dtype: torch.dtype | None = None) -> None:
-        """Move the model."""
+        """Move the model and the perceptual network."""
         self.model.to(device)
+        self.losses.to(device)
 
     def prepare_batch(self, batch: Batch, generator: SampleStreams) -> Batch:
-        """The pixels, on the model's device."""
+        """The pixels, on the model's device, and how many pictures were seen before."""
         if "pixels" not in batch:
             raise DataError("the batch has no pixels", why=f"it holds {', '.join(sorted(batch))}")
-        return {"pixels": batch["pixels"].to(self.model.quantize.weight.device)}
+        seen = int(batch["position"].min()) if "position" in batch else 0
+        return {"pixels": batch["pixels"].to(self.model.quantize.weight.device), "seen": seen}
 
     def loss(self, model: nn.Module, batch: Batch, generator: SampleStreams | None = None) -> LossOutput:
-        """Reconstruction error plus the quantizer's loss; "used_codes" is the batch's share, in percent."""
-        reconstruction, vq_loss, ids = model(batch["pixels"])
-        error = ERRORS[self.reconstruction](reconstruction.float(), batch["pixels"].float())
+        """The terms of PictureLosses plus the quantizer's; "used_codes" is the batch's share, in percent."""
+        pixels = batch["pixels"]
+        reconstruction, vq_loss, ids, *verdicts = model(pixels)
+        error, metrics = self.losses.picture_error(pixels, reconstruction)
         used = torch.cat(ids, dim=1).unique().numel() / self.model.arguments["codebook_size"] * 100
-        metrics = {
-            "reconstruction": error.detach(),
-            "vq": vq_loss.detach(),
-            "used_codes": error.new_tensor(used),
-        }
-        return LossOutput(error + self.vq_weight * vq_loss, metrics)
+        metrics |= {"vq": vq_loss.detach(), "used_codes": error.new_tensor(used)}
+        total = error + self.vq_weight * vq_loss
+        if verdicts:
+            last_layer = self.model.decoder.conv_out.weight
+            seen = batch["seen"]
+            term, parts = self.losses.adversarial(error, verdicts[0], last_layer, seen=seen)
+            total, metrics = total + term, metrics | parts
+        return LossOutput(total, metrics)
 
     def conditions(self, num: int, image: Pictures | None = None, **unknown: Any) -> Batch:
         """The pictures to reconstruct: one for all, or one for each."""

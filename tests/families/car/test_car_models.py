@@ -215,7 +215,7 @@ MISTAKES: list[tuple[str, Any]] = [
     ("did you mean 'conv'", lambda: CAR(**SIZES, fusion="convs")),
     ("no injection 'add'", lambda: CAR(**SIZES, injection="add")),
     ("3 heads", lambda: VAR(**{**SIZES, "hidden_size": 25})),
-    ("multiple of 32", lambda: VQVAE(**{**CODES, "ch": 48, "patch_nums": PATCH_NUMS})),
+    ("divisor of 32", lambda: VQVAE(**{**CODES, "ch": 48, "patch_nums": PATCH_NUMS})),
     ("at least one scale", lambda: VAR(**{**SIZES, "patch_nums": []})),
     (r"span \[6, 6\]", lambda: tiny_var()(torch.tensor([6]), torch.zeros(1, 20, 4))),
     ("teacher_input", lambda: tiny_var()(torch.tensor([0]), torch.zeros(1, 19, 4))),
