@@ -81,7 +81,8 @@ def build_trainer(
         dataset.bind_control(getattr(task, "extract", None))
     folder = Path(output) if output is not None else Path("runs") / recipe.name
     if recipe.section("init_from") and not _goes_on(folder, resume):
-        fates = warm_start_model(task.model, InitFrom(**recipe.section("init_from")))
+        section = InitFrom(**recipe.section("init_from"))
+        fates = warm_start_model(task.model, section, prediction=getattr(task, "prediction", None))
         hooks = (*hooks, WarmStartReport(fates))
     trainer = Trainer(
         task,

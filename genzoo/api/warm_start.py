@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from genzoo.core.checkpoint import load_checkpoint
-from genzoo.core.errors import RecipeError
+from genzoo.core.errors import RecipeError, WeightsError
 from genzoo.core.run_folder import write_json
 from genzoo.training.hooks import Hook
 
@@ -46,13 +46,18 @@ class InitFrom:
         return [self.path] if isinstance(self.path, str) else list(self.path)
 
 
-def warm_start_model(model: nn.Module, section: InitFrom) -> dict[str, list[Fate]]:
-    """Copy every source into the model; the fate of each tensor, by source. Raises WeightsError."""
+def warm_start_model(
+    model: nn.Module, section: InitFrom, *, prediction: str | None = None
+) -> dict[str, list[Fate]]:
+    """Copy every source into the model; the fate of each tensor, by source. Raises WeightsError.
+
+    prediction: what the model is trained to predict, if that is a choice; runs must have learned the same.
+    """
     from genzoo.nn.warm_start import warm_start
 
     fates = {}
     for path in section.paths:
-        fates[path] = warm_start(model, _weights(path, section))
+        fates[path] = warm_start(model, _weights(path, section, prediction))
         copied = sum(fate.source is not None and fate.target is not None for fate in fates[path])
         fresh = sum(fate.source is None for fate in fates[path])
         logger.info("init_from %s: %d tensors copied, %d left as they were", path, copied, fresh)
@@ -71,11 +76,13 @@ class WarmStartReport(Hook):
             write_json(trainer.folder.path / REPORT, rows)
 
 
-def _weights(path: str, section: InitFrom) -> Mapping[str, Tensor]:
+def _weights(path: str, section: InitFrom, prediction: str | None) -> Mapping[str, Tensor]:
     if Path(path).is_dir():
         from genzoo.api.run import load_run
 
-        content = load_checkpoint(load_run(path).checkpoint(section.checkpoint), ("model", "ema"))
+        run = load_run(path)
+        _require_same_prediction(run.recipe.section("task").get("prediction", "noise"), prediction, path)
+        content = load_checkpoint(run.checkpoint(section.checkpoint), ("model", "ema"))
         return content.averaged() if section.weights == "ema" else content.weights
     from genzoo.api.conversion import recognise
     from genzoo.core.registry import CONVERTERS
@@ -85,3 +92,13 @@ def _weights(path: str, section: InitFrom) -> Mapping[str, Tensor]:
     conversion = CONVERTERS.get(recognise(tree, path))().to_genzoo(tree)
     weights: Mapping[str, Tensor] = conversion.weights
     return weights
+
+
+def _require_same_prediction(theirs: str, ours: str | None, path: str) -> None:
+    if ours is not None and theirs != ours:
+        raise WeightsError(
+            f"a model that predicts {theirs} is no beginning for one that predicts {ours}",
+            where=f"init_from {path}",
+            why="every layer learned what the last one puts out",
+            fix=f"set task.prediction={theirs}, or train the source with task.prediction={ours}",
+        )

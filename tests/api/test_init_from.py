@@ -69,6 +69,9 @@ def test_wrong_sources_stop_before_training(images: Run, tmp_path: Path) -> None
         build_trainer(recipe_from(clips(str(images.folder), model=mamba)), output=tmp_path / "a")
     with pytest.raises(UsageError, match="not a run folder"):
         build_trainer(recipe_from(clips(str(tmp_path))), output=tmp_path / "b")
+    other = {**clips(None)["task"], "prediction": "x_0"}
+    with pytest.raises(WeightsError, match="predicts noise is no beginning for one that predicts x_0"):
+        build_trainer(recipe_from(clips(str(images.folder), task=other)), output=tmp_path / "e")
     bad = clips(None, init_from={"path": "x", "weights": "mean"})
     with pytest.raises(RecipeError, match=r"init_from\.weights"):
         build_trainer(recipe_from(bad), output=tmp_path / "c")
