@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from families.custom_diffusion.conftest import entry
 from families.custom_diffusion.pipelines import tiny_pipeline
+from families.custom_diffusion.tiny_bases import make_concept
 from safetensors.torch import load_file
 
 import genzoo
@@ -25,6 +29,7 @@ from genzoo.pretrained.prompts import load_prompt_encoder
 
 SMALL = (
     "data.image_size=16",
+    "data.class_crop=centre",
     "train.steps=4",
     "train.batch_size=3",
     "train.precision=fp32",
@@ -51,12 +56,19 @@ def checkpoint_of(run: Run, step: int = 4) -> dict[str, torch.Tensor]:
     return load_file(run.folder / f"checkpoints/step_{step:08d}/model.safetensors")
 
 
-def test_checkpoint_holds_the_concept_only_and_the_base_stays(
-    sd: Path, listed: Listed, tmp_path: Path
-) -> None:
+@pytest.fixture(scope="module")
+def taught(sd: Path, pictures: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """A cat, in four steps; the base is as before."""
+    folder = tmp_path_factory.mktemp("taught")
+    (folder / "cat.json").write_text(json.dumps([entry(pictures, 1, "cat")]))
     before = files_of(sd)
-    run = genzoo.train(recipe(sd, listed("cat")), output=tmp_path / "run")
+    run = genzoo.train(recipe(sd, folder / "cat.json"), output=folder / "run")
     assert files_of(sd) == before
+    return run
+
+
+def test_checkpoint_holds_the_concept_only(sd: Path, taught: Run) -> None:
+    run = taught
     stored = checkpoint_of(run)
     weights = {name.removeprefix("unet."): value for name, value in stored.items() if "attn2" in name}
     base = BaseWeights(sd)
@@ -96,46 +108,55 @@ def test_whole_cross_attention_on_request(sd: Path, listed: Listed, tmp_path: Pa
     assert all(not torch.equal(concept.weights[name], base[name]) for name in base)
 
 
-@pytest.mark.parametrize("rule", ["official", "diffusers"])
-def test_resuming_is_exact(sd: Path, listed: Listed, tmp_path: Path, rule: str) -> None:
-    chosen = (f"data.augmentation={rule}", "data.class_crop=centre")
-    whole = genzoo.train(recipe(sd, listed("cat"), *chosen), output=tmp_path / "whole")
-    parts = tmp_path / "parts"
-    genzoo.train(recipe(sd, listed("cat"), *chosen, "train.steps=2"), output=parts)
-    resumed = genzoo.train(recipe(sd, listed("cat"), *chosen), output=parts)
-    one, other = checkpoint_of(whole), checkpoint_of(resumed)
+def test_resuming_is_exact(sd: Path, taught: Run, tmp_path: Path) -> None:
+    concepts = taught.folder.parent / "cat.json"
+    genzoo.train(recipe(sd, concepts, "train.steps=2"), output=tmp_path / "run")
+    resumed = genzoo.train(recipe(sd, concepts), output=tmp_path / "run")
+    one, other = checkpoint_of(taught), checkpoint_of(resumed)
     assert one.keys() == other.keys()
     for name, value in one.items():
         assert torch.equal(value, other[name]), name
 
 
-def test_a_run_does_not_go_on_with_another_base(sd: Path, sdxl: Path, listed: Listed, tmp_path: Path) -> None:
-    genzoo.train(recipe(sd, listed("cat"), "train.steps=2"), output=tmp_path / "run")
+def test_a_run_does_not_go_on_with_another_base(
+    sdxl: Path, taught: Run, listed: Listed, tmp_path: Path
+) -> None:
+    shutil.copytree(taught.folder, tmp_path / "run")
     with pytest.raises(WeightsError, match="does not fit the model"):
-        genzoo.train(recipe(sdxl, listed("cat")), output=tmp_path / "run")
+        genzoo.train(recipe(sdxl, listed("cat"), "train.steps=6"), output=tmp_path / "run")
+
+
+def test_a_concept_may_do_without_a_word_of_its_own(sd: Path, listed: Listed, tmp_path: Path) -> None:
+    chosen = ("train.steps=2", "data.augmentation=diffusers", "train.precision=bf16", "data.regularise=false")
+    concepts = listed("cat", instance_prompt="photo of a moongate", class_data_dir=None)
+    run = genzoo.train(recipe(sd, concepts, *chosen), output=tmp_path / "run")
+    concept = read_concept(run.folder / "concept.safetensors")
+    assert not concept.tokens
+    assert concept.phrases == ("moongate",)
+    assert run.sample(prompt="the moongate at night").pixels.shape == (1, 3, 16, 16)
 
 
 @pytest.mark.parametrize("kind", ["sd", "sdxl"])
-def test_two_taught_concepts_merge_and_load_into_a_pipeline(
+def test_a_taught_concept_merges_with_another_and_loads_into_a_pipeline(
     kind: str, request: pytest.FixtureRequest, listed: Listed, tmp_path: Path
 ) -> None:
     base: Path = request.getfixturevalue(kind)
-    files = []
-    for word, token in (("cat", "<new1>"), ("pot", "<new2>")):
-        concepts = listed(word, instance_prompt=f"photo of a {token} {word}")
-        run = genzoo.train(recipe(base, concepts, "train.steps=2"), output=tmp_path / word)
-        files.append(run.folder / "concept.safetensors")
-    merged = genzoo.merge_concepts(files, base=base, captions=default_captions(40))
+    if kind == "sd":
+        run: Run = request.getfixturevalue("taught")
+    else:
+        run = genzoo.train(recipe(base, listed("cat"), "train.steps=1"), output=tmp_path / "run")
+    taught = run.folder / "concept.safetensors"
+    pot = make_concept(base, 2, token="<new2>", phrase="<new2> pot")
+    merged = genzoo.merge_concepts([taught, pot], base=base, captions=default_captions(40))
     assert merged.delta.phrases == ("<new1> cat", "<new2> pot")
     assert merged.report.constraint_residual < 1e-3
-    pipeline = tiny_pipeline(base, ("", "_2") if kind == "sdxl" else ("",))
-    applied = apply_concept(merged.delta, pipeline)
+    applied = apply_concept(merged.delta, tiny_pipeline(base, ("", "_2") if kind == "sdxl" else ("",)))
     assert applied.tokens == ("<new1>", "<new2>")
     assert applied.output_change > 0
 
 
 def test_joint_training_teaches_both_words(sd: Path, listed: Listed, tmp_path: Path) -> None:
-    run = genzoo.train(recipe(sd, listed("cat", "pot")), output=tmp_path / "run")
+    run = genzoo.train(recipe(sd, listed("cat", "pot"), "train.steps=2"), output=tmp_path / "run")
     concept = read_concept(run.folder / "concept.safetensors")
     assert list(concept.tokens) == ["<new1>", "<new2>"]
     assert concept.phrases == ("<new1> cat", "<new2> pot")
@@ -144,8 +165,8 @@ def test_joint_training_teaches_both_words(sd: Path, listed: Listed, tmp_path: P
         assert not torch.equal(concept.tokens[token][0], table[start])
 
 
-def test_samples_need_a_word_that_was_taught(sd: Path, listed: Listed, tmp_path: Path) -> None:
-    run = genzoo.train(recipe(sd, listed("cat"), "train.steps=2"), output=tmp_path / "run")
+def test_samples_need_a_word_that_was_taught(taught: Run) -> None:
+    run = taught
     pixels = run.sample(prompt=["a <new1> cat", "a <NEW1> cat on snow"], seed=3).pixels
     assert pixels.shape == (2, 3, 16, 16)
     assert torch.equal(run.sample(num=1, prompt="a <new1> cat", seed=3).pixels[0], pixels[0])
