@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from genzoo.api.processes import is_first, wait_for_all
 from genzoo.api.run import choose_weights
+from genzoo.api.sample_folder import makes_clips
 from genzoo.core.errors import UsageError
 
 if TYPE_CHECKING:
@@ -37,21 +38,20 @@ def evaluate_run(
 ) -> EvaluationResult:
     """Sample a run and judge it; samples stay in its folder, and a second call goes on where one stopped.
 
-    reference: as in genzoo.evaluation.runner.evaluate; the run's own data when left out. options: of the
-    sampler (steps, guidance_scale, ...) and conditions. The result goes to the run's evaluation/ folder.
+    reference: as in genzoo.evaluation.runner.evaluate, or of clips as in genzoo.evaluation.clips; the run's
+    own data when left out. options: of the sampler (steps, guidance_scale, ...) and conditions. The result
+    goes to the run's evaluation/ folder.
     """
-    from genzoo.evaluation.images import DatasetImages
+    from genzoo.evaluation.features import build_network
     from genzoo.evaluation.protocols import load_protocol
-    from genzoo.evaluation.runner import Settings, evaluate
+    from genzoo.evaluation.runner import Settings
 
     settings, named = settings or Settings(), load_protocol(protocol)
-    if named.kind not in ("images", "controls"):
-        raise UsageError(
-            f"{named.name} judges {named.kind}, which a run's samples are not",
-            fix="make them with `genzoo sample`, then evaluate their folder",
-        )
     found = run.checkpoint(checkpoint)
     weights = choose_weights(found, weights)
+    _check_kind(named, clips=makes_clips(run.task(weights=weights, checkpoint=found)))
+    # before the samples are made, not after: its weights may be missing
+    network = build_network(network or named.network, weights=network_weights, device=settings.device)
     key = hashlib.sha256(
         json.dumps([seed, weights, options], sort_keys=True, default=str).encode()
     ).hexdigest()[:8]
@@ -69,23 +69,42 @@ def evaluate_run(
         **options,
     )
     wait_for_all()
-    name = None if reference is not None else str(run.recipe.section("data").get("name"))
-    result = evaluate(
-        folder,
-        protocol=named,
-        reference=DatasetImages(run.dataset()) if reference is None else reference,
-        num=num,
-        network=network,
-        weights=network_weights,
-        sampling=sampling_of(run, found.name, seed, weights, options),
-        reference_name=name,
-        controls=controls,
-        settings=settings,
-    )
+    judging: dict[str, Any] = {"protocol": named, "num": num, "network": network, "settings": settings}
+    judging |= {"sampling": sampling_of(run, found.name, seed, weights, options)}
+    judging |= {} if controls is None else {"controls": controls}
+    result = _judge(folder, run, reference, judging)
     result = replace(result, generated={**result.generated, "folder": folder.name})
     if is_first():
         result.save(run.folder / "evaluation" / f"{named.name}-{folder.name}.json")
     return result
+
+
+def _check_kind(protocol: Protocol, *, clips: bool) -> None:
+    """Raise UsageError when a run's samples are not what a protocol judges."""
+    kinds = ("clips",) if clips else ("images", "controls")
+    if protocol.kind not in kinds:
+        raise UsageError(
+            f"{protocol.name} judges {protocol.kind}, which a run's samples are not: it makes {kinds[0]}",
+            fix="make them with `genzoo sample`, then evaluate their folder"
+            if protocol.kind == "concepts"
+            else f"choose a protocol for {kinds[0]}",
+        )
+
+
+def _judge(folder: Path, run: Run, reference: Any, judging: Mapping[str, Any]) -> EvaluationResult:
+    """Samples against a reference, or against the run's own data."""
+    from genzoo.evaluation.clip_sources import DatasetClips
+    from genzoo.evaluation.clips import evaluate_clips
+    from genzoo.evaluation.images import DatasetImages
+    from genzoo.evaluation.runner import evaluate
+
+    clips = judging["protocol"].kind == "clips"
+    judge: Any = evaluate_clips if clips else evaluate
+    if reference is not None:
+        return judge(folder, reference=reference, **judging)  # type: ignore[no-any-return]
+    own = DatasetClips(run.dataset()) if clips else DatasetImages(run.dataset())
+    name = str(run.recipe.section("data").get("name"))
+    return judge(folder, reference=own, reference_name=name, **judging)  # type: ignore[no-any-return]
 
 
 def sampling_of(

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from genzoo.api.processes import is_first, processes
+from genzoo.core.errors import UsageError
 
 if TYPE_CHECKING:
     from genzoo.api.run import Run
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def evaluate_command(
-    source: Annotated[Path, typer.Argument(help="a run folder, a folder of images, or an npz file")],
+    source: Annotated[Path, typer.Argument(help="a run, a folder of images or videos, or an npz file")],
     protocol: Annotated[
         str, typer.Option(help="how to judge: a name, or FILE.yaml:NAME; see genzoo/evaluation/README.md")
     ] = "quick",
@@ -58,6 +59,8 @@ def evaluate_command(
     others = {str(path): load_result(path) for path in compare or []}
     run = _run_in(source)
     named = load_protocol(protocol)
+    if report and named.kind == "clips":
+        raise UsageError("--report shows pictures, not clips", fix="leave it out; grid.gif shows the clips")
     judging: dict[str, Any] = {"protocol": named, "reference": reference, "num": num, "network": network}
     judging |= {} if controls is None else {"controls": controls}
     progress = ConsoleProgress()

@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 
-from genzoo.core.errors import DataError
+from genzoo.core.errors import DataError, UsageError
+from genzoo.evaluation.features import FeatureNetwork, build_network
+from genzoo.evaluation.protocols import Protocol, load_protocol
+from genzoo.evaluation.result import EvaluationResult
+from genzoo.evaluation.scores import score
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from genzoo.evaluation.extraction import Features
-    from genzoo.evaluation.features import FeatureNetwork
-    from genzoo.evaluation.protocols import Protocol
     from genzoo.evaluation.reference import Reference
 
 Progress = Callable[[str, int, int], None]
@@ -42,6 +47,73 @@ class Notes:
 
     differences: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
+
+
+class Judging:
+    """One evaluation by one network, from its protocol to its result; images and clips go the same way.
+
+    kinds: of protocols that `judge` (a name for messages) can follow.   available: generated images or clips.
+    num, network, weights: in place of the protocol's, noted when they differ.
+    """
+
+    def __init__(
+        self, protocol: str | Protocol, *, kinds: tuple[str, ...], judge: str, settings: Settings | None
+    ) -> None:
+        self.started, self.settings, self.notes = time.time(), settings or Settings(), Notes()
+        self.named = load_protocol(protocol)
+        if self.named.kind not in kinds:
+            raise UsageError(f"{self.named.name} judges {self.named.kind}; {judge}() judges {kinds[0]}")
+
+    def choose(
+        self,
+        *,
+        num: int | None,
+        available: int,
+        network: str | FeatureNetwork | Callable[[Tensor], Any] | None,
+        weights: str | Path | None,
+    ) -> tuple[Protocol, FeatureNetwork]:
+        """The protocol for this number, and the network, ready to run."""
+        self.used = adjust(self.named, num=num, available=available, notes=self.notes)
+        self.network = build_network(
+            network or self.used.network, weights=weights, device=self.settings.device
+        )
+        note_network(self.named, self.network, self.notes)
+        return self.used, self.network
+
+    def score(self, generated: Features, reference: Reference) -> dict[str, float]:
+        """The protocol's metrics; what the counts cannot carry is noted."""
+        note_counts(generated, reference, self.network, self.notes)
+        return score(self.used.metrics, generated, reference, label=self.network.label)
+
+    def result(
+        self,
+        metrics: Mapping[str, float],
+        generated: Features,
+        reference: Reference,
+        *,
+        comparable: Mapping[str, Any],
+        described: Mapping[str, Any],
+        reference_name: str | None,
+        sampling: Mapping[str, Any] | None,
+    ) -> EvaluationResult:
+        """All of it, with what it depends on.
+
+        comparable: what else two results must share.   described: what else is said of the generated ones.
+        """
+        name, digest = reference_name, reference.content_hash
+        return EvaluationResult(
+            protocol=self.named.name,
+            metrics=metrics,
+            comparable={**must_match(self.used, self.network), **comparable, "reference": digest},
+            generated={"num": generated.count, **described},
+            reference={"name": name, "num": reference.count, "sha256": digest},
+            network=self.network.describe(),
+            sampling=dict(sampling or {}),
+            differences=self.notes.differences,
+            warnings=self.notes.warnings,
+            choices=list(self.named.choices),
+            environment=environment(self.settings, generated, time.time() - self.started),
+        )
 
 
 def adjust(protocol: Protocol, *, num: int | None, available: int, notes: Notes) -> Protocol:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,22 +9,13 @@ from typing import TYPE_CHECKING, Any
 from genzoo.core.errors import UsageError
 from genzoo.evaluation.edges import control_adherence
 from genzoo.evaluation.extraction import Features, evenly, extract, gather_features, shard
-from genzoo.evaluation.features import FeatureNetwork, build_network
+from genzoo.evaluation.features import FeatureNetwork
 from genzoo.evaluation.images import FirstImages, ImageSet, batches, open_images
-from genzoo.evaluation.judging import (
-    Notes,
-    Settings,
-    adjust,
-    environment,
-    must_match,
-    name_of,
-    note_counts,
-    note_network,
-)
-from genzoo.evaluation.protocols import Protocol, load_protocol
+from genzoo.evaluation.judging import Judging, Settings, name_of
+from genzoo.evaluation.protocols import Protocol
 from genzoo.evaluation.reference import Reference, cached_reference, is_adm_reference, read_adm_reference
 from genzoo.evaluation.result import EvaluationResult
-from genzoo.evaluation.scores import outputs_needed, score
+from genzoo.evaluation.scores import outputs_needed
 from genzoo.pretrained.known_weights import file_sha256
 
 if TYPE_CHECKING:
@@ -57,46 +47,32 @@ def evaluate(
     result then states it and compares only with its like. network, weights: another network, stated likewise.
     In torch.distributed every process calls this; each extracts its part, all get the result.
     """
-    started, settings, notes = time.time(), settings or Settings(), Notes()
-    named = load_protocol(protocol)
-    if named.kind not in ("images", "controls"):
-        raise UsageError(f"{named.name} judges {named.kind}; evaluate() judges images")
-    maps = _control_maps(named, controls)
+    judging = Judging(protocol, kinds=("images", "controls"), judge="evaluate", settings=settings)
+    settings = judging.settings
+    maps = _control_maps(judging.named, controls)
     images = open_images(source)
-    used = adjust(named, num=num, available=len(images), notes=notes)
-    built = build_network(network or used.network, weights=weights, device=settings.device)
-    note_network(named, built, notes)
+    used, built = judging.choose(num=num, available=len(images), network=network, weights=weights)
     if len(images) > used.num:
-        notes.warnings.append(f"of {len(images)} generated images the first {used.num} were judged")
+        judging.notes.warnings.append(f"of {len(images)} generated images the first {used.num} were judged")
         images = FirstImages(images, used.num)
     generated = features_of(images, built, outputs_needed(used.metrics), settings, what="generated")
     real = reference_of(reference, built, used, settings)
-    metrics = score(used.metrics, generated, real, label=built.label)
+    metrics = judging.score(generated, real)
     if maps is not None:
         metrics |= control_adherence(images, maps, **used.metrics["control_adherence"])
-    note_counts(generated, real, built, notes)
-    return EvaluationResult(
-        protocol=named.name,
-        metrics=metrics,
+    size = size_of(images)
+    return judging.result(
+        metrics,
+        generated,
+        real,
         comparable={
-            **must_match(used, built),
             "generated images": generated.count,
-            "image size": size_of(images),
-            "reference": real.content_hash,
+            "image size": size,
             **({} if maps is None else {"controls": maps.content_hash()}),
         },
-        generated={"num": generated.count, "size": size_of(images), "sha256": images.content_hash()},
-        reference={
-            "name": reference_name or name_of(reference),
-            "num": real.count,
-            "sha256": real.content_hash,
-        },
-        network=built.describe(),
-        sampling=dict(sampling or {}),
-        differences=notes.differences,
-        warnings=notes.warnings,
-        choices=list(named.choices),
-        environment=environment(settings, generated, time.time() - started),
+        described={"size": size, "sha256": images.content_hash()},
+        reference_name=reference_name or name_of(reference),
+        sampling=sampling,
     )
 
 

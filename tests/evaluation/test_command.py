@@ -155,6 +155,9 @@ class TinyRun:
     def dataset(self) -> Digits:
         return Digits()
 
+    def task(self, **options: object) -> SimpleNamespace:
+        return SimpleNamespace(latent_shape=(1, 8, 8))
+
     def sample_to(self, folder: Path, *, num: int, **options: object) -> Path:
         folder.mkdir(parents=True, exist_ok=True)
         images = DatasetImages(Digits())
