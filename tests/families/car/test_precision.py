@@ -1,0 +1,63 @@
+"""Sampling with 16-bit copies of the weights: nearly the same tokens, and never a stale copy."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from families.car.tiny import pictures, streams, tiny_car, tiny_task, tiny_var
+
+from genzoo.core.errors import UsageError
+from genzoo.families.car.half import HalfCopy, halved
+
+GREEDY = {"guidance_scale": 2.5, "top_k": 1}
+
+
+@pytest.mark.parametrize("kind", ["var", "car"])
+def test_tokens_and_pictures_stay_close(kind: str, tmp_path: Path) -> None:
+    task = tiny_task(tmp_path, tiny_var() if kind == "var" else tiny_car(), control=None)
+    control = {"control": pictures(1)} if kind == "car" else {}
+    conditions = task.conditions(20, **control)
+    exact, rounded = (
+        task.sample_scales(task.model, conditions, streams(*range(20)), **GREEDY, precision=precision)
+        for precision in ("fp32", "bf16")
+    )
+    same = torch.cat([(a == b).flatten() for a, b in zip(exact.ids, rounded.ids, strict=True)]).float()
+    assert same.mean() > 0.85
+    assert task.model.training is False
+    assert all(parameter.dtype == torch.float32 for parameter in task.model.parameters())
+    made = task.sample(task.model, conditions, streams(*range(20)), **GREEDY, precision="bf16")
+    assert made.dtype == torch.float32
+    whole = task.sample(task.model, conditions, streams(*range(20)), **GREEDY)
+    assert (made - whole).abs().median() < 0.02
+
+
+def test_a_copy_follows_its_weights() -> None:
+    model, copies = tiny_var(), HalfCopy()
+    first = copies(model)
+    assert copies(model) is first
+    assert {p.dtype for p in first.parameters()} == {torch.bfloat16}
+    assert first.lvl_1L.dtype == torch.int64
+    with torch.no_grad():
+        model.head.bias.add_(1)
+    second = copies(model)
+    assert second is not first
+    assert torch.equal(second.head.bias, model.head.bias.bfloat16())
+    assert torch.equal(halved(model).head.bias, second.head.bias)
+    other = tiny_var(seed=5)
+    assert torch.equal(copies(other).head.bias, other.head.bias.bfloat16())
+
+
+def test_the_decoder_has_a_copy_too(tmp_path: Path) -> None:
+    codec = tiny_task(tmp_path, tiny_var()).codec
+    latents = codec.moments(pictures(3))
+    exact, rounded = codec.decode(latents), codec.decode(latents, precision="bf16")
+    assert rounded.dtype == torch.float32
+    assert 0 < (exact - rounded).abs().max() < 0.05
+    assert torch.equal(codec.decode(latents), exact)
+
+
+def test_other_precisions_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="use fp32 or bf16"):
+        tiny_task(tmp_path, tiny_var(), sampler={"precision": "fp8"})
