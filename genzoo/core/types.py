@@ -33,6 +33,7 @@ class Task(Protocol):
     Optional: `facts`, a mapping of names to strings that checkpoints record and that must not differ where
     they are used again, such as which extractor made the controls. `conditions_from(batch)`, options for
     `conditions` that draw a batch's items again; pictures during training then have them from the data.
+    `export(path, *, layout, half, **notes)`, of a task that trains a part of its model: writes that part.
     """
 
     model: nn.Module
@@ -57,7 +58,10 @@ class Task(Protocol):
 
 
 class Dataset(Protocol):
-    """Map-style data. `fetch` draws its augmentation from the generator it is given, and nothing else."""
+    """Map-style data. `fetch` draws its augmentation from the generator it is given, and nothing else.
+
+    Optional: `tells`, names of attributes of its own that a model's `auto` arguments may ask for.
+    """
 
     sample_shape: tuple[int, ...]  # of the pixels: (c, h, w) or (f, c, h, w)
     num_classes: int | None
