@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from genzoo.core.errors import DataError, did_you_mean
+from genzoo.data.class_lists import ClassList, kept_labels
 from genzoo.data.decode import EXTENSIONS, shown
 from genzoo.data.folder import Names, choose_classes, resolve_root, scan_folder
 from genzoo.data.video_decode import VIDEO_EXTENSIONS
@@ -56,15 +57,18 @@ def list_videos(
     *,
     class_folders: bool | None = None,
     class_names: Sequence[str] | None = None,
+    include_classes: ClassList | None = None,
+    exclude_classes: ClassList | None = None,
     split_file: str | Path | None = None,
     follow_links: bool = False,
 ) -> VideoListing:
     """List the clips of a folder in natural order.
 
     class_folders: whether the first level of folders are classes; None looks: they are, unless clips lie
-    directly in root.   class_names: the classes to use, in the order of their labels.   split_file: a text
-    file that names the clips to use, one a line, relative to root; what follows a blank is left out, so the
-    lists of UCF-101 serve as they are.
+    directly in root.   class_names: the classes to use, in the order of their labels.   include_classes,
+    exclude_classes: show these only, or leave these out; labels stay those of all.   split_file: a text file
+    that names the clips to use, one a line, relative to root; what follows a blank is left out, so the lists
+    of UCF-101 serve as they are.
     """
     folder = resolve_root(root, LAYOUT)
     ignored: list[str] = []
@@ -82,8 +86,11 @@ def list_videos(
         )
     if _has_classes(folder, here, below, class_folders, class_names):
         names = choose_classes(list(below), class_names, folder)
-        clips = [(label, clip) for label, name in enumerate(names) for clip in below[name]]
+        kept = kept_labels(names, include_classes, exclude_classes)
+        labels = range(len(names)) if kept is None else kept
+        clips = [(label, clip) for label in labels for clip in below[names[label]]]
         return _listing(folder, _split(clips, split_file, folder), names, ignored)
+    kept_labels(None, include_classes, exclude_classes)  # without classes there is nothing to choose
     if class_names:
         raise DataError("class_names was given, but the folder has no class folders", where=shown(folder))
     clips = [(0, clip) for clip in [*here, *(clip for found in below.values() for clip in found)]]

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from genzoo.core.types import Dataset
 from genzoo.data.cached_clips import CachedClips
+from genzoo.data.class_lists import ClassList
 from genzoo.data.clip_windows import ClipWindow, Short, Spacing
 from genzoo.data.decode import MAX_PIXELS, shown
 from genzoo.data.video_clips import VideoClips
@@ -32,6 +33,8 @@ def video_folder(
     horizontal_flip: bool = True,
     class_folders: bool | None = None,
     class_names: Sequence[str] | None = None,
+    include_classes: ClassList | None = None,
+    exclude_classes: ClassList | None = None,
     split_file: str | Path | None = None,
     use_image_num: int = 0,
     follow_links: bool = False,
@@ -43,15 +46,18 @@ def video_folder(
     """Clips of the videos in a folder; or their latents, when `prepare latents` has filled `latent_cache`.
 
     num_frames, frame_interval, spacing, short, min_frames, fps: see genzoo.data.clip_windows.ClipWindow.
-    transform: of each frame, see genzoo.data.frame_transforms.   class_folders, class_names, split_file: see
-    genzoo.data.video_listing.list_videos.   use_image_num: stills beside each clip, single frames of other
-    videos.   index_folder: where the facts about video files are kept; the user's cache when left out.
+    transform: of each frame, see genzoo.data.frame_transforms.   class_folders, class_names,
+    include_classes, exclude_classes, split_file: see genzoo.data.video_listing.list_videos.
+    use_image_num: stills beside each clip, single frames of other videos.   index_folder: where the facts
+    about video files are kept; the user's cache when left out.
     """
     window = ClipWindow(num_frames, frame_interval, spacing, short, min_frames, fps)
     listing = list_videos(
         root,
         class_folders=class_folders,
         class_names=class_names,
+        include_classes=include_classes,
+        exclude_classes=exclude_classes,
         split_file=split_file,
         follow_links=follow_links,
     )

@@ -54,6 +54,17 @@ def test_classes_are_the_first_level_unless_switched_off(tmp_path: Path) -> None
     assert (chosen.clips[0], chosen.labels.tolist()) == ("B/c", [0, 1, 1])
 
 
+def test_some_classes_are_shown_and_keep_their_labels(tmp_path: Path) -> None:
+    touch(tmp_path, "A/1.mp4", "B/1.mp4", "C/1.mp4")
+    listing = list_videos(tmp_path, exclude_classes=["B"])
+    assert (list(listing.clips), listing.labels.tolist()) == (["A/1.mp4", "C/1.mp4"], [0, 2])
+    assert listing.class_names == ["A", "B", "C"]
+    with pytest.raises(DataError, match="there is no class 'D'"):
+        list_videos(tmp_path, include_classes=["D"])
+    with pytest.raises(DataError, match="have no classes"):
+        list_videos(tmp_path, class_folders=False, include_classes=["A"])
+
+
 @pytest.mark.parametrize(
     ("files", "message"),
     [
