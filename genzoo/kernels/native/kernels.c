@@ -18,6 +18,7 @@
 #include "vectors.h"
 #include "tiles.h"
 #include "scan.h"
+#include "adjoint.h"
 #include "scan_backward.h"
 #include "conv.h"
 #include "entry.h"
