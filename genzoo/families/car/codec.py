@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor, nn
 
+from genzoo.autoregression.scales import Scale
 from genzoo.core.checkpoint import tensors_digest
 from genzoo.core.errors import ShapeError, UsageError
 from genzoo.core.seeds import SampleStreams
@@ -40,6 +41,18 @@ class VQVAECodec:
     def quantizer(self) -> MultiScaleQuantizer:
         """The codebook and how scales add up."""
         return self.vqvae.quantize
+
+    def require_tokens(self, patch_nums: Sequence[Scale], channels: int, codebook_size: int) -> None:
+        """Raise UsageError unless a model reads and writes this codec's tokens."""
+        ours = (tuple(patch_nums), channels, codebook_size)
+        size, width = self.quantizer.weight.shape
+        theirs = (tuple(self.patch_nums), width, size)
+        if ours != theirs:
+            raise UsageError(
+                "the model and the VQVAE disagree about tokens",
+                why=f"scales, width, number: {ours} and {theirs}",
+                fix="set the model's patch_nums, in_channels and codebook_size, or the codec's patch_nums",
+            )
 
     def latent_shape(self, pixel_shape: tuple[int, ...]) -> tuple[int, ...]:
         """(3, h, w) of the pixels to (c, h', w') of the features."""

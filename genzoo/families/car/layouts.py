@@ -219,8 +219,9 @@ def _require_derived(name: str, given: Tensor, own: Tensor, source: str) -> None
         fits = torch.equal(given.to(own.dtype), own)
     if not fits:
         raise CheckpointError(
-            f"{source}: {name} is not what the model's arguments make it",
-            fix="fetch the file again, or pass the patch_nums it was made for",
+            f"{source} do not fit: {name} is not what the model's arguments make it",
+            why=f"it is {tuple(given.shape)}, and should be {tuple(own.shape)}",
+            fix="take a model of the file's depth, width and patch_nums, or fetch the file again",
         )
 
 

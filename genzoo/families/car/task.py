@@ -65,7 +65,8 @@ class NextScaleTask:
         for name, share in (("label_dropout", label_dropout), ("label_smoothing", label_smoothing)):
             if not 0.0 <= share < 1.0:
                 raise UsageError(f"{name} is a share below 1, not {share}")
-        _require_same_tokens(model, codec)
+        base = model.base if isinstance(model, CAR) else model
+        codec.require_tokens(model.patch_nums, base.word_embed.in_features, base.head.out_features)
         self.model, self.codec = model, codec
         self.num_classes = model.num_classes
         self.label_dropout, self.label_smoothing = label_dropout, label_smoothing
@@ -217,7 +218,12 @@ class NextScaleTask:
 
     def _control(self, batch: Batch) -> Tensor:
         if "control" in batch:
-            return batch["control"]
+            control: Tensor = batch["control"]
+            seen, expected = tuple(control.shape[1:]), (3, *self.pixel_size)
+            if seen != expected:
+                fix = "cut them with their pictures: `genzoo prepare controls` does"
+                raise DataError(f"the data's controls are {seen}; {expected} is expected", fix=fix)
+            return control
         if self.extract is None or "pixels" not in batch:
             raise DataError(
                 "the batch has no control",
@@ -232,15 +238,3 @@ class NextScaleTask:
         labels: Tensor = batch["class_labels"].long()
         check_label_range(labels, self.num_classes, DataError)
         return labels
-
-
-def _require_same_tokens(model: VAR | CAR, codec: VQVAECodec) -> None:
-    base = model.base if isinstance(model, CAR) else model
-    ours = (tuple(model.patch_nums), base.word_embed.in_features, base.head.out_features)
-    codes = codec.quantizer.weight.shape
-    if ours != (tuple(codec.patch_nums), codes[1], codes[0]):
-        raise UsageError(
-            "the model and the VQVAE disagree about tokens",
-            why=f"scales, width, number: {ours} and {(tuple(codec.patch_nums), codes[1], codes[0])}",
-            fix="set the model's patch_nums, in_channels and codebook_size, or the codec's patch_nums",
-        )
