@@ -16,6 +16,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
+from genzoo.core.cache_folder import cache_folder
 from genzoo.core.errors import DataError
 from genzoo.evaluation.extraction import all_agree
 from genzoo.evaluation.images import ArrayImages, ImageSet
@@ -91,22 +92,13 @@ def write_adm_reference(
     return path
 
 
-def cache_folder() -> Path:
-    """Where reference statistics are kept: $GENZOO_CACHE or the user's cache folder."""
-    base = (
-        os.environ.get("GENZOO_CACHE")
-        or Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "genzoo"
-    )
-    return Path(base) / "reference"
-
-
 def cached_reference(key: Mapping[str, Any], make: Callable[[], Reference]) -> Reference:
     """The reference stored under `key` (content hash, network, outputs, ...), or made now and stored.
 
     A damaged file is made again. The file is complete or absent: it is renamed into place.
     """
     name = hashlib.sha256(json.dumps(key, sort_keys=True, default=str).encode()).hexdigest()[:32]
-    path = cache_folder() / f"{name}.safetensors"
+    path = cache_folder("reference") / f"{name}.safetensors"
     found: Reference | None = None
     with contextlib.suppress(FileNotFoundError, SafetensorError, KeyError, ValueError):
         found = _load(path)
