@@ -27,6 +27,11 @@ METRICS.lazy(
     "genzoo.evaluation.reconstruction:reconstruction",
     help="an autoencoder's PSNR, and the deviation of its latents",
 )
+METRICS.lazy(
+    "control_edges",
+    "genzoo.evaluation.control_edges:control_edges",
+    help="how well samples follow edges of unseen classes, beside the model without control",
+)
 COMMANDS.lazy(
     "evaluate",
     "genzoo.api.evaluate_command:evaluate_command",

@@ -26,11 +26,12 @@ from genzoo.families.car.control import (
 from genzoo.families.car.decoding import ControlledDecoder
 from genzoo.families.car.var import VAR, ScaleDecoder, repeat_to
 from genzoo.families.car.vqvae import PATCH_NUMS
-from genzoo.families.car.weights import base_std, mark_no_decay, reset_layers
+from genzoo.families.car.weights import base_std, mark_no_decay, reset_convolutions, reset_layers
 
 FUSIONS = ("conv", "vqvae_encoder")
 CONTROL_NETWORKS = ("transformer", "conv")
 INJECTIONS = ("concat_ln_linear", "zero_conv_add", "cross_norm_add")
+CONTROL_INITS = ("released", "fan_in")
 
 
 class CAR(nn.Module):
@@ -39,6 +40,8 @@ class CAR(nn.Module):
     var_weights: file or run folder of the base; without it the base is random.
     freeze_base: train the branch only; a checkpoint then holds the branch, and a hash of the base.
     init_from_base: start the control transformer as the base's first half (paper), or at random (code).
+    control_init: deviation of the fusion's convolutions: "released" 0.02, under which signals fade in narrow
+    ones, or "fan_in".
     control_channels: of the control encoder; a map of side p has a control of side p * 2^(their number - 1).
     fusion, control_network, injection: the alternatives of the paper's Table 3.   The rest: as in VAR.
     """
@@ -57,6 +60,7 @@ class CAR(nn.Module):
         fusion: str = "conv",
         control_network: str = "transformer",
         injection: str = "concat_ln_linear",
+        control_init: str = "released",
         control_channels: Sequence[int] = CONTROL_CHANNELS,
         patch_nums: Sequence[int] = PATCH_NUMS,
         num_classes: int = 1000,
@@ -77,6 +81,7 @@ class CAR(nn.Module):
         _check_choice("fusion", fusion, FUSIONS)
         _check_choice("control_network", control_network, CONTROL_NETWORKS)
         _check_choice("injection", injection, INJECTIONS)
+        _check_choice("control_init", control_init, CONTROL_INITS)
         self.arguments: dict[str, Any] = arguments
         self.base = VAR(
             depth=depth, hidden_size=hidden_size, num_heads=num_heads, patch_nums=patch_nums,
@@ -124,6 +129,11 @@ class CAR(nn.Module):
         for name, module in self.named_children():
             if name != "base":
                 reset_layers(module, base_std(self.base.hidden_size))
+                if self.arguments["control_init"] == "fan_in" and name in (
+                    "car_control_convs",
+                    "car_var_conv",
+                ):
+                    reset_convolutions(module)
         if self.arguments["injection"] == "zero_conv_add":
             for parameter in self.car_zero_linear.parameters():
                 nn.init.zeros_(parameter)

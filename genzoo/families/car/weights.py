@@ -35,6 +35,13 @@ def reset_layers(module: nn.Module, std: float) -> None:
             nn.init.zeros_(bias)
 
 
+def reset_convolutions(module: nn.Module) -> None:
+    """Normal with deviation sqrt(2 / inputs), so that signals keep their size through half-linear layers."""
+    for layer in module.modules():
+        if isinstance(layer, nn.Conv2d):
+            nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
+
+
 @torch.no_grad()
 def shrink_residuals(blocks: Iterable[nn.Module], depth: int, *, adaln: float, adaln_gamma: float) -> None:
     """Let every block start close to the identity.
