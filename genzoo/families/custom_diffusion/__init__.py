@@ -33,6 +33,11 @@ COMMANDS.lazy(
     f"{_HERE}.prepare_command:regularization_command",
     help="Pictures that keep a concept's class as it was: from a folder, painted, or from a collection.",
 )
+METRICS.lazy(
+    "concept_study",
+    f"{_HERE}.concept_study:concept_study",
+    help="teaches a second concept, merges both, and compares samples before and after",
+)
 COMMANDS.lazy(
     "merge-concepts",
     "genzoo.families.custom_diffusion.command:merge_command",

@@ -1,0 +1,198 @@
+"""A study that ends a small run: was the concept learnt, did other captions stay, does a merge keep two?"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image, ImageDraw
+from torch import Tensor
+
+from genzoo.core.errors import UsageError
+from genzoo.core.registry import DATASETS
+from genzoo.core.seeds import SampleStreams
+from genzoo.diffusion.prompted import sample_prompts, schedule_from
+from genzoo.families.custom_diffusion.closeness import (
+    drift,
+    latent_features,
+    nearest_distance,
+    share_found,
+    share_named,
+)
+from genzoo.families.custom_diffusion.concept_list import MODIFIER
+from genzoo.families.custom_diffusion.merging import merge_concepts
+from genzoo.families.custom_diffusion.model import custom_diffusion
+from genzoo.families.custom_diffusion.task import ConceptTask
+from genzoo.pretrained.text_to_image import load_parts
+
+Draw = Callable[[Sequence[str]], Tensor]
+STATES = ("before", "after", "merged")
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A concept: its pictures (m, 3, h, w), the prompt of each, and what its words stand for without it."""
+
+    pictures: Tensor
+    prompts: list[str]
+
+    @property
+    def class_prompts(self) -> list[str]:
+        """The prompts without the new words."""
+        return [" ".join(MODIFIER.sub("", prompt).split()) for prompt in self.prompts]
+
+
+def concept_study(
+    run: Any,
+    *,
+    second: Mapping[str, Any],
+    gallery: Mapping[str, Any],
+    captions: Sequence[str],
+    merge: Mapping[str, Any] | None = None,
+    samples_per_prompt: int = 4,
+    seed: int = 0,
+) -> dict[str, Any]:
+    """Teach a second concept from the same base, merge both in closed form, and compare samples.
+
+    second: {"concepts": [...], "phrases": [...]} in place of the run's own, and other settings of the model.
+    gallery: a data section of other captioned pictures; their captions also regularise the merge.   captions:
+    of the gallery, whose samples should stay.   merge: options of `merge_concepts`.
+
+    "before" is the base under the prompts without the new word. Distances are those of `closeness`; "found"
+    is the share of samples nearer to the concept than to the whole gallery, "named" the share of other
+    captions whose samples are nearest to the gallery's picture of that caption. Pictures go to
+    samples/concepts.png, the merged concept to merged.safetensors.
+    """
+    if not captions or "concepts" not in second:
+        raise UsageError("concept_study needs captions, and concepts of a second concept")
+    other = run.variant("second", _changes(second))
+    merged_file = run.folder / "merged.safetensors"
+    collection = _gallery(gallery)
+    base = run.recipe.section("model")["base_model"]
+    merge_concepts(
+        [run.folder.joinpath("concept.safetensors"), _written(other)],
+        base=base,
+        captions=collection.captions,
+        output=_fresh(merged_file),
+        **(merge or {}),
+    )
+    draws = {
+        "before": _base_draw(base, run, seed),
+        "first": _task_draw(run.task(), seed),
+        "second": _task_draw(other.task(), seed),
+        "merged": _task_draw(_merged_task(base, merged_file, run), seed),
+    }
+    vae = run.task().parts.vae
+    others = latent_features(_pixels(collection), vae)
+    result: dict[str, Any] = {}
+    rows: list[tuple[str, Tensor]] = []
+    for name, subject in (("first", _subject(run)), ("second", _subject(other))):
+        found = _samples(subject, draws["before"], draws[name], draws["merged"], samples_per_prompt)
+        own = latent_features(subject.pictures, vae)
+        for state, pixels in found.items():
+            features = latent_features(pixels, vae)
+            result[f"{name}_distance_{state}"] = nearest_distance(features, own)
+            result[f"{name}_found_{state}"] = share_found(features, own, others)
+        rows += [
+            (f"{name}: its pictures", subject.pictures),
+            *((f"{name}: {s}", p) for s, p in found.items()),
+        ]
+    kept = {name: latent_features(draw(captions), vae) for name, draw in draws.items()}
+    for name, features in kept.items():
+        result[f"named_{name}"] = share_named(features, captions, others, collection.captions)
+        if name != "before":
+            result[f"drift_{name}"] = drift(kept["before"], features)
+    rows += [(f"other captions: {name}", draws[name](captions)) for name in ("before", "merged")]
+    result["pictures"] = str(write_sheet(rows, run.folder / "samples" / "concepts.png"))
+    return result
+
+
+def write_sheet(rows: Sequence[tuple[str, Tensor]], path: Path, *, scale: int = 2) -> Path:
+    """Labelled rows of pictures (b, 3, h, w) as one PNG."""
+    side, margin = rows[0][1].shape[-1] * scale, 14
+    width = max(len(pixels) for _, pixels in rows) * (side + 2)
+    sheet = Image.new("RGB", (width, len(rows) * (side + margin)), "white")
+    pen = ImageDraw.Draw(sheet)
+    for number, (label, pixels) in enumerate(rows):
+        top = number * (side + margin)
+        pen.text((2, top), label, fill="black")
+        levels = ((pixels.clamp(-1, 1) + 1) * 127.5).round().byte().permute(0, 2, 3, 1).cpu().numpy()
+        for column, picture in enumerate(levels):
+            tile = Image.fromarray(picture).resize((side, side), Image.Resampling.NEAREST)
+            sheet.paste(tile, (column * (side + 2), top + margin - 2))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    sheet.save(path)
+    return path
+
+
+def _changes(second: Mapping[str, Any]) -> dict[str, Any]:
+    changes = {"data.concepts": second["concepts"], "model.modifier_tokens": "auto", "model.phrases": "auto"}
+    own = {key: value for key, value in second.items() if key != "concepts"}
+    return changes | {f"model.{key}": value for key, value in own.items()}
+
+
+def _subject(run: Any) -> Subject:
+    dataset = run.dataset()
+    pairs = [dataset.fetch(index) for index in range(len(dataset.instances))]
+    return Subject(torch.stack([pair["pixels"] for pair in pairs]), [pair["captions"] for pair in pairs])
+
+
+def _samples(subject: Subject, base: Draw, taught: Draw, merged: Draw, repeats: int) -> dict[str, Tensor]:
+    prompts = [prompt for prompt in subject.prompts for _ in range(repeats)]
+    classes = [prompt for prompt in subject.class_prompts for _ in range(repeats)]
+    return {"before": base(classes), "after": taught(prompts), "merged": merged(prompts)}
+
+
+def _base_draw(base: str, run: Any, seed: int) -> Draw:
+    parts, sampler = load_parts(base), _sampler(run)
+    diffusion = schedule_from(parts.scheduler)
+
+    def draw(prompts: Sequence[str]) -> Tensor:
+        return sample_prompts(parts, diffusion, prompts, _streams(len(prompts), seed), sampler=sampler)
+
+    return draw
+
+
+def _task_draw(task: Any, seed: int) -> Draw:
+    def draw(prompts: Sequence[str]) -> Tensor:
+        conditions = task.conditions(len(prompts), prompt=list(prompts), any_prompt=True)
+        pixels: Tensor = task.sample(task.model, conditions, _streams(len(prompts), seed))
+        return pixels
+
+    return draw
+
+
+def _merged_task(base: str, concept: Path, run: Any) -> ConceptTask:
+    return ConceptTask(custom_diffusion(base, concept=str(concept)), sampler=_sampler(run))
+
+
+def _sampler(run: Any) -> dict[str, Any]:
+    return {key: value for key, value in run.recipe.section("sampler").items() if key != "block_size"}
+
+
+def _streams(num: int, seed: int) -> SampleStreams:
+    return SampleStreams.from_seeds(seed, "sample", positions=range(num))
+
+
+def _written(run: Any) -> Path:
+    path: Path = run.folder / "concept.safetensors"
+    run.task().export(_fresh(path))
+    return path
+
+
+def _fresh(path: Path) -> Path:
+    """The same path, free to write: a report may be made again."""
+    path.unlink(missing_ok=True)
+    return path
+
+
+def _gallery(section: Mapping[str, Any]) -> Any:
+    arguments = dict(section)
+    return DATASETS.get(arguments.pop("name"))(**arguments)
+
+
+def _pixels(dataset: Any) -> Tensor:
+    return torch.stack([dataset.fetch(index)["pixels"] for index in range(len(dataset))])
