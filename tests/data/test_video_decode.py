@@ -157,3 +157,21 @@ def test_without_pyav_the_extra_is_named(tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.setitem(__import__("sys").modules, "av", None)
     with pytest.raises(MissingDependencyError, match=r"genzoo\[video\]"):
         probe(tmp_path / "a.mp4")
+
+
+@pytest.mark.parametrize("kind", ["h264.mp4", "vp9.webm", "mpeg4.avi"])
+def test_flipped_bytes_are_an_error_or_another_picture(kind: str, tmp_path: Path) -> None:
+    data = np.frombuffer(video(tmp_path / kind, 6, codec=KINDS[kind]).read_bytes(), np.uint8)
+    random, outcomes = np.random.default_rng(0), set()
+    for _ in range(40):
+        changed = data.copy()
+        changed[random.integers(len(data), size=3)] = random.integers(256, size=3)
+        (tmp_path / kind).write_bytes(changed.tobytes())
+        try:
+            facts = probe(tmp_path / kind)
+            shown = list(read_video(tmp_path / kind, facts, range(min(9, len(facts.times)))))
+        except DataError as error:
+            outcomes.add(kind in str(error))
+        else:
+            outcomes.add(all(picture.mode == "RGB" for _, picture in shown))
+    assert outcomes == {True}
