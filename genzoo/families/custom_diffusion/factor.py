@@ -67,40 +67,51 @@ def factorise(C_reg: Tensor, *, rank_tolerance: float = 1e-10) -> Factor:
 
 def _of_many_rows(C_reg: Tensor, rank_tolerance: float) -> Factor | None:
     """The factor from normal equations; None when the rank is deficient or near it."""
+    limit = min(SKETCH_MAX_CONDITION, 0.1 / rank_tolerance)
     R = torch.linalg.qr(_sketch(C_reg), mode="r").R
     condition = condition_of_triangle(R)
-    if condition * rank_tolerance >= 0.1 or condition > SKETCH_MAX_CONDITION:
+    if condition > limit:
         return None
+    method = "sketch and cholesky"
     # a sketch is right within a factor of two or so
     if 4 * condition <= CHOLESKY_MAX_CONDITION:
         R, failed = torch.linalg.cholesky_ex(_gram(C_reg), upper=True)
-        if failed:
-            return None
-        return Factor(R, None, None, None, condition_of_triangle(R), C_reg.shape[1], "cholesky")
+        method = "cholesky"
+    else:
+        R, failed = _whitened(C_reg, R)
+    condition = float("inf") if failed else condition_of_triangle(R)
+    return Factor(R, None, None, None, condition, C_reg.shape[1], method) if condition <= limit else None
+
+
+def _whitened(C_reg: Tensor, R: Tensor) -> tuple[Tensor, bool]:
+    """The factor of rows that a first factor R makes well conditioned, and whether that failed."""
     for _ in range(WHITENED_ROUNDS):
         second, failed = torch.linalg.cholesky_ex(_gram(C_reg, whiten=R), upper=True)
         if failed:
-            return None
+            break
         R = second @ R
         if condition_of_triangle(second) <= WHITENED_MAX_CONDITION:
-            return Factor(
-                R, None, None, None, condition_of_triangle(R), C_reg.shape[1], "sketch and cholesky"
-            )
-    return None
+            return R, False
+    return R, True
 
 
 def _sketch(C_reg: Tensor) -> Tensor:
-    """A few rows that are random signed sums of all rows (count sketches), (2 * 2 d, d)."""
+    """A few rows that are sums of all rows with random signs (count sketches), (about 4 d, d) float64.
+
+    In the precision of the rows: the sketch only has to be near, and this pass is bound by memory.
+    """
     num_rows, width = C_reg.shape
+    rows = C_reg if C_reg.dtype in (torch.float32, torch.float64) else C_reg.float()
     generator = torch.Generator().manual_seed(0)
-    size = SKETCH_ROWS_PER_WIDTH * width
-    tables = [C_reg.new_zeros(size, width, dtype=torch.float64) for _ in range(SKETCH_TABLES)]
-    buckets = torch.randint(size, (SKETCH_TABLES, num_rows), generator=generator)
-    signs = torch.randint(2, (SKETCH_TABLES, num_rows, 1), generator=generator).double() * 2 - 1
-    for start, rows in zip(range(0, num_rows, BLOCK_ROWS), C_reg.split(BLOCK_ROWS), strict=True):
-        block, part = rows.double(), slice(start, start + len(rows))
-        for table, bucket, sign in zip(tables, buckets, signs, strict=True):
-            table.index_add_(0, bucket[part], block * sign[part])
+    tables = []
+    for extra in range(SKETCH_TABLES):
+        # row i goes to bucket i modulo the size, which differs between the tables
+        size = SKETCH_ROWS_PER_WIDTH * width + extra
+        signs = torch.randint(2, (num_rows, 1), generator=generator).to(rows.dtype) * 2 - 1
+        table = rows.new_zeros(size, width)
+        for block, sign in zip(rows.split(size), signs.split(size), strict=True):
+            table[: len(block)].addcmul_(block, sign)
+        tables.append(table.double())
     return torch.cat(tables)
 
 
