@@ -33,6 +33,7 @@ RELEASED_SECONDS = {"VAR fp32": 5.5, "VAR bf16": 3.15, "CAR fp32": 11.2}
 RELEASED_GFLOPS = {"fp32": 370.0, "bf16": 2400.0}
 PEER = "released, carried over"
 TARGETS = {"VAR fp32": 1.6, "VAR bf16": 2.2, "CAR fp32 first": 2.2, "CAR fp32 reused": 3.0}
+LABEL = 207
 PARTS = ("control", "blocks", "sampling", "decode")
 SAMPLER = {"guidance_scale": 5.0, "top_k": 900, "top_p": 0.95}
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
@@ -75,7 +76,7 @@ def draw(task: NextScaleTask, precision: str, control: Tensor | None, watch: Sto
         with watch.part("control"):
             features = task.encode_control(model, control)
     with watch.part("blocks"):
-        predict = guided_decoder(model, torch.tensor([207]), features, guided=True)
+        predict = guided_decoder(model, torch.tensor([LABEL]), features, guided=True)
 
     def timed(scale: int, read: Tensor | None) -> Tensor:
         with watch.part("blocks"):
