@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from genzoo.core.recipe import MISSING, Recipe, recipe_from
+from genzoo.pretrained.shipped import is_shipped
 
 SUFFIXES = (".safetensors", ".bin", ".ckpt")
 
@@ -45,9 +46,12 @@ def open_concept(path: Path, *, base: str | None = None, any_base: bool = False)
 
 
 def _base_of(record: dict[str, Any]) -> str | None:
-    """Where the base lay, or its hub id. Whether it is the right one is checked when it is loaded."""
+    """Where the base lay, its hub id, or its name when it ships with genzoo.
+
+    Whether it is the right one is checked when it is loaded.
+    """
     local = (record.get("notes") or {}).get("base_path")
     if isinstance(local, str):
         return local if Path(local).is_dir() else None
     model = record.get("base_model")
-    return model if isinstance(model, str) and "/" in model else None
+    return model if isinstance(model, str) and ("/" in model or is_shipped(model)) else None

@@ -24,7 +24,10 @@ from genzoo.families.custom_diffusion.closeness import (
     share_named,
 )
 from genzoo.families.custom_diffusion.concept_study import concept_study
+from genzoo.families.custom_diffusion.delta import ConceptDelta
+from genzoo.families.custom_diffusion.export import write_concept
 from genzoo.families.custom_diffusion.foreign import read_concept
+from genzoo.families.custom_diffusion.source import open_concept
 from genzoo.pretrained.text_to_image import load_parts
 
 ORIGIN = torch.zeros(1, 4)
@@ -112,3 +115,14 @@ def test_a_run_is_studied_with_a_second_concept_and_their_merge(
     assert again == found
     with pytest.raises(UsageError, match="second concept"):
         concept_study(run, second={}, gallery=captioned, captions=captions)
+
+
+def test_the_concept_of_a_shipped_base_finds_it_again(tmp_path: Path) -> None:
+    delta = ConceptDelta(
+        weights={"mid_block.attentions.0.transformer_blocks.0.attn2.to_k.weight": torch.zeros(2, 3)},
+        phrases=("a cactus",),
+        base_model="assets:text_to_image_emoji",
+    )
+    opened = open_concept(write_concept(delta, tmp_path / "cactus.safetensors"))
+    assert opened is not None
+    assert opened.data["model"]["base_model"] == "assets:text_to_image_emoji"
