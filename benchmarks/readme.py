@@ -49,7 +49,8 @@ def table(reports: list[dict[str, Any]]) -> str:
     lines = ["| case | measured | ms | times slower than the first |", "|---|---|---|---|"]
     for report in reports:
         lines += [line(report["case"], row) for row in report["rows"] if row.get("times_slower")]
-    places = {place(report) for report in reports}
+    shown = [report for report in reports if any(row.get("times_slower") for row in report["rows"])]
+    places = {place(report) for report in shown}
     return "\n".join([*lines, "", *(f"Measured on {name}." for name in sorted(places))])
 
 
