@@ -1,4 +1,4 @@
-"""python -m benchmarks.run CASE|all-cpu|all-gpu|list [--threads N] [--repeats N] [--json PATH] [KEY=VALUE]"""
+"""python -m benchmarks.run CASE|all-cpu|all-gpu|list [--threads N] [--repeats N] [KEY=VALUE]"""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import torch
 
 from benchmarks.measure import environment
 from benchmarks.registry import Case, Options, load_cases
+from genzoo.core.memory import keep_freed_memory
 
 RESULTS = Path(__file__).parent / "results"
 
@@ -33,9 +34,10 @@ def main(arguments: list[str] | None = None) -> int:
         )
         return 2
     torch.set_num_threads(options.threads)
+    kept = options.keep_memory and keep_freed_memory()
     settings = dict(setting.split("=", 1) for setting in options.settings)
     for case in chosen:
-        report = run_case(case, Options(options.repeats, settings))
+        report = run_case(case, Options(options.repeats, settings)) | {"freed_memory_kept": kept}
         path = options.json if options.json and len(chosen) == 1 else default_path(report)
         path.write_text(json.dumps(report, indent=1) + "\n")
         print(f"wrote {path}")
@@ -49,6 +51,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("settings", nargs="*", help="KEY=VALUE settings of the case")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--keep-memory", action="store_true", help="keep freed memory, like genzoo train")
     parser.add_argument("--json", type=Path)
     return parser.parse_intermixed_args(arguments)
 

@@ -14,7 +14,6 @@ from benchmarks.registry import Options, case
 from genzoo.api import create_model
 from genzoo.nn.count import count_model
 
-PAIRS = ("s2", "b4")
 BATCH = 4
 SIZE = 32
 
@@ -83,11 +82,17 @@ def pair(size: str, mode: str, dtype: str, options: Options) -> dict[str, Any]:
 
 @case("train_step")
 def train_steps(options: Options) -> list[dict[str, Any]]:
-    """AdamW step on four 32x32 latents: DiM against DiT of the same name."""
-    return [pair(size, "train", dtype, options) for size in PAIRS for dtype in ("fp32", "bf16")]
+    """AdamW step on four 32x32 latents: DiM against DiT of the same name; sizes=s2,b4 dtypes=fp32,bf16."""
+    return [pair(size, "train", dtype, options) for size, dtype in chosen(options)]
 
 
 @case("sampling_step")
 def sampling_steps(options: Options) -> list[dict[str, Any]]:
-    """Denoising step with guidance of four 32x32 latents: DiM against DiT of the same name."""
-    return [pair(size, "sample", dtype, options) for size in PAIRS for dtype in ("fp32", "bf16")]
+    """Denoising step with guidance of four 32x32 latents: DiM against DiT; sizes=, dtypes=."""
+    return [pair(size, "sample", dtype, options) for size, dtype in chosen(options)]
+
+
+def chosen(options: Options) -> list[tuple[str, str]]:
+    """Sizes and precisions of the settings, all when nothing is said."""
+    sizes, dtypes = options.settings.get("sizes", "s2,b4"), options.settings.get("dtypes", "fp32,bf16")
+    return [(size, dtype) for size in sizes.split(",") for dtype in dtypes.split(",")]

@@ -15,6 +15,7 @@ from genzoo.api.run import Run, load_run
 from genzoo.api.schema import require_complete
 from genzoo.api.warm_start import InitFrom, WarmStartReport, warm_start_model
 from genzoo.core.checkpoint import checkpoint_steps
+from genzoo.core.memory import keep_freed_memory
 from genzoo.core.recipe import Recipe, load_recipe
 from genzoo.data.check import check_labels
 from genzoo.training.config import TrainConfig
@@ -37,8 +38,10 @@ def train(
     """Train a recipe to its last step, then run its report. The same call again continues where it stopped.
 
     output: the run's folder, runs/NAME when left out.   resume: "auto", "never", or a checkpoint's path.
-    Raises Interrupted after a checkpoint when a signal asked to stop.
+    Raises Interrupted after a checkpoint when a signal asked to stop. Keeps freed memory in the process from
+    here on (see `genzoo.core.memory`; not with GENZOO_KEEP_MEMORY=0).
     """
+    keep_freed_memory()
     recipe = as_recipe(recipe)
     trainer, recipe = build_trainer(recipe, output=output, hooks=hooks, resume=resume)
     trainer.fit(resume)

@@ -18,6 +18,7 @@ from genzoo.core.errors import BackendUnavailable, ShapeError, UsageError
 from genzoo.kernels.native.call import (
     address,
     describe,
+    empty,
     invoke,
     is_eager,
     readable,
@@ -95,7 +96,7 @@ def _run(*arguments: Any) -> Tensor:
 def _conv_eagerly(x: Tensor, weight: Tensor, bias: Tensor | None, silu: bool, reverse: bool) -> Tensor:
     real = real_dtype(x)
     rows, taps, offset = readable(x.detach(), real), vector(weight, real), vector(bias, real)
-    out = torch.empty(x.shape, dtype=rows.dtype)
+    out = empty(x.shape, rows.dtype)
     arguments = [*x.shape, weight.shape[1], int(silu), int(reverse), *describe(rows), *describe(out)]
     work = 4 * x.numel() * weight.shape[1]
     invoke("genzoo_conv_forward", real, [*arguments, address(taps), address(offset)], work)
@@ -110,7 +111,7 @@ def _conv_backward_eagerly(
     rows, taps, offset = readable(x.detach(), real), vector(weight, real), vector(bias, real)
     grad = readable(grad, real)
     batch, _, width = x.shape
-    dx = torch.empty(x.shape, dtype=rows.dtype)
+    dx = empty(x.shape, rows.dtype)
     dweight = torch.empty((batch, *weight.shape), dtype=real)
     dbias = torch.empty((batch, width), dtype=real)
     arguments = [*x.shape, weight.shape[1], int(silu), int(reverse), *describe(rows), *describe(grad)]

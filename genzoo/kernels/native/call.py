@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Iterable
+import sys
+from collections.abc import Iterable, Sequence
 from functools import cache
 from typing import Any
 
@@ -15,6 +16,8 @@ from genzoo.kernels.native import build
 SUFFIX = {torch.float32: "f32", torch.float64: "f64"}
 # below this many multiply-adds the threads cost more than they bring
 WORK_PER_THREAD = 1 << 17
+# as numpy does for its large arrays
+LARGE, PAGE, MADV_HUGEPAGE = 1 << 22, 1 << 12, 14
 
 
 @torch.compiler.assume_constant_result  # compiling C is nothing to trace
@@ -38,6 +41,23 @@ def readable(x: Tensor, real: torch.dtype) -> Tensor:
     if x.dtype != real and not (x.dtype == torch.bfloat16 and real == torch.float32):
         x = x.to(real)
     return x if x.stride(-1) == 1 or x.shape[-1] == 1 else x.contiguous()
+
+
+def empty(shape: Sequence[int], dtype: torch.dtype) -> Tensor:
+    """torch.empty, on large pages where it is large: fresh small pages cost more than a scan of them."""
+    x = torch.empty(shape, dtype=dtype)
+    if x.nbytes >= LARGE and _madvise() is not None:
+        start = -(-x.data_ptr() // PAGE) * PAGE
+        size = (x.data_ptr() + x.nbytes - start) // PAGE * PAGE
+        _madvise()(
+            ctypes.c_void_p(start), ctypes.c_size_t(size), MADV_HUGEPAGE
+        )  # advice: refusal is harmless
+    return x
+
+
+@cache
+def _madvise() -> Any:
+    return ctypes.CDLL(None).madvise if sys.platform == "linux" else None
 
 
 def vector(x: Tensor | None, real: torch.dtype) -> Tensor | None:

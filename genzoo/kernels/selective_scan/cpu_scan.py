@@ -15,6 +15,7 @@ from torch import Tensor
 from genzoo.kernels.native.call import (
     address,
     describe,
+    empty,
     invoke,
     is_eager,
     readable,
@@ -129,15 +130,14 @@ def _scan_eagerly(
     """Returns out, last state, checkpoints of both directions; empty tensors for what is not wanted."""
     real = real_dtype(u)
     out_dtype = torch.bfloat16 if u.dtype == torch.bfloat16 else real
-    out = torch.empty(u.shape, dtype=out_dtype)
+    out = empty(u.shape, out_dtype)
     batch, _, width = u.shape
     state = torch.empty((batch, width, A.shape[1]) if want_state else (0,), dtype=real)
     branches: list[tuple[Tensor | None, ...]] = [(u, delta, A, B, C, D, bias)]
     if u_b is not None:
         branches.append((u_b, delta_b, A_b, B_b, C_b, D_b, bias_b))
     saved = [
-        torch.empty(_checkpoint_shape(u, A, real) if save and i < len(branches) else (0,), dtype=real)
-        for i in (0, 1)
+        empty(_checkpoint_shape(u, A, real) if save and i < len(branches) else (0,), real) for i in (0, 1)
     ]
     call = _Call(
         branches, z, out, softplus, reverse, saved if save else [], state if want_state else None, real
@@ -224,7 +224,7 @@ def _scan_backward_eagerly(
     call = _Call(branches, z, None, softplus, reverse, [checkpoints, checkpoints_b], None, real)
     grad_out, grad_state = readable(grad_out, real), vector(grad_state, real)
     # the second direction adds to what the first left in dz, which must not be rounded in between
-    dz = None if z is None else torch.empty(z.shape, dtype=real if len(branches) == 2 else _storable(z, real))
+    dz = None if z is None else empty(z.shape, real if len(branches) == 2 else _storable(z, real))
     arguments = [*call.arguments, *describe(grad_out), *describe(dz)]
     raw = [_gradient_buffers(branch, real) for branch in branches]
     for buffers in raw:
@@ -252,7 +252,7 @@ def _gradient_buffers(branch: tuple[Tensor | None, ...], real: torch.dtype) -> l
     block, group, _ = scan_sizes(real)
     groups = -(-width // (block * group))
     shapes = [(groups, batch, length, n)] * 2 + [(batch, width, n), (batch, width), (batch, width)]
-    rows = [torch.empty(x.shape, dtype=_storable(x, real)) for x in (u, delta)]
+    rows = [empty(x.shape, _storable(x, real)) for x in (u, delta)]
     return rows + [torch.empty(shape, dtype=real) for shape in shapes]
 
 
