@@ -119,12 +119,16 @@ class _Table:
         nothing = np.zeros(0, np.int64)
         none = VideoFacts(nothing, nothing, nothing, Fraction(1))
         facts = [none if isinstance(each, str) else each for each in known]
-        columns = [[each[column] for each in facts] for column in range(3)]
-        joined = [np.concatenate([nothing, *column]).astype(np.int64) for column in columns]
+        columns = (
+            [each.times for each in facts],
+            [each.entries for each in facts],
+            [each.targets for each in facts],
+        )
+        times, entries, targets = (np.concatenate([nothing, *column]).astype(np.int64) for column in columns)
         bases = [(each.time_base.numerator, each.time_base.denominator) for each in facts]
-        ends = np.array([np.cumsum([0, *map(len, column)]) for column in columns])
+        ends = np.array([np.cumsum([0, *(len(part) for part in column)]) for column in columns])
         reasons = {index: each for index, each in enumerate(known) if isinstance(each, str)}
-        return cls(np.array(bases, np.int64).reshape(-1, 2), *joined, ends, reasons)
+        return cls(np.array(bases, np.int64).reshape(-1, 2), times, entries, targets, ends, reasons)
 
     def num_frames(self, index: int) -> int:
         return int(self.ends[0, index + 1] - self.ends[0, index])
