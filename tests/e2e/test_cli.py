@@ -57,8 +57,12 @@ def test_help_names_every_command_and_exit_code(run_cli) -> None:
         "export",
         "rerun",
     )
-    for word in (*commands, "doctor", *COMMANDS, "130/143", "--debug"):
+    registered = [name.split()[0] for name in COMMANDS]  # "prepare things" is in the help of its group
+    for word in (*commands, "doctor", *registered, "130/143", "--debug"):
         assert word in result.out, word
+    below = run_cli("prepare", "--help").out
+    for word in ("latents", *(name.split()[1] for name in COMMANDS if name.startswith("prepare "))):
+        assert word in below, word
 
 
 @pytest.mark.parametrize(
