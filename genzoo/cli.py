@@ -10,8 +10,8 @@ import typer
 import typer.core
 
 import genzoo.api  # noqa: F401  (reads the cards)
+from genzoo.api.processes import is_first
 from genzoo.api.terminal import (
-    is_main_process,
     log_to_terminal,
     print_json,
     progress_bar,
@@ -116,7 +116,7 @@ def train(
         typer.echo(str(training.dry_run(loaded, output=output)))
         return
     run = training.train(loaded, output=output, resume=resume)
-    if is_main_process():
+    if is_first():
         typer.echo("\n".join([*report_lines(read_report(run)), f"run: {run.folder}"]))
 
 

@@ -12,6 +12,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
+from genzoo.core.cache_folder import cache_folder
+
 Level = Literal["ok", "note", "broken"]
 
 
@@ -107,9 +109,11 @@ def _compiler() -> Iterator[Finding]:
 def _folders() -> Iterator[Finding]:
     from huggingface_hub.constants import HF_HUB_CACHE
 
-    shared = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    cache = Path(os.environ.get("GENZOO_CACHE") or shared / "genzoo")
-    places = {"kernel cache": cache, "hub cache": Path(HF_HUB_CACHE), "current folder": Path.cwd()}
+    places = {
+        "kernel cache": cache_folder("kernels"),
+        "hub cache": Path(HF_HUB_CACHE),
+        "current folder": Path.cwd(),
+    }
     for topic, path in places.items():
         existing = next(parent for parent in (path, *path.parents) if parent.exists())
         free = shutil.disk_usage(existing).free / 2**30

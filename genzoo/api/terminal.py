@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import typer
 
+from genzoo.api.processes import is_first
 from genzoo.core.errors import GenzooError, UsageError
 
 
@@ -70,11 +70,7 @@ def log_to_terminal() -> None:
     logger = logging.getLogger("genzoo")
     logger.handlers = [Echo()]
     logger.propagate = False
-    logger.setLevel(logging.INFO if is_main_process() else logging.ERROR)
-
-
-def is_main_process() -> bool:
-    return os.environ.get("RANK", "0") == "0"
+    logger.setLevel(logging.INFO if is_first() else logging.ERROR)
 
 
 @contextmanager

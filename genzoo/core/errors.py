@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 
 class GenzooError(Exception):
@@ -105,3 +105,10 @@ def did_you_mean(name: str, choices: Iterable[str]) -> str:
     """'did you mean 'depth'?', or an empty string when nothing is near."""
     close = nearest(name, choices)
     return f"did you mean {' or '.join(repr(c) for c in close)}?" if close else ""
+
+
+def unused_options(unknown: Iterable[str], known: Sequence[str]) -> UsageError:
+    """The error for options, one at least, that a task's `conditions` does not take."""
+    names = list(unknown)
+    hint = did_you_mean(names[0], known) or f"it takes {', '.join(known)}"
+    return UsageError(f"this task has no use for {', '.join(map(repr, names))}", fix=hint)

@@ -17,9 +17,8 @@ def keep_freed_memory() -> bool:
     """Have glibc keep large freed blocks for the next request; True where that is so now.
 
     By default every tensor above some megabytes goes back to the system when it is freed, and its successor's
-    pages are cleared and mapped one by one: 117,000 page faults in a step of
-    a small model, and none with this.
-    The process then keeps what it held at its peak. GENZOO_KEEP_MEMORY=0 leaves the allocator alone.
+    pages are cleared and mapped one by one: 117,000 page faults in a step of a small model, and none with
+    this. The process then keeps what it held at its peak. GENZOO_KEEP_MEMORY=0 leaves the allocator alone.
     """
     if os.environ.get("GENZOO_KEEP_MEMORY") == "0" or any(name in os.environ for name in OWN_SETTINGS):
         return False

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +12,7 @@ from torch import Tensor
 
 from genzoo.core.errors import DataError, UsageError
 from genzoo.core.types import LatentCodec
-from genzoo.data.cached_latents import DTYPES, MISSING
+from genzoo.data.cached_latents import DTYPES, MISSING, refuse_stale, require_codec
 from genzoo.data.latent_keys import Keyring, load_stamps
 from genzoo.data.latent_store import LatentStore, ShardReader, digest
 
@@ -52,11 +51,7 @@ class CachedClips:
 
     def bind_codec(self, codec: LatentCodec | None) -> None:
         """Find this codec's entries. Raises DataError when a readable frame has none: it is new or edited."""
-        if codec is None:
-            raise UsageError(
-                "the data are cached latents, but there is no codec",
-                fix="drop data.latent_cache, or name a codec",
-            )
+        codec = require_codec(codec)
         keyring, store = clip_keyring(self, codec), LatentStore(self.folder)
         stamps = load_stamps(self.folder, keyring)
         videos = [keyring.find(index, stamps) for index in range(len(self))]
@@ -69,14 +64,7 @@ class CachedClips:
         self._videos = np.frombuffer(b"".join(key or bytes(16) for key in videos), np.uint8).reshape(-1, 16)
         self._places = np.array(places, np.int32).reshape(-1, 2)
         self._ends = np.cumsum([0, *counts])
-        stale = list(islice(self._stale(), 4))
-        if stale:
-            raise DataError(
-                "the latent cache does not fit the videos, the codec or the settings",
-                where=str(self.folder),
-                why="no entry for " + ", ".join(stale[:3]) + (" ..." if len(stale) > 3 else ""),
-                fix="`genzoo prepare latents RECIPE` builds what is missing",
-            )
+        refuse_stale(self._stale(), self.folder, "videos")
         self._reader = store.reader
 
     def _stale(self) -> Iterator[str]:

@@ -59,22 +59,11 @@ class CachedLatents:
 
     def bind_codec(self, codec: LatentCodec | None) -> None:
         """Find this codec's entries. Raises DataError when a readable image has none: it is new or edited."""
-        if codec is None:
-            raise UsageError(
-                "the data are cached latents, but there is no codec",
-                fix="drop data.latent_cache, or name a codec",
-            )
+        codec = require_codec(codec)
         keyring, store = Keyring(self.images, codec, self.dtype), LatentStore(self.folder)
         stamps = load_stamps(self.folder, keyring)
         keys = [keyring.find(index, stamps) for index in range(len(self.images))]
-        stale = list(islice(self._stale(keys, store), 4))
-        if stale:
-            raise DataError(
-                "the latent cache does not fit the images, the codec or the settings",
-                where=str(self.folder),
-                why="no entry for " + ", ".join(stale[:3]) + (" ..." if len(stale) > 3 else ""),
-                fix="`genzoo prepare latents RECIPE` builds what is missing",
-            )
+        refuse_stale(self._stale(keys, store), self.folder, "images")
         self._keys = np.frombuffer(b"".join(key or bytes(16) for key in keys), np.uint8).reshape(-1, 16)
         self._places = np.array([store.places.get(key, MISSING) for key in keys], np.int32)
         self._reader = store.reader
@@ -102,3 +91,25 @@ def _readable(images: Dataset, index: int) -> bool:
     except DataError:
         return False
     return True
+
+
+def require_codec(codec: LatentCodec | None) -> LatentCodec:
+    """The codec. Raises UsageError when cached latents have none."""
+    if codec is None:
+        raise UsageError(
+            "the data are cached latents, but there is no codec",
+            fix="drop data.latent_cache, or name a codec",
+        )
+    return codec
+
+
+def refuse_stale(stale: Iterator[str], folder: Path, what: str) -> None:
+    """Raise DataError when there is a name: readable data that the cache does not hold."""
+    names = list(islice(stale, 4))
+    if names:
+        raise DataError(
+            f"the latent cache does not fit the {what}, the codec or the settings",
+            where=str(folder),
+            why="no entry for " + ", ".join(names[:3]) + (" ..." if len(names) > 3 else ""),
+            fix="`genzoo prepare latents RECIPE` builds what is missing",
+        )

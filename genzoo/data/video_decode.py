@@ -22,7 +22,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from PIL import Image
 
-from genzoo.core.errors import DataError, MissingDependencyError
+from genzoo.core.errors import DataError
+from genzoo.core.optional import require
 from genzoo.data.decode import MAX_PIXELS, reason, shown
 
 VIDEO_EXTENSIONS = (
@@ -183,7 +184,7 @@ def _picture(frame: Any, path: Path, max_pixels: int) -> Image.Image:
 @contextmanager
 def _opened(path: Path) -> Iterator[tuple[Any, Any]]:
     """The file's container and its main video stream; whatever goes wrong in between is a DataError."""
-    av = _pyav()
+    av = require("av", extra="video")
     where = shown(path)
     try:
         if not stat.S_ISREG(os.stat(path).st_mode):
@@ -204,13 +205,3 @@ def _opened(path: Path) -> Iterator[tuple[Any, Any]]:
 def _is_cover(stream: Any) -> bool:
     """Whether a stream is only the picture that players show for a piece of music."""
     return "attached_pic" in str(stream.disposition)
-
-
-def _pyav() -> Any:
-    try:
-        import av
-    except ImportError as error:
-        raise MissingDependencyError(
-            "reading video files needs the package av", why=str(error), fix="pip install 'genzoo[video]'"
-        ) from error
-    return av

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import l1_loss, mse_loss
 
-from genzoo.core.errors import DataError, ShapeError, UsageError, did_you_mean
+from genzoo.core.errors import DataError, ShapeError, UsageError, unused_options
 from genzoo.core.seeds import SampleStreams
 from genzoo.core.types import Batch, LatentCodec, LossOutput
 
@@ -71,10 +71,7 @@ class AutoencoderTask:
     def conditions(self, num: int, image: Tensor | Sequence[Tensor] | None = None, **unknown: Any) -> Batch:
         """The pictures to reconstruct, (3, h, w) in [-1, 1]: one for all, or one for each."""
         if unknown:
-            name = next(iter(unknown))
-            raise UsageError(
-                f"this task has no use for {name!r}", fix=did_you_mean(name, ["image"]) or "it takes image"
-            )
+            raise unused_options(unknown, ["image"])
         if image is None:
             raise UsageError("an autoencoder reconstructs pictures, and none were given", fix="pass image")
         pictures = image if isinstance(image, Tensor) else torch.stack(list(image))

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
-from genzoo.core.errors import DataError, ShapeError, UsageError, did_you_mean
+from genzoo.core.errors import DataError, ShapeError, UsageError, unused_options
 from genzoo.core.seeds import SampleStreams
 from genzoo.core.types import Batch, LatentCodec, LossOutput
 from genzoo.diffusion.denoiser import Denoiser
@@ -25,9 +24,10 @@ from genzoo.diffusion.stills import (
     still_options,
 )
 from genzoo.nn.embeddings import check_label_range, drop_labels
+from genzoo.nn.mode import evaluating
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    pass
 
 DEFAULT_SAMPLER = {"name": "ddpm", "steps": 250}
 
@@ -153,9 +153,7 @@ class LatentDiffusionTask:
     ) -> Batch:
         """Labels for `num` samples: one for all, or one for each; every class in turn when left out."""
         if unknown:
-            names = ", ".join(f"{key!r}" for key in unknown)
-            hint = did_you_mean(next(iter(unknown)), ["class_labels"])
-            raise UsageError(f"this task has no use for {names}", fix=hint or "it takes class_labels")
+            raise unused_options(unknown, ["class_labels"])
         if not self.num_classes:
             if class_labels is not None:
                 raise UsageError("class_labels were given, but the model is unconditional")
@@ -186,7 +184,7 @@ class LatentDiffusionTask:
         dtype = torch.float64 if parameter.dtype == torch.float64 else torch.float32
         like = torch.empty(len(generator), *self.latent_shape, device=parameter.device, dtype=dtype)
         x_T = torch.movedim(generator.randn_like(like), self.channel_axis, 1)
-        with _evaluating(model):
+        with evaluating(model):
             x_0 = sampler(self._denoiser(model, labels, guidance), x_T, self.schedule, generator)
             latents = torch.movedim(x_0, 1, self.channel_axis)
             pixels = latents if self.codec is None else self.codec.decode(latents)
@@ -256,14 +254,3 @@ class LatentDiffusionTask:
 
 def _has_null_class(model: nn.Module) -> bool:
     return bool(getattr(model, "arguments", {}).get("null_class", True))
-
-
-@contextmanager
-def _evaluating(model: nn.Module) -> Iterator[None]:
-    """Evaluation mode, and the former mode again at the end."""
-    training = model.training
-    model.eval()
-    try:
-        yield
-    finally:
-        model.train(training)

@@ -9,13 +9,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from genzoo.core.errors import DataError, ShapeError, UsageError, did_you_mean
+from genzoo.core.errors import DataError, ShapeError, UsageError, unused_options
 from genzoo.core.seeds import SampleStreams
 from genzoo.core.types import Batch, LatentCodec, LossOutput
 from genzoo.diffusion.guidance import Guidance
 from genzoo.diffusion.options import merge_sampler
 from genzoo.diffusion.process import q_sample
 from genzoo.diffusion.prompted import DEFAULT_SAMPLER, sample_prompts, schedule_from, training_target
+from genzoo.nn.mode import evaluating
 
 DEFAULT_SCHEDULER = {
     "num_train_timesteps": 1000,
@@ -100,11 +101,7 @@ class TextToImageTask:
     ) -> Batch:
         """Prompts for `num` samples: one for all, or one for each; the task's own, in turn, when left out."""
         if unknown:
-            name = next(iter(unknown))
-            hint = did_you_mean(name, ["prompt", "negative_prompt"])
-            raise UsageError(
-                f"this task has no use for {name!r}", fix=hint or "it takes prompt and negative_prompt"
-            )
+            raise unused_options(unknown, ["prompt", "negative_prompt"])
         if prompt is None:
             prompts = [self.prompts[index % len(self.prompts)] for index in range(num)]
         else:
@@ -121,9 +118,7 @@ class TextToImageTask:
     ) -> Tensor:
         """Pixels (n, 3, h, w) in [-1, 1]. overrides: steps=50, sampler="ddim", guidance_scale=4.0, ..."""
         plain: Any = model
-        training = model.training
-        model.eval()
-        try:
+        with evaluating(model):
             return sample_prompts(
                 plain.parts(self.codec, self.scheduler),
                 self.diffusion,
@@ -133,8 +128,6 @@ class TextToImageTask:
                 sampler=self.sampler,
                 **overrides,
             )
-        finally:
-            model.train(training)
 
     def export(
         self, path: str | Path, *, layout: str | None = None, half: bool = False, **notes: Any

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from genzoo.autoregression.sampling import NextScaleOptions, Predict
 from genzoo.core.errors import UsageError, did_you_mean
@@ -47,14 +46,3 @@ def guided_decoder(
         return model.decoder(labels)
     assert isinstance(model, CAR)
     return model.decoder(labels, features)
-
-
-@contextmanager
-def evaluating(model: nn.Module) -> Iterator[None]:
-    """Evaluation mode, and the former mode again at the end."""
-    training = model.training
-    model.eval()
-    try:
-        yield
-    finally:
-        model.train(training)

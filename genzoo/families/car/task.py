@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from genzoo.autoregression.loss import next_scale_loss
 from genzoo.autoregression.sampling import SampledScales, sample_scales
 from genzoo.core.controls import build_control
-from genzoo.core.errors import DataError, UsageError, did_you_mean
+from genzoo.core.errors import DataError, UsageError, unused_options
 from genzoo.core.seeds import SampleStreams
 from genzoo.core.types import Batch, LossOutput
 from genzoo.families.car.codec import VQVAECodec
@@ -24,11 +24,12 @@ from genzoo.families.car.conditions import (
     redraw_mask,
 )
 from genzoo.families.car.control_inputs import ControlEncoding, control_inputs
-from genzoo.families.car.drawing import checked_options, draw_options, evaluating, guided_decoder
+from genzoo.families.car.drawing import checked_options, draw_options, guided_decoder
 from genzoo.families.car.half import HalfCopy
 from genzoo.families.car.model import CAR
 from genzoo.families.car.var import VAR
 from genzoo.nn.embeddings import check_label_range, drop_labels
+from genzoo.nn.mode import evaluating
 
 CONDITIONS = ("class_labels", "control", "control_from", "image", "region", "redraw")
 
@@ -143,11 +144,7 @@ class NextScaleTask:
         tokens but for those inside (or outside) the region; with another label this edits the class.
         """
         if unknown:
-            names = ", ".join(f"{key!r}" for key in unknown)
-            hint = did_you_mean(next(iter(unknown)), CONDITIONS)
-            raise UsageError(
-                f"this task has no use for {names}", fix=hint or f"it takes {', '.join(CONDITIONS)}"
-            )
+            raise unused_options(unknown, CONDITIONS)
         made: dict[str, Any] = {"class_labels": chosen_labels(num, class_labels, self.num_classes)}
         if control is not None or control_from is not None:
             if not isinstance(self.model, CAR):

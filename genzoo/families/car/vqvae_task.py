@@ -8,13 +8,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from genzoo.core.errors import DataError, UsageError, did_you_mean
+from genzoo.core.errors import DataError, UsageError, unused_options
 from genzoo.core.seeds import SampleStreams
 from genzoo.core.types import Batch, LatentCodec, LossOutput
 from genzoo.families.car.conditions import Pictures, read_pictures
-from genzoo.families.car.drawing import evaluating
 from genzoo.families.car.vqvae import VQVAE
 from genzoo.families.car.vqvae_losses import PictureLosses
+from genzoo.nn.mode import evaluating
 
 
 class VQVAETask:
@@ -93,10 +93,7 @@ class VQVAETask:
     def conditions(self, num: int, image: Pictures | None = None, **unknown: Any) -> Batch:
         """The pictures to reconstruct: one for all, or one for each."""
         if unknown:
-            name = next(iter(unknown))
-            raise UsageError(
-                f"this task has no use for {name!r}", fix=did_you_mean(name, ["image"]) or "it takes image"
-            )
+            raise unused_options(unknown, ["image"])
         if image is None:
             raise UsageError("a VQVAE reconstructs pictures, and none were given", fix="give image=photo.png")
         return {"image": read_pictures(image, num, self.pixel_size, what="image")}

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from genzoo.core.errors import DataError, ShapeError, UsageError, did_you_mean
+from genzoo.core.errors import DataError, ShapeError, UsageError, did_you_mean, unused_options
 from genzoo.core.seeds import SampleStreams
 from genzoo.core.types import Batch, LatentCodec, LossOutput
 from genzoo.diffusion.guidance import Guidance
@@ -130,9 +130,7 @@ class ConceptTask:
         any_prompt: allow prompts without a word or phrase that was taught, to see what else has changed.
         """
         if unknown:
-            name = next(iter(unknown))
-            hint = did_you_mean(name, CONDITIONS) or f"it takes {', '.join(CONDITIONS)}"
-            raise UsageError(f"this task has no use for {name!r}", fix=hint)
+            raise unused_options(unknown, CONDITIONS)
         given = [prompt] if isinstance(prompt, str) else list(self.prompts if prompt is None else prompt)
         if not given:
             raise UsageError("there is no prompt", fix='prompt="photo of a <new1> cat"')

@@ -22,6 +22,8 @@ from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
+from genzoo.core.cache_folder import cache_folder as user_cache
+
 SOURCES = Path(__file__).parent
 PRECISIONS = ("f32", "f64")
 # widest vectors first; the later ones serve compilers without -march=native or without OpenMP
@@ -41,9 +43,7 @@ class NativeBuildError(RuntimeError):
 
 def cache_folder() -> Path:
     """Where compiled kernels are kept."""
-    explicit, xdg = os.environ.get("GENZOO_CACHE"), os.environ.get("XDG_CACHE_HOME")
-    base = Path(explicit) if explicit else (Path(xdg) if xdg else Path.home() / ".cache") / "genzoo"
-    return base / "kernels"
+    return user_cache("kernels")
 
 
 def load(precision: str) -> ctypes.CDLL:
