@@ -15,7 +15,7 @@ _EXPORTS = {
     "train": "genzoo.api",
     "load_run": "genzoo.api",
     "count": "genzoo.api",
-    "merge_concepts": "genzoo.families.custom_diffusion.merging",
+    "merge_concepts": "genzoo.families.custom_diffusion.merge.concepts",
 }
 _MODULES = (
     "kernels",

@@ -10,8 +10,7 @@ import typer
 import typer.core
 
 import genzoo.api  # noqa: F401  (reads the cards)
-from genzoo.api.processes import is_first
-from genzoo.api.terminal import (
+from genzoo.api.commands.terminal import (
     log_to_terminal,
     print_json,
     progress_bar,
@@ -19,6 +18,7 @@ from genzoo.api.terminal import (
     report_error,
     settings_from,
 )
+from genzoo.core.processes import is_first
 from genzoo.core.registry import COMMANDS
 
 EXIT_CODES = """Exit codes: 0 ok, 2 usage or recipe, 3 missing optional part, 4 data or weights,
@@ -56,7 +56,7 @@ def list_(
     as_json: AsJson = None,
 ) -> None:
     """List models, recipes and every registered name."""
-    from genzoo.api.listing import KINDS, describe
+    from genzoo.api.recipes.listing import KINDS, describe
 
     kinds = [kind] if kind else list(KINDS)
     found = {kind: describe(kind, pattern or "*") for kind in kinds}
@@ -77,7 +77,7 @@ def show(
     plain: Annotated[bool, typer.Option("--plain", help="without the origin of each value")] = False,
 ) -> None:
     """Print a recipe with every include expanded, and where each value comes from."""
-    from genzoo.api.show import annotated, find
+    from genzoo.api.recipes.show import annotated, find
 
     found = find(recipe, overrides or [])
     typer.echo(found.to_yaml().rstrip() if plain else annotated(found))
@@ -88,7 +88,7 @@ def validate(
     recipes: Annotated[list[str], typer.Argument(metavar="RECIPE... [KEY=VALUE]...")],
 ) -> None:
     """Check recipes against the code they name; every problem is listed at once."""
-    from genzoo.api.schema import check_recipe
+    from genzoo.api.recipes.check import check_recipe
     from genzoo.core.recipe import load_recipe
 
     overrides = [text for text in recipes if "=" in text]
@@ -107,8 +107,8 @@ def train(
 ) -> None:
     """Train a recipe; the same command again continues an interrupted run."""
     log_to_terminal()
-    from genzoo.api import training
-    from genzoo.api.report import read_report, report_lines
+    from genzoo.api.runs.run_report import read_report, report_lines
+    from genzoo.api.training import train as training
     from genzoo.core.recipe import load_recipe
 
     loaded = load_recipe(recipe, overrides or [])
@@ -192,7 +192,7 @@ def count(
     as_json: AsJson = None,
 ) -> None:
     """Count parameters and multiply-adds of one forward pass."""
-    from genzoo.api.models import count as count_model
+    from genzoo.api.recipes.models import count as count_model
 
     found = count_model(model, image_size=image_size, paper=paper, **settings_from(overrides or []))
     if as_json:
@@ -222,7 +222,7 @@ def convert(
     ] = None,
 ) -> None:
     """Turn released weights into a run that can be sampled."""
-    from genzoo.api.conversion import convert as convert_weights
+    from genzoo.api.runs.conversion import convert as convert_weights
 
     options = {"recipe": recipe, "layout": layout, "arguments": settings_from(argument or [])}
     run, conversion = convert_weights(source, output, overrides=overrides or [], **options)  # type: ignore[arg-type]
@@ -242,8 +242,8 @@ def export(
     half: Annotated[bool, typer.Option("--half", help="store 16-bit numbers")] = False,
 ) -> None:
     """Write a run's weights as one safetensors file."""
-    from genzoo.api.conversion import export as export_weights
     from genzoo.api.run import load_run
+    from genzoo.api.runs.conversion import export as export_weights
 
     path = export_weights(load_run(run), output, layout=layout, weights=weights, half=half)  # type: ignore[arg-type]
     typer.echo(f"{path}: {path.stat().st_size:,} bytes")
@@ -258,8 +258,8 @@ def rerun(
 ) -> None:
     """Train a run's own recipe again, into a new folder."""
     log_to_terminal()
-    from genzoo.api.rerun import compare_losses, rerun_recipe
     from genzoo.api.run import load_run
+    from genzoo.api.training.rerun import compare_losses, rerun_recipe
 
     first = load_run(run)
     second = rerun_recipe(first, output=output, steps=steps)
@@ -271,7 +271,7 @@ def rerun(
 @app.command()
 def doctor(as_json: AsJson = None) -> None:
     """Say what works on this machine, and why the rest does not."""
-    from genzoo.api.doctor import examine
+    from genzoo.api.commands.doctor import examine
 
     findings = examine()
     if as_json:
@@ -293,7 +293,7 @@ def latents(
     prune: Annotated[bool, typer.Option("--prune", help="remove entries that are not used any more")] = False,
 ) -> None:
     """Encode a recipe's images into data.latent_cache; later calls redo what changed."""
-    from genzoo.api.preparation import prepare_latents
+    from genzoo.api.preparation.latents import prepare_latents
     from genzoo.core.recipe import load_recipe
 
     loaded = load_recipe(recipe, overrides or [])

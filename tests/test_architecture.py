@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 import genzoo.api  # noqa: F401  (reads every card)
-from genzoo.api.listing import REGISTRIES
+from genzoo.api.recipes.listing import REGISTRIES
 from genzoo.core.recipe_tree import flatten
 from genzoo.core.registry import CODECS, DATASETS, LOSSES, METRICS, MODELS, SAMPLERS, TASKS, Registry
 from genzoo.training import OPTIMIZERS

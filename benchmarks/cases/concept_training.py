@@ -21,11 +21,11 @@ import torch
 from torch import Tensor
 
 from benchmarks.registry import Options, case
-from genzoo.families.custom_diffusion.delta import ConceptDelta
-from genzoo.families.custom_diffusion.export import write_concept
-from genzoo.families.custom_diffusion.losses import concept_loss
-from genzoo.families.custom_diffusion.model import ConceptModel
-from genzoo.families.custom_diffusion.names import is_key_value
+from genzoo.families.custom_diffusion.files.concept import ConceptDelta
+from genzoo.families.custom_diffusion.files.weight_names import is_key_value
+from genzoo.families.custom_diffusion.files.write_layouts import write_concept
+from genzoo.families.custom_diffusion.training.losses import concept_loss
+from genzoo.families.custom_diffusion.training.model import ConceptModel
 
 MODES = ("crossattn_kv", "crossattn", "full")
 CHANNELS = {"full": (320, 640, 1280, 1280), "half": (160, 320, 640, 640), "tiny": (32, 32, 64, 64)}

@@ -13,7 +13,7 @@ from PIL import Image
 from benchmarks.registry import Options, case
 from genzoo.evaluation.extraction import extract
 from genzoo.evaluation.features import FeatureNetwork
-from genzoo.evaluation.images import batches, open_images
+from genzoo.evaluation.image_sources import batches, open_images
 from genzoo.evaluation.networks.inception import SpatialTap
 
 BATCH = 32

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from benchmarks.measure import compare, interleave
 from benchmarks.registry import Options, case
-from genzoo.families.custom_diffusion.merge import merge_with_report
+from genzoo.families.custom_diffusion.merge.algebra import merge_with_report
 
 WIDTH, NUM_TARGETS = 768, 14
 # out x number: keys and values of the 16 cross-attention layers

@@ -22,11 +22,11 @@ from benchmarks.registry import Options, case
 from genzoo.api import create_model
 from genzoo.autoregression.sampling import sample_scales
 from genzoo.core.seeds import SampleStreams
-from genzoo.families.car.codec import VQVAECodec
-from genzoo.families.car.drawing import draw_options, guided_decoder
-from genzoo.families.car.model import CAR
+from genzoo.families.car.control.model import CAR
 from genzoo.families.car.task import NextScaleTask
-from genzoo.families.car.vqvae import VQVAE
+from genzoo.families.car.var.sampler_options import draw_options, guided_decoder
+from genzoo.families.car.vqvae.codec import VQVAECodec
+from genzoo.families.car.vqvae.model import VQVAE
 
 # the released code on 2 cores of a Xeon that multiplies matrices at these rates
 RELEASED_SECONDS = {"VAR fp32": 5.5, "VAR bf16": 3.15, "CAR fp32": 11.2}

@@ -15,28 +15,28 @@ import genzoo.families
 import genzoo.pretrained  # noqa: F401  (imported for their cards)
 
 if TYPE_CHECKING:
-    from genzoo.api.build import build_task
-    from genzoo.api.listing import list_models, list_recipes
-    from genzoo.api.models import count, create_model
+    from genzoo.api.recipes.build import build_task
+    from genzoo.api.recipes.check import check_recipe
+    from genzoo.api.recipes.listing import list_models, list_recipes
+    from genzoo.api.recipes.models import count, create_model
     from genzoo.api.run import Run, load_run
-    from genzoo.api.samples import Grid, Samples
-    from genzoo.api.schema import check_recipe
-    from genzoo.api.training import dry_run, train
+    from genzoo.api.sampling.samples import Grid, Samples
+    from genzoo.api.training.train import dry_run, train
     from genzoo.core.recipe import Recipe, load_recipe
 
 _WHERE = {
-    "build_task": "genzoo.api.build",
-    "list_models": "genzoo.api.listing",
-    "list_recipes": "genzoo.api.listing",
-    "count": "genzoo.api.models",
-    "create_model": "genzoo.api.models",
+    "build_task": "genzoo.api.recipes.build",
+    "list_models": "genzoo.api.recipes.listing",
+    "list_recipes": "genzoo.api.recipes.listing",
+    "count": "genzoo.api.recipes.models",
+    "create_model": "genzoo.api.recipes.models",
     "Run": "genzoo.api.run",
     "load_run": "genzoo.api.run",
-    "Grid": "genzoo.api.samples",
-    "Samples": "genzoo.api.samples",
-    "check_recipe": "genzoo.api.schema",
-    "dry_run": "genzoo.api.training",
-    "train": "genzoo.api.training",
+    "Grid": "genzoo.api.sampling.samples",
+    "Samples": "genzoo.api.sampling.samples",
+    "check_recipe": "genzoo.api.recipes.check",
+    "dry_run": "genzoo.api.training.train",
+    "train": "genzoo.api.training.train",
     "Recipe": "genzoo.core.recipe",
     "load_recipe": "genzoo.core.recipe",
 }

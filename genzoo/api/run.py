@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 
-from genzoo.api.build import assemble, build_codec, build_dataset, has_auto, resolve
-from genzoo.api.sample_folder import Progress, Worker, write_samples
-from genzoo.api.samples import Samples
-from genzoo.api.sampling import BLOCK_SIZE, SamplePlan, make_plan, sample_all
-from genzoo.api.schema import require_complete
+from genzoo.api.recipes.build import assemble, build_codec, build_dataset, has_auto, resolve
+from genzoo.api.recipes.check import require_complete
+from genzoo.api.sampling.folder import Progress, Worker, write_samples
+from genzoo.api.sampling.plan import BLOCK_SIZE, SamplePlan, make_plan, sample_all
+from genzoo.api.sampling.samples import Samples
 from genzoo.core.checkpoint import latest_valid, load_checkpoint, step_folder
 from genzoo.core.checkpoint_manifest import holds_average
 from genzoo.core.errors import CheckpointError, UsageError, WeightsError
@@ -31,7 +31,7 @@ def load_run(folder: str | Path) -> Run:
     """The run in a folder, or weights of `core.sources` as a run. Raises UsageError when there is none."""
     path = Path(folder)
     if not (path / "recipe.yaml").is_file():
-        from genzoo.api.given import open_given
+        from genzoo.api.runs.opened_file import open_given
 
         given = open_given(path)
         if given is None:
@@ -172,7 +172,7 @@ class Run:
 
     def report(self, metrics: Sequence[Mapping[str, Any]] | None = None) -> dict[str, dict[str, Any]]:
         """Run the recipe's report, or the given metric sections, and keep the results in report.json."""
-        from genzoo.api.report import run_report
+        from genzoo.api.runs.run_report import run_report
 
         return run_report(self, self.recipe.data.get("report") or [] if metrics is None else metrics)
 
@@ -181,7 +181,7 @@ class Run:
 
         Without report and previews. A variant that was trained before is not trained again.
         """
-        from genzoo.api.training import train
+        from genzoo.api.training.train import train
 
         quiet = {"preview.every": 0} if self.recipe.data.get("preview") else {}
         settings = {**changes, **quiet, "name": name, "report": []}
@@ -189,8 +189,8 @@ class Run:
         return train(recipe, output=self.folder / "variants" / name)
 
     def evaluate(self, protocol: str = "quick", **options: Any) -> EvaluationResult:
-        """Judge samples of this run by a named protocol; options as in `genzoo.api.evaluate.evaluate_run`."""
-        from genzoo.api.evaluate import evaluate_run
+        """Judge samples of this run by a named protocol; options as in `api.evaluation.evaluate_run`."""
+        from genzoo.api.evaluation.evaluate_run import evaluate_run
 
         return evaluate_run(self, protocol=protocol, **options)
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 from genzoo.core.registry import COMMANDS, CONTROLS, DATASETS
 
 DATASETS.lazy("digits", "genzoo.data.digits:Digits", help="1,797 embedded digits, 8x8, 10 classes")
-DATASETS.lazy("image_folder", "genzoo.data.images:image_folder", help="root/class/*.jpg|png|webp, or flat")
+DATASETS.lazy(
+    "image_folder", "genzoo.data.image_folder:image_folder", help="root/class/*.jpg|png|webp, or flat"
+)
 DATASETS.lazy("emoji", "genzoo.data.emoji:Emoji", help="4,017 captioned emoji, 64x64, 7 categories, 3 styles")
 DATASETS.lazy(
     "video_folder",
-    "genzoo.data.videos:video_folder",
+    "genzoo.data.video_folder:video_folder",
     help="clips of root/class/*.mp4|avi|webm|..., root/class/clip/001.jpg, or without classes",
 )
 DATASETS.lazy(
@@ -30,6 +32,6 @@ DATASETS.lazy(
 CONTROLS.lazy("canny", "genzoo.data.controls:Canny", help="edges of OpenCV's detector; no weights")
 COMMANDS.lazy(
     "prepare controls",
-    "genzoo.api.controls_command:prepare_controls_command",
+    "genzoo.api.commands.controls:prepare_controls_command",
     help="Extract controls of a recipe's pictures, or of a folder, once; with a sheet to look at.",
 )

@@ -15,7 +15,7 @@ from genzoo.assets import asset
 from genzoo.core.errors import DataError, did_you_mean
 from genzoo.core.seeds import mix_seed
 from genzoo.data.class_lists import ClassList, kept_labels
-from genzoo.data.decode import decode_image
+from genzoo.data.image_decode import decode_image
 from genzoo.data.transforms import draw_flip
 
 STYLES = {"noto": "noto", "fluent_flat": "flat", "fluent_3d": "3d"}  # style -> its word in captions

@@ -11,7 +11,7 @@ from torch.utils.data import Dataset as TorchDataset
 
 from genzoo.core.errors import DataError
 from genzoo.data.cached_clips import frame_key
-from genzoo.data.stream import one_line
+from genzoo.data.sample_stream import one_line
 
 if TYPE_CHECKING:
     from genzoo.data.latent_keys import Keyring

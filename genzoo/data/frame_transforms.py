@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from genzoo.core.errors import DataError, did_you_mean
-from genzoo.data.decode import MAX_PIXELS
+from genzoo.data.image_decode import MAX_PIXELS
 from genzoo.data.transforms import adm_centre_crop, to_tensor
 
 FrameTransform = Callable[[Image.Image, int], Tensor]

@@ -24,7 +24,7 @@ from genzoo.data.cached_latents import DTYPES, CachedLatents
 from genzoo.data.frame_chunks import FrameChunks, Item
 from genzoo.data.latent_keys import Keyring, save_stamps, stamps_path
 from genzoo.data.latent_store import SHARD_BYTES, LatentStore
-from genzoo.data.stream import one_line
+from genzoo.data.sample_stream import one_line
 from genzoo.data.transforms import flip
 
 

@@ -8,7 +8,7 @@ from PIL import Image
 from torch import Tensor
 
 from genzoo.core.errors import DataError
-from genzoo.data.decode import MAX_PIXELS
+from genzoo.data.image_decode import MAX_PIXELS
 
 
 def adm_centre_crop(image: Image.Image, size: int) -> Image.Image:

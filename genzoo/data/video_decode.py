@@ -24,7 +24,7 @@ from PIL import Image
 
 from genzoo.core.errors import DataError
 from genzoo.core.optional import require
-from genzoo.data.decode import MAX_PIXELS, reason, shown
+from genzoo.data.image_decode import MAX_PIXELS, reason, shown
 
 VIDEO_EXTENSIONS = (
     ".mp4",

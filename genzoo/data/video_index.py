@@ -25,10 +25,10 @@ from safetensors.torch import save
 
 from genzoo.core.cache_folder import cache_folder
 from genzoo.core.errors import DataError
-from genzoo.data.decode import shown
-from genzoo.data.folder import Names
+from genzoo.data.image_decode import shown
+from genzoo.data.image_listing import Names
 from genzoo.data.latent_store import digest, write_atomically
-from genzoo.data.stream import one_line
+from genzoo.data.sample_stream import one_line
 from genzoo.data.video_decode import VideoFacts, probe
 
 logger = logging.getLogger(__name__)

@@ -16,8 +16,8 @@ import numpy as np
 
 from genzoo.core.errors import DataError, did_you_mean
 from genzoo.data.class_lists import ClassList, kept_labels
-from genzoo.data.decode import EXTENSIONS, shown
-from genzoo.data.folder import Names, choose_classes, resolve_root, scan_folder
+from genzoo.data.image_decode import EXTENSIONS, shown
+from genzoo.data.image_listing import Names, choose_classes, resolve_root, scan_folder
 from genzoo.data.video_decode import VIDEO_EXTENSIONS
 
 LAYOUT = (

@@ -13,18 +13,18 @@ from genzoo.core.seeds import SampleStreams
 from genzoo.core.types import Batch, LatentCodec, LossOutput
 from genzoo.diffusion.denoiser import Denoiser
 from genzoo.diffusion.guidance import Guidance
-from genzoo.diffusion.options import SHARED_OPTIONS, build_loss, build_sampler, build_schedule, merge_sampler
-from genzoo.diffusion.process import Prediction, q_sample
-from genzoo.diffusion.schedule import NoiseSchedule
-from genzoo.diffusion.stills import (
+from genzoo.diffusion.image_video import (
     append_stills,
     drop_still_labels,
     has_stills,
     still_labels,
     still_options,
 )
+from genzoo.diffusion.process import Prediction, q_sample
+from genzoo.diffusion.schedule import NoiseSchedule
+from genzoo.diffusion.sections import SHARED_OPTIONS, build_loss, build_sampler, build_schedule, merge_sampler
 from genzoo.nn.embeddings import check_label_range, drop_labels
-from genzoo.nn.mode import evaluating
+from genzoo.nn.evaluating import evaluating
 
 if TYPE_CHECKING:
     pass

@@ -18,8 +18,8 @@ from genzoo.core.errors import UsageError, WeightsError
 from genzoo.core.seeds import SampleStreams
 from genzoo.core.types import LatentCodec
 from genzoo.diffusion.guidance import Guidance, combine
-from genzoo.diffusion.options import build_sampler, merge_sampler
 from genzoo.diffusion.schedule import NoiseSchedule, cosine_betas
+from genzoo.diffusion.sections import build_sampler, merge_sampler
 
 PromptedPrediction = Literal["noise", "v"]
 PREDICTIONS: dict[str, PromptedPrediction] = {"epsilon": "noise", "v_prediction": "v"}

@@ -13,10 +13,10 @@ from genzoo.core.errors import DataError, ShapeError, UsageError, unused_options
 from genzoo.core.seeds import SampleStreams
 from genzoo.core.types import Batch, LatentCodec, LossOutput
 from genzoo.diffusion.guidance import Guidance
-from genzoo.diffusion.options import merge_sampler
 from genzoo.diffusion.process import q_sample
 from genzoo.diffusion.prompted import DEFAULT_SAMPLER, sample_prompts, schedule_from, training_target
-from genzoo.nn.mode import evaluating
+from genzoo.diffusion.sections import merge_sampler
+from genzoo.nn.evaluating import evaluating
 
 DEFAULT_SCHEDULER = {
     "num_train_timesteps": 1000,

@@ -34,6 +34,6 @@ METRICS.lazy(
 )
 COMMANDS.lazy(
     "evaluate",
-    "genzoo.api.evaluate_command:evaluate_command",
+    "genzoo.api.commands.evaluate:evaluate_command",
     help="Judge samples by a named protocol; the result states everything its numbers depend on.",
 )

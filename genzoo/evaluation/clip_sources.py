@@ -14,7 +14,7 @@ from PIL import Image
 from genzoo.core.errors import DataError, UsageError
 from genzoo.core.seeds import generator_for, mix_seed
 from genzoo.data.video_decode import VIDEO_EXTENSIONS, VideoFacts, probe, read_video
-from genzoo.evaluation.images import SUFFIXES, to_uint8
+from genzoo.evaluation.image_sources import SUFFIXES, to_uint8
 
 if TYPE_CHECKING:
     from genzoo.core.types import Dataset

@@ -15,7 +15,7 @@ from genzoo.core.errors import DataError, ShapeError, UsageError
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from genzoo.evaluation.images import ImageSet
+    from genzoo.evaluation.image_sources import ImageSet
 
 Extractor = Callable[["Tensor"], "Tensor"]
 """uint8 or float (b, 3, h, w) in 0..255 -> edges (b, h, w), bool or in [0, 1]."""

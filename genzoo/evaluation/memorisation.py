@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import torch
 
 from genzoo.core.errors import DataError, ShapeError
-from genzoo.evaluation.images import DatasetImages
+from genzoo.evaluation.image_sources import DatasetImages
 from genzoo.evaluation.statistics import check_features
 
 if TYPE_CHECKING:

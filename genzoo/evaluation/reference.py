@@ -19,7 +19,7 @@ from safetensors.torch import save_file
 from genzoo.core.cache_folder import cache_folder
 from genzoo.core.errors import DataError
 from genzoo.evaluation.extraction import all_agree
-from genzoo.evaluation.images import ArrayImages, ImageSet
+from genzoo.evaluation.image_sources import ArrayImages, ImageSet
 from genzoo.evaluation.statistics import Gaussian
 
 if TYPE_CHECKING:

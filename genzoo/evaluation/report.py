@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from genzoo.evaluation.images import ImageSet
+from genzoo.evaluation.image_sources import ImageSet
 from genzoo.evaluation.memorisation import nearest
 from genzoo.evaluation.tables import number, paper_table
 

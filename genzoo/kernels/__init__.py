@@ -1,6 +1,6 @@
 """Numerical kernels: the selective scan and the causal depthwise convolution, each with several backends."""
 
-from genzoo.kernels.selective_scan import (
+from genzoo.kernels.scan import (
     available_backends,
     bidirectional_selective_scan,
     choose_backend,

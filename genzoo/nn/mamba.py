@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from genzoo.core.errors import ShapeError, UsageError
 from genzoo.kernels.causal_conv1d import causal_conv1d
-from genzoo.kernels.selective_scan import bidirectional_selective_scan, selective_scan
+from genzoo.kernels.scan import bidirectional_selective_scan, selective_scan
 
 MIXERS = ("v2", "v1", "none")
 DT_MIN, DT_MAX, DT_FLOOR = 1e-3, 1e-1, 1e-4

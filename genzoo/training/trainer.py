@@ -19,11 +19,11 @@ from genzoo.core.errors import GenzooError, Interrupted
 from genzoo.core.model_state import frozen_digest, trainable_parameters
 from genzoo.core.run_folder import RunFolder
 from genzoo.core.types import Batch, Dataset, LossOutput, Task
-from genzoo.data.stream import SampleStream, batches
+from genzoo.data.sample_stream import SampleStream, batches
 from genzoo.training import devices
 from genzoo.training.config import TrainConfig, plan_batch
+from genzoo.training.diagnosis import explain_non_finite, memory_advice, non_finite_error
 from genzoo.training.ema import ParameterAverage
-from genzoo.training.health import explain_non_finite, memory_advice, non_finite_error
 from genzoo.training.hooks import Hook, MetricsHook, ProgressHook, StepRecord
 from genzoo.training.micro_step import micro_loss
 from genzoo.training.optim import build_optimizer, learning_rate, set_step

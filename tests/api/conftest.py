@@ -7,7 +7,7 @@ from clip_cases import CLIPS
 from recipe_cases import TINY
 
 from genzoo.api.run import Run
-from genzoo.api.training import train
+from genzoo.api.training.train import train
 from genzoo.core.recipe import recipe_from
 
 

@@ -13,9 +13,9 @@ import torch
 from clip_cases import FRAMES, SIZE, random_clips
 from PIL import Image, ImageSequence
 
-from genzoo.api.clips import contact_sheet, make_animation, read_frames, write_frames
 from genzoo.api.run import Run
-from genzoo.api.samples import Samples, make_grid
+from genzoo.api.sampling.clips import contact_sheet, make_animation, read_frames, write_frames
+from genzoo.api.sampling.samples import Samples, make_grid
 from genzoo.core.errors import MissingDependencyError, ShapeError, UsageError
 
 

@@ -9,8 +9,8 @@ from recipe_cases import TINY
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-from genzoo.api.conversion import convert, export
 from genzoo.api.run import Run, load_run
+from genzoo.api.runs.conversion import convert, export
 from genzoo.core.errors import UsageError, WeightsError
 from genzoo.core.recipe import recipe_from
 

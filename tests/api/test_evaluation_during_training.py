@@ -10,11 +10,17 @@ from typing import Any
 import pytest
 from recipe_cases import TINY
 
-from genzoo.api.during import Evaluation, EvaluationHook, evaluation_hooks, keep_best, result_file
-from genzoo.api.evaluate import evaluate_run
+from genzoo.api.evaluation.evaluate_run import evaluate_run
+from genzoo.api.recipes.check import check_recipe
 from genzoo.api.run import load_run
-from genzoo.api.schema import check_recipe
-from genzoo.api.training import train
+from genzoo.api.training.evaluation_hook import (
+    Evaluation,
+    EvaluationHook,
+    evaluation_hooks,
+    keep_best,
+    result_file,
+)
+from genzoo.api.training.train import train
 from genzoo.core.errors import RecipeError, UsageError, WeightsError
 from genzoo.core.recipe import Recipe, recipe_from
 from genzoo.core.run_folder import read_metrics

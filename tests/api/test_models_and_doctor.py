@@ -4,8 +4,8 @@ import pytest
 import torch
 
 import genzoo
-from genzoo.api.doctor import examine
-from genzoo.api.listing import KINDS, describe
+from genzoo.api.commands.doctor import examine
+from genzoo.api.recipes.listing import KINDS, describe
 from genzoo.core.errors import RecipeError, UsageError
 from genzoo.core.registry import MODELS
 

@@ -13,7 +13,7 @@ from families.car.tiny import SIZES, pictures, saved, tiny_car, tiny_codec, tiny
 from PIL import Image
 
 import genzoo
-from genzoo.api.controls import extract_folder, prepare_controls
+from genzoo.api.preparation.controls import extract_folder, prepare_controls
 from genzoo.cli import main
 from genzoo.core.checkpoint import latest_valid, load_checkpoint
 from genzoo.core.errors import CheckpointError, DataError, UsageError

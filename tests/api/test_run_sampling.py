@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from genzoo.api.run import Run, load_run
-from genzoo.api.samples import Samples, make_grid, to_uint8
+from genzoo.api.sampling.samples import Samples, make_grid, to_uint8
 from genzoo.core.errors import CheckpointError, ShapeError, UsageError
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from recipe_cases import ROOT, SHIPPED, TINY
 
-from genzoo.api.schema import check_recipe, require_complete
+from genzoo.api.recipes.check import check_recipe, require_complete
 from genzoo.core.errors import RecipeError
 from genzoo.core.recipe import load_recipe, recipe_from
 

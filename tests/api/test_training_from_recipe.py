@@ -10,11 +10,11 @@ import torch
 from PIL import Image
 from recipe_cases import TINY
 
-from genzoo.api.build import build_model, build_task, facts
-from genzoo.api.report import read_report, report_is_current
-from genzoo.api.rerun import compare_losses, rerun_recipe
+from genzoo.api.recipes.build import build_model, build_task, facts
 from genzoo.api.run import Run, load_run
-from genzoo.api.training import dry_run, train
+from genzoo.api.runs.run_report import read_report, report_is_current
+from genzoo.api.training.rerun import compare_losses, rerun_recipe
+from genzoo.api.training.train import dry_run, train
 from genzoo.core.checkpoint import load_checkpoint
 from genzoo.core.errors import DataError, RecipeError, ShapeError, UsageError
 from genzoo.core.recipe import Recipe, recipe_from

@@ -10,7 +10,7 @@ import torch
 from recipe_cases import TINY
 
 from genzoo.api.run import Run
-from genzoo.api.training import train
+from genzoo.api.training.train import train
 from genzoo.core.checkpoint import load_checkpoint
 from genzoo.core.recipe import recipe_from
 

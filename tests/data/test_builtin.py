@@ -16,7 +16,7 @@ from genzoo.core.errors import DataError
 from genzoo.core.seeds import generator_for
 from genzoo.data.digits import Digits
 from genzoo.data.emoji import Emoji, load_concepts
-from genzoo.data.stream import SampleStream, batches
+from genzoo.data.sample_stream import SampleStream, batches
 
 ASSETS = Path(genzoo.assets.__file__).parent
 SHA256 = {

@@ -17,9 +17,9 @@ from genzoo.data.cached_controls import CachedControls, ControlCodec
 from genzoo.data.cached_latents import CachedLatents
 from genzoo.data.control_files import control_facts, control_png, require_extractor
 from genzoo.data.controls import Canny
-from genzoo.data.images import ImageFolder, image_folder
+from genzoo.data.image_folder import ImageFolder, image_folder
 from genzoo.data.latent_cache import CacheReport, build_latent_cache
-from genzoo.data.stream import SampleStream
+from genzoo.data.sample_stream import SampleStream
 
 
 class Negative:

@@ -11,7 +11,7 @@ from PIL import Image
 from genzoo.core.errors import DataError
 from genzoo.data.class_lists import kept_labels
 from genzoo.data.emoji import Emoji
-from genzoo.data.images import ImageFolder
+from genzoo.data.image_folder import ImageFolder
 
 NAMES = ["ant", "bee", "cat", "dog"]
 

@@ -20,10 +20,10 @@ from genzoo.core.seeds import SampleStreams, generator_for
 from genzoo.data import frame_chunks
 from genzoo.data.cached_clips import CachedClips
 from genzoo.data.latent_cache import CacheReport, build_latent_cache
-from genzoo.data.stream import SampleStream, batches
+from genzoo.data.sample_stream import SampleStream, batches
 from genzoo.data.video_clips import VideoClips
+from genzoo.data.video_folder import video_folder
 from genzoo.data.video_reader import VideoReader
-from genzoo.data.videos import video_folder
 
 
 class MeanCodec:

@@ -18,10 +18,10 @@ import genzoo.data  # noqa: F401
 from genzoo.core.errors import DataError
 from genzoo.core.registry import DATASETS
 from genzoo.core.seeds import generator_for
-from genzoo.data.check import check_images, check_labels
-from genzoo.data.folder import Names, natural
-from genzoo.data.images import ImageFolder
-from genzoo.data.stream import SampleStream, batches
+from genzoo.data.image_folder import ImageFolder
+from genzoo.data.image_listing import Names, natural
+from genzoo.data.label_check import check_images, check_labels
+from genzoo.data.sample_stream import SampleStream, batches
 
 
 def fill(root: Path, tree: dict[str, int]) -> Path:

@@ -17,10 +17,10 @@ from genzoo.core.seeds import generator_for
 from genzoo.data import latent_cache, latent_store
 from genzoo.data.cached_latents import CachedLatents
 from genzoo.data.digits import Digits
-from genzoo.data.images import ImageFolder, image_folder
+from genzoo.data.image_folder import ImageFolder, image_folder
 from genzoo.data.latent_cache import CacheReport, build_latent_cache
 from genzoo.data.latent_store import LatentStore
-from genzoo.data.stream import SampleStream, batches
+from genzoo.data.sample_stream import SampleStream, batches
 
 
 class HalvingCodec:

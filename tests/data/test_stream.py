@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from genzoo.core.errors import DataError, UsageError
-from genzoo.data.stream import SampleStream, batches, permutation
+from genzoo.data.sample_stream import SampleStream, batches, permutation
 
 
 class Numbers:

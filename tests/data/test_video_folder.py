@@ -19,9 +19,9 @@ from video_cases import frame_folder, number_of, video
 from genzoo.core.errors import DataError
 from genzoo.core.seeds import generator_for
 from genzoo.data.clip_windows import ClipWindow
-from genzoo.data.stream import SampleStream, batches
+from genzoo.data.sample_stream import SampleStream, batches
 from genzoo.data.video_clips import VideoClips
-from genzoo.data.videos import video_folder
+from genzoo.data.video_folder import video_folder
 
 SMALL = {"image_size": 8, "num_frames": 3, "frame_interval": 2}
 

@@ -20,7 +20,7 @@ from genzoo.core.errors import DataError, RegistryError, ShapeError, UsageError
 from genzoo.core.registry import LOSSES, SAMPLERS, TASKS
 from genzoo.core.seeds import SampleStreams
 from genzoo.diffusion.latent_task import LatentDiffusionTask
-from genzoo.diffusion.options import check_options, option_names
+from genzoo.diffusion.sections import check_options, option_names
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 FAST = {"name": "ddpm", "steps": 5}

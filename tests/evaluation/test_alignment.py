@@ -11,7 +11,12 @@ import torch
 from PIL import Image
 
 from genzoo.core.errors import DataError, UsageError
-from genzoo.evaluation.alignment import evaluate_concepts, image_alignment, text_alignment, without_modifiers
+from genzoo.evaluation.evaluate_concepts import (
+    evaluate_concepts,
+    image_alignment,
+    text_alignment,
+    without_modifiers,
+)
 from genzoo.evaluation.features import FeatureNetwork, from_callable
 
 

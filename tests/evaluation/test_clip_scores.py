@@ -11,7 +11,7 @@ from PIL import Image
 
 from genzoo.core.errors import DataError, UsageError
 from genzoo.evaluation.clip_sources import ClipSet, find_videos
-from genzoo.evaluation.clips import evaluate_clips
+from genzoo.evaluation.evaluate_clips import evaluate_clips
 from genzoo.evaluation.features import FeatureNetwork
 from genzoo.evaluation.frechet import frechet_distance
 from genzoo.evaluation.protocols import load_protocol

@@ -12,13 +12,13 @@ import pytest
 import torch
 from PIL import Image
 
-from genzoo.api.evaluate import evaluate_run
+from genzoo.api.evaluation.evaluate_run import evaluate_run
 from genzoo.cli import main
 from genzoo.data.digits import Digits
-from genzoo.evaluation.images import DatasetImages
+from genzoo.evaluation.evaluate_images import Settings
+from genzoo.evaluation.image_sources import DatasetImages
 from genzoo.evaluation.reference import write_adm_reference
 from genzoo.evaluation.report import read_metrics
-from genzoo.evaluation.runner import Settings
 from genzoo.evaluation.statistics import FeatureStatistics
 
 

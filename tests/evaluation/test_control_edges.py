@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from genzoo.api.samples import Samples
+from genzoo.api.sampling.samples import Samples
 from genzoo.core.errors import DataError, UsageError
 from genzoo.data.emoji import Emoji
 from genzoo.evaluation.control_edges import agreement, as_seen, control_edges

@@ -8,7 +8,7 @@ import torch
 
 from genzoo.core.errors import DataError, ShapeError, UsageError
 from genzoo.evaluation.edges import canny, control_adherence, edge_agreement
-from genzoo.evaluation.images import ArrayImages
+from genzoo.evaluation.image_sources import ArrayImages
 
 
 def square(side: int = 32, value: int = 255) -> torch.Tensor:

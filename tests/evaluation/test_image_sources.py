@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 
 from genzoo.core.errors import DataError
-from genzoo.evaluation.images import (
+from genzoo.evaluation.image_sources import (
     ArrayImages,
     DatasetImages,
     FirstImages,

@@ -9,10 +9,10 @@ import pytest
 import torch
 
 from genzoo.core.errors import DataError
+from genzoo.evaluation.evaluate_images import evaluate
 from genzoo.evaluation.features import FeatureNetwork
 from genzoo.evaluation.protocols import load_protocol
 from genzoo.evaluation.reference import is_adm_reference, read_adm_reference, write_adm_reference
-from genzoo.evaluation.runner import evaluate
 from genzoo.evaluation.statistics import FeatureStatistics, Gaussian
 
 

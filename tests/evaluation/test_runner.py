@@ -12,11 +12,11 @@ from PIL import Image, ImageFilter
 
 from genzoo.core.errors import DataError, NonFiniteError, UsageError
 from genzoo.data.digits import Digits
+from genzoo.evaluation.evaluate_images import Settings, evaluate
 from genzoo.evaluation.features import FeatureNetwork, from_callable
-from genzoo.evaluation.images import DatasetImages
+from genzoo.evaluation.image_sources import DatasetImages
 from genzoo.evaluation.protocols import list_protocols, load_protocol
 from genzoo.evaluation.result import load_result, protocol_differences, require_comparable
-from genzoo.evaluation.runner import Settings, evaluate
 from genzoo.evaluation.tables import comparison_table, differences_from_paper, paper_table, result_table
 
 

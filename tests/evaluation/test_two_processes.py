@@ -11,7 +11,7 @@ import pytest
 import torch
 import torchmetrics.image.kid  # noqa: F401  (before the fork: its import is the slowest part)
 
-from genzoo.evaluation.runner import Settings, evaluate
+from genzoo.evaluation.evaluate_images import Settings, evaluate
 
 
 def judge(images: dict[str, np.ndarray]) -> dict[str, object]:

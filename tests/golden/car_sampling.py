@@ -10,7 +10,7 @@ from golden.car_sets import as_pixels, car, config, recorded, strided, var, vqva
 from torch import Tensor
 
 from genzoo.autoregression.sampling import NextScaleOptions, SampledScales, sample_scales
-from genzoo.families.car.pyramid import control_pyramid
+from genzoo.families.car.control.pyramid import control_pyramid
 
 # as the manifest's notes say: how each kind was drawn, and from which seed
 KINDS = {

@@ -14,9 +14,9 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 from torch import Tensor
 
-from genzoo.families.car.model import CAR
-from genzoo.families.car.var import VAR
-from genzoo.families.car.vqvae import VQVAE
+from genzoo.families.car.control.model import CAR
+from genzoo.families.car.var.model import VAR
+from genzoo.families.car.vqvae.model import VQVAE
 
 FOLDER: Path = golden_root() / "car"
 MANIFEST: dict[str, Any] = json.loads((FOLDER / "manifest.json").read_text())

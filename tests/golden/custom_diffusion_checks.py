@@ -16,16 +16,16 @@ from PIL import Image
 from safetensors.torch import load_file
 from torch import Tensor
 
-from genzoo.families.custom_diffusion.apply import apply_concept
-from genzoo.families.custom_diffusion.augmentation import augment
-from genzoo.families.custom_diffusion.compress import choose_rank, compress_weights
-from genzoo.families.custom_diffusion.export import write_concept
-from genzoo.families.custom_diffusion.foreign import read_concept
-from genzoo.families.custom_diffusion.losses import concept_loss, masked_mse
-from genzoo.families.custom_diffusion.merge import merge_with_report
-from genzoo.families.custom_diffusion.names import from_processor, is_key_value
-from genzoo.families.custom_diffusion.phrases import row_keys, target_prompts
-from genzoo.families.custom_diffusion.trainable import (
+from genzoo.families.custom_diffusion.data.augmentation import augment
+from genzoo.families.custom_diffusion.data.phrases import row_keys, target_prompts
+from genzoo.families.custom_diffusion.files.apply import apply_concept
+from genzoo.families.custom_diffusion.files.read_layouts import read_concept
+from genzoo.families.custom_diffusion.files.weight_names import from_processor, is_key_value
+from genzoo.families.custom_diffusion.files.write_layouts import write_concept
+from genzoo.families.custom_diffusion.merge.algebra import merge_with_report
+from genzoo.families.custom_diffusion.merge.low_rank import choose_rank, compress_weights
+from genzoo.families.custom_diffusion.training.losses import concept_loss, masked_mse
+from genzoo.families.custom_diffusion.training.trainable import (
     ExtendedEmbedding,
     choose_trainable,
     stop_first_token_in,

@@ -45,11 +45,11 @@ from genzoo.autoregression.filters import keep_top_k, keep_top_p
 from genzoo.autoregression.loss import next_scale_loss, token_losses
 from genzoo.autoregression.sampling import NextScaleOptions, sample_scales
 from genzoo.autoregression.scales import split_scales
-from genzoo.families.car.control import ControlEncoder
-from genzoo.families.car.model import CAR
-from genzoo.families.car.pyramid import as_signed, control_pyramid
-from genzoo.families.car.var import VAR
-from genzoo.families.car.vqvae import VQVAE
+from genzoo.families.car.control.injection import ControlEncoder
+from genzoo.families.car.control.model import CAR
+from genzoo.families.car.control.pyramid import as_signed, control_pyramid
+from genzoo.families.car.var.model import VAR
+from genzoo.families.car.vqvae.model import VQVAE
 from genzoo.training.optim import decay_groups
 
 INPUTS = {"labels", "filter.in", "control_image_u8"}

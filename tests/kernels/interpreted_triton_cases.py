@@ -13,7 +13,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from genzoo.kernels.selective_scan import (
+from genzoo.kernels.scan import (
     bidirectional_selective_scan,
     reference,
     selective_scan,
@@ -22,7 +22,7 @@ from genzoo.kernels.selective_scan import (
     triton_op,
     triton_scan,
 )
-from genzoo.kernels.selective_scan.triton_configs import Tiles
+from genzoo.kernels.scan.triton_configs import Tiles
 
 NAMES = ("u", "delta", "A", "B", "C", "D", "z", "delta_bias")
 

@@ -9,7 +9,7 @@ from kernels.scan_cases import gap, scan_inputs
 from genzoo.kernels import bidirectional_selective_scan, selective_scan
 from genzoo.kernels.causal_conv1d import _conv, causal_conv1d
 from genzoo.kernels.native import build
-from genzoo.kernels.selective_scan import cpu_scan, torch_scan
+from genzoo.kernels.scan import cpu_scan, torch_scan
 
 pytestmark = pytest.mark.skipif(
     build.unavailable_reason() is not None, reason="no C compiler on this machine"

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from genzoo.core.errors import BackendUnavailable
-from genzoo.kernels.selective_scan import bidirectional_selective_scan, mamba_ssm_scan, reference
+from genzoo.kernels.scan import bidirectional_selective_scan, mamba_ssm_scan, reference
 
 BATCH, LENGTH, WIDTH, STATE = 2, 5, 6, 3
 

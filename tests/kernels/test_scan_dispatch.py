@@ -18,7 +18,7 @@ from genzoo.kernels import (
     use_backend,
 )
 from genzoo.kernels.native import build
-from genzoo.kernels.selective_scan import dispatch
+from genzoo.kernels.scan import dispatch
 
 
 def test_auto_takes_the_first_of_the_preference_that_can() -> None:

@@ -15,9 +15,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from genzoo.kernels.selective_scan import triton_op, triton_scan
-from genzoo.kernels.selective_scan.triton_configs import backward_tiles, forward_tiles, padded_state
-from genzoo.kernels.selective_scan.triton_launch import kernel
+from genzoo.kernels.scan import triton_op, triton_scan
+from genzoo.kernels.scan.triton_configs import backward_tiles, forward_tiles, padded_state
+from genzoo.kernels.scan.triton_launch import kernel
 
 pytest.importorskip("triton", reason="Triton has no wheels for this platform")
 pytestmark = pytest.mark.skipif(

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from genzoo.kernels.selective_scan import (
+from genzoo.kernels.scan import (
     bidirectional_selective_scan,
     reference,
     selective_scan,

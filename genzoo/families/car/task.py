@@ -14,8 +14,7 @@ from genzoo.core.controls import build_control
 from genzoo.core.errors import DataError, UsageError, unused_options
 from genzoo.core.seeds import SampleStreams
 from genzoo.core.types import Batch, LossOutput
-from genzoo.families.car.codec import VQVAECodec
-from genzoo.families.car.conditions import (
+from genzoo.families.car.control.conditions import (
     Pictures,
     chosen_control,
     chosen_labels,
@@ -23,13 +22,14 @@ from genzoo.families.car.conditions import (
     read_pictures,
     redraw_mask,
 )
-from genzoo.families.car.control_inputs import ControlEncoding, control_inputs
-from genzoo.families.car.drawing import checked_options, draw_options, guided_decoder
-from genzoo.families.car.half import HalfCopy
-from genzoo.families.car.model import CAR
-from genzoo.families.car.var import VAR
+from genzoo.families.car.control.inputs import ControlEncoding, control_inputs
+from genzoo.families.car.control.model import CAR
+from genzoo.families.car.var.bf16_copy import HalfCopy
+from genzoo.families.car.var.model import VAR
+from genzoo.families.car.var.sampler_options import checked_options, draw_options, guided_decoder
+from genzoo.families.car.vqvae.codec import VQVAECodec
 from genzoo.nn.embeddings import check_label_range, drop_labels
-from genzoo.nn.mode import evaluating
+from genzoo.nn.evaluating import evaluating
 
 CONDITIONS = ("class_labels", "control", "control_from", "image", "region", "redraw")
 

@@ -12,25 +12,31 @@ _HERE = "genzoo.families.custom_diffusion"
 
 MODELS.lazy(
     "custom_diffusion",
-    f"{_HERE}.model:custom_diffusion",
+    f"{_HERE}.training.model:custom_diffusion",
     help="a frozen text-to-image base with trainable cross-attention and new words (Kumari et al.)",
 )
 TASKS.lazy(
-    "custom_diffusion", f"{_HERE}.task:ConceptTask", help="teach a text-to-image base a concept, or several"
+    "custom_diffusion",
+    f"{_HERE}.training.task:ConceptTask",
+    help="teach a text-to-image base a concept, or several",
 )
 DATASETS.lazy(
     "concepts",
-    f"{_HERE}.dataset:ConceptImages",
+    f"{_HERE}.data.dataset:ConceptImages",
     help="pictures of concepts and of their classes, from a concept list (JSON)",
 )
 
-SOURCES.lazy("concept", f"{_HERE}.source:open_concept", help="a taught concept, or several merged ones")
+SOURCES.lazy(
+    "concept", f"{_HERE}.files.open_concept:open_concept", help="a taught concept, or several merged ones"
+)
 METRICS.lazy(
-    "concept_file", f"{_HERE}.concept_file:concept_file", help="writes what was taught as concept.safetensors"
+    "concept_file",
+    f"{_HERE}.files.concept_file:concept_file",
+    help="writes what was taught as concept.safetensors",
 )
 COMMANDS.lazy(
     "prepare regularization",
-    f"{_HERE}.prepare_command:regularization_command",
+    f"{_HERE}.commands.prepare:regularization_command",
     help="Pictures that keep a concept's class as it was: from a folder, painted, or from a collection.",
 )
 METRICS.lazy(
@@ -40,23 +46,23 @@ METRICS.lazy(
 )
 COMMANDS.lazy(
     "merge-concepts",
-    "genzoo.families.custom_diffusion.command:merge_command",
+    "genzoo.families.custom_diffusion.commands.concepts:merge_command",
     help="Merge concepts of one base model in closed form, with a report on each.",
 )
 
 COMMANDS.lazy(
     "convert-concept",
-    "genzoo.families.custom_diffusion.command:convert_command",
+    "genzoo.families.custom_diffusion.commands.concepts:convert_command",
     help="Write a concept in another layout (LoRA, kohya, diffusers, official), or compress it.",
 )
 
 _WHERE = {
-    "ConceptDelta": "delta",
-    "read_concept": "foreign",
-    "write_concept": "export",
-    "apply_concept": "apply",
-    "merge_concepts": "merging",
-    "merge_weights": "merge",
+    "ConceptDelta": "files.concept",
+    "read_concept": "files.read_layouts",
+    "write_concept": "files.write_layouts",
+    "apply_concept": "files.apply",
+    "merge_concepts": "merge.concepts",
+    "merge_weights": "merge.algebra",
 }
 __all__ = [
     "ConceptDelta",

@@ -15,17 +15,17 @@ from genzoo.core.errors import UsageError
 from genzoo.core.registry import DATASETS
 from genzoo.core.seeds import SampleStreams
 from genzoo.diffusion.prompted import sample_prompts, schedule_from
-from genzoo.families.custom_diffusion.closeness import (
+from genzoo.families.custom_diffusion.data.concept_list import MODIFIER
+from genzoo.families.custom_diffusion.data.latent_distances import (
     drift,
     latent_features,
     nearest_distance,
     share_found,
     share_named,
 )
-from genzoo.families.custom_diffusion.concept_list import MODIFIER
-from genzoo.families.custom_diffusion.merging import merge_concepts
-from genzoo.families.custom_diffusion.model import custom_diffusion
-from genzoo.families.custom_diffusion.task import ConceptTask
+from genzoo.families.custom_diffusion.merge.concepts import merge_concepts
+from genzoo.families.custom_diffusion.training.model import custom_diffusion
+from genzoo.families.custom_diffusion.training.task import ConceptTask
 from genzoo.pretrained.text_to_image import load_parts
 
 Draw = Callable[[Sequence[str]], Tensor]

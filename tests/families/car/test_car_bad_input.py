@@ -22,9 +22,9 @@ from families.car.tiny import (
 from PIL import Image
 
 from genzoo.core.errors import CheckpointError, DataError, GenzooError, ShapeError, UsageError, WeightsError
-from genzoo.families.car.codec import VQVAECodec
-from genzoo.families.car.loading import load_var_weights
-from genzoo.families.car.model import CAR
+from genzoo.families.car.control.model import CAR
+from genzoo.families.car.vqvae.codec import VQVAECodec
+from genzoo.families.car.weights.loading import load_var_weights
 
 LABELS = torch.zeros(2, dtype=torch.long)
 CONTROLS: dict[str, tuple[Any, type[GenzooError], str]] = {

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from genzoo.core.errors import UsageError
-from genzoo.families.car.model import CAR
+from genzoo.families.car.control.model import CAR
 
 NARROW: dict[str, Any] = {
     "depth": 2, "hidden_size": 16, "num_heads": 2, "patch_nums": [1, 2], "num_classes": 3, "in_channels": 4,

@@ -14,8 +14,8 @@ from torch import Tensor
 import genzoo.families  # noqa: F401  # reads the cards
 from genzoo.core.errors import CheckpointError, WeightsError
 from genzoo.core.registry import CONVERTERS, MODELS
-from genzoo.families.car.layouts import branch_of
-from genzoo.families.car.loading import load_vqvae
+from genzoo.families.car.weights.loading import load_vqvae
+from genzoo.families.car.weights.released_layouts import branch_of
 from genzoo.pretrained.loading import load_foreign
 
 LAYOUTS = ("vqvae", "var", "car")

@@ -24,9 +24,9 @@ from torch import Tensor, nn
 
 from genzoo.autoregression.scales import split_scales
 from genzoo.core.errors import GenzooError, ShapeError, UsageError
-from genzoo.families.car.model import CAR
-from genzoo.families.car.var import VAR
-from genzoo.families.car.vqvae import VQVAE
+from genzoo.families.car.control.model import CAR
+from genzoo.families.car.var.model import VAR
+from genzoo.families.car.vqvae.model import VQVAE
 
 VARIANTS = [
     {},

@@ -8,8 +8,8 @@ import pytest
 from PIL import Image
 
 import genzoo
-from genzoo.api.report import read_report
 from genzoo.api.run import Run
+from genzoo.api.runs.run_report import read_report
 
 RECIPE = Path(__file__).resolve().parents[3] / "recipes/quickstart/car_canny_emoji.yaml"
 SHORT = [

@@ -10,9 +10,9 @@ import torch
 from PIL import Image
 
 import genzoo
-from genzoo.api.conversion import convert, export
+from genzoo.api.runs.conversion import convert, export
 from genzoo.core.errors import CheckpointError
-from genzoo.families.car.layouts import branch_of
+from genzoo.families.car.weights.released_layouts import branch_of
 
 SCALES = "[1,2,4]"
 TRAIN = [

@@ -15,8 +15,8 @@ from genzoo.core.seeds import SampleStreams
 from genzoo.data.controls import canny
 from genzoo.data.emoji import Emoji
 from genzoo.evaluation.control_edges import agreement, as_seen
-from genzoo.families.car.codec import VQVAECodec
 from genzoo.families.car.task import NextScaleTask
+from genzoo.families.car.vqvae.codec import VQVAECodec
 
 PATCH_NUMS = [1, 2, 4, 8, 16]
 LARGEST = 10 * 2**20

@@ -26,9 +26,9 @@ from torch import Tensor
 from genzoo.core.checkpoint import latest_valid, load_checkpoint
 from genzoo.core.errors import CheckpointError, DataError, GenzooError, ShapeError, UsageError
 from genzoo.core.model_state import frozen_digest, restore_weights
-from genzoo.families.car.codec import VQVAECodec
-from genzoo.families.car.loading import load_var_weights
-from genzoo.families.car.vqvae_task import VQVAETask
+from genzoo.families.car.vqvae.codec import VQVAECodec
+from genzoo.families.car.vqvae.task import VQVAETask
+from genzoo.families.car.weights.loading import load_var_weights
 from genzoo.training.config import TrainConfig
 from genzoo.training.trainer import Trainer
 

@@ -10,7 +10,7 @@ from families.car.tiny import PATCH_NUMS, pictures, tiny_vqvae
 from torch import Tensor
 
 from genzoo.core.errors import UsageError
-from genzoo.families.car.quantizer import MultiScaleQuantizer
+from genzoo.families.car.vqvae.quantizer import MultiScaleQuantizer
 
 
 def quantizer(**options: Any) -> MultiScaleQuantizer:

@@ -9,7 +9,7 @@ import torch
 from families.car.tiny import pictures, streams, tiny_car, tiny_task, tiny_var
 
 from genzoo.core.errors import UsageError
-from genzoo.families.car.half import HalfCopy, halved
+from genzoo.families.car.var.bf16_copy import HalfCopy, halved
 
 GREEDY = {"guidance_scale": 2.5, "top_k": 1}
 

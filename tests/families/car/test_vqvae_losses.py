@@ -14,10 +14,10 @@ from torch import Tensor, nn
 
 from genzoo.core.checkpoint import latest_valid, load_checkpoint
 from genzoo.core.errors import CheckpointError, UsageError, WeightsError
-from genzoo.families.car.codec import VQVAECodec
-from genzoo.families.car.convert import VQVAEConverter
-from genzoo.families.car.discriminator import PatchDiscriminator, adaptive_weight, hinge
-from genzoo.families.car.vqvae_task import VQVAETask
+from genzoo.families.car.vqvae.codec import VQVAECodec
+from genzoo.families.car.vqvae.discriminator import PatchDiscriminator, adaptive_weight, hinge
+from genzoo.families.car.vqvae.task import VQVAETask
+from genzoo.families.car.weights.convert import VQVAEConverter
 from genzoo.pretrained.hed import STAGES
 from genzoo.pretrained.perceptual import PerceptualDistance
 

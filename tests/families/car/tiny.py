@@ -10,11 +10,11 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from genzoo.core.seeds import SampleStreams
-from genzoo.families.car.codec import VQVAECodec
-from genzoo.families.car.model import CAR
+from genzoo.families.car.control.model import CAR
 from genzoo.families.car.task import NextScaleTask
-from genzoo.families.car.var import VAR
-from genzoo.families.car.vqvae import VQVAE
+from genzoo.families.car.var.model import VAR
+from genzoo.families.car.vqvae.codec import VQVAECodec
+from genzoo.families.car.vqvae.model import VQVAE
 
 PATCH_NUMS = [1, 2, 4]
 NUM_CLASSES = 5

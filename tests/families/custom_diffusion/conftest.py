@@ -13,7 +13,7 @@ from families.custom_diffusion.pipelines import tiny_pipeline
 from families.custom_diffusion.tiny_bases import build_base, make_concept
 from PIL import Image
 
-from genzoo.families.custom_diffusion.export import write_concept
+from genzoo.families.custom_diffusion.files.write_layouts import write_concept
 
 
 @pytest.fixture(scope="session")

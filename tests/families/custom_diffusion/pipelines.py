@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from genzoo.families.custom_diffusion.delta import ConceptDelta
+from genzoo.families.custom_diffusion.files.concept import ConceptDelta
 from genzoo.pretrained.prompts import load_prompt_encoder
 
 

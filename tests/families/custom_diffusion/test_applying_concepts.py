@@ -11,9 +11,9 @@ from families.custom_diffusion.pipelines import output, tiny_pipeline, trained
 from families.custom_diffusion.tiny_bases import make_concept
 
 from genzoo.core.errors import WeightsError
-from genzoo.families.custom_diffusion.apply import apply_concept
-from genzoo.families.custom_diffusion.base import BaseWeights
-from genzoo.families.custom_diffusion.export import write_concept
+from genzoo.families.custom_diffusion.files.apply import apply_concept
+from genzoo.families.custom_diffusion.files.base_weights import BaseWeights
+from genzoo.families.custom_diffusion.files.write_layouts import write_concept
 
 
 def test_applying_equals_the_trained_model_and_undoes(sd: Path, pipeline: Any) -> None:

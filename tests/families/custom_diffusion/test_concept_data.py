@@ -13,8 +13,8 @@ from families.custom_diffusion.conftest import draw_pictures
 
 from genzoo.core.errors import DataError, GenzooError, UsageError
 from genzoo.core.seeds import generator_for
-from genzoo.families.custom_diffusion.concept_list import read_concepts
-from genzoo.families.custom_diffusion.dataset import NO_BOX, ConceptImages
+from genzoo.families.custom_diffusion.data.concept_list import read_concepts
+from genzoo.families.custom_diffusion.data.dataset import NO_BOX, ConceptImages
 
 Listed = Callable[..., Path]
 

@@ -12,10 +12,10 @@ from safetensors.torch import load_file
 
 from genzoo.cli import main
 from genzoo.core.errors import UsageError, WeightsError
-from genzoo.families.custom_diffusion.base import BaseWeights, fingerprint
-from genzoo.families.custom_diffusion.delta import ConceptDelta
-from genzoo.families.custom_diffusion.export import LAYOUTS, write_concept
-from genzoo.families.custom_diffusion.foreign import read_concept
+from genzoo.families.custom_diffusion.files.base_weights import BaseWeights, fingerprint
+from genzoo.families.custom_diffusion.files.concept import ConceptDelta
+from genzoo.families.custom_diffusion.files.read_layouts import read_concept
+from genzoo.families.custom_diffusion.files.write_layouts import LAYOUTS, write_concept
 
 
 def same_concept(one: ConceptDelta, other: ConceptDelta, tolerance: float = 0.0) -> None:

@@ -14,10 +14,10 @@ from families.custom_diffusion.tiny_bases import make_concept
 from safetensors.torch import save_file
 
 from genzoo.core.errors import CheckpointError, GenzooError, NonFiniteError, UsageError, WeightsError
-from genzoo.families.custom_diffusion.captions import default_captions
-from genzoo.families.custom_diffusion.delta import ConceptDelta
-from genzoo.families.custom_diffusion.foreign import read_concept
-from genzoo.families.custom_diffusion.merging import merge_concepts
+from genzoo.families.custom_diffusion.data.captions import default_captions
+from genzoo.families.custom_diffusion.files.concept import ConceptDelta
+from genzoo.families.custom_diffusion.files.read_layouts import read_concept
+from genzoo.families.custom_diffusion.merge.concepts import merge_concepts
 
 CAPTIONS = default_captions(60)
 

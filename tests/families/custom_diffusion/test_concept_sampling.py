@@ -13,10 +13,10 @@ from families.custom_diffusion.tiny_bases import make_concept
 import genzoo
 from genzoo.cli import main
 from genzoo.core.errors import GenzooError, UsageError, WeightsError
-from genzoo.families.custom_diffusion.captions import default_captions
-from genzoo.families.custom_diffusion.export import write_concept
-from genzoo.families.custom_diffusion.foreign import read_concept
-from genzoo.families.custom_diffusion.merging import merge_concepts
+from genzoo.families.custom_diffusion.data.captions import default_captions
+from genzoo.families.custom_diffusion.files.read_layouts import read_concept
+from genzoo.families.custom_diffusion.files.write_layouts import write_concept
+from genzoo.families.custom_diffusion.merge.concepts import merge_concepts
 
 
 def command(*arguments: str | Path) -> int:

@@ -15,7 +15,8 @@ import genzoo
 from genzoo.core.errors import UsageError
 from genzoo.core.recipe import load_recipe
 from genzoo.core.registry import DATASETS
-from genzoo.families.custom_diffusion.closeness import (
+from genzoo.families.custom_diffusion.concept_study import concept_study
+from genzoo.families.custom_diffusion.data.latent_distances import (
     distances,
     drift,
     latent_features,
@@ -23,11 +24,10 @@ from genzoo.families.custom_diffusion.closeness import (
     share_found,
     share_named,
 )
-from genzoo.families.custom_diffusion.concept_study import concept_study
-from genzoo.families.custom_diffusion.delta import ConceptDelta
-from genzoo.families.custom_diffusion.export import write_concept
-from genzoo.families.custom_diffusion.foreign import read_concept
-from genzoo.families.custom_diffusion.source import open_concept
+from genzoo.families.custom_diffusion.files.concept import ConceptDelta
+from genzoo.families.custom_diffusion.files.open_concept import open_concept
+from genzoo.families.custom_diffusion.files.read_layouts import read_concept
+from genzoo.families.custom_diffusion.files.write_layouts import write_concept
 from genzoo.pretrained.text_to_image import load_parts
 
 ORIGIN = torch.zeros(1, 4)

@@ -9,9 +9,9 @@ import pytest
 import torch
 
 from genzoo.core.errors import DataError, UsageError
-from genzoo.families.custom_diffusion.model import ConceptModel, custom_diffusion
-from genzoo.families.custom_diffusion.task import ConceptTask, require_words
-from genzoo.families.custom_diffusion.tokens import check_new, piece_id
+from genzoo.families.custom_diffusion.training.model import ConceptModel, custom_diffusion
+from genzoo.families.custom_diffusion.training.task import ConceptTask, require_words
+from genzoo.families.custom_diffusion.training.tokens import check_new, piece_id
 from genzoo.pretrained.prompts import load_prompt_encoder
 from genzoo.pretrained.text_to_image import load_parts
 

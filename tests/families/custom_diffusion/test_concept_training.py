@@ -16,15 +16,15 @@ from families.custom_diffusion.tiny_bases import make_concept
 from safetensors.torch import load_file
 
 import genzoo
-from genzoo.api.build import build_dataset, build_task
+from genzoo.api.recipes.build import build_dataset, build_task
 from genzoo.api.run import Run
 from genzoo.core.errors import UsageError, WeightsError
 from genzoo.core.recipe import Recipe, load_recipe
-from genzoo.families.custom_diffusion.apply import apply_concept
-from genzoo.families.custom_diffusion.base import BaseWeights, fingerprint
-from genzoo.families.custom_diffusion.captions import default_captions
-from genzoo.families.custom_diffusion.foreign import read_concept
-from genzoo.families.custom_diffusion.names import is_key_value
+from genzoo.families.custom_diffusion.data.captions import default_captions
+from genzoo.families.custom_diffusion.files.apply import apply_concept
+from genzoo.families.custom_diffusion.files.base_weights import BaseWeights, fingerprint
+from genzoo.families.custom_diffusion.files.read_layouts import read_concept
+from genzoo.families.custom_diffusion.files.weight_names import is_key_value
 from genzoo.pretrained.prompts import load_prompt_encoder
 
 SMALL = (

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from genzoo.core.errors import NonFiniteError, ShapeError, UsageError
-from genzoo.families.custom_diffusion import factor as factor_module
-from genzoo.families.custom_diffusion.factor import condition_of_triangle, factorise
-from genzoo.families.custom_diffusion.merge import merge_weights, merge_with_report, plan_merge
+from genzoo.families.custom_diffusion.merge import factor as factor_module
+from genzoo.families.custom_diffusion.merge.algebra import merge_weights, merge_with_report, plan_merge
+from genzoo.families.custom_diffusion.merge.factor import condition_of_triangle, factorise
 
 OUT, S, D, S_REG = 5, 3, 8, 21
 
@@ -118,7 +118,7 @@ def test_sequences_share_one_factor_and_equal_single_calls(monkeypatch: pytest.M
     single = [merge_weights(W_0, C, V, C_reg), merge_weights(other, C, other_values, C_reg)]
     calls: list[int] = []
     monkeypatch.setattr(
-        "genzoo.families.custom_diffusion.merge.factorise",
+        "genzoo.families.custom_diffusion.merge.algebra.factorise",
         lambda rows, **options: calls.append(1) or factorise(rows, **options),
     )
     together = merge_weights([W_0, other], C, [V, other_values], C_reg)

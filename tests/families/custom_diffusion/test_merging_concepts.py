@@ -16,11 +16,11 @@ from families.custom_diffusion.tiny_bases import make_concept
 import genzoo
 from genzoo.cli import main
 from genzoo.core.errors import UsageError
-from genzoo.families.custom_diffusion.apply import apply_concept
-from genzoo.families.custom_diffusion.base import BaseWeights, fingerprint
-from genzoo.families.custom_diffusion.captions import default_captions, regularisation_rows
-from genzoo.families.custom_diffusion.foreign import read_concept
-from genzoo.families.custom_diffusion.merging import merge_concepts
+from genzoo.families.custom_diffusion.data.captions import default_captions, regularisation_rows
+from genzoo.families.custom_diffusion.files.apply import apply_concept
+from genzoo.families.custom_diffusion.files.base_weights import BaseWeights, fingerprint
+from genzoo.families.custom_diffusion.files.read_layouts import read_concept
+from genzoo.families.custom_diffusion.merge.concepts import merge_concepts
 from genzoo.pretrained.prompts import load_prompt_encoder
 from genzoo.pretrained.text_to_image import load_parts
 

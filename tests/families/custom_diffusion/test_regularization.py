@@ -13,9 +13,9 @@ from PIL import Image
 
 from genzoo.cli import main
 from genzoo.core.errors import DataError, UsageError, WeightsError
-from genzoo.families.custom_diffusion.collection import Captioned, read_collection, select, similarities
-from genzoo.families.custom_diffusion.pictures import regularisation_pictures
-from genzoo.families.custom_diffusion.regularization import from_folder, generated, retrieved
+from genzoo.families.custom_diffusion.data.collection import Captioned, read_collection, select, similarities
+from genzoo.families.custom_diffusion.data.pictures import regularisation_pictures
+from genzoo.families.custom_diffusion.data.regularization import from_folder, generated, retrieved
 from genzoo.pretrained.open_clip_text import CaptionEncoder, load_caption_encoder
 
 CONFIG = {

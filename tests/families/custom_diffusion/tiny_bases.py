@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from genzoo.families.custom_diffusion.base import BaseWeights, fingerprint
-from genzoo.families.custom_diffusion.delta import ConceptDelta
+from genzoo.families.custom_diffusion.files.base_weights import BaseWeights, fingerprint
+from genzoo.families.custom_diffusion.files.concept import ConceptDelta
 from genzoo.pretrained.clip_vocabulary import clip_tokenizer
 
 

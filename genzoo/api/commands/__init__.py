@@ -1,0 +1,1 @@
+"""The commands' own options, and what they print."""

@@ -1,0 +1,68 @@
+"""`genzoo prepare controls`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from genzoo.api.commands.terminal import progress_bar, settings_from
+from genzoo.core.errors import UsageError
+
+
+def prepare_controls_command(
+    source: Annotated[str, typer.Argument(metavar="RECIPE|FOLDER|PICTURE", help="whose pictures")],
+    overrides: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[KEY=VALUE]...", help="of the recipe; for a folder, the extractor's settings"
+        ),
+    ] = None,
+    control: Annotated[
+        str | None, typer.Option(help="extractor for a folder: see `genzoo list controls`")
+    ] = None,
+    output: Annotated[str | None, typer.Option("--output", "-o", help="folder for the PNG files")] = None,
+    batch_size: Annotated[int, typer.Option(min=1)] = 32,
+    num_workers: Annotated[int, typer.Option(min=0, help="processes that decode pictures")] = 0,
+    device: Annotated[str | None, typer.Option(help="such as cpu or cuda:1")] = None,
+    prune: Annotated[bool, typer.Option("--prune", help="remove entries that are not used any more")] = False,
+) -> None:
+    """Extract the controls of a recipe's pictures into data.controls, or of a folder as PNG files; once."""
+    from genzoo.api.preparation.controls import extract_folder, prepare_controls
+    from genzoo.core.recipe import load_recipe
+
+    with progress_bar("extracting") as progress:
+        if _is_folder(source):
+            if control is None or output is None:
+                raise UsageError(
+                    f"{source} is no recipe, so it is not clear what to extract",
+                    fix="name the extractor and a folder: --control canny --output edges",
+                )
+            section = {"name": control} | settings_from(overrides or [])
+            report, sheet = extract_folder(source, output, section, device=device, progress=progress)
+        else:
+            if control is not None or output is not None:
+                raise UsageError("a recipe says where and how", fix="set task.control and data.controls")
+            report, sheet = prepare_controls(
+                load_recipe(source, overrides or []),
+                batch_size=batch_size,
+                num_workers=num_workers,
+                device=device,
+                prune=prune,
+                progress=progress,
+            )
+    for line in (
+        *(f"unreadable: {one}" for one in report.bad),
+        *(f"damaged: {one}" for one in report.damaged),
+    ):
+        typer.echo(line, err=True)
+    typer.echo(
+        f"{report.total} pictures: {report.built} extracted, {report.reused} reused, {len(report.bad)} bad"
+    )
+    typer.echo(f"look at {sheet}")
+
+
+def _is_folder(source: str) -> bool:
+    path = Path(source).expanduser()
+    return path.is_dir() or (path.is_file() and path.suffix not in (".yaml", ".yml"))

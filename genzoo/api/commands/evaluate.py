@@ -1,0 +1,167 @@
+"""The `evaluate` command: options, progress, where the result goes and how it is shown."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from genzoo.core.errors import UsageError
+from genzoo.core.processes import is_first, processes
+
+if TYPE_CHECKING:
+    from genzoo.api.run import Run
+    from genzoo.evaluation.protocols import Protocol
+    from genzoo.evaluation.result import EvaluationResult
+
+
+def evaluate_command(
+    source: Annotated[Path, typer.Argument(help="a run, a folder of images or videos, or an npz file")],
+    protocol: Annotated[
+        str, typer.Option(help="how to judge: a name, or FILE.yaml:NAME; see genzoo/evaluation/README.md")
+    ] = "quick",
+    reference: Annotated[
+        Path | None, typer.Option(help="folder, npz of images, or ADM npz; a run's own data when left out")
+    ] = None,
+    num: Annotated[int | None, typer.Option(help="judge this many images; the result says so")] = None,
+    network: Annotated[str | None, typer.Option(help="another feature network, stated in the result")] = None,
+    weights: Annotated[Path | None, typer.Option(help="weights file of the feature network")] = None,
+    model_weights: Annotated[
+        str | None, typer.Option(metavar="ema|raw", help="a run's averaged or raw weights")
+    ] = None,
+    checkpoint: Annotated[str | None, typer.Option(help="a run's checkpoint, by step")] = None,
+    seed: Annotated[int, typer.Option(help="of the samples of a run")] = 0,
+    steps: Annotated[int | None, typer.Option(help="sampling steps of a run")] = None,
+    guidance_scale: Annotated[float | None, typer.Option(help="guidance of a run's samples")] = None,
+    sampler: Annotated[str | None, typer.Option(help="sampler of a run's samples")] = None,
+    controls: Annotated[
+        Path | None, typer.Option(help="folder of control maps, for control protocols")
+    ] = None,
+    compare: Annotated[
+        list[Path] | None,
+        typer.Option(help="earlier results to set beside this one; unlike ones are refused"),
+    ] = None,
+    output: Annotated[Path | None, typer.Option(help="write the result's JSON here")] = None,
+    report: Annotated[bool, typer.Option("--report", help="write one HTML page beside the result")] = False,
+    device: Annotated[str | None, typer.Option(help="cpu or cuda; the accelerator when there is one")] = None,
+    batch_size: Annotated[int, typer.Option(help="images at once; does not change the numbers")] = 64,
+    as_json: Annotated[bool, typer.Option("--json", help="print the result as JSON")] = False,
+) -> None:
+    """Judge samples by a named protocol; the result states everything its numbers depend on."""
+    from genzoo.api.evaluation.evaluate_run import evaluate_files, evaluate_run
+    from genzoo.api.run import default_device
+    from genzoo.evaluation.evaluate_images import Settings
+    from genzoo.evaluation.protocols import load_protocol
+    from genzoo.evaluation.result import load_result
+
+    others = {str(path): load_result(path) for path in compare or []}
+    run = _run_in(source)
+    named = load_protocol(protocol)
+    if report and named.kind == "clips":
+        raise UsageError("--report shows pictures, not clips", fix="leave it out; grid.gif shows the clips")
+    judging: dict[str, Any] = {"protocol": named, "reference": reference, "num": num, "network": network}
+    judging |= {} if controls is None else {"controls": controls}
+    progress = ConsoleProgress()
+    judging["settings"] = Settings(device or default_device(), batch_size, progress=progress)
+    given: dict[str, Any] = {
+        "steps": steps,
+        "guidance_scale": guidance_scale,
+        "sampler": sampler,
+        "checkpoint": checkpoint,
+    }
+    sampling = {key: value for key, value in given.items() if value is not None}
+    with processes(), progress:
+        if run is None:
+            result = evaluate_files(source, weights=weights, unused=sampling, **judging)
+        else:
+            sampling |= {"seed": seed, "weights": model_weights}
+            result = evaluate_run(run, network_weights=weights, **judging, **sampling)
+    if not is_first():
+        return
+    target = output or default_output(source, run, result)
+    result.save(target)
+    typer.echo(f"result: {target}", err=True)
+    if report:
+        page = write_report(result, named, source, run, reference, target.with_suffix(".html"))
+        typer.echo(f"report: {page}", err=True)
+    typer.echo(
+        result.to_json().rstrip() if as_json else _tables(result, named, {str(target): result, **others})
+    )
+
+
+def _tables(result: EvaluationResult, protocol: Protocol, everyone: Mapping[str, EvaluationResult]) -> str:
+    """The numbers, then the papers', then those of other results."""
+    from genzoo.evaluation.tables import comparison_table, paper_table, result_table
+
+    parts = [result_table(result)]
+    if protocol.papers:
+        parts.append(paper_table(result, protocol))
+    if len(everyone) > 1:
+        parts.append(comparison_table(everyone))
+    return "\n\n".join(parts)
+
+
+def _run_in(source: Path) -> Run | None:
+    from genzoo.api.run import load_run
+
+    return load_run(source) if (source / "recipe.yaml").is_file() else None
+
+
+def default_output(source: Path, run: Run | None, result: EvaluationResult) -> Path:
+    """Where a result goes when no file is named: into the run, or beside what was judged."""
+    if run is not None:
+        return run.folder / "evaluation" / f"{result.protocol}-{result.generated['folder']}.json"
+    return source.with_name(f"{source.stem if source.is_file() else source.name}.{result.protocol}.json")
+
+
+def write_report(
+    result: EvaluationResult,
+    protocol: Protocol,
+    source: Path,
+    run: Run | None,
+    reference: Path | None,
+    target: Path,
+) -> Path:
+    """The HTML page about a result. A reference that holds only statistics has no pictures to show."""
+    from genzoo.evaluation.image_sources import DatasetImages, FirstImages, ImageSet, open_images
+    from genzoo.evaluation.reference import is_adm_reference, read_adm_reference
+    from genzoo.evaluation.report import build_report
+
+    images = open_images(source if run is None else run.folder / "evaluation" / result.generated["folder"])
+    images = FirstImages(images, result.generated["num"])
+    real: ImageSet | None
+    if reference is None:
+        real = DatasetImages(run.dataset()) if run is not None else None
+    else:
+        real = read_adm_reference(reference)[1] if is_adm_reference(reference) else open_images(reference)
+    curves = None if run is None else run.folder / "metrics.jsonl"
+    target.write_text(build_report(result, protocol, images, real, curves))
+    return target
+
+
+class ConsoleProgress:
+    """Bars on a terminal's standard error, one for each stage; silent elsewhere."""
+
+    def __init__(self) -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+        counts = BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
+        columns = (TextColumn("{task.description:>10}"), *counts)
+        console = Console(stderr=True)
+        self._bars = Progress(*columns, console=console, disable=not (console.is_terminal and is_first()))
+        self._tasks: dict[str, Any] = {}
+
+    def __call__(self, what: str, done: int, total: int) -> None:
+        if what not in self._tasks:
+            self._tasks[what] = self._bars.add_task(what, total=total)
+        self._bars.update(self._tasks[what], completed=done)
+
+    def __enter__(self) -> ConsoleProgress:
+        self._bars.start()
+        return self
+
+    def __exit__(self, *reason: object) -> None:
+        self._bars.stop()

@@ -1,0 +1,89 @@
+"""What commands share: progress, log lines, JSON, KEY=VALUE arguments, and errors without tracebacks."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import typer
+
+from genzoo.core.errors import GenzooError, UsageError
+from genzoo.core.processes import is_first
+
+
+def report_error(error: Exception) -> int:
+    """Print an error without traceback; returns the exit code."""
+    if isinstance(error, GenzooError):
+        typer.echo(f"error: {error}", err=True)
+        return error.exit_code
+    text = str(error).strip().partition("\n")[0]
+    if isinstance(error, MemoryError) or "OutOfMemoryError" in type(error).__name__:
+        typer.echo(f"error: out of memory: {text}\n  fix:   a smaller batch_size or block_size", err=True)
+        return 6
+    if isinstance(error, ImportError):
+        typer.echo(f"error: a package is missing: {text}", err=True)
+        return 3
+    if isinstance(error, OSError):
+        typer.echo(f"error: {text}", err=True)
+        return 4
+    typer.echo(
+        f"error: {type(error).__name__}: {text}\n  fix:   --debug shows where; this is a bug", err=True
+    )
+    return 1
+
+
+def settings_from(texts: list[str]) -> dict[str, Any]:
+    """KEY=VALUE arguments as a dict, typed as a recipe types them."""
+    from genzoo.core.recipe_source import parse_value
+    from genzoo.core.recipe_tree import plain
+
+    settings = {}
+    for text in texts:
+        key, equals, value = text.partition("=")
+        if not equals or not key.isidentifier():
+            raise UsageError(f"{text[:80]!r} is not of the form key=value", fix="for example steps=50")
+        settings[key] = plain(parse_value(value, key))
+    return settings
+
+
+def read_labels(text: str | None) -> int | list[int] | None:
+    """A class label, or several between commas."""
+    if text is None:
+        return None
+    parts = text.split(",")
+    if not all(part.strip().isdigit() for part in parts):
+        raise UsageError(f"--class is {text[:80]!r}", fix="give a label, or labels between commas: 1,2,3")
+    labels = [int(part) for part in parts]
+    return labels[0] if len(labels) == 1 else labels
+
+
+def log_to_terminal() -> None:
+    """Progress of a command on stderr, from the main process alone."""
+
+    class Echo(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            typer.echo(self.format(record), err=True)
+
+    logger = logging.getLogger("genzoo")
+    logger.handlers = [Echo()]
+    logger.propagate = False
+    logger.setLevel(logging.INFO if is_first() else logging.ERROR)
+
+
+@contextmanager
+def progress_bar(title: str) -> Iterator[Callable[[int, int], None]]:
+    """A bar on a terminal; elsewhere nothing. Yields a function (done, total)."""
+    from rich.console import Console
+    from rich.progress import Progress
+
+    console = Console(stderr=True)
+    with Progress(console=console, disable=not console.is_terminal) as bar:
+        task = bar.add_task(title, total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)
+
+
+def print_json(data: Any) -> None:
+    typer.echo(json.dumps(data, indent=2))

@@ -1,0 +1,1 @@
+"""Judging runs and folders by a named protocol."""

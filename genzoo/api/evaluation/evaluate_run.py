@@ -1,0 +1,174 @@
+"""Judging runs, folders and files by a named protocol."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from genzoo.api.run import choose_weights
+from genzoo.api.sampling.folder import makes_clips
+from genzoo.core.errors import UsageError
+from genzoo.core.processes import is_first, wait_for_all
+
+if TYPE_CHECKING:
+    from genzoo.api.run import Run, Weights
+    from genzoo.evaluation.evaluate_images import Settings
+    from genzoo.evaluation.protocols import Protocol
+    from genzoo.evaluation.result import EvaluationResult
+
+
+def evaluate_run(
+    run: Run,
+    *,
+    protocol: str | Protocol = "quick",
+    reference: Any = None,
+    num: int | None = None,
+    seed: int = 0,
+    weights: Weights | None = None,
+    checkpoint: str | int | Path | None = None,
+    network: Any = None,
+    network_weights: str | Path | None = None,
+    controls: str | Path | None = None,
+    settings: Settings | None = None,
+    **options: Any,
+) -> EvaluationResult:
+    """Sample a run and judge it; samples stay in its folder, and a second call goes on where one stopped.
+
+    reference: as in genzoo.evaluation.evaluate_images.evaluate, or of clips as in
+    genzoo.evaluation.evaluate_clips; the run's own data when left out.
+    options: of the sampler (steps, guidance_scale, ...) and conditions. The result
+    goes to the run's evaluation/ folder.
+    """
+    from genzoo.evaluation.evaluate_images import Settings
+    from genzoo.evaluation.features import build_network
+    from genzoo.evaluation.protocols import load_protocol
+
+    settings, named = settings or Settings(), load_protocol(protocol)
+    found = run.checkpoint(checkpoint)
+    weights = choose_weights(found, weights)
+    _check_kind(named, clips=makes_clips(run.task(weights=weights, checkpoint=found)))
+    # before the samples are made, not after: its weights may be missing
+    network = build_network(network or named.network, weights=network_weights, device=settings.device)
+    key = hashlib.sha256(
+        json.dumps([seed, weights, options], sort_keys=True, default=str).encode()
+    ).hexdigest()[:8]
+    count = num or named.num
+    folder = run.folder / "evaluation" / f"{found.name}-{weights}-{key}-{count}"
+    sampled = settings.report("sampling", count)
+    run.sample_to(
+        folder,
+        num=count,
+        seed=seed,
+        weights=weights,
+        checkpoint=found,
+        batch_size=settings.batch_size,
+        progress=lambda done, total: sampled(count - total + done),
+        **options,
+    )
+    wait_for_all()
+    judging: dict[str, Any] = {"protocol": named, "num": num, "network": network, "settings": settings}
+    judging |= {"sampling": sampling_of(run, found.name, seed, weights, options)}
+    judging |= {} if controls is None else {"controls": controls}
+    result = _judge(folder, run, reference, judging)
+    result = replace(result, generated={**result.generated, "folder": folder.name})
+    if is_first():
+        result.save(run.folder / "evaluation" / f"{named.name}-{folder.name}.json")
+    return result
+
+
+def _check_kind(protocol: Protocol, *, clips: bool) -> None:
+    """Raise UsageError when a run's samples are not what a protocol judges."""
+    kinds = ("clips",) if clips else ("images", "controls")
+    if protocol.kind not in kinds:
+        raise UsageError(
+            f"{protocol.name} judges {protocol.kind}, which a run's samples are not: it makes {kinds[0]}",
+            fix="make them with `genzoo sample`, then evaluate their folder"
+            if protocol.kind == "concepts"
+            else f"choose a protocol for {kinds[0]}",
+        )
+
+
+def _judge(folder: Path, run: Run, reference: Any, judging: Mapping[str, Any]) -> EvaluationResult:
+    """Samples against a reference, or against the run's own data."""
+    from genzoo.evaluation.clip_sources import DatasetClips
+    from genzoo.evaluation.evaluate_clips import evaluate_clips
+    from genzoo.evaluation.evaluate_images import evaluate
+    from genzoo.evaluation.image_sources import DatasetImages
+
+    clips = judging["protocol"].kind == "clips"
+    judge: Any = evaluate_clips if clips else evaluate
+    if reference is not None:
+        return judge(folder, reference=reference, **judging)  # type: ignore[no-any-return]
+    own = DatasetClips(run.dataset()) if clips else DatasetImages(run.dataset())
+    name = str(run.recipe.section("data").get("name"))
+    return judge(folder, reference=own, reference_name=name, **judging)  # type: ignore[no-any-return]
+
+
+def sampling_of(
+    run: Run, checkpoint: str, seed: int, weights: str, options: Mapping[str, Any]
+) -> dict[str, Any]:
+    """How the samples were made, as the result states it."""
+    section = dict(run.recipe.section("sampler"))
+    chosen = {"sampler": section.pop("name", None), **section, **options}
+    return {
+        **chosen,
+        "weights": weights,
+        "seed": seed,
+        "checkpoint": checkpoint,
+        "run": run.recipe.name,
+        "recipe_sha256": run.recipe.sha256,
+    }
+
+
+def evaluate_files(
+    source: Path,
+    *,
+    protocol: str | Protocol,
+    reference: Path | None,
+    unused: Mapping[str, Any],
+    **judging: Any,
+) -> EvaluationResult:
+    """Judge samples on disk; what samples.json says of their making goes into the result.
+
+    Several concepts are several reference folders, joined by "+".
+    """
+    from genzoo.evaluation.evaluate_clips import evaluate_clips
+    from genzoo.evaluation.evaluate_concepts import evaluate_concepts
+    from genzoo.evaluation.evaluate_images import evaluate
+    from genzoo.evaluation.protocols import load_protocol
+
+    if reference is None:
+        raise UsageError(
+            f"{source} is no run, so it has no data to compare with", fix="give --reference PATH"
+        )
+    if unused:
+        raise UsageError(f"{', '.join(unused)}: only a run can be sampled, and {source} is none")
+    named = load_protocol(protocol)
+    common: dict[str, Any] = {"protocol": named, "sampling": stated_sampling(source), **judging}
+    if named.kind == "concepts":
+        network, weights = common.pop("network"), common.pop("weights")
+        if network is not None:
+            raise UsageError(f"{named.name} takes two networks; --network cannot replace them")
+        common["weights"] = {} if weights is None else dict.fromkeys(("clip", "dino"), weights)
+        return evaluate_concepts(source, reference=str(reference).split("+"), **common)
+    judge = evaluate_clips if named.kind == "clips" else evaluate
+    return judge(source, reference=reference, **common)
+
+
+def stated_sampling(source: Path) -> dict[str, Any]:
+    """What samples.json in a folder of samples says about them; {} when there is none."""
+    path = source / "samples.json"
+    if not path.is_file():
+        return {}
+    content = json.loads(path.read_text(encoding="utf-8"))
+    options = content.get("options") or {}
+    kept = {
+        key: content[key]
+        for key in ("run", "recipe_sha256", "checkpoint", "weights", "seed")
+        if key in content
+    }
+    return {**options, **kept}

@@ -1,0 +1,1 @@
+"""What is computed once before training: latents and controls."""

@@ -1,0 +1,161 @@
+"""Controls extracted once: into the cache that a recipe's data name, or as PNG files from a folder."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from genzoo.api.recipes.build import build_dataset
+from genzoo.api.recipes.check import require_complete
+from genzoo.api.run import default_device
+from genzoo.api.sampling.samples import make_grid, to_uint8, write_atomically
+from genzoo.core.controls import build_control
+from genzoo.core.errors import DataError, UsageError
+from genzoo.data.cached_controls import CachedControls, ControlCodec
+from genzoo.data.control_files import EXTRACTOR, SOURCE, control_facts, control_png
+from genzoo.data.image_decode import decode_image, read_file
+from genzoo.data.image_listing import list_images
+from genzoo.data.latent_cache import CacheReport, build_latent_cache
+from genzoo.data.latent_store import digest
+from genzoo.data.sample_stream import one_line
+from genzoo.data.transforms import adm_centre_crop, to_tensor
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from torch import Tensor
+
+    from genzoo.core.recipe import Recipe
+    from genzoo.core.types import ControlExtractor
+
+SHOWN = 8
+SHEET = "preview.png"
+SHEET_SIDE = 256
+
+
+def prepare_controls(
+    recipe: Recipe,
+    *,
+    batch_size: int = 32,
+    num_workers: int = 0,
+    device: str | None = None,
+    prune: bool = False,
+    progress: Callable[[int, int], None] | None = None,
+) -> tuple[CacheReport, Path]:
+    """Fill the folder `data.controls` with the control of every picture, by the extractor `task.control`.
+
+    Killed at any point, the next call goes on from there. Returns what was done, and a sheet to look at.
+    """
+    require_complete(recipe, but=("model", "codec"))
+    if not recipe.section("data").get("controls"):
+        raise UsageError(
+            f"{recipe.source} names no folder for controls",
+            fix="add data.controls=FOLDER, here and in training",
+        )
+    control = recipe.section("task").get("control")
+    if control is None:
+        raise UsageError(f"{recipe.source} names no extractor", fix="add task.control=canny")
+    extractor, dataset = build_control(control), build_dataset(recipe)
+    assert isinstance(dataset, CachedControls)
+    report = build_latent_cache(
+        dataset.rows,
+        ControlCodec(extractor),
+        batch_size=batch_size,
+        num_workers=num_workers,
+        device=device or default_device(),
+        prune=prune,
+        progress=progress,
+    )
+    dataset.bind_control(extractor)
+    return report, save_sheet(_some(dataset), dataset.folder / SHEET)
+
+
+def extract_folder(
+    source: str | Path,
+    output: str | Path,
+    control: str | Mapping[str, Any],
+    *,
+    device: str | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> tuple[CacheReport, Path]:
+    """The control of every picture of a folder, or of one picture, as PNG files of the same names and sizes.
+
+    Files that this extractor made of the same picture are kept. Returns what was done, and a sheet.
+    """
+    extractor, folder = build_control(control), Path(output)
+    extractor.to(device or default_device())
+    root, files = _pictures(Path(source).expanduser())
+    reused, built = 0, 0
+    bad: list[str] = []
+    shown: list[tuple[Tensor, Tensor]] = []
+    for done, name in enumerate(files, 1):
+        try:
+            made, pair = _extract(
+                root / name, (folder / name).with_suffix(".png"), extractor, len(shown) < SHOWN
+            )
+            reused, built = reused + (not made), built + made
+            shown += [pair] if pair is not None else []
+        except DataError as error:
+            bad.append(one_line(error))
+        if progress is not None:
+            progress(done, len(files))
+    if not shown:
+        raise DataError("not one picture could be read", where=str(source), why="; ".join(bad[:3]))
+    return CacheReport(len(files), reused, built, bad), save_sheet(shown, folder / SHEET)
+
+
+def save_sheet(pairs: list[tuple[Tensor, Tensor]], path: Path) -> Path:
+    """Pictures beside their controls, two pairs in a row.   pairs: (3, h, w) each, in [-1, 1]."""
+    images = torch.stack([to_uint8(one) for pair in pairs for one in pair])
+    return make_grid(images, columns=4).save(path)
+
+
+def _some(dataset: CachedControls) -> list[tuple[Tensor, Tensor]]:
+    """Pairs from all over the data set; pictures that cannot be read are not shown."""
+    pairs = []
+    for index in torch.linspace(0, len(dataset) - 1, min(SHOWN, len(dataset))).long().tolist():
+        try:
+            pairs.append((dataset.images.fetch(index)["pixels"], dataset.control(index)))
+        except DataError:
+            continue
+    if not pairs:
+        raise DataError("not one picture could be read", where=str(dataset.folder))
+    return pairs
+
+
+def _pictures(source: Path) -> tuple[Path, list[str]]:
+    if source.is_file():
+        return source.parent, [source.name]
+    listing = list_images(source)
+    return listing.root, list(_unique(listing.files[:]))
+
+
+def _unique(names: list[str]) -> Iterator[str]:
+    """Refuse two pictures whose controls would be one file."""
+    seen: dict[Path, str] = {}
+    for name in names:
+        other = seen.setdefault(Path(name).with_suffix(""), name)
+        if other != name:
+            raise DataError(f"{other} and {name} would have one control", fix="rename one of them")
+        yield name
+
+
+def _extract(
+    source: Path, target: Path, extractor: ControlExtractor, show: bool
+) -> tuple[bool, tuple[Tensor, Tensor] | None]:
+    """Whether a control had to be made, and picture and control as squares for the sheet."""
+    data = read_file(source)
+    image = decode_image(data, where=str(source))
+    stamp = digest(data).hex()
+    made = control_facts(target) != {EXTRACTOR: extractor.fingerprint, SOURCE: stamp}
+    if made:
+        control = extractor(to_tensor(image)[None])[0]
+        write_atomically(target, control_png(control, extractor=extractor.fingerprint, source=stamp))
+    if not show:
+        return made, None
+    both = [image, decode_image(target.read_bytes(), where=str(target))]
+    squares = [to_tensor(adm_centre_crop(one, SHEET_SIDE)) for one in both]
+    return made, (squares[0], squares[1])

@@ -1,0 +1,48 @@
+"""What can be computed once before training: the latents of a recipe's images."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from genzoo.api.recipes.build import build_codec, build_dataset
+from genzoo.api.recipes.check import require_complete
+from genzoo.api.run import default_device
+from genzoo.core.errors import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from genzoo.core.recipe import Recipe
+    from genzoo.data.latent_cache import CacheReport
+
+
+def prepare_latents(
+    recipe: Recipe,
+    *,
+    batch_size: int = 32,
+    num_workers: int = 0,
+    device: str | None = None,
+    prune: bool = False,
+    progress: Callable[[int, int], None] | None = None,
+) -> CacheReport:
+    """Fill the folder `data.latent_cache` with the moments of every image; see `build_latent_cache`."""
+    from genzoo.data.latent_cache import build_latent_cache
+
+    require_complete(recipe)
+    if not recipe.section("data").get("latent_cache"):
+        raise UsageError(
+            f"{recipe.source} names no folder for latents",
+            fix="add data.latent_cache=FOLDER, here and in training",
+        )
+    codec = build_codec(recipe)
+    if codec is None:
+        raise UsageError(f"{recipe.source} has no codec: it trains on pixels, which need no cache")
+    return build_latent_cache(
+        build_dataset(recipe),
+        codec,
+        batch_size=batch_size,
+        num_workers=num_workers,
+        device=device or default_device(),
+        prune=prune,
+        progress=progress,
+    )

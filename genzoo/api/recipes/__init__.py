@@ -1,0 +1,1 @@
+"""Recipes checked, completed and shown; the parts that they name."""

@@ -1,0 +1,100 @@
+"""From a recipe to objects: data set, codec, model, task. Arguments that say `auto` are filled in here."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from genzoo.api.recipes.check import require_complete
+from genzoo.core.errors import RecipeError, ShapeError
+from genzoo.core.recipe import Recipe
+from genzoo.core.registry import CODECS, DATASETS, MODELS, TASKS, Registry
+from genzoo.core.seeds import mix_seed
+from genzoo.core.signatures import AUTO
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from genzoo.core.types import Dataset, LatentCodec, Task
+
+
+def build_task(recipe: Recipe, dataset: Dataset | None = None) -> Task:
+    """The task of a recipe, with a freshly initialised model.
+
+    dataset: looked at for facts when the model has `auto` arguments; built from the recipe when left out.
+    """
+    require_complete(recipe)
+    codec = build_codec(recipe)
+    if has_auto(recipe):
+        recipe = resolve(recipe, build_dataset(recipe) if dataset is None else dataset, codec)
+    return assemble(recipe, codec)
+
+
+def assemble(recipe: Recipe, codec: LatentCodec | None) -> Task:
+    """The task around a codec that is already built; the recipe holds no `auto` any more."""
+    section = recipe.section("task")
+    factory = TASKS.get(section.pop("name"))
+    sampler = {key: value for key, value in recipe.section("sampler").items() if key != "block_size"}
+    if sampler:
+        section["sampler"] = sampler
+    task: Task = factory(build_model(recipe), codec=codec, **section)
+    return task
+
+
+def build_model(recipe: Recipe) -> nn.Module:
+    """The recipe's model; its initial weights depend on train.seed and nothing else."""
+    seed = recipe.section("train").get("seed", 0)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(mix_seed(seed, "init"))
+        model: nn.Module = _build(recipe, "model", MODELS)
+    return model
+
+
+def build_dataset(recipe: Recipe) -> Dataset:
+    """The recipe's data set. Raises DataError when its files are missing."""
+    dataset: Dataset = _build(recipe, "data", DATASETS)
+    return dataset
+
+
+def build_codec(recipe: Recipe) -> LatentCodec | None:
+    """The recipe's codec, or None when it trains on the pixels themselves. Raises WeightsError offline."""
+    return _build(recipe, "codec", CODECS) if recipe.data.get("codec") else None
+
+
+def has_auto(recipe: Recipe) -> bool:
+    """True while the model has arguments that wait for facts."""
+    return AUTO in recipe.section("model").values()
+
+
+def resolve(recipe: Recipe, dataset: Dataset, codec: LatentCodec | None) -> Recipe:
+    """The recipe with the model's `auto` arguments replaced by what the data set and the codec say."""
+    known = facts(dataset, codec)
+    waiting = [name for name, value in recipe.section("model").items() if value == AUTO and name in known]
+    return recipe.replaced(
+        {f"model.{name}": known[name] for name in waiting}, "auto: from the data and the codec"
+    )
+
+
+def facts(dataset: Dataset, codec: LatentCodec | None) -> dict[str, Any]:
+    """What data set and codec tell a model: num_classes, in_channels, input_size; num_frames of videos.
+
+    A data set may tell more: the attributes that its class names in `tells`.
+    """
+    pixel_shape = tuple(dataset.sample_shape)
+    shape = pixel_shape if codec is None else codec.latent_shape(pixel_shape)
+    if shape[-1] != shape[-2]:
+        raise ShapeError(
+            f"input_size: auto needs square samples, these are {shape}", fix="set model.input_size"
+        )
+    known = {"num_classes": dataset.num_classes or 0, "in_channels": shape[-3], "input_size": shape[-1]}
+    told = {name: getattr(dataset, name) for name in getattr(dataset, "tells", ())}
+    return known | ({"num_frames": shape[0]} if len(shape) == 4 else {}) | told
+
+
+def _build(recipe: Recipe, section: str, registry: Registry) -> Any:
+    arguments = recipe.section(section)
+    try:
+        return registry.get(arguments.pop("name"))(**arguments)
+    except TypeError as error:  # a value of the right type that the constructor still cannot use
+        raise RecipeError(f"{recipe.source}: {section}: {error}") from error

@@ -1,0 +1,62 @@
+"""Models by name, and how large they are."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from genzoo.api.recipes.check import KINDS, check_node
+from genzoo.api.recipes.listing import list_models, nouns
+from genzoo.core.errors import RecipeError, UsageError, did_you_mean
+from genzoo.core.recipe import load_section
+from genzoo.core.recipe_source import display
+from genzoo.core.registry import MODELS
+from genzoo.core.signatures import AUTO
+
+if TYPE_CHECKING:
+    from torch import nn
+
+
+def create_model(name: str, **overrides: Any) -> nn.Module:
+    """A freshly initialised model by name, such as "dim_b4" with num_classes=10.
+
+    overrides: arguments of the model's class in place of those in configs/models. The weights come from
+    torch's global generator; seed it for repeatable ones. Raises UsageError naming every wrong argument.
+    """
+    settings, source = model_settings(name, overrides)
+    problems = list(check_node("model", settings, KINDS["model"]))
+    waiting = [key for key, value in settings.items() if value == AUTO and key in KINDS["model"].auto]
+    if problems or waiting:
+        lines = [f"{source}: {problem.key}: {problem.message}" for problem in problems]
+        raise RecipeError("\n".join([*lines, *(f"{source}: model.{key}: give a number" for key in waiting)]))
+    model: nn.Module = MODELS.get(settings.pop("name"))(**settings)
+    return model
+
+
+def model_settings(name: str, overrides: dict[str, Any]) -> tuple[dict[str, Any], str]:
+    """The section of a named model, and where it comes from. Raises UsageError for an unknown name."""
+    files = nouns("models")
+    if name in files:
+        return load_section(files[name], overrides), display(files[name])
+    if name in MODELS:
+        return {"name": name, **overrides}, name
+    hint = did_you_mean(name, list_models())
+    raise UsageError(f"there is no model {name!r}", fix=hint or "`genzoo list models` shows them")
+
+
+def count(
+    model_or_name: nn.Module | str, *, image_size: int | None = None, paper: bool = False, **overrides: Any
+) -> dict[str, Any]:
+    """Parameters (millions) and multiply-adds (10^9) of one forward pass, as "params" and "gflops".
+
+    image_size: pixels, of an image seen through an 8x autoencoder; the model's own size when left out.
+    paper: count as the model's paper did, which leaves much out (`genzoo.nn.count` says what).
+    """
+    import torch
+
+    from genzoo.nn.count import count_model
+
+    if not isinstance(model_or_name, str):
+        return count_model(model_or_name, image_size=image_size, paper=paper)
+    with torch.device("meta"):  # a billion parameters are counted without holding them
+        model = create_model(model_or_name, **overrides)
+    return {"model": model_or_name, **count_model(model, image_size=image_size, paper=paper)}

@@ -1,0 +1,1 @@
+"""What training leaves behind: runs, opened files, conversion."""

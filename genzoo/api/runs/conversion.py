@@ -1,0 +1,134 @@
+"""Released weights of other projects as runs of ours, and our weights as files for others."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from genzoo.core.checkpoint import save_checkpoint
+from genzoo.core.errors import UsageError, WeightsError, did_you_mean
+from genzoo.core.model_state import frozen_digest, stored_weights
+from genzoo.core.recipe import load_recipe
+from genzoo.core.registry import CONVERTERS
+from genzoo.core.run_folder import RunFolder
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from torch import Tensor
+
+    from genzoo.api.run import Run, Weights
+    from genzoo.core.types import Conversion, Converter
+
+
+def convert(
+    source: str | Path,
+    output: str | Path,
+    *,
+    recipe: str | None = None,
+    layout: str | None = None,
+    overrides: Sequence[str] = (),
+    arguments: Mapping[str, Any] | None = None,
+) -> tuple[Run, Conversion]:
+    """Make a run folder out of a weights file, so that `load_run(output).sample(...)` works.
+
+    recipe: supplies codec, sampler and task around the converted model; the layout names its usual one.
+    layout: of CONVERTERS; recognised by content when left out.   arguments: what the tensors cannot tell.
+    Raises WeightsError, CheckpointError.
+    """
+    from genzoo.api.recipes.models import create_model
+    from genzoo.api.run import load_run
+    from genzoo.pretrained.loading import load_foreign
+
+    tree = load_foreign(source)
+    name = layout or recognise(tree, source)
+    converter: Converter = CONVERTERS.get(name)()
+    conversion = converter.to_genzoo(tree, **dict(arguments or {}))
+    base = load_recipe(recipe or _usual_recipe(name, converter), overrides)
+    model = {"name": conversion.model, **conversion.arguments}
+    made = base.replaced({"model": model, "name": Path(output).name}, f"converted from {Path(source).name}")
+    folder = RunFolder(output)
+    if folder.has_run():
+        raise UsageError(f"{output} holds a run already", fix="name another --output")
+    with folder.lock():
+        folder.describe(recipe_text=made.to_yaml())
+        built = create_model(conversion.model, **conversion.arguments)
+        frozen = frozen_digest(built)
+        built.load_state_dict(conversion.weights, strict=True)
+        # released weights are the averaged ones: stored once, they serve as both
+        state = {"converted_from": Path(source).name, "layout": name, "averaged": True, "frozen": frozen}
+        save_checkpoint(folder.checkpoints, 0, weights=stored_weights(built), state=state)
+    return load_run(output), conversion
+
+
+def recognise(tree: Mapping[str, Any], source: str | Path) -> str:
+    """The layout of CONVERTERS that a file is in. Raises WeightsError."""
+    found = [name for name in CONVERTERS if CONVERTERS.get(name)().detect(tree)]
+    if len(found) == 1:
+        return found[0]
+    why = (
+        f"it fits {', '.join(found)}"
+        if found
+        else f"its entries begin {', '.join(map(repr, list(tree)[:3]))}"
+    )
+    raise WeightsError(
+        f"cannot tell whose weights {Path(source).name} holds",
+        why=why,
+        fix=f"name the layout: --from {' or '.join(found or CONVERTERS.names())}",
+    )
+
+
+def export(
+    run: Run,
+    output: str | Path,
+    *,
+    layout: str | None = None,
+    weights: Weights | None = None,
+    half: bool = False,
+) -> Path:
+    """Write a run's weights as one safetensors file, with the model's section in its metadata.
+
+    layout: of CONVERTERS, for other projects' code; ours when left out.   half: store float16.
+    A task that trains a part of its model has a method `export(path, *, layout, half, **notes)` and formats
+    of its own; it decides then what is written.
+    """
+    from safetensors.torch import save_file
+
+    from genzoo.api.run import choose_weights
+
+    task = run.task(weights=weights, device="cpu")
+    own = getattr(task, "export", None)
+    if own is not None:
+        written: Path = own(output, layout=layout, half=half, run=run.recipe.name, steps=run.step)
+        return written
+    chosen = choose_weights(run.checkpoint(), weights)
+    tensors: dict[str, Tensor] = dict(task.model.state_dict())
+    if layout is not None:
+        if layout not in CONVERTERS:
+            raise UsageError(f"there is no layout {layout!r}", fix=did_you_mean(layout, CONVERTERS))
+        tensors = CONVERTERS.get(layout)().from_genzoo(tensors)
+    if half:
+        tensors = {
+            key: value.half() if value.is_floating_point() else value for key, value in tensors.items()
+        }
+    path = Path(output)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    metadata = {
+        "format": "pt",
+        "genzoo_model": json.dumps(run.recipe.section("model")),
+        "genzoo_run": run.recipe.name,
+        "genzoo_step": str(run.step),
+        "genzoo_weights": chosen,
+    }
+    temporary = path.with_name(f".{path.name}.tmp")
+    save_file({key: value.contiguous() for key, value in tensors.items()}, temporary, metadata=metadata)
+    temporary.replace(path)
+    return path
+
+
+def _usual_recipe(name: str, converter: Converter) -> str:
+    usual = getattr(converter, "recipe", None)
+    if usual is None:
+        raise UsageError(f"layout {name!r} has no usual recipe", fix="name one with --recipe")
+    return str(usual)

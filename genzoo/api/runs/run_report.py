@@ -1,0 +1,88 @@
+"""What a recipe measures after training, and the page that says what a run is."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from genzoo.api.sampling.samples import write_atomically
+from genzoo.core.registry import METRICS
+
+if TYPE_CHECKING:
+    from genzoo.api.run import Run
+
+
+def run_report(run: Run, metrics: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Results of each metric section by name; report.json keeps them with the step and the options."""
+    results, entries = {}, []
+    for section in metrics:
+        options = {key: value for key, value in section.items() if key != "name"}
+        results[section["name"]] = result = METRICS.get(section["name"])(run, **options)
+        entries.append({"name": section["name"], "options": options, "result": result})
+    content = {"step": run.step, "recipe_sha256": run.recipe.sha256, "metrics": entries}
+    write_atomically(run.folder / "report.json", (json.dumps(content, indent=2, default=str) + "\n").encode())
+    return results
+
+
+def read_report(run: Run) -> dict[str, Any]:
+    """The content of report.json; empty when there is none that can be read."""
+    try:
+        found = json.loads((run.folder / "report.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def report_is_current(run: Run) -> bool:
+    """Whether report.json was measured at the newest checkpoint of this very recipe."""
+    found = read_report(run)
+    return found.get("step") == run.step and found.get("recipe_sha256") == run.recipe.sha256
+
+
+def report_lines(report: Mapping[str, Any]) -> list[str]:
+    """Each result as 'metric: name value, name value'."""
+    lines = []
+    for entry in report.get("metrics", []):
+        values = ", ".join(f"{key} {_short(value)}" for key, value in entry["result"].items())
+        lines.append(f"{entry['name']}: {values}")
+    return lines
+
+
+def write_card(run: Run, *, batch: str) -> None:
+    """README.md of a run: what it is, how it was made, what came out, how to use it."""
+    train, data, model = (run.recipe.section(name) for name in ("train", "data", "model"))
+    commands = _read(run, "command.txt").strip() or "(from Python)"
+    results = "\n".join(f"- {line}" for line in report_lines(read_report(run))) or "No report."
+    environment = _read_json(run, "env.json")
+    packages = ", ".join(f"{k} {v}" for k, v in environment.get("packages", {}).items() if v)
+    lines = [
+        f"# {run.recipe.name}",
+        f"`{model.get('name')}` on `{data.get('name')}`, {run.step} of {train.get('steps')} steps.",
+        f"## How it was made\n\n```sh\n{commands}\n```",
+        f"- {batch}\n- seed {train.get('seed', 0)}, precision {train.get('precision', 'fp32')}"
+        f"\n- on {environment.get('device')}, {environment.get('cpu')}; {packages}"
+        f"\n- `recipe.yaml` is the complete recipe, sha256 of its content `{run.recipe.sha256[:16]}`",
+        f"## Results\n\n{results}",
+        f"## Use\n\n```sh\ngenzoo sample {run.folder} --out samples/\ngenzoo rerun {run.folder}\n```",
+    ]
+    write_atomically(run.folder / "README.md", ("\n\n".join(lines) + "\n").encode())
+
+
+def _short(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def _read(run: Run, name: str) -> str:
+    try:
+        return (run.folder / name).read_text(encoding="utf-8")
+    except OSError:
+        return ""
+
+
+def _read_json(run: Run, name: str) -> dict[str, Any]:
+    try:
+        found = json.loads(_read(run, name))
+    except ValueError:
+        return {}
+    return found if isinstance(found, dict) else {}

@@ -1,0 +1,104 @@
+"""A recipe's `init_from:` section: begin the training with the weights of other runs or files."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from genzoo.core.checkpoint import load_checkpoint
+from genzoo.core.errors import RecipeError, WeightsError
+from genzoo.core.run_folder import write_json
+from genzoo.training.hooks import Hook
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from genzoo.nn.warm_start import Fate
+    from genzoo.training.trainer import Trainer
+
+logger = logging.getLogger(__name__)
+
+REPORT = "init_from.json"
+
+
+@dataclass(frozen=True, kw_only=True)
+class InitFrom:
+    """A recipe's `init_from:` section.
+
+    path: a run folder, a weights file of a known layout, or several, the later ones taking precedence.
+    weights: "ema" or "raw", of run folders.   checkpoint: its step, the newest when left out.
+    """
+
+    path: str | Sequence[str]
+    weights: str = "ema"
+    checkpoint: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.weights not in ("ema", "raw"):
+            raise RecipeError(f'init_from.weights: is "ema" or "raw", not {self.weights!r}')
+
+    @property
+    def paths(self) -> list[str]:
+        """Every source, in order."""
+        return [self.path] if isinstance(self.path, str) else list(self.path)
+
+
+def warm_start_model(
+    model: nn.Module, section: InitFrom, *, prediction: str | None = None
+) -> dict[str, list[Fate]]:
+    """Copy every source into the model; the fate of each tensor, by source. Raises WeightsError.
+
+    prediction: what the model is trained to predict, if that is a choice; runs must have learned the same.
+    """
+    from genzoo.nn.warm_start import warm_start
+
+    fates = {}
+    for path in section.paths:
+        fates[path] = warm_start(model, _weights(path, section, prediction))
+        copied = sum(fate.source is not None and fate.target is not None for fate in fates[path])
+        fresh = sum(fate.source is None for fate in fates[path])
+        logger.info("init_from %s: %d tensors copied, %d left as they were", path, copied, fresh)
+    return fates
+
+
+class WarmStartReport(Hook):
+    """Writes init_from.json into the run's folder: the fate of every tensor of every source."""
+
+    def __init__(self, fates: Mapping[str, Sequence[Fate]]) -> None:
+        self.fates = fates
+
+    def on_start(self, trainer: Trainer) -> None:
+        if trainer.is_main:
+            rows = {path: [asdict(fate) for fate in fates] for path, fates in self.fates.items()}
+            write_json(trainer.folder.path / REPORT, rows)
+
+
+def _weights(path: str, section: InitFrom, prediction: str | None) -> Mapping[str, Tensor]:
+    if Path(path).is_dir():
+        from genzoo.api.run import load_run
+
+        run = load_run(path)
+        _require_same_prediction(run.recipe.section("task").get("prediction", "noise"), prediction, path)
+        content = load_checkpoint(run.checkpoint(section.checkpoint), ("model", "ema"))
+        return content.averaged() if section.weights == "ema" else content.weights
+    from genzoo.api.runs.conversion import recognise
+    from genzoo.core.registry import CONVERTERS
+    from genzoo.pretrained.loading import load_foreign
+
+    tree = load_foreign(path)
+    conversion = CONVERTERS.get(recognise(tree, path))().to_genzoo(tree)
+    weights: Mapping[str, Tensor] = conversion.weights
+    return weights
+
+
+def _require_same_prediction(theirs: str, ours: str | None, path: str) -> None:
+    if ours is not None and theirs != ours:
+        raise WeightsError(
+            f"a model that predicts {theirs} is no beginning for one that predicts {ours}",
+            where=f"init_from {path}",
+            why="every layer learned what the last one puts out",
+            fix=f"set task.prediction={theirs}, or train the source with task.prediction={ours}",
+        )

@@ -1,0 +1,156 @@
+"""Clips as pictures: contact sheets, GIF and MP4, and a folder of frames for each clip."""
+
+from __future__ import annotations
+
+import base64
+import io
+import os
+import shutil
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from PIL import Image, ImageSequence
+
+from genzoo.api.sampling.samples import Grid, make_grid, png, to_pil, write_atomically
+from genzoo.core.errors import MissingDependencyError, ShapeError, UsageError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+FPS = 8.0
+
+
+@dataclass(frozen=True)
+class Animation:
+    """Frames of equal size, shown `fps` a second; a notebook plays them, `save` writes them."""
+
+    frames: list[Image.Image]
+    fps: float = FPS
+
+    def gif(self) -> bytes:
+        """An endless GIF; grey frames are exact, of coloured ones it keeps 256 colours each."""
+        from diffusers.utils import export_to_gif
+
+        buffer = _Named("frames.gif")
+        # GIF counts in hundredths of a second, and players slow down what is shorter than two
+        export_to_gif(self.frames, buffer, fps=min(self.fps, 50.0))
+        return buffer.getvalue()
+
+    def mp4(self) -> bytes:
+        """H.264 in an MP4. Raises MissingDependencyError without PyAV (extra `video`)."""
+        av = require_pyav()
+        width, height = (size + size % 2 for size in self.frames[0].size)  # 4:2:0 colour needs even sizes
+        buffer = io.BytesIO()
+        with av.open(buffer, "w", format="mp4") as container:
+            stream = container.add_stream("libx264", rate=Fraction(self.fps).limit_denominator(1000))
+            stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
+            stream.options = {"crf": "16"}
+            for frame in self.frames:
+                array = np.asarray(frame.convert("RGB"))
+                edge = ((0, height - frame.height), (0, width - frame.width), (0, 0))
+                picture = av.VideoFrame.from_ndarray(np.pad(array, edge, mode="edge"), format="rgb24")
+                container.mux(stream.encode(picture))
+            container.mux(stream.encode(None))
+        return buffer.getvalue()
+
+    def save(self, path: str | Path) -> Path:
+        """Write .gif or .mp4, in one step; the suffix decides."""
+        writers = {".gif": self.gif, ".mp4": self.mp4}
+        target = Path(path)
+        if target.suffix.lower() not in writers:
+            raise UsageError(f"{target.name} is no kind of animation", fix="name it .gif or .mp4")
+        return write_atomically(target, writers[target.suffix.lower()]())
+
+    def _repr_html_(self) -> str:
+        return f'<img src="data:image/gif;base64,{base64.b64encode(self.gif()).decode()}">'
+
+
+class _Named(io.BytesIO):
+    """A buffer with the name from which Pillow tells the format."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__()
+        self.name = name
+
+
+def make_animation(clips: Tensor, *, columns: int | None = None, fps: float = FPS) -> Animation:
+    """All clips at once, side by side.   clips: (n, f, c, h, w) uint8, c = 1 or 3."""
+    if not fps > 0:
+        raise UsageError(f"fps is {fps}; it must be positive")
+    _check(clips)
+    return Animation([make_grid(frames, columns=columns).image for frames in clips.unbind(1)], fps)
+
+
+def contact_sheet(clips: Tensor, *, columns: int | None = None) -> Grid:
+    """Each clip as a strip of its frames, `columns` strips in a row, one by default.
+
+    clips: (n, f, c, h, w) uint8, c = 1 or 3.
+    """
+    _check(clips)
+    return make_grid(clips.flatten(0, 1), columns=clips.shape[1] * (1 if columns is None else columns))
+
+
+def write_clip(path: Path, clip: Tensor, *, fps: float = FPS) -> Path:
+    """One clip as a .gif or .mp4, pixel for pixel as large, or without a suffix as a folder of frames.
+
+    clip: (f, c, h, w) uint8.
+    """
+    if not path.suffix:
+        return write_frames(path, clip)
+    return Animation([to_pil(frame) for frame in clip], fps).save(path)
+
+
+def read_clip(path: Path) -> Tensor:
+    """What `write_clip` wrote: (f, c, h, w) uint8, of films with three channels and even sizes."""
+    from genzoo.data.video_decode import probe, read_video
+
+    if path.is_dir():
+        return read_frames(path)
+    if path.suffix == ".gif":
+        with Image.open(path, formats=["GIF"]) as picture:
+            pictures = [frame.convert("RGB") for frame in ImageSequence.Iterator(picture)]
+    else:
+        facts = probe(path)
+        pictures = [picture for _, picture in read_video(path, facts, range(len(facts.times)))]
+    return torch.stack([torch.from_numpy(np.array(picture)).permute(2, 0, 1) for picture in pictures])
+
+
+def write_frames(folder: Path, clip: Tensor) -> Path:
+    """A folder of 000.png, 001.png, ..., complete or absent.   clip: (f, c, h, w) uint8."""
+    temporary = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir(parents=True)
+    for index, frame in enumerate(clip):
+        write_atomically(temporary / f"{index:03d}.png", png(to_pil(frame)))
+    temporary.rename(folder)
+    return folder
+
+
+def read_frames(folder: Path) -> Tensor:
+    """What `write_frames` wrote: (f, c, h, w) uint8."""
+    frames = []
+    for path in sorted(folder.glob("*.png")):
+        with Image.open(path, formats=["PNG"]) as picture:
+            array = np.array(picture)
+        frames.append(torch.from_numpy(array.reshape(*array.shape[:2], -1)).permute(2, 0, 1))
+    return torch.stack(frames)
+
+
+def _check(clips: Tensor) -> None:
+    if clips.ndim != 5 or not len(clips) or clips.shape[2] not in (1, 3):
+        raise ShapeError(f"clips are (n, f, 1 or 3, h, w), got {tuple(clips.shape)}")
+
+
+def require_pyav() -> Any:
+    """The package av. Raises MissingDependencyError without it."""
+    try:
+        import av
+    except ImportError as error:
+        raise MissingDependencyError(
+            "MP4 needs the package av", why=str(error), fix="pip install 'genzoo[video]', or save a .gif"
+        ) from error
+    return av

@@ -1,0 +1,202 @@
+"""Samples as files: any number of them, in any number of processes, and again after an interruption.
+
+Each picture is a file of its own, and each clip a folder of frames, a film or an animation, written in one
+step, so what exists is complete. samples.json says what the folder holds before the first picture is made; a
+second call with other settings is refused.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from PIL import Image
+
+from genzoo.api.sampling.clips import FPS, contact_sheet, make_animation, read_clip, require_pyav, write_clip
+from genzoo.api.sampling.plan import SamplePlan, plain_conditions, sample_block
+from genzoo.api.sampling.samples import Samples, make_grid, png, to_pil, to_uint8, write_atomically
+from genzoo.core.errors import DataError, UsageError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from genzoo.core.types import Task
+
+GRID_MAX = 100
+CLIPS_MAX = 16
+Progress = Callable[[int, int], None]
+"""(pictures done by this process, pictures it has to do)."""
+
+
+@dataclass(frozen=True)
+class Worker:
+    """One of the processes that share the indices."""
+
+    rank: int = 0
+    world: int = 1
+
+    @classmethod
+    def from_environment(cls) -> Worker:
+        """As torchrun numbers its processes; alone without torchrun."""
+        return cls(int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1)))
+
+
+PICTURE = ".png"
+CLIP_FORMATS = {"frames": "", "mp4": ".mp4", "gif": ".gif"}
+"""How a clip is written -> the suffix of its file; a folder of frames has none."""
+
+
+def file_name(index: int, suffix: str = PICTURE) -> str:
+    """The file of one sample; of a clip as frames, the folder."""
+    return f"{index:06d}{suffix}"
+
+
+def makes_clips(task: Task) -> bool:
+    """Whether the samples of a task are clips (f, c, h, w)."""
+    return len(getattr(task, "latent_shape", ())) == 4
+
+
+def suffix_of(task: Task, clip_format: str) -> str:
+    """The suffix of this task's samples. Raises UsageError for a format that it cannot have."""
+    if clip_format not in CLIP_FORMATS:
+        raise UsageError(f"clip_format is {clip_format!r}", fix=f"use one of {', '.join(CLIP_FORMATS)}")
+    if not makes_clips(task):
+        if clip_format != "frames":
+            raise UsageError("clip_format was given, but the samples are pictures", fix="leave it out")
+        return PICTURE
+    if clip_format == "mp4":
+        require_pyav()  # now, and not after an hour of sampling
+    return CLIP_FORMATS[clip_format]
+
+
+def write_samples(
+    task: Task,
+    plan: SamplePlan,
+    folder: Path,
+    *,
+    settings: Mapping[str, Any],
+    batch_size: int,
+    worker: Worker,
+    clip_format: str = "frames",
+    fps: float = FPS,
+    progress: Progress | None = None,
+) -> int:
+    """Make the pictures that are missing and belong to this worker; returns how many were made.
+
+    batch_size: pictures computed before they are written together; memory grows with it and not with `num`.
+    clip_format: of clips, "frames" (a folder of PNGs, exact), "mp4" or "gif" (both lossy).   fps: theirs.
+    The worker that finds the folder complete writes grid.png, and grid.gif of clips, or grid.mp4 of films.
+    """
+    suffix = suffix_of(task, clip_format)
+    paths = [folder / file_name(index, suffix) for index in range(plan.num)]
+    claim(folder, plan, settings, suffix=suffix)
+    blocks = [block for number, block in enumerate(plan.blocks()) if number % worker.world == worker.rank]
+    missing = [block for block in blocks if not all(paths[i].exists() for i in block)]
+    total, done = sum(map(len, missing)), 0
+    for group in _groups(missing, batch_size):
+        made = torch.cat([to_uint8(sample_block(task, plan, block)) for block in group])
+        for index, image in zip([i for block in group for i in block], made, strict=True):
+            write_sample(paths[index], image, fps=fps)
+        done += sum(map(len, group))
+        if progress is not None:
+            progress(done, total)
+    if all(path.exists() for path in paths):
+        shown = paths[: GRID_MAX if suffix == PICTURE else CLIPS_MAX]
+        write_grid(
+            folder, torch.stack([_read_sample(path) for path in shown]), fps=fps, film=suffix == ".mp4"
+        )
+    return total
+
+
+def save_samples(samples: Samples, folder: Path) -> Path:
+    """Samples in memory as the same files that `write_samples` makes."""
+    conditions = {key: list(value) for key, value in samples.conditions.items()}
+    plan = SamplePlan(len(samples), int(samples.settings.get("seed", 0)), conditions)
+    images = samples.images
+    suffix = CLIP_FORMATS["frames"] if images.ndim == 5 else PICTURE
+    claim(folder, plan, samples.settings, suffix=suffix)
+    for index, image in enumerate(images):
+        write_sample(folder / file_name(index, suffix), image)
+    write_grid(folder, images[: GRID_MAX if suffix == PICTURE else CLIPS_MAX])
+    return folder
+
+
+def write_sample(path: Path, pixels: Tensor, *, fps: float = FPS) -> None:
+    """One picture (c, h, w) or one clip (f, c, h, w), uint8; a clip that is there already stays."""
+    if pixels.ndim == 3:
+        write_atomically(path, png(to_pil(pixels)))
+    elif not path.exists():
+        write_clip(path, pixels, fps=fps)
+
+
+def write_grid(
+    folder: Path, images: Tensor, *, columns: int | None = None, fps: float = FPS, film: bool = False
+) -> Path:
+    """grid.png of pictures (n, c, h, w); of clips (n, f, c, h, w) also grid.gif or grid.mp4.
+
+    Returns the PNG.
+    """
+    if images.ndim == 4:
+        return make_grid(images, columns=columns).save(folder / "grid.png")
+    make_animation(images, columns=columns, fps=fps).save(folder / ("grid.mp4" if film else "grid.gif"))
+    return contact_sheet(images, columns=columns).save(folder / "grid.png")
+
+
+def claim(folder: Path, plan: SamplePlan, settings: Mapping[str, Any], *, suffix: str = PICTURE) -> None:
+    """Write samples.json, or check that the folder was begun with the same settings. Raises UsageError."""
+    content = describe(plan, settings, suffix=suffix)
+    path = folder / "samples.json"
+    if path.is_file():
+        _check_same(path, content)
+        return
+    if folder.exists() and any(folder.glob("[0-9][0-9][0-9][0-9][0-9][0-9]*")):
+        raise UsageError(f"{folder} holds pictures but no samples.json", fix="name another folder")
+    write_atomically(path, (json.dumps(content, indent=2) + "\n").encode())
+
+
+def describe(plan: SamplePlan, settings: Mapping[str, Any], *, suffix: str = PICTURE) -> dict[str, Any]:
+    """The content of samples.json: settings, then file and condition of every index."""
+    rows = [{"file": file_name(i, suffix), **plain_conditions(plan.conditions, i)} for i in range(plan.num)]
+    content = {"format": 1, **settings, "num": plan.num, "samples": rows}
+    plain: dict[str, Any] = json.loads(json.dumps(content, default=str))
+    return plain
+
+
+def _check_same(path: Path, content: dict[str, Any]) -> None:
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path} cannot be read", why=str(error), fix="name another folder") from error
+    names = sorted({*content, *found}) if isinstance(found, dict) else ["format"]
+    other = [name for name in names if not isinstance(found, dict) or found.get(name) != content.get(name)]
+    if other:
+        raise UsageError(
+            f"{path.parent} holds samples made with other settings",
+            why=f"differs in {', '.join(other)}",
+            fix="name another folder, or delete this one",
+        )
+
+
+def _groups(blocks: list[range], batch_size: int) -> Iterator[list[range]]:
+    group: list[range] = []
+    for block in blocks:
+        if group and sum(map(len, group)) + len(block) > batch_size:
+            yield group
+            group = []
+        group.append(block)
+    if group:
+        yield group
+
+
+def _read_sample(path: Path) -> Tensor:
+    if path.suffix != PICTURE:
+        return read_clip(path)
+    with Image.open(path, formats=["PNG"]) as picture:
+        array = np.array(picture)
+    return torch.from_numpy(array.reshape(*array.shape[:2], -1)).permute(2, 0, 1)

@@ -1,0 +1,1 @@
+"""Training from a recipe, and what happens during it."""

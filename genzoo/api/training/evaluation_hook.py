@@ -1,0 +1,207 @@
+"""Evaluation during training: every so many steps, with the averaged weights; the best checkpoint is kept."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import torch
+
+from genzoo.api.sampling.plan import BLOCK_SIZE, make_plan, sample_all
+from genzoo.api.sampling.samples import to_uint8
+from genzoo.core.errors import GenzooError, RecipeError, UsageError
+from genzoo.evaluation.evaluate_images import Settings, evaluate
+from genzoo.evaluation.features import FeatureNetwork, build_network
+from genzoo.evaluation.image_sources import ArrayImages, DatasetImages
+from genzoo.evaluation.protocols import load_protocol
+from genzoo.training.hooks import Hook, StepRecord
+
+if TYPE_CHECKING:
+    from genzoo.evaluation.result import EvaluationResult
+    from genzoo.training.trainer import Trainer
+
+logger = logging.getLogger(__name__)
+HIGHER_IS_BETTER = ("precision", "recall", "inception_score", "class_score")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluation:
+    """A recipe's `evaluation:` section.
+
+    every: optimizer steps between two evaluations; the last step is judged too.   protocol, num: as for
+    `genzoo evaluate`; the reference is the data set itself.   keep_best: a metric's name, such as lite0_kid:
+    the checkpoint with its best value is kept in best/, whatever keep_last says.   better: "lower" or
+    "higher", known for the metrics that come with the library.   weights: file of the feature network.
+    steps, guidance_scale: in place of the recipe's sampler section.
+    """
+
+    every: int = 5000
+    protocol: str = "quick"
+    num: int | None = None
+    seed: int = 0
+    keep_best: str | None = None
+    better: Literal["lower", "higher"] | None = None
+    weights: str | None = None
+    steps: int | None = None
+    guidance_scale: float | None = None
+    batch_size: int = 64
+
+    def __post_init__(self) -> None:
+        problems = [
+            f"evaluation.{name}: must be at least {least}, not {value}"
+            for name, value, least in (
+                ("every", self.every, 1),
+                ("num", self.num or 2, 2),
+                ("batch_size", self.batch_size, 1),
+            )
+            if value < least
+        ]
+        try:
+            if load_protocol(self.protocol).kind != "images":
+                problems.append(f"evaluation.protocol: {self.protocol} does not judge images")
+        except UsageError as error:
+            problems.append(f"evaluation.protocol: {error.what}")
+        if problems:
+            raise RecipeError("\n".join(problems))
+
+    def lower_is_better(self) -> bool:
+        """Whether a smaller value of `keep_best` is the better one."""
+        if self.better is not None:
+            return self.better == "lower"
+        return not any((self.keep_best or "").endswith(name) for name in HIGHER_IS_BETTER)
+
+
+class EvaluationHook(Hook):
+    """Judges the model in the run's own folder: evaluation/step_*.json, metrics.jsonl, TensorBoard, the log.
+
+    An evaluation that an interruption left out is made up for at the next start.
+    """
+
+    def __init__(self, evaluation: Evaluation, *, block_size: int | None = None) -> None:
+        self.evaluation, self.block_size = evaluation, block_size or BLOCK_SIZE
+        self._network: FeatureNetwork | None = None
+
+    def on_start(self, trainer: Trainer) -> None:
+        every, saved = self.evaluation.every, trainer.config.checkpoint_every
+        if self.evaluation.keep_best and every % saved:
+            raise RecipeError(
+                f"evaluation.every is {every}: keeping the best checkpoint needs a multiple of "
+                f"train.checkpoint_every, {saved}"
+            )
+        if trainer.is_main:
+            # now, so that missing weights stop the run before its first step
+            self._network = build_network(
+                load_protocol(self.evaluation.protocol).network,
+                weights=self.evaluation.weights,
+                device=str(trainer.device),
+            )
+        if trainer.step and self._is_due(trainer, trainer.step):
+            self._judge(trainer, trainer.step)
+
+    def on_step(self, trainer: Trainer, record: StepRecord) -> None:
+        if self._is_due(trainer, record.step):
+            self._judge(trainer, record.step)
+
+    def _is_due(self, trainer: Trainer, step: int) -> bool:
+        wanted = step % self.evaluation.every == 0 or step == trainer.config.steps
+        takes_part = trainer.is_main or trainer.is_sharded
+        return wanted and takes_part and not result_file(trainer.folder.path, step).exists()
+
+    def _judge(self, trainer: Trainer, step: int) -> None:
+        with trainer.averaged_model():
+            pixels = self._sample(trainer)
+        if not trainer.is_main:
+            return
+        result = self._result(trainer, pixels, step)
+        result.save(result_file(trainer.folder.path, step))
+        values = {name: value for name, value in result.metrics.items() if not name.endswith("_std")}
+        for recorder in trainer.recorders:
+            recorder.on_values(trainer, "evaluation", values)
+        if self.evaluation.keep_best:
+            keep_best(trainer.folder.path, trainer.saved, step, self.evaluation, result.metrics)
+
+    def _sample(self, trainer: Trainer) -> torch.Tensor:
+        chosen = self.evaluation
+        plan = make_plan(
+            trainer.task,
+            num=chosen.num or load_protocol(chosen.protocol).num,
+            seed=chosen.seed,
+            block_size=self.block_size,
+            options={"steps": chosen.steps, "guidance_scale": chosen.guidance_scale},
+        )
+        return torch.cat([to_uint8(part) for _, part in sample_all(trainer.task, plan)])
+
+    def _result(self, trainer: Trainer, pixels: torch.Tensor, step: int) -> EvaluationResult:
+        chosen = self.evaluation
+        sampling = {"weights": "raw" if trainer.average is None else "ema", "seed": chosen.seed, "step": step}
+        given = {"steps": chosen.steps, "guidance_scale": chosen.guidance_scale}
+        return evaluate(
+            ArrayImages(pixels.movedim(1, -1).contiguous().numpy(), f"samples of step {step}"),
+            protocol=chosen.protocol,
+            reference=DatasetImages(trainer.dataset),
+            num=chosen.num,
+            network=self._network,
+            sampling={**sampling, **{key: value for key, value in given.items() if value is not None}},
+            reference_name="training data",
+            settings=Settings(str(trainer.device), chosen.batch_size),
+        )
+
+
+def result_file(folder: Path, step: int) -> Path:
+    """Where the result of a step is kept."""
+    return folder / "evaluation" / f"step_{step:08d}.json"
+
+
+def keep_best(
+    folder: Path, checkpoint: Path | None, step: int, chosen: Evaluation, metrics: Mapping[str, float]
+) -> bool:
+    """Copy the checkpoint to best/ when its metric is the best so far; returns whether it was.
+
+    best/best.json says which; files are linked, not copied, where the file system allows it.
+    """
+    name = str(chosen.keep_best)
+    if name not in metrics:
+        raise UsageError(
+            f"evaluation.keep_best: there is no metric {name!r}", why=f"measured: {', '.join(metrics)}"
+        )
+    about, value = folder / "best" / "best.json", metrics[name]
+    known = json.loads(about.read_text()) if about.is_file() else None
+    sign = 1 if chosen.lower_is_better() else -1
+    if known is not None and known["metric"] == name and sign * known["value"] <= sign * value:
+        return False
+    if checkpoint is None or not checkpoint.name.endswith(f"{step:08d}"):
+        raise GenzooError(f"step {step} was judged but has no checkpoint to keep")
+    target, temporary = folder / "best" / checkpoint.name, folder / "best" / f".{checkpoint.name}.tmp"
+    shutil.rmtree(temporary, ignore_errors=True)
+    shutil.copytree(checkpoint, temporary, copy_function=_link_or_copy)
+    shutil.rmtree(target, ignore_errors=True)
+    temporary.replace(target)
+    fresh = about.with_name(".best.json.tmp")
+    fresh.write_text(
+        json.dumps({"metric": name, "value": value, "step": step, "checkpoint": target.name}) + "\n"
+    )
+    fresh.replace(about)
+    for old in folder.joinpath("best").glob("step_*"):
+        if old != target:
+            shutil.rmtree(old)
+    logger.info("best so far: %s %.4g at step %d, kept in %s", name, value, step, target)
+    return True
+
+
+def _link_or_copy(source: str, target: str) -> str:
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copy2(source, target)
+    return target
+
+
+def evaluation_hooks(section: Mapping[str, Any], *, block_size: int | None = None) -> list[Hook]:
+    """The hooks of a recipe's `evaluation:` section: one, or none when there is no section."""
+    return [EvaluationHook(Evaluation(**section), block_size=block_size)] if section else []

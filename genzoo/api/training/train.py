@@ -1,0 +1,125 @@
+"""Training from a recipe: build the parts, run the trainer, measure what the recipe asks for."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from genzoo.api.recipes.build import assemble, build_codec, build_dataset, resolve
+from genzoo.api.recipes.check import require_complete
+from genzoo.api.run import Run, load_run
+from genzoo.api.runs.run_report import report_is_current, write_card
+from genzoo.api.runs.warm_start import InitFrom, WarmStartReport, warm_start_model
+from genzoo.api.training.evaluation_hook import evaluation_hooks
+from genzoo.api.training.preview_hook import Preview, preview_function
+from genzoo.core.checkpoint import checkpoint_steps
+from genzoo.core.memory import keep_freed_memory
+from genzoo.core.recipe import Recipe, load_recipe
+from genzoo.data.label_check import check_labels
+from genzoo.training.config import TrainConfig
+from genzoo.training.hooks import Hook, PreviewHook
+from genzoo.training.trainer import Trainer
+
+if TYPE_CHECKING:
+    from genzoo.training.summary import Summary
+
+logger = logging.getLogger(__name__)
+
+
+def train(
+    recipe: Recipe | str | Path,
+    *,
+    output: str | Path | None = None,
+    resume: str | Path = "auto",
+    hooks: Sequence[Hook] = (),
+) -> Run:
+    """Train a recipe to its last step, then run its report. The same call again continues where it stopped.
+
+    output: the run's folder, runs/NAME when left out.   resume: "auto", "never", or a checkpoint's path.
+    Raises Interrupted after a checkpoint when a signal asked to stop. Keeps freed memory in the process from
+    here on (see `genzoo.core.memory`; not with GENZOO_KEEP_MEMORY=0).
+    """
+    keep_freed_memory()
+    recipe = as_recipe(recipe)
+    trainer, recipe = build_trainer(recipe, output=output, hooks=hooks, resume=resume)
+    trainer.fit(resume)
+    run = load_run(trainer.folder.path)
+    if trainer.is_main:
+        if recipe.data.get("report") and not report_is_current(run):
+            logger.info("measuring: %s", ", ".join(section["name"] for section in recipe.data["report"]))
+            run.report()
+        write_card(run, batch=str(trainer.plan))
+    return run
+
+
+def dry_run(recipe: Recipe | str | Path, *, output: str | Path | None = None) -> Summary:
+    """Build everything and run one batch: parameters, memory, the batch formula. Writes no file."""
+    trainer, _ = build_trainer(as_recipe(recipe), output=output)
+    return trainer.dry_run()
+
+
+def build_trainer(
+    recipe: Recipe,
+    *,
+    output: str | Path | None = None,
+    hooks: Sequence[Hook] = (),
+    resume: str | Path = "never",
+) -> tuple[Trainer, Recipe]:
+    """The trainer of a recipe, and the recipe with every `auto` filled in. Labels are checked here.
+
+    resume: as in `train`; a run that goes on from a checkpoint does not look at `init_from` again.
+    """
+    require_complete(recipe)
+    config = TrainConfig(**recipe.section("train"))
+    dataset, codec = build_dataset(recipe), build_codec(recipe)
+    recipe = resolve(recipe, dataset, codec)
+    check_labels(dataset, recipe.section("model").get("num_classes"))
+    bind: Any = getattr(dataset, "bind_codec", None)
+    if bind is not None:
+        bind(codec)
+    task = assemble(recipe, codec)
+    if hasattr(dataset, "bind_control"):
+        dataset.bind_control(getattr(task, "extract", None))
+    folder = Path(output) if output is not None else Path("runs") / recipe.name
+    if recipe.section("init_from") and not _goes_on(folder, resume):
+        section = InitFrom(**recipe.section("init_from"))
+        fates = warm_start_model(task.model, section, prediction=getattr(task, "prediction", None))
+        hooks = (*hooks, WarmStartReport(fates))
+    trainer = Trainer(
+        task,
+        dataset,
+        config,
+        optim=recipe.section("optim"),
+        output=folder,
+        hooks=(*_preview_hooks(recipe), *_evaluation_hooks(recipe), *hooks),
+        recipe_text=recipe.to_yaml(),
+    )
+    return trainer, recipe
+
+
+def _goes_on(folder: Path, resume: str | Path) -> bool:
+    if resume == "auto":
+        return bool(checkpoint_steps(folder / "checkpoints"))
+    return resume != "never"
+
+
+def as_recipe(recipe: Recipe | str | Path) -> Recipe:
+    """A recipe as it is, or loaded by path or name."""
+    return recipe if isinstance(recipe, Recipe) else load_recipe(recipe)
+
+
+def _preview_hooks(recipe: Recipe) -> list[Hook]:
+    section = recipe.section("preview")
+    if not section:
+        return []
+    preview = Preview(**section)
+    draw = preview_function(preview, recipe.section("sampler").get("block_size"))
+    return [PreviewHook(draw, every=preview.every)]
+
+
+def _evaluation_hooks(recipe: Recipe) -> list[Hook]:
+    return evaluation_hooks(
+        recipe.section("evaluation"), block_size=recipe.section("sampler").get("block_size")
+    )

@@ -1,0 +1,1 @@
+"""The control transformer on a frozen VAR."""

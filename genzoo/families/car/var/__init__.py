@@ -1,0 +1,1 @@
+"""VAR: next-scale prediction of token maps."""

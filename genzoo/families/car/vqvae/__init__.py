@@ -1,0 +1,1 @@
+"""The multi-scale VQVAE: pixels as token maps."""

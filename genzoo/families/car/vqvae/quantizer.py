@@ -1,0 +1,271 @@
+"""The multi-scale quantizer: features as token maps from coarse to fine, each coding what is left."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from einops import rearrange
+from torch import Tensor, nn
+from torch.nn.functional import embedding as lookup
+from torch.nn.functional import mse_loss, normalize
+
+from genzoo.autoregression.next_scale import contribution, enlarge, shrink, teacher_input
+from genzoo.autoregression.scales import Scale, scale_sizes
+from genzoo.core.errors import ShapeError, UsageError
+from genzoo.families.car.vqvae.dead_codes import revive_codes
+
+# below this share the refinement is the identity and has no parameters
+SMALLEST_RATIO = 1e-6
+# the hit average follows the last steps more slowly as it settles
+SETTLED_AFTER, FAST, SLOW = 100, 0.9, 0.99
+USED_SHARE = 0.08
+
+
+def phi_index(scale: int, num_scales: int, num_phis: int) -> int:
+    """Which of the shared refinements serves a scale.
+
+    The nearest tick in float64: for 4 phis and 10 scales two scales are exact ties, which rounding decides.
+    """
+    edge = 1 / 3 / num_phis if num_phis == 4 else 1 / 2 / num_phis
+    ticks = np.linspace(edge, 1 - edge, num_phis)
+    ratio = scale / (num_scales - 1) if num_scales > 1 else 0.0
+    return int(np.argmin(np.abs(ticks - ratio)))
+
+
+class Refinement(nn.Module):
+    """phi(h) = (1 - r) h + r conv(h), with one convolution, one per scale, or some shared between neighbours.
+
+    share: 1 a single one; n >= 2 so many, shared; 0 one for each scale.
+    """
+
+    def __init__(self, channels: int, *, ratio: float, share: int, num_scales: int) -> None:
+        super().__init__()
+        self.ratio, self.share = abs(ratio), share
+        self.num_phis = num_scales if share == 0 else share
+        self.is_identity = self.ratio <= SMALLEST_RATIO
+        if self.is_identity:
+            return
+        convolutions = [nn.Conv2d(channels, channels, 3, padding=1) for _ in range(self.num_phis)]
+        if share == 1:
+            self.qresi = convolutions[0]
+        elif share == 0:
+            for index, convolution in enumerate(convolutions):
+                self.add_module(str(index), convolution)
+        else:
+            self.qresi_ls = nn.ModuleList(convolutions)
+
+    def forward(self, h: Tensor, scale: int, num_scales: int) -> Tensor:
+        """(b, c, h, w) -> the same shape."""
+        if self.is_identity:
+            return h
+        return h * (1 - self.ratio) + self.convolution(scale, num_scales)(h) * self.ratio
+
+    def convolution(self, scale: int, num_scales: int) -> nn.Module:
+        """The one that serves a scale."""
+        if self.share == 1:
+            return self.qresi
+        index = phi_index(scale, num_scales, self.num_phis)
+        return self.get_submodule(str(index)) if self.share == 0 else self.qresi_ls[index]
+
+
+@dataclass(frozen=True)
+class Quantized:
+    """f_hat: (b, c, h, w), gradients pass straight through.   loss: ().   ids: (b, h_k w_k) by scale."""
+
+    f_hat: Tensor
+    loss: Tensor
+    ids: list[Tensor]
+
+
+class MultiScaleQuantizer(nn.Module):
+    """A codebook used at every scale of a residual pyramid.
+
+    using_znorm: choose codes by direction; what is looked up keeps its length.   beta: weight of the
+    encoder's commitment.   codebook_init: None for N(0, 1); s > 0 truncated normal of deviation s; s < 0
+    uniform in +-|s| / codebook_size.   revive_below: codes that are chosen less often than this share of the
+    average start anew in training, as a feature of the batch; 0 leaves them. The first batch then fills the
+    whole codebook.
+    """
+
+    def __init__(
+        self,
+        *,
+        codebook_size: int,
+        channels: int,
+        patch_nums: Sequence[Scale],
+        quant_resi: float = 0.5,
+        share_quant_resi: int = 4,
+        using_znorm: bool = False,
+        beta: float = 0.25,
+        codebook_init: float | None = None,
+        revive_below: float = 0.0,
+    ) -> None:
+        super().__init__()
+        if not 0 <= revive_below < 1:
+            raise UsageError(f"revive_below is a share of the average below 1, not {revive_below}")
+        if share_quant_resi < 0:
+            raise UsageError(f"share_quant_resi is {share_quant_resi}; use 0 for one per scale, or how many")
+        self.sizes = scale_sizes(patch_nums)
+        self.using_znorm, self.beta, self.revive_below = using_znorm, beta, revive_below
+        self.embedding = nn.Embedding(codebook_size, channels)
+        self.quant_resi = Refinement(
+            channels, ratio=quant_resi, share=share_quant_resi, num_scales=len(self.sizes)
+        )
+        self.ema_vocab_hit_SV: Tensor
+        self.register_buffer("ema_vocab_hit_SV", torch.zeros(len(self.sizes), codebook_size))
+        self.num_updates = 0
+        self.register_load_state_dict_pre_hook(_keep_own_hits)
+        self.reset_codebook(codebook_init)
+
+    def reset_codebook(self, start: float | None) -> None:
+        """See `codebook_init`."""
+        if start is None:
+            nn.init.normal_(self.embedding.weight)
+        elif start > 0:
+            nn.init.trunc_normal_(self.embedding.weight, std=start)
+        else:
+            bound = -start / len(self.embedding.weight)
+            nn.init.uniform_(self.embedding.weight, -bound, bound)
+
+    @property
+    def weight(self) -> Tensor:
+        """The codebook, (v, c)."""
+        return self.embedding.weight
+
+    def refine(self, h: Tensor, scale: int, num_scales: int) -> Tensor:
+        """What is added of a blown-up embedding.   h: (b, c, h, w)."""
+        refined: Tensor = self.quant_resi(h, scale, num_scales)
+        return refined
+
+    def nearest(self, z: Tensor) -> Tensor:
+        """Code of every position.   z: (b, c, h, w).   Returns (b, h w) int64."""
+        flat, table = rearrange(z, "b c h w -> (b h w) c").float(), self.weight.detach().float()
+        if self.using_znorm:
+            ids = (normalize(flat, dim=-1) @ normalize(table, dim=-1).T).argmax(dim=1)
+        else:
+            lengths = flat.square().sum(dim=1, keepdim=True) + table.square().sum(dim=1)
+            ids = torch.addmm(lengths, flat, table.T, alpha=-2).argmin(dim=1)
+        return ids.view(z.shape[0], -1)
+
+    def embed(self, ids: Tensor, size: tuple[int, int]) -> Tensor:
+        """Tokens of one scale as a map.   ids: (b, h w).   Returns (b, c, h, w)."""
+        low, high = (int(ids.min()), int(ids.max())) if ids.device.type == "cpu" and ids.numel() else (0, 0)
+        if low < 0 or high >= len(self.weight) or ids.shape[1] != size[0] * size[1]:
+            raise ShapeError(
+                f"tokens {tuple(ids.shape)} from {low} to {high} do not fit a {size[0]} x {size[1]} map and "
+                f"{len(self.weight)} codes"
+            )
+        return rearrange(lookup(ids, self.weight), "b (h w) c -> b c h w", h=size[0])
+
+    @torch.no_grad()
+    def encode(
+        self, f: Tensor, patch_nums: Sequence[Scale] | None = None
+    ) -> tuple[list[Tensor], list[Tensor]]:
+        """Tokens of every scale, and the picture so far after each.
+
+        f: (b, c, h, w); the last scale must have this size.   patch_nums: other scales than the own.
+        Returns ids (b, h_k w_k) and f_hat (b, c, h, w), one per scale.
+        """
+        sizes, rest = self._sizes_for(f, patch_nums), f
+        ids: list[Tensor] = []
+        f_hats: list[Tensor] = []
+        for scale, size in enumerate(sizes):
+            ids.append(self.nearest(shrink(rest, size)))
+            added = self.added(ids[-1], scale, sizes)
+            f_hats.append(added if not f_hats else f_hats[-1] + added)
+            rest = rest - added
+        return ids, f_hats
+
+    def added(self, ids: Tensor, scale: int, sizes: Sequence[tuple[int, int]]) -> Tensor:
+        """What the tokens of one scale add.   ids: (b, h_k w_k).   Returns (b, c, h, w)."""
+        return contribution(self.embed(ids, sizes[scale]), scale, len(sizes), sizes[-1], self.refine)
+
+    def partial_sums(self, ids: Sequence[Tensor], patch_nums: Sequence[Scale] | None = None) -> list[Tensor]:
+        """f_hat after each scale, (b, c, h, w), from the tokens of all scales."""
+        sizes = self.sizes if patch_nums is None else scale_sizes(patch_nums)
+        if len(ids) != len(sizes):
+            raise ShapeError(f"tokens of {len(ids)} scales were given, but there are {len(sizes)}")
+        sums: list[Tensor] = []
+        for scale, tokens in enumerate(ids):
+            added = self.added(tokens, scale, sizes)
+            sums.append(added if not sums else sums[-1] + added)
+        return sums
+
+    def growing_sums(self, embedded: Sequence[Tensor]) -> list[Tensor]:
+        """f_hat after each scale at that scale's own size: what is there is blown up, what is added is not.
+
+        embedded: (b, c, h_k, w_k) per scale.
+        """
+        sums: list[Tensor] = []
+        for scale, map_ in enumerate(embedded):
+            added = self.refine(map_, scale, len(embedded))
+            before = enlarge(sums[-1], tuple(map_.shape[-2:])) if sums else 0  # type: ignore[arg-type]
+            sums.append(added + before)
+        return sums
+
+    def teacher_input(self, ids: Sequence[Tensor], patch_nums: Sequence[Scale] | None = None) -> list[Tensor]:
+        """What a model reads at scales 1, 2, ...: (b, h_k w_k, c) each.   ids: (b, h_k w_k) per scale."""
+        sizes = self.sizes if patch_nums is None else scale_sizes(patch_nums)
+        embedded = [self.embed(tokens, size) for tokens, size in zip(ids, sizes, strict=True)]
+        return teacher_input(embedded, sizes, self.refine)
+
+    def forward(self, f: Tensor) -> Quantized:
+        """Quantize for training, in float32.   f: (b, c, h, w).
+
+        Each scale's loss draws the sum so far to f, and f to the sum (times beta); their mean is the loss.
+        """
+        f = f.float()
+        target, sizes = f.detach(), self._sizes_for(f, None)
+        if self.training and self.revive_below and not f.is_meta:
+            revive_codes(self, target, share=self.revive_below)
+        rest, f_hat, losses, all_ids = target, torch.zeros_like(target), [], []
+        for scale, size in enumerate(sizes):
+            ids = self.nearest(shrink(rest, size))
+            added = self.added(ids, scale, sizes)
+            f_hat, rest = f_hat + added, rest - added.detach()
+            losses.append(self.beta * mse_loss(f_hat.detach(), f) + mse_loss(f_hat, target))
+            all_ids.append(ids)
+        loss = torch.stack(losses).mean()
+        if self.training and not f.is_meta:
+            self._count_hits(all_ids)
+            # few scales leave some refinements idle; optimizers and DDP want a gradient for each parameter
+            loss = loss + 0.0 * sum(parameter.sum() for parameter in self.quant_resi.parameters())
+        return Quantized(f + (f_hat - f).detach(), loss, all_ids)
+
+    def usage(self, num_positions: int) -> list[float]:
+        """Percent of codes in use at each scale.   num_positions: b h w of the batches that were counted."""
+        threshold = USED_SHARE * num_positions / len(self.weight)
+        used = (self.ema_vocab_hit_SV >= threshold).float().mean(dim=1) * 100
+        return [float(share) for share in used]
+
+    @torch.no_grad()
+    def _count_hits(self, all_ids: Sequence[Tensor]) -> None:
+        hits = torch.stack([ids.flatten().bincount(minlength=len(self.weight)) for ids in all_ids]).float()
+        if torch.distributed.is_available() and torch.distributed.is_initialized():
+            torch.distributed.all_reduce(hits)
+        decay = SLOW if self.num_updates >= SETTLED_AFTER else FAST
+        if self.num_updates == 0 and not self.ema_vocab_hit_SV.any():
+            decay = 0.0
+        self.ema_vocab_hit_SV.mul_(decay).add_(hits, alpha=1 - decay)
+        self.num_updates += 1
+
+    def _sizes_for(self, f: Tensor, patch_nums: Sequence[Scale] | None) -> list[tuple[int, int]]:
+        sizes = self.sizes if patch_nums is None else scale_sizes(patch_nums)
+        if tuple(f.shape[-2:]) != sizes[-1] or f.shape[1] != self.weight.shape[1]:
+            raise ShapeError(
+                f"features {tuple(f.shape)} do not fit the last scale {sizes[-1]} and "
+                f"{self.weight.shape[1]} channels",
+                fix="use pixels of the size that the scales are for, or other patch_nums",
+            )
+        return sizes
+
+
+def _keep_own_hits(module: nn.Module, state: Mapping[str, Any], prefix: str, *_: Any) -> None:
+    """The counter of hits has a row per scale; weights made for other scales leave the module's own alone."""
+    key, own = f"{prefix}ema_vocab_hit_SV", module.ema_vocab_hit_SV
+    if key in state and len(state[key]) != len(own):  # type: ignore[arg-type]
+        state[key] = own  # type: ignore[index]

@@ -1,0 +1,1 @@
+"""Released weights in their own layouts, and initial weights."""

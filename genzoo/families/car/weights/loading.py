@@ -1,0 +1,80 @@
+"""Weights for frozen parts, from a released file, a file of ours, or a run folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from genzoo.core.checkpoint import latest_valid, load_checkpoint
+from genzoo.core.errors import CheckpointError, WeightsError
+from genzoo.families.car.var.model import VAR
+from genzoo.families.car.vqvae.model import VQVAE
+from genzoo.families.car.weights.released_layouts import (
+    check,
+    find_var,
+    find_vqvae,
+    require,
+    vqvae_arguments,
+    without_branch,
+    without_discriminator,
+)
+from genzoo.pretrained.hub import is_hub_id, resolve
+from genzoo.pretrained.loading import load_foreign
+from genzoo.pretrained.shipped import is_shipped, shipped
+
+SHIPPED_FILE = "model.safetensors"
+
+
+def read_tree(path: str) -> dict[str, Any]:
+    """What a weights file holds.
+
+    path: a file; a run folder, whose newest averaged weights are taken; a file on the hub,
+    "owner/name:file"; or "assets:NAME" for weights that ship with genzoo. Raises WeightsError,
+    CheckpointError.
+    """
+    if is_shipped(path):
+        return load_foreign(shipped(f"{path}/{SHIPPED_FILE}"))
+    repository, _, file = path.rpartition(":")
+    local = Path(path).expanduser()
+    if local.is_dir():
+        return dict(_run_weights(local))
+    if not local.exists() and repository and is_hub_id(repository):
+        local = resolve(repository, file)
+    return load_foreign(local)
+
+
+def load_var_weights(path: str, model: VAR) -> dict[str, Tensor]:
+    """A VAR's weights for a model that must be of the same size. Raises CheckpointError otherwise."""
+    tree = read_tree(path)
+    weights = without_branch(require(find_var(tree), tree, "VAR").weights)
+    return check(model, weights, source=f"the VAR weights of {Path(path).name}")
+
+
+def load_vqvae(path: str, **arguments: Any) -> VQVAE:
+    """A VQVAE with its weights; `arguments` settle what the tensors cannot tell, such as patch_nums."""
+    tree = read_tree(path)
+    weights = without_discriminator(require(find_vqvae(tree), tree, "VQVAE").weights)
+    model = VQVAE(**vqvae_arguments(weights, **arguments))
+    # a VQVAE serves other scales than it was trained on, but the counter of hits has a row for each
+    hits = "quantize.ema_vocab_hit_SV"
+    own = model.state_dict()[hits]
+    if hits not in weights or weights[hits].shape != own.shape:
+        weights = weights | {hits: own}
+    model.load_state_dict(check(model, weights, source=f"the VQVAE weights of {Path(path).name}"))
+    return model
+
+
+def _run_weights(folder: Path) -> dict[str, Tensor]:
+    checkpoint = latest_valid(folder / "checkpoints")
+    if checkpoint is None:
+        raise WeightsError(f"{folder} holds no checkpoint", fix="name a weights file or a trained run")
+    stored = load_checkpoint(checkpoint, ("model", "ema"))
+    if stored.state.get("frozen"):
+        raise CheckpointError(
+            f"{folder} holds a part of a model only",
+            why="the weights it stands on are frozen and lie elsewhere",
+            fix="name the file or run of the whole model",
+        )
+    return stored.averaged()

@@ -1,0 +1,76 @@
+"""`genzoo prepare regularization`: pictures that keep a class as it was, in the official folder layout."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+
+
+def regularization_command(
+    class_name: Annotated[str, typer.Argument(metavar="CLASS", help='what the pictures show, such as "cat"')],
+    output: Annotated[str, typer.Option("--output", "-o", help="a new folder, for class_data_dir")],
+    num: Annotated[int, typer.Option(min=1, help="how many pictures")] = 200,
+    folder: Annotated[str | None, typer.Option(help="take those of this folder")] = None,
+    base: Annotated[
+        str | None, typer.Option(help="let this model paint them: a folder in diffusers' layout, or a hub id")
+    ] = None,
+    collection: Annotated[
+        str | None, typer.Option(help="look for them in a table or folder of captioned pictures")
+    ] = None,
+    clip: Annotated[
+        str,
+        typer.Option(help="with --collection: an open_clip model, or a folder with its config and weights"),
+    ] = "ViT-L-14",
+    clip_weights: Annotated[str | None, typer.Option(help="the file of that model's weights")] = None,
+    threshold: Annotated[float, typer.Option(help="least similarity of a caption")] = 0.85,
+    relax: Annotated[bool, typer.Option("--relax", help="take less similar ones where few are left")] = False,
+    held_out: Annotated[int, typer.Option(min=0, help="further pictures, to measure with")] = 0,
+    min_size: Annotated[int, typer.Option(min=1, help="least width and height")] = 256,
+    cache: Annotated[str | None, typer.Option(help="folder that keeps the captions' features")] = None,
+    prompt: Annotated[str, typer.Option(help="with --base: {} stands for the class")] = "photo of a {}",
+    steps: Annotated[int, typer.Option(min=1, help="with --base: sampler steps")] = 50,
+    seed: Annotated[int, typer.Option(help="with --base")] = 0,
+    batch_size: Annotated[int, typer.Option(min=1, help="with --base: pictures at once")] = 4,
+    device: Annotated[str, typer.Option(help="such as cpu or cuda")] = "cpu",
+) -> None:
+    """Regularisation pictures from a folder, painted by the base, or found in a collection."""
+    from genzoo.core.errors import UsageError
+    from genzoo.families.custom_diffusion.data import regularization
+
+    if sum(source is not None for source in (folder, base, collection)) != 1:
+        raise UsageError("where should the pictures come from?", fix="one of --folder, --base, --collection")
+    if folder is not None:
+        path = regularization.from_folder(folder, output, class_name=class_name, num=num)
+    elif base is not None:
+        with typer.progressbar(length=num, label="painting", file=sys.stderr) as bar:
+            path = regularization.generated(
+                base,
+                output,
+                class_name=class_name,
+                num=num,
+                prompt=prompt,
+                seed=seed,
+                batch_size=batch_size,
+                device=device,
+                sampler={"steps": steps},
+                progress=lambda done, _: bar.update(done - bar.pos),
+            )
+    else:
+        from genzoo.pretrained.open_clip_text import load_caption_encoder
+
+        assert collection is not None
+        path = regularization.retrieved(
+            collection,
+            output,
+            class_name=class_name,
+            encoder=load_caption_encoder(clip, weights=clip_weights, device=device),
+            num=num,
+            held_out=held_out,
+            threshold=threshold,
+            relax=relax,
+            min_size=min_size,
+            cache=cache,
+        )
+    typer.echo(f"{path}: {num} pictures")

@@ -1,0 +1,1 @@
+"""Pictures and captions of concepts and of their classes."""

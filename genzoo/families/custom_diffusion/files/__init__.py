@@ -1,0 +1,1 @@
+"""Concepts as files: our own layout and other clients'."""

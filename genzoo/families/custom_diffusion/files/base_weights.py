@@ -1,0 +1,119 @@
+"""A base model in diffusers' layout, of which only what a merge needs is read, matrix by matrix."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from genzoo.core.errors import CheckpointError, WeightsError
+from genzoo.families.custom_diffusion.files.weight_names import is_cross_attention, is_key_value
+from genzoo.pretrained.hub import resolve
+
+SINGLE = ("diffusion_pytorch_model.safetensors", "diffusion_pytorch_model.fp16.safetensors")
+INDEX = "diffusion_pytorch_model.safetensors.index.json"
+
+
+class BaseWeights(Mapping[str, Tensor]):
+    """The cross-attention weights of base/unet, read from the disk at each access and never written."""
+
+    def __init__(self, base: str | Path) -> None:
+        self.base = str(base)
+        self._files = dict(_locate(base))
+        # a file's header lists thousands of tensors: read it once
+        self._handles = {path: safe_open(path, framework="pt") for path in set(self._files.values())}
+        if not any(map(is_key_value, self._files)):
+            raise WeightsError(
+                "the base's UNet has no cross-attention",
+                where=self.base,
+                fix="use a text-to-image model in diffusers' layout, such as Stable Diffusion 1.x, 2.x or XL",
+            )
+
+    def __getitem__(self, name: str) -> Tensor:
+        try:
+            return self._handles[self._files[name]].get_tensor(name)
+        except SafetensorError as error:
+            raise CheckpointError(
+                f"cannot read {name}",
+                where=str(self._files[name]),
+                why=str(error),
+                fix="fetch the file again",
+            ) from error
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._files)
+
+    def __len__(self) -> int:
+        return len(self._files)
+
+    @property
+    def key_values(self) -> list[str]:
+        """Names of the key and value projections."""
+        return [name for name in self._files if is_key_value(name)]
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        """Read from the file's header."""
+        return tuple(self._handles[self._files[name]].get_slice(name).get_shape())
+
+    @property
+    def width(self) -> int:
+        """Of the text features."""
+        return self.shape(self.key_values[0])[1]
+
+
+def base_name(base: str | Path) -> str:
+    """How a concept's file names its base: the hub id, or the folder's own name."""
+    return Path(base).resolve().name if Path(base).exists() else str(base)
+
+
+def base_place(base: str | Path) -> dict[str, str]:
+    """A note for a concept's file: where the base lies on this machine, so that it can be sampled at once."""
+    return {"base_path": str(Path(base).resolve())} if Path(base).exists() else {}
+
+
+def fingerprint(weights: Mapping[str, Tensor]) -> str:
+    """sha256 of the key and value projections, rounded to half precision: copies of one base in float32 and
+    in float16 agree.
+    """
+    digest = hashlib.sha256()
+    for name in sorted(filter(is_key_value, weights)):
+        value = weights[name].detach().to("cpu", torch.float16).contiguous()
+        digest.update(f"{name} {tuple(value.shape)}\n".encode())
+        digest.update(value.numpy().tobytes())
+    return digest.hexdigest()
+
+
+def _locate(base: str | Path) -> Iterator[tuple[str, Path]]:
+    """Names of cross-attention weights with their files."""
+    for path in _files(base):
+        try:
+            with safe_open(path, framework="pt") as file:
+                yield from ((name, path) for name in file.keys() if is_cross_attention(name))  # noqa: SIM118
+        except SafetensorError as error:
+            raise CheckpointError(
+                f"{path.name} is damaged or no safetensors file", where=str(path), why=str(error)
+            ) from error
+
+
+def _files(base: str | Path) -> list[Path]:
+    """The UNet's weight files: one, half precision, or shards."""
+    folder = Path(base).expanduser()
+    if not folder.is_dir():
+        return [resolve(base, SINGLE[0], subfolder="unet")]
+    found = [folder / "unet" / name for name in SINGLE if (folder / "unet" / name).is_file()]
+    if found:
+        return found[:1]
+    if (folder / "unet" / INDEX).is_file():
+        table: dict[str, Any] = json.loads((folder / "unet" / INDEX).read_text())
+        return [resolve(base, name, subfolder="unet") for name in sorted(set(table["weight_map"].values()))]
+    raise WeightsError(
+        f"the base has no unet/{SINGLE[0]}",
+        where=str(folder),
+        fix="give a folder in diffusers' layout with safetensors weights",
+    )

@@ -1,0 +1,292 @@
+"""`merge_concepts`: files of taught concepts and a base model in, one merged concept and a report out."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from genzoo.core.errors import DataError, UsageError, WeightsError
+from genzoo.families.custom_diffusion.data.captions import (
+    default_captions,
+    read_captions,
+    regularisation_rows,
+)
+from genzoo.families.custom_diffusion.data.phrases import row_keys, target_prompts
+from genzoo.families.custom_diffusion.files.base_weights import (
+    BaseWeights,
+    base_name,
+    base_place,
+    fingerprint,
+)
+from genzoo.families.custom_diffusion.files.concept import ConceptDelta
+from genzoo.families.custom_diffusion.files.write_layouts import (
+    OWN_FOLDER_FILE,
+    concept_bytes,
+    write_file,
+    write_folder,
+)
+from genzoo.families.custom_diffusion.merge.algebra import MergePlan, plan_merge
+from genzoo.families.custom_diffusion.merge.factor import factorise
+from genzoo.families.custom_diffusion.merge.inputs import (
+    Entry,
+    Source,
+    check_unchanged,
+    fitted,
+    read_all,
+    with_names,
+    with_phrases,
+)
+from genzoo.families.custom_diffusion.merge.report import ConceptReport, MergeReport, verdict
+from genzoo.pretrained.prompts import PromptEncoder, load_prompt_encoder
+
+# features are float32: what the rows span below this share of their largest direction is rounding
+FEATURE_RANK_TOLERANCE = 1e-6
+
+
+@dataclass(frozen=True)
+class MergedConcepts:
+    """delta: the merged concept, ready for `apply_concept`.   path: where it was written, if it was."""
+
+    delta: ConceptDelta
+    report: MergeReport
+    path: Path | None
+
+
+def merge_concepts(
+    concepts: Sequence[Source],
+    *,
+    base: str | Path,
+    output: str | Path | None = None,
+    phrases: Sequence[str | Sequence[str]] | None = None,
+    captions: str | Path | Sequence[str] | None = None,
+    num_captions: int | None = None,
+    rename: bool = False,
+    conflicts: str = "mean",
+    include_bos: bool = False,
+    include_padding: bool = False,
+    any_base: bool = False,
+    dtype: torch.dtype = torch.float32,
+) -> MergedConcepts:
+    """Merge concepts of one base in closed form (Custom Diffusion, Section 3.2), in float64, on the CPU.
+
+    concepts: files, folders or `ConceptDelta`s, in any layout that `read_concept` knows.   base: a folder in
+    diffusers' layout, or a hub id; only its cross-attention, text encoders and tokenizers are read.
+    output: a file that ends in .safetensors, or a new folder with the report beside the concept.
+    phrases: what each concept is called in prompts, such as "<new1> cat"; several for a concept that was
+    trained jointly. Left out, the files' own are used, and the bare tokens where they say nothing.
+    captions: to regularise with, a list or a file with one per line; built in when left out.
+    include_bos, include_padding: as in `captions.regularisation_rows`.
+    rename: give tokens that clash new names instead of refusing.   conflicts: as in `merge_weights`.
+    Inputs are never written. Raises UsageError, WeightsError, DataError, NonFiniteError.
+    """
+    started = time.perf_counter()
+    _check_output(output)
+    entries = read_all(concepts)
+    weights = BaseWeights(base)
+    base_print = fingerprint(weights)
+    entries = [fitted(entry, weights, base_print, any_base) for entry in entries]
+    entries, renamed = with_names(with_phrases(entries, phrases), rename)
+    encoder = load_prompt_encoder(base)
+    _check_encoder(encoder, weights, entries)
+    for entry in entries:
+        encoder.add_tokens(entry.delta.tokens)
+    entries = [_with_rows(entry, encoder) for entry in entries]
+    texts = _captions(captions, num_captions)
+    C_reg = regularisation_rows(encoder, texts, include_bos=include_bos, include_padding=include_padding)
+    factor = factorise(C_reg, rank_tolerance=FEATURE_RANK_TOLERANCE)
+
+    def planned(rows: Tensor) -> MergePlan:
+        return plan_merge(rows, C_reg, conflicts=conflicts, factor=factor)
+
+    plan = planned(torch.cat([_rows(entry) for entry in entries]))
+    solved = _solve(entries, weights, plan, [planned(_rows(entry)) for entry in entries], dtype)
+    delta = ConceptDelta(
+        weights=solved.weights,
+        tokens={token: rows for entry in entries for token, rows in entry.delta.tokens.items()},
+        phrases=tuple(phrase for entry in entries for phrase in entry.delta.phrases),
+        base_model=base_name(base),
+        base_fingerprint=base_print,
+        notes={"merged": [entry.label for entry in entries], **base_place(base)},
+    )
+    report = _report(entries, solved, plan, Path(base).name, base_print, renamed)
+    report = replace(
+        report,
+        num_regularisation_rows=len(C_reg),
+        num_captions=len(texts),
+        seconds=time.perf_counter() - started,
+    )
+    check_unchanged(concepts, entries)
+    return MergedConcepts(delta, report, _write(delta, report, output))
+
+
+@dataclass(frozen=True)
+class _Solved:
+    """weights: stored dtype.   Sums over projections of squared norms, per concept (and pair of concepts)."""
+
+    weights: dict[str, Tensor]
+    residual: list[float]
+    missed: Tensor
+    needed: Tensor
+    own_change: Tensor
+    moved: Tensor
+    objective: float
+    largest_change: float
+
+
+def _solve(
+    entries: Sequence[Entry],
+    base: BaseWeights,
+    plan: MergePlan,
+    alone: Sequence[MergePlan],
+    dtype: torch.dtype,
+) -> _Solved:
+    """Merge one projection after the other; besides the results, only one is in memory."""
+    num = len(entries)
+    rows = [_rows(entry).double() for entry in entries]
+    reach = [[solo.lift @ other.T for other in rows] for solo in alone]
+    merged, residual, objective, largest = {}, [0.0] * num, 0.0, 0.0
+    missed, needed, own = torch.zeros(3, num, dtype=torch.float64)
+    moved = torch.zeros(num, num, dtype=torch.float64)
+    for name in base.key_values:
+        W_0 = base[name].double()
+        taught = [entry.delta.full_weight(name, W_0).double() for entry in entries]
+        values = [c @ W.T for c, W in zip(rows, taught, strict=True)]
+        W, one_objective, _ = plan.solve(W_0, torch.cat(values))
+        merged[name] = W.to(dtype)
+        objective += one_objective**2
+        largest = max(largest, float((W - W_0).norm() / W_0.norm()))
+        for i, (c, wanted) in enumerate(zip(rows, values, strict=True)):
+            gap = merged[name].double() @ c.T - wanted.T
+            residual[i] = max(residual[i], float(gap.abs().max()))
+            missed[i] += gap.square().sum()
+            needed[i] += (wanted.T - W_0 @ c.T).square().sum()
+            own[i] += ((taught[i] - W_0).norm() / W_0.norm()) ** 2 / len(base.key_values)
+        for j, solo in enumerate(alone):
+            lacking = solo.lacking(W_0, values[j])
+            for i in range(num):
+                moved[i, j] += (lacking @ reach[j][i]).square().sum()
+    return _Solved(merged, residual, missed, needed, own.sqrt(), moved, objective**0.5, largest)
+
+
+def _check_encoder(encoder: PromptEncoder, base: BaseWeights, entries: Sequence[Entry]) -> None:
+    for entry in entries:
+        for token, rows in entry.delta.tokens.items():
+            if [len(row) for row in rows] != encoder.widths:
+                raise WeightsError(
+                    f"{token} has embeddings of widths {[len(row) for row in rows]}; the base's text "
+                    f"encoders are {encoder.widths} wide",
+                    where=entry.label,
+                    fix="use the base model that the concept was trained from",
+                )
+    if sum(encoder.widths) != base.width:
+        raise WeightsError(
+            f"the base's text encoders are {encoder.widths} wide, its cross-attention reads {base.width}",
+            where=base.base,
+        )
+
+
+def _with_rows(entry: Entry, encoder: PromptEncoder) -> Entry:
+    """Target rows of the concept: of each phrase and its template, every distinct row once."""
+    rows: dict[tuple[int, ...], Tensor] = {}
+    prompts = [prompt for phrase in entry.delta.phrases for prompt in target_prompts(phrase)]
+    for features in encoder.encode(prompts):
+        for key in row_keys(features.text, features.ids):
+            rows.setdefault(key, features.rows[len(key) - 1])
+    for token in entry.delta.tokens:
+        if len(encoder.token_ids(token)) != 1:
+            raise WeightsError(f"the tokenizer cuts {token} into pieces", where=entry.label)
+    return replace(entry, keys=tuple(rows), rows=torch.stack(list(rows.values())))
+
+
+def _captions(captions: str | Path | Sequence[str] | None, num: int | None) -> list[str]:
+    if captions is None:
+        return default_captions(num) if num else default_captions()
+    found = read_captions(captions) if isinstance(captions, (str, Path)) else list(captions)
+    if num and len(found) < num:
+        raise DataError(
+            f"there are {len(found)} captions, not {num}", fix="fewer --num-captions, or more lines"
+        )
+    if not found:
+        raise DataError("there are no captions to regularise with", fix="pass some, or leave captions out")
+    return found[:num]
+
+
+def _report(
+    entries: Sequence[Entry],
+    solved: _Solved,
+    plan: MergePlan,
+    base_name: str,
+    base_print: str,
+    renamed: Mapping[str, str],
+) -> MergeReport:
+    owners = [index for index, entry in enumerate(entries) for _ in entry.keys]
+    pairs = sorted({(owners[a], owners[b]) for a, b in plan.clashes})
+    labels = [" | ".join(entry.delta.phrases) for entry in entries]
+    interference = (solved.moved / solved.needed[:, None].clamp_min(1e-300)).sqrt()
+    concepts = []
+    for i, entry in enumerate(entries):
+        concept = ConceptReport(
+            source=entry.label,
+            sha256=entry.sha256,
+            tokens=list(entry.delta.tokens),
+            phrases=list(entry.delta.phrases),
+            layout_notes=entry.notes,
+            num_rows=len(entry.keys),
+            own_change=float(solved.own_change[i]),
+            constraint_residual=solved.residual[i],
+            lost_share=float((solved.missed[i] / solved.needed[i].clamp_min(1e-300)).sqrt()),
+        )
+        others = [(labels[j], float(interference[i, j])) for j in range(len(entries)) if j != i]
+        clashing = [labels[b if a == i else a] for a, b in pairs if i in (a, b)]
+        concepts.append(replace(concept, verdict=verdict(concept, others, clashing)))
+    return MergeReport(
+        base=base_name,
+        base_fingerprint=base_print,
+        concepts=concepts,
+        interference=interference.tolist(),
+        clashes=[f"{labels[a]!r} and {labels[b]!r} ask for different values of one word" for a, b in pairs],
+        renamed=dict(renamed),
+        constraint_residual=max(solved.residual),
+        objective=solved.objective,
+        largest_change=solved.largest_change,
+        condition=plan.condition,
+        rank=plan.rank,
+        width=plan.C.shape[1],
+        row_condition=plan.row_condition,
+        num_target_rows=len(plan.keep),
+        num_regularisation_rows=0,
+        num_captions=0,
+        num_matrices=len(solved.weights),
+        method=plan.method,
+        seconds=0.0,
+    )
+
+
+def _write(delta: ConceptDelta, report: MergeReport, output: str | Path | None) -> Path | None:
+    if output is None:
+        return None
+    told = replace(delta, notes={**delta.notes, "report": report.to_dict()})
+    if Path(output).suffix == ".safetensors":
+        return write_file(Path(output), concept_bytes(told))
+    files: dict[str, bytes] = {
+        OWN_FOLDER_FILE: concept_bytes(told),
+        "report.json": (json.dumps(report.to_dict(), indent=2) + "\n").encode(),
+        "report.txt": ("\n".join(report.lines()) + "\n").encode(),
+    }
+    return write_folder(Path(output), files)
+
+
+def _check_output(output: str | Path | None) -> None:
+    if output is not None and Path(output).exists():
+        raise UsageError(f"{output} exists already", fix="name another output, or remove it")
+
+
+def _rows(entry: Entry) -> Tensor:
+    assert entry.rows is not None
+    return entry.rows

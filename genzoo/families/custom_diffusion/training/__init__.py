@@ -1,0 +1,1 @@
+"""Teaching a concept: model, task and loss."""

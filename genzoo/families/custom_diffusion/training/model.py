@@ -1,0 +1,177 @@
+"""The trainable model: a frozen text-to-image base of which cross-attention and a few word rows move."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from genzoo.core.errors import UsageError, WeightsError
+from genzoo.families.custom_diffusion.files.apply import check_base, check_fits
+from genzoo.families.custom_diffusion.files.base_weights import base_name, base_place, fingerprint
+from genzoo.families.custom_diffusion.files.concept import ConceptDelta
+from genzoo.families.custom_diffusion.files.read_layouts import read_concept
+from genzoo.families.custom_diffusion.files.weight_names import is_cross_attention
+from genzoo.families.custom_diffusion.training.tokens import RARE_TOKENS, extend_encoders
+from genzoo.families.custom_diffusion.training.trainable import choose_trainable, stop_first_token_in
+from genzoo.pretrained.text_to_image import (
+    TextFeatures,
+    TextToImageParts,
+    concatenate,
+    encode_ids,
+    load_parts,
+    predict,
+)
+
+
+def custom_diffusion(
+    base_model: str,
+    *,
+    modifier_tokens: Sequence[str] = (),
+    phrases: Sequence[str] = (),
+    freeze_mode: str = "crossattn_kv",
+    initializer_tokens: Sequence[str | int] = RARE_TOKENS,
+    concept: str | None = None,
+    any_base: bool = False,
+    gradient_checkpointing: bool = False,
+) -> ConceptModel:
+    """A base in diffusers' layout (folder or hub id), ready to learn concepts; the base is never written.
+
+    modifier_tokens: new words, such as <new1>.   phrases: what each concept is called in prompts, such as
+    "<new1> cat"; kept in the concept's file, and what a merge holds on to.   initializer_tokens: whose
+    embeddings the new words begin with.   concept: a file to begin with, which brings its own tokens and
+    phrases; any_base accepts one of another base.   gradient_checkpointing: less memory, slower steps.
+    """
+    parts = load_parts(base_model)
+    if gradient_checkpointing:
+        parts.unet.enable_gradient_checkpointing()
+    given = read_concept(concept) if concept else None
+    if given is not None:
+        modifier_tokens, phrases = list(given.tokens), given.phrases or phrases
+    return ConceptModel(
+        parts,
+        modifier_tokens=modifier_tokens,
+        phrases=phrases,
+        freeze_mode=given.freeze_mode if given is not None else freeze_mode,
+        initializer_tokens=initializer_tokens,
+        concept=given,
+        any_base=any_base,
+    )
+
+
+class ConceptModel(nn.Module):
+    """Predicts what the base predicts, under prompts that may hold the new words.
+
+    Parameters with gradients: the chosen cross-attention weights (whole matrices, as the official code trains
+    them), and `rows`, one per new word, below each encoder's frozen token table. Everything else of the base
+    is frozen; a checkpoint keeps it as a hash only.
+    """
+
+    def __init__(
+        self,
+        parts: TextToImageParts,
+        *,
+        modifier_tokens: Sequence[str] = (),
+        phrases: Sequence[str] = (),
+        freeze_mode: str = "crossattn_kv",
+        initializer_tokens: Sequence[str | int] = RARE_TOKENS,
+        concept: ConceptDelta | None = None,
+        any_base: bool = False,
+    ) -> None:
+        super().__init__()
+        self.modifier_tokens, self.phrases = tuple(modifier_tokens), tuple(phrases)
+        _check_phrases(self.modifier_tokens, self.phrases)
+        self.parts = parts
+        parts.freeze()
+        self.unet, self.text_encoders = parts.unet, nn.ModuleList(parts.text_encoders)
+        choose_trainable(self.unet, freeze_mode)
+        current = {name: value for name, value in self.unet.named_parameters() if is_cross_attention(name)}
+        self.base_fingerprint = fingerprint(current)
+        if concept is not None:
+            self._load(concept, current, any_base=any_base)
+        embeddings = extend_encoders(
+            parts.tokenizers,
+            parts.text_encoders,
+            modifier_tokens,
+            initializers=initializer_tokens,
+            rows=None if concept is None else concept.tokens,
+        )
+        self.embeddings = tuple(embeddings)  # registered below their encoders
+        stop_first_token_in(self.unet)
+
+    def forward(
+        self,
+        x_t: Tensor,
+        timesteps: Tensor,
+        ids: Tensor | None = None,
+        hidden: Tensor | None = None,
+        pooled: Tensor | None = None,
+    ) -> Tensor:
+        """The UNet's output for the rows with `ids`, then for those whose features are known already.
+
+        x_t: (b, c, h, w).   ids: (b_1, e, l) for e text encoders.   hidden, pooled: (b_2, l, d), (b_2, p).
+        """
+        texts = [] if ids is None else [encode_ids(self.text_encoders, ids.unbind(1))]  # type: ignore[arg-type]
+        texts += [] if hidden is None else [TextFeatures(hidden, pooled)]
+        return predict(self.unet, x_t, timesteps, concatenate(texts), pixel_factor=self.parts.pixel_factor)
+
+    def token_ids(self, prompts: Sequence[str]) -> Tensor:
+        """(b, e, l) for e text encoders."""
+        return torch.stack(self.parts.token_ids(prompts), dim=1)
+
+    def named_words(self, prompt: str) -> list[str]:
+        """Which of the new words a prompt holds."""
+        words = prompt.lower()
+        return [token for token in self.modifier_tokens if token.lower() in words]
+
+    @torch.no_grad()
+    def delta(self, **notes: Any) -> ConceptDelta:
+        """What was taught, as a concept of its own; the weights are copied."""
+        base = self.parts.source
+        names = {name for name, value in self.unet.named_parameters() if value.requires_grad}
+        weights = {n: p.detach().cpu().clone() for n, p in self.unet.named_parameters() if n in names}
+        tokens = {
+            token: [embedding.rows[index].detach().cpu().clone() for embedding in self.embeddings]
+            for index, token in enumerate(self.modifier_tokens)
+        }
+        return ConceptDelta(
+            weights=weights,
+            tokens=tokens,
+            phrases=self.phrases,
+            base_model=base_name(base),
+            base_fingerprint=self.base_fingerprint,
+            notes={**notes, **base_place(base)},
+        )
+
+    @torch.no_grad()
+    def _load(self, concept: ConceptDelta, current: dict[str, nn.Parameter], *, any_base: bool) -> None:
+        check_fits(concept, {name: tuple(value.shape) for name, value in current.items()})
+        if not any_base:
+            check_base(concept, current, self.base_fingerprint)
+        for token, rows in concept.tokens.items():
+            if len(rows) != len(self.parts.text_encoders):
+                raise WeightsError(
+                    f"{token} has embeddings for {len(rows)} text encoders; "
+                    f"the base has {len(self.parts.text_encoders)}"
+                )
+        for name in concept.names:
+            value = concept.full_weight(name, current[name])
+            current[name].copy_(value.to(current[name]))
+
+
+def _check_phrases(tokens: Sequence[str], phrases: Sequence[str]) -> None:
+    words = {word.lower() for phrase in phrases for word in phrase.split()}
+    unused = [token for token in tokens if token.lower() not in words]
+    if unused and phrases:
+        raise UsageError(
+            f"no phrase has the new word {unused[0]}",
+            why=f"the phrases are {', '.join(map(repr, phrases))}",
+            fix=f'such as "{unused[0]} cat"',
+        )
+    if not tokens and not phrases:
+        raise UsageError(
+            "there is neither a new word nor a phrase to teach",
+            fix='model.modifier_tokens=["<new1>"], or a phrase for a concept without a word of its own',
+        )

@@ -1,0 +1,218 @@
+"""Training and sampling of concepts on a frozen text-to-image model (Custom Diffusion, Section 3)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from genzoo.core.errors import DataError, ShapeError, UsageError, did_you_mean, unused_options
+from genzoo.core.seeds import SampleStreams
+from genzoo.core.types import Batch, LatentCodec, LossOutput
+from genzoo.diffusion.guidance import Guidance
+from genzoo.diffusion.process import q_sample
+from genzoo.diffusion.prompted import DEFAULT_SAMPLER, sample_prompts, schedule_from, training_target
+from genzoo.diffusion.sections import merge_sampler
+from genzoo.families.custom_diffusion.data.augmentation import Box, latent_mask
+from genzoo.families.custom_diffusion.data.concept_list import MODIFIER
+from genzoo.families.custom_diffusion.files.base_weights import BaseWeights
+from genzoo.families.custom_diffusion.files.concept import concept_bytes
+from genzoo.families.custom_diffusion.files.write_layouts import write_concept
+from genzoo.families.custom_diffusion.training.caches import RememberedMoments, RememberedText
+from genzoo.families.custom_diffusion.training.losses import concept_loss
+from genzoo.families.custom_diffusion.training.model import ConceptModel
+
+CONDITIONS = ("prompt", "negative_prompt", "any_prompt")
+
+
+class ConceptTask:
+    """Trains a ConceptModel on pictures of concepts, beside pictures that keep their classes as they were.
+
+    prior: how the second kind counts, "plain" or "masked", and prior_loss_weight, see `losses.concept_loss`.
+    normalize_mask_channels: divide the concept's term by the channels too.   sampler: a section such as
+    {"name": "ddim", "steps": 200, "eta": 1.0, "guidance_scale": 6.0}.   prompts: what previews show; each
+    phrase of the model when left out.   Batches are those of `dataset.ConceptImages`.
+    """
+
+    sampling_options = (Guidance,)
+
+    def __init__(
+        self,
+        model: nn.Module,
+        *,
+        codec: LatentCodec | None = None,
+        sampler: Mapping[str, Any] | None = None,
+        prior: str = "plain",
+        prior_loss_weight: float = 1.0,
+        normalize_mask_channels: bool = False,
+        prompts: Sequence[str] = (),
+    ) -> None:
+        if not isinstance(model, ConceptModel):
+            raise UsageError(f"this task trains concepts, not a {type(model).__name__}")
+        if codec is not None:
+            raise UsageError("the base model brings its own autoencoder", fix="drop the section codec")
+        if prior not in ("plain", "masked"):
+            raise UsageError(f"prior={prior!r} is not known", fix="plain or masked")
+        self.model, self.parts = model, model.parts
+        self.sampler = merge_sampler(DEFAULT_SAMPLER if sampler is None else sampler, {})
+        self.diffusion = schedule_from(model.parts.scheduler)
+        self.options: dict[str, Any] = {
+            "prior": prior,
+            "prior_loss_weight": prior_loss_weight,
+            "normalize_mask_channels": normalize_mask_channels,
+        }
+        self.prompts = tuple(prompts) or tuple(f"photo of a {phrase}" for phrase in model.phrases)
+        self._text = RememberedText(self.parts.encode_prompts)
+        self._moments = None if self.parts.vae is None else RememberedMoments(self.parts.vae)
+
+    def to(self, device: torch.device | str, dtype: torch.dtype | None = None) -> None:
+        """Move the base and its autoencoder."""
+        self.model.to(device=device, dtype=dtype)
+        if self.parts.vae is not None:
+            self.parts.vae.to(device, dtype)
+
+    @torch.no_grad()
+    def prepare_batch(self, batch: Batch, generator: SampleStreams) -> Batch:
+        """Concept rows first, class rows below: "latents", "noise" (b, c, h, w), "timesteps" (b,), "mask"
+        (b, 1, h, w), and of the text "ids" (b_1, e, l) where new words need gradients, "hidden" and "pooled"
+        of the others.
+        """
+        device = next(self.model.parameters()).device
+        groups = [("pixels", "key", "captions"), ("class_pixels", "class_key", "class_captions")]
+        groups = [names for names in groups if names[0] in batch]
+        latents = [self._latents(batch[p].to(device), batch[k], generator) for p, k, _ in groups]
+        noise = [generator.randn_like(rows) for rows in latents]
+        timesteps = [generator.randint(len(self.diffusion.schedule.betas), device) for _ in groups]
+        mask = _masks(batch["box"], latents[0], int(batch["pixels"].shape[-1]))
+        prepared: dict[str, Any] = {
+            "latents": torch.cat(latents),
+            "noise": torch.cat(noise),
+            "timesteps": torch.cat(timesteps),
+            "mask": torch.cat([mask, *(torch.ones_like(rows[:, :1]) for rows in latents[1:])]),
+            "num_instances": len(latents[0]),
+        }
+        known = [caption for _, _, captions in groups[1:] for caption in batch[captions]]
+        require_words(self.model, batch["captions"])
+        if self.model.modifier_tokens:
+            prepared["ids"] = self.model.token_ids(batch["captions"]).to(device)
+        else:
+            known = [*batch["captions"], *known]
+        if known:
+            text = self._text(known, prepared["latents"])
+            prepared |= {"hidden": text.hidden, "pooled": text.pooled}
+        return prepared
+
+    def loss(self, model: nn.Module, batch: Batch, generator: SampleStreams | None = None) -> LossOutput:
+        """`losses.concept_loss` of a prepared batch; a function of the batch alone."""
+        x_0, noise, timesteps = batch["latents"], batch["noise"], batch["timesteps"]
+        x_t = q_sample(x_0, noise, timesteps, self.diffusion.schedule)
+        text = {name: batch[name] for name in ("ids", "hidden", "pooled") if batch.get(name) is not None}
+        output = model(x_t, timesteps, **text)
+        target = training_target(x_0, noise, timesteps, self.diffusion)
+        loss, prior = concept_loss(
+            output, target, batch["mask"], num_instances=batch["num_instances"], **self.options
+        )
+        return LossOutput(loss, {"loss": loss.detach(), "prior": prior.detach()})
+
+    def conditions(
+        self,
+        num: int,
+        prompt: str | Sequence[str] | None = None,
+        negative_prompt: str | None = None,
+        any_prompt: bool = False,
+        **unknown: Any,
+    ) -> Batch:
+        """Prompts for `num` samples: one for all, or several in turn; the task's own when left out.
+
+        any_prompt: allow prompts without a word or phrase that was taught, to see what else has changed.
+        """
+        if unknown:
+            raise unused_options(unknown, CONDITIONS)
+        given = [prompt] if isinstance(prompt, str) else list(self.prompts if prompt is None else prompt)
+        if not given:
+            raise UsageError("there is no prompt", fix='prompt="photo of a <new1> cat"')
+        for text in given:
+            self._check_prompt(text, any_prompt)
+        return {
+            "prompts": [given[index % len(given)] for index in range(num)],
+            "negative_prompts": [negative_prompt] * num,
+        }
+
+    @torch.no_grad()
+    def sample(
+        self, model: nn.Module, conditions: Batch, generator: SampleStreams, **overrides: Any
+    ) -> Tensor:
+        """Pixels (n, 3, h, w) in [-1, 1], one for each stream; overrides: steps=50, eta=0.0, ..."""
+        return sample_prompts(
+            self.parts,
+            self.diffusion,
+            conditions["prompts"],
+            generator,
+            negative_prompt=conditions["negative_prompts"][0],
+            sampler=self.sampler,
+            **overrides,
+        )
+
+    def export(
+        self, path: str | Path, *, layout: str | None = None, half: bool = False, **notes: Any
+    ) -> Path:
+        """Write what was taught as a file of its own, in one of `export.LAYOUTS`."""
+        base = BaseWeights(self.parts.source) if layout in ("lora", "kohya") else None
+        dtype = torch.float16 if half else None
+        return write_concept(
+            self.model.delta(**notes), path, layout=layout or "genzoo", base=base, dtype=dtype
+        )
+
+    def file_bytes(self, *, half: bool = False, **notes: Any) -> bytes:
+        """The content of that file in our own layout."""
+        return concept_bytes(self.model.delta(**notes), dtype=torch.float16 if half else None)
+
+    def _latents(self, pixels: Tensor, keys: Sequence[str], generator: SampleStreams) -> Tensor:
+        if self.parts.vae is None or self._moments is None:
+            return pixels
+        return self.parts.vae.sample_moments(self._moments(pixels, keys), generator)
+
+    def _check_prompt(self, text: str, any_prompt: bool) -> None:
+        tokens = [token.lower() for token in self.model.modifier_tokens]
+        strange = [word for word in MODIFIER.findall(text.lower()) if word not in tokens]
+        if strange:
+            raise UsageError(
+                f"the model has not learnt the word {strange[0]}",
+                fix=did_you_mean(strange[0], tokens) or f"it knows {', '.join(tokens) or 'no new word'}",
+            )
+        taught = [*tokens, *(phrase.lower() for phrase in self.model.phrases)]
+        if not any_prompt and not any(words in text.lower() for words in taught):
+            raise UsageError(
+                f"the prompt {text!r} has none of the words that were taught",
+                why=f"these are {', '.join(self.model.modifier_tokens or self.model.phrases)}",
+                fix="any_prompt=true samples it nevertheless",
+            )
+
+
+def _masks(boxes: Tensor, like: Tensor, size: int) -> Tensor:
+    """(b, 1, h, w) of the rows' boxes (b, 4) in pixels, on the grid of the latents."""
+    side = like.shape[-1]
+    if like.shape[-2] != side or size % side:
+        raise ShapeError(
+            f"pictures of {size} pixels and latents {tuple(like.shape[-2:])} do not fit together"
+        )
+    rows = []
+    for numbers in boxes.tolist():
+        box: Box | None = None if numbers[0] < 0 else tuple(numbers)
+        rows.append(latent_mask(size, box, factor=size // side))
+    return torch.stack(rows)[:, None].to(like)
+
+
+def require_words(model: ConceptModel, captions: Sequence[str]) -> None:
+    """Raise DataError for a caption of the concept's pictures that teaches nothing new."""
+    for caption in captions:
+        taught = [*model.named_words(caption), *(p for p in model.phrases if p.lower() in caption.lower())]
+        if not taught:
+            raise DataError(
+                f"the prompt {caption!r} has none of the words to teach",
+                why=f"these are {', '.join(model.modifier_tokens or model.phrases)}",
+                fix='put one in, such as "photo of a <new1> cat"',
+            )

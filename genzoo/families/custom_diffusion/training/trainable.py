@@ -1,0 +1,70 @@
+"""What a step may move: new token rows only, and keys and values of every position but the first."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
+
+from genzoo.core.errors import UsageError
+from genzoo.families.custom_diffusion.files.weight_names import is_cross_attention, is_key_value
+
+
+class ExtendedEmbedding(nn.Module):
+    """A frozen token table with a few trainable rows below it: nothing else can get a gradient or decay.
+
+    table: (v, d), frozen.   rows: (n, d), the parameter; token ids v .. v + n - 1.
+    """
+
+    def __init__(self, table: Tensor, rows: Tensor) -> None:
+        super().__init__()
+        self.table = nn.Parameter(table.detach(), requires_grad=False)
+        self.rows = nn.Parameter(rows.detach().clone().float())
+        # pulling a word towards zero teaches nothing; the official decay of these rows is a side effect
+        self.rows._no_weight_decay = True  # type: ignore[attr-defined]
+
+    @property
+    def weight(self) -> Tensor:
+        """The whole table (v + n, d), in the frozen table's dtype."""
+        return torch.cat([self.table, self.rows.to(self.table.dtype)])
+
+    @property
+    def new_ids(self) -> list[int]:
+        """Token ids of the trainable rows."""
+        return list(range(len(self.table), len(self.table) + len(self.rows)))
+
+    def forward(self, input_ids: Tensor) -> Tensor:
+        """(b, l) -> (b, l, d)"""
+        known = F.embedding(input_ids.clamp_max(len(self.table) - 1), self.table)
+        if not len(self.rows):
+            return known
+        new = F.embedding((input_ids - len(self.table)).clamp_min(0), self.rows).to(known.dtype)
+        return torch.where((input_ids >= len(self.table))[..., None], new, known)
+
+
+def stop_first_token(x: Tensor) -> Tensor:
+    """The same values (b, l, d) without gradient at the first position, which every prompt shares."""
+    return torch.cat([x[:, :1].detach(), x[:, 1:]], dim=1)
+
+
+def stop_first_token_in(unet: nn.Module) -> list[RemovableHandle]:
+    """Make every cross-attention key and value projection of a UNet stop the first token's gradient."""
+    return [
+        module.register_forward_hook(lambda _module, _args, output: stop_first_token(output))
+        for name, module in unet.named_modules()
+        if is_key_value(f"{name}.weight")
+    ]
+
+
+def choose_trainable(unet: nn.Module, freeze_mode: str = "crossattn_kv") -> dict[str, nn.Parameter]:
+    """Freeze a UNet but for its cross-attention keys and values, or all of cross-attention ("crossattn")."""
+    if freeze_mode not in ("crossattn_kv", "crossattn"):
+        raise UsageError(f"freeze_mode={freeze_mode!r} is not known", fix="crossattn_kv or crossattn")
+    wanted = is_key_value if freeze_mode == "crossattn_kv" else is_cross_attention
+    chosen = {}
+    for name, parameter in unet.named_parameters():
+        parameter.requires_grad_(wanted(name))
+        if wanted(name):
+            chosen[name] = parameter
+    return chosen

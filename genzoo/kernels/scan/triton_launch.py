@@ -1,0 +1,151 @@
+"""How tensors become the arguments of the two Triton kernels, and their partial sums become gradients."""
+
+from __future__ import annotations
+
+import functools
+import importlib
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from genzoo.kernels.scan import triton_configs
+from genzoo.kernels.scan.triton_configs import Tiles, padded_state
+
+NO_STRIDES = (0, 0)
+ABSENT = ((None,) * 9, (NO_STRIDES,) * 4)
+
+
+@dataclass(frozen=True)
+class Direction:
+    """One direction. u, delta: (b, l, d).   A: (d, n).   B, C: (b, l, n).   D, delta_bias: (d,)."""
+
+    u: Tensor
+    delta: Tensor
+    A: Tensor
+    B: Tensor
+    C: Tensor
+    D: Tensor | None
+    delta_bias: Tensor | None
+
+    def arguments(
+        self, *extra: Tensor | None
+    ) -> tuple[tuple[Tensor | None, ...], tuple[tuple[int, int], ...]]:
+        """The kernels' tuple of pointers, ending with `extra`, and the strides of u, delta, B, C."""
+        u, delta, B, C = (dense_rows(tensor) for tensor in (self.u, self.delta, self.B, self.C))
+        A, D, bias = (None if t is None else t.contiguous() for t in (self.A, self.D, self.delta_bias))
+        return (u, delta, A, B, C, D, bias, *extra), tuple(strides(tensor) for tensor in (u, delta, B, C))
+
+    def gradient_buffers(self, tiles: Tiles) -> tuple[Tensor | None, ...]:
+        """du, ddelta whole; dA, dB, dC, dD, dbias with one slot per program that adds to them, in float32."""
+        batch, _, width = self.u.shape
+        blocks = num_blocks(width, tiles)
+        shapes = [(batch, *self.A.shape), (blocks, *self.B.shape), (blocks, *self.C.shape)]
+        whole = [empty_like(self.u), empty_like(self.delta)]
+        parts = [self.u.new_empty(shape, dtype=torch.float32) for shape in shapes]
+        per_channel = self.u.new_empty((2, batch, width), dtype=torch.float32)
+        optional = [None if t is None else per_channel[i] for i, t in enumerate((self.D, self.delta_bias))]
+        return (*whole, *parts, *optional)
+
+    def reduce(self, buffers: Sequence[Tensor | None]) -> list[Tensor | None]:
+        """Gradients of the seven tensors: slots added up, each in the dtype of its tensor."""
+        tensors = (self.A, self.B, self.C, self.D, self.delta_bias)
+        summed = [
+            None if buffer is None or tensor is None else buffer.sum(0).to(tensor.dtype)
+            for buffer, tensor in zip(buffers[2:], tensors, strict=True)
+        ]
+        return [*buffers[:2], *summed]
+
+
+class Results(NamedTuple):
+    """What the forward writes. What nobody asked for is empty: a custom op returns a fixed number of tensors.
+
+    out: (b, l, d).   y_sum: (b, l, d) float32, before the gate.   last_state: (b, d, n).
+    saved, saved_b: (b, segments, d, n), the state before each segment of either direction.
+    """
+
+    out: Tensor
+    y_sum: Tensor
+    last_state: Tensor
+    saved: Tensor
+    saved_b: Tensor
+
+
+def allocate(u: Tensor, A: Tensor, *, both: bool, gated: bool, training: bool, last_state: bool) -> Results:
+    """Empty results; y_sum joins the directions, and the gradient of the gate needs it."""
+    batch, length, width = u.shape
+    segments = -(-length // triton_configs.SEGMENT) if training else 0
+    keep = both or (training and gated)
+    return Results(
+        out=empty_like(u),
+        y_sum=u.new_empty((batch, length, width) if keep else (0,), dtype=torch.float32),
+        last_state=u.new_empty((batch, *A.shape) if last_state else (0,), dtype=torch.float32),
+        saved=u.new_empty((batch, segments, *A.shape), dtype=torch.float32),
+        saved_b=u.new_empty((batch, segments if both else 0, *A.shape), dtype=torch.float32),
+    )
+
+
+def scratch_states(direction: Direction, tiles: Tiles) -> Tensor:
+    """Room for the state before each tile of the segment that a program works on."""
+    per_segment = triton_configs.SEGMENT // tiles.rows
+    return direction.u.new_empty((direction.u.shape[0], per_segment, *direction.A.shape), dtype=torch.float32)
+
+
+def tile_arguments(tiles: Tiles, d_state: int) -> dict[str, Any]:
+    """Compile-time arguments that follow from the tile size."""
+    assert triton_configs.SEGMENT % tiles.rows == 0, "states are saved between two tiles"
+    return {
+        "STATES": padded_state(d_state),
+        "GROUPS": tiles.groups,
+        "LANES": tiles.lanes,
+        "ROWS": tiles.rows,
+        "SEGMENT": triton_configs.SEGMENT,
+        "num_warps": tiles.warps,
+        "enable_fp_fusion": True,  # Triton's default is about to change; the scan is one fused multiply-add
+    }
+
+
+def tuning_key(direction: Direction, *rest: object) -> tuple[object, ...]:
+    """Batches and lengths share a measurement within a factor of two."""
+    u = direction.u
+    batch, length, width = u.shape
+    return (u.device, u.dtype, batch.bit_length(), length.bit_length(), width, direction.A.shape[1], *rest)
+
+
+def num_blocks(width: int, tiles: Tiles) -> int:
+    """Programs that share the channels of one sample."""
+    return -(-width // (tiles.groups * tiles.lanes))
+
+
+def dense_rows(tensor: Tensor) -> Tensor:
+    """As it is when its last axis is dense, whatever the other strides: halves of a tensor are not copied."""
+    return tensor if tensor.stride(-1) == 1 else tensor.contiguous()
+
+
+def strides(tensor: Tensor) -> tuple[int, int]:
+    """Of batch and row."""
+    return tensor.stride(0), tensor.stride(1)
+
+
+def empty_like(tensor: Tensor) -> Tensor:
+    """Contiguous whatever the layout of the model."""
+    return torch.empty_like(tensor, memory_format=torch.contiguous_format)
+
+
+def on_device(tensor: Tensor) -> AbstractContextManager[object]:
+    """Triton launches on the current device, which need not be the tensor's."""
+    return torch.cuda.device(tensor.device) if tensor.is_cuda else nullcontext()
+
+
+def given(tensor: Tensor) -> Tensor | None:
+    """None for the empty tensors of `Results`, which the kernels then leave out at compile time."""
+    return tensor if tensor.numel() else None
+
+
+@functools.cache
+def kernel(module: str, name: str) -> Any:
+    """A kernel, imported on first use: importing this backend must not need Triton."""
+    return getattr(importlib.import_module(f"genzoo.kernels.scan.{module}"), name)
