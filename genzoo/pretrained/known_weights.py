@@ -8,6 +8,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from genzoo.core.cache_folder import cache_folder, user_cache
 from genzoo.core.checkpoint_manifest import file_digest
 from genzoo.core.errors import WeightsError
 
@@ -30,12 +31,11 @@ class WeightsFile:
 
 def weights_folders() -> list[Path]:
     """Folders searched for weights, in order: $GENZOO_WEIGHTS, genzoo's cache, torch.hub's cache."""
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     own = os.environ.get("GENZOO_WEIGHTS")
     return [
         *([Path(own)] if own else []),
-        cache / "genzoo" / "weights",
-        cache / "torch" / "hub" / "checkpoints",
+        cache_folder("weights"),
+        user_cache() / "torch" / "hub" / "checkpoints",
     ]
 
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 from genzoo.assets import asset
-from genzoo.core.checkpoint_manifest import file_digest
+from genzoo.core.cache_folder import cache_folder
 from genzoo.core.errors import DataError, WeightsError, did_you_mean
 from genzoo.core.seeds import mix_seed
-from genzoo.kernels.native.build import cache_folder
+from genzoo.pretrained.known_weights import file_sha256
+from genzoo.pretrained.packing import is_packed, unpack
 
 SCHEME = "assets:"
 
@@ -40,12 +41,10 @@ def shipped(place: str | Path) -> Path:
 
 
 def _complete(folder: Path) -> Path:
-    from genzoo.pretrained.write_text_to_image import is_packed, unpack
-
     if not is_packed(folder):
         return folder
     files = sorted(path for path in folder.rglob("*") if path.is_file())
-    key = mix_seed(*(f"{path.relative_to(folder)} {file_digest(path)}" for path in files))
-    target = cache_folder().parent / "unpacked" / f"{folder.name}-{key:016x}"
+    key = mix_seed(*(f"{path.relative_to(folder)} {file_sha256(path)}" for path in files))
+    target = cache_folder("unpacked") / f"{folder.name}-{key:016x}"
     target.parent.mkdir(parents=True, exist_ok=True)
     return target if target.is_dir() else unpack(folder, target)

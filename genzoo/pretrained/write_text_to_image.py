@@ -1,30 +1,14 @@
-"""Writing a text-to-image model: a folder that diffusers loads, and the packed form a small one ships in.
-
-A small text encoder is nearly all token table: 49,408 rows, of which a base that was trained on a few
-thousand captions has learnt one in thirty. The packed form keeps those rows and one more, their mean, for
-all words that no caption had; and no tokenizer, because CLIP's vocabulary comes with open_clip. `unpack`
-makes the complete folder again.
-"""
+"""Writing a text-to-image model: a folder that diffusers loads."""
 
 from __future__ import annotations
 
-import shutil
-from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
-import torch
-from safetensors.torch import load_file, save_file
-from torch import Tensor
+from safetensors.torch import load_file
 
-from genzoo.core.errors import CheckpointError, UsageError
-from genzoo.pretrained.clip_vocabulary import clip_tokenizer
+from genzoo.core.errors import UsageError
+from genzoo.pretrained.packing import halved, save_tensors
 from genzoo.pretrained.text_to_image import TextToImageParts
-
-TABLE = "token_embedding.weight"
-IDS, ROWS, OTHERS = "packed.token_ids", "packed.token_rows", "packed.other_tokens"
-ENCODER_FILE = Path("text_encoder/model.safetensors")
-TOKENIZER = "tokenizer"
 
 
 def write_folder(parts: TextToImageParts, folder: str | Path, *, half: bool = False) -> Path:
@@ -53,80 +37,5 @@ def write_folder(parts: TextToImageParts, folder: str | Path, *, half: bool = Fa
     pipeline.save_pretrained(str(target))
     if half:
         for path in target.rglob("*.safetensors"):
-            _save({name: _half(value) for name, value in load_file(path).items()}, path)
+            save_tensors({name: halved(value) for name, value in load_file(path).items()}, path)
     return target
-
-
-def used_tokens(tokenizer: Any, captions: Iterable[str]) -> Tensor:
-    """Sorted ids (n,) of every token of the captions, with beginning and end."""
-    ids: set[int] = set(tokenizer("").input_ids)
-    for caption in dict.fromkeys(captions):
-        ids.update(tokenizer(caption).input_ids)
-    return torch.tensor(sorted(ids))
-
-
-def pack(folder: str | Path, output: str | Path, token_ids: Tensor) -> Path:
-    """Copy a folder without its tokenizer, and of the token table only some rows, in half precision.
-
-    token_ids: (n,) the words that the model was trained with; all others become their mean.
-    """
-    target = Path(output)
-    shutil.copytree(folder, target, ignore=shutil.ignore_patterns(TOKENIZER))
-    state = load_file(target / ENCODER_FILE)
-    name = _table_name(state, target)
-    rows = state.pop(name)[token_ids]
-    state |= {IDS: token_ids.int(), ROWS: rows, OTHERS: rows.float().mean(0)}
-    _save({key: _half(value) for key, value in state.items()}, target / ENCODER_FILE)
-    for path in target.rglob("*.safetensors"):
-        if path != target / ENCODER_FILE:
-            _save({key: _half(value) for key, value in load_file(path).items()}, path)
-    return target
-
-
-def is_packed(folder: Path) -> bool:
-    """Whether a folder holds a packed model."""
-    return (folder / ENCODER_FILE).is_file() and not (folder / TOKENIZER).exists()
-
-
-def unpack(packed: Path, output: Path) -> Path:
-    """The complete folder of a packed one, made in one move: nothing half-written is left behind."""
-    temporary = output.with_name(f".{output.name}.{id(packed):x}.tmp")
-    shutil.rmtree(temporary, ignore_errors=True)
-    shutil.copytree(packed, temporary)
-    state = load_file(temporary / ENCODER_FILE)
-    if not {IDS, ROWS, OTHERS} <= state.keys():
-        raise CheckpointError("this text encoder is not packed", where=str(packed / ENCODER_FILE))
-    ids, rows, others = (state.pop(key) for key in (IDS, ROWS, OTHERS))
-    tokenizer = clip_tokenizer()
-    table = others.repeat(len(tokenizer), 1)
-    table[ids.long()] = rows
-    _save({**state, _prefix(state) + TABLE: table}, temporary / ENCODER_FILE)
-    tokenizer.save_pretrained(str(temporary / TOKENIZER))
-    try:
-        temporary.replace(output)
-    except OSError:  # another process was faster
-        shutil.rmtree(temporary, ignore_errors=True)
-        if not output.is_dir():
-            raise
-    return output
-
-
-def _table_name(state: dict[str, Tensor], folder: Path) -> str:
-    found = [key for key in state if key.endswith(TABLE)]
-    if len(found) != 1:
-        raise CheckpointError(f"the text encoder has {len(found)} token tables, not one", where=str(folder))
-    return found[0]
-
-
-def _prefix(state: dict[str, Tensor]) -> str:
-    """What stands before "token_embedding" in this version's names, from the table of positions."""
-    name = next(key for key in state if key.endswith("position_embedding.weight"))
-    return name.removesuffix("position_embedding.weight")
-
-
-def _half(value: Tensor) -> Tensor:
-    return value.half() if value.is_floating_point() else value
-
-
-def _save(tensors: dict[str, Tensor], path: Path) -> None:
-    save_file({key: value.contiguous() for key, value in tensors.items()}, path, metadata={"format": "pt"})

@@ -38,14 +38,6 @@ def test_many_processes_build_once_into_the_same_cache(tmp_path: Path) -> None:
     assert files[1] == "lock"
 
 
-def test_cache_folder_follows_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("XDG_CACHE_HOME", "/caches")
-    monkeypatch.delenv("GENZOO_CACHE", raising=False)
-    assert build.cache_folder() == Path("/caches/genzoo/kernels")
-    monkeypatch.setenv("GENZOO_CACHE", "/mine")
-    assert build.cache_folder() == Path("/mine/kernels")
-
-
 def test_a_compiler_that_fails_is_a_reason_not_a_crash(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

@@ -17,9 +17,10 @@ from safetensors.torch import load_file, save_file
 from genzoo.core.errors import CheckpointError, UsageError, WeightsError
 from genzoo.pretrained.clip_vocabulary import clip_tokenizer
 from genzoo.pretrained.codecs import AutoencoderKLCodec
+from genzoo.pretrained.packing import is_packed, pack, unpack, used_tokens
 from genzoo.pretrained.text_to_image import TextToImageParts, load_parts, predict
 from genzoo.pretrained.text_to_image_model import TextToImageModel
-from genzoo.pretrained.write_text_to_image import is_packed, pack, unpack, used_tokens, write_folder
+from genzoo.pretrained.write_text_to_image import write_folder
 
 PROMPTS = ["a photo of a red apple", "two  CATS, and a dog's bone", ""]
 SCHEDULER = {

@@ -22,7 +22,7 @@ from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
-from genzoo.core.cache_folder import cache_folder as user_cache
+from genzoo.core.cache_folder import cache_folder
 
 SOURCES = Path(__file__).parent
 PRECISIONS = ("f32", "f64")
@@ -39,11 +39,6 @@ _lock = threading.Lock()
 
 class NativeBuildError(RuntimeError):
     """The kernels cannot be compiled or loaded here; the message says why in one line."""
-
-
-def cache_folder() -> Path:
-    """Where compiled kernels are kept."""
-    return user_cache("kernels")
 
 
 def load(precision: str) -> ctypes.CDLL:
@@ -69,7 +64,7 @@ def unavailable_reason() -> str | None:
 def _load_once(precision: str, *settings: str | None) -> ctypes.CDLL | str:
     """The library, or the reason why there is none; not tried again while the settings are the same."""
     try:
-        return _compile_and_load(precision, cache_folder(), _find_compiler(settings[-1]))
+        return _compile_and_load(precision, cache_folder("kernels"), _find_compiler(settings[-1]))
     except (NativeBuildError, OSError, subprocess.SubprocessError) as error:
         return f"{error}".strip() or type(error).__name__
 
