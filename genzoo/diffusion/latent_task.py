@@ -3,31 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from genzoo.core.errors import DataError, ShapeError, UsageError, unused_options
+from genzoo.core.errors import UsageError
 from genzoo.core.seeds import SampleStreams
 from genzoo.core.types import Batch, LatentCodec, LossOutput
 from genzoo.diffusion.denoiser import Denoiser
 from genzoo.diffusion.guidance import Guidance
-from genzoo.diffusion.image_video import (
-    append_stills,
-    drop_still_labels,
-    has_stills,
-    still_labels,
-    still_options,
-)
+from genzoo.diffusion.labels import checked_dropout, class_conditions, num_classes_of, sampling_labels
+from genzoo.diffusion.latents import channel_axis_of, decoded, initial_noise, model_latent_shape
+from genzoo.diffusion.prepared import predict, prepared_samples
 from genzoo.diffusion.process import Prediction, q_sample
 from genzoo.diffusion.schedule import NoiseSchedule
 from genzoo.diffusion.sections import SHARED_OPTIONS, build_loss, build_sampler, build_schedule, merge_sampler
-from genzoo.nn.embeddings import check_label_range, drop_labels
 from genzoo.nn.evaluating import evaluating
-
-if TYPE_CHECKING:
-    pass
 
 DEFAULT_SAMPLER = {"name": "ddpm", "steps": 250}
 
@@ -66,34 +58,22 @@ class LatentDiffusionTask:
         latent_shape: Sequence[int] | None = None,
         channel_axis: int | None = None,
     ) -> None:
-        if not 0.0 <= label_dropout < 1.0:
-            raise UsageError(f"label_dropout is a probability below 1, not {label_dropout}")
         if prediction not in ("noise", "x_0"):
             raise UsageError(f"prediction is {prediction!r}", fix='use "noise" or "x_0"')
         self.model, self.codec = model, codec
         self.schedule = build_schedule(schedule)
         self.sampler = merge_sampler(DEFAULT_SAMPLER if sampler is None else sampler, {})
         self.prediction = prediction
-        self.num_classes = int(getattr(model, "num_classes", None) or 0)
-        self.label_dropout = label_dropout if self.num_classes else 0.0
+        self.num_classes = num_classes_of(model)
+        self.label_dropout = checked_dropout(model, label_dropout)
         self._loss = build_loss(loss)
         self._latent_shape = None if latent_shape is None else tuple(latent_shape)
-        clips = hasattr(model, "num_frames") if latent_shape is None else len(latent_shape) == 4
-        self.channel_axis = channel_axis if channel_axis is not None else 2 if clips else 1
-        if self.label_dropout and not _has_null_class(model):
-            raise UsageError(
-                f"label_dropout is {label_dropout} but the model has no null class to put in a label's place",
-                fix="build the model with null_class=True, or set label_dropout to 0",
-            )
+        self.channel_axis = channel_axis_of(self.latent_shape) if channel_axis is None else channel_axis
 
     @property
     def latent_shape(self) -> tuple[int, ...]:
         """Shape of one sample's latents, such as (4, 32, 32), or (16, 4, 32, 32) for clips."""
-        if self._latent_shape is not None:
-            return self._latent_shape
-        model: Any = self.model
-        frames = (model.num_frames,) if hasattr(model, "num_frames") else ()
-        return (*frames, model.in_channels, model.input_size, model.input_size)
+        return model_latent_shape(self.model) if self._latent_shape is None else self._latent_shape
 
     def to(self, device: torch.device | str, dtype: torch.dtype | None = None) -> None:
         """Move the model and the codec; dtype goes to the codec."""
@@ -109,22 +89,16 @@ class LatentDiffusionTask:
         schedule, and "class_labels" (b,) for a model with classes. Stills follow the frames of their clip,
         (b, f + s, c, h, w), and have "image_labels" (b, s).
         """
-        device = next(self.model.parameters()).device
-        latents = self._latents(batch, generator, device)
-        num_frames = latents.shape[1]
-        if has_stills(batch):
-            latents = append_stills(latents, batch, self.codec, generator)
-        prepared: dict[str, Any] = {"latents": latents}
-        if self.num_classes:
-            labels = self._labels(batch).to(device)
-            prepared["class_labels"] = drop_labels(labels, self.label_dropout, self.num_classes, generator)
-        if self.num_classes and has_stills(batch):
-            labels = still_labels(batch, latents.shape[1] - num_frames)
-            check_label_range(labels, self.num_classes, DataError)
-            prepared["image_labels"] = drop_still_labels(
-                labels.to(device), self.label_dropout, self.num_classes, generator
-            )
-        prepared["timesteps"] = generator.randint(self.schedule.num_timesteps, device)
+        prepared = prepared_samples(
+            self.model,
+            batch,
+            generator,
+            codec=self.codec,
+            latent_shape=self.latent_shape,
+            label_dropout=self.label_dropout,
+        )
+        latents = prepared["latents"]
+        prepared["timesteps"] = generator.randint(self.schedule.num_timesteps, latents.device)
         prepared["noise"] = generator.randn_like(latents)
         return prepared
 
@@ -133,8 +107,7 @@ class LatentDiffusionTask:
         x_0, noise, timesteps = batch["latents"], batch["noise"], batch["timesteps"]
         x_t = q_sample(x_0, noise, timesteps, self.schedule)
         seen = self.schedule.timestep_map.to(timesteps.device)[timesteps]
-        stills = still_options(batch, self.latent_shape[0]) if x_t.ndim == 5 else {}
-        output = model(x_t, seen, batch.get("class_labels"), **stills).to(x_t.dtype)
+        output = predict(model, x_t, seen, batch, self.latent_shape)
         terms = self._loss(
             output,
             x_0,
@@ -152,22 +125,7 @@ class LatentDiffusionTask:
         self, num: int, class_labels: int | Sequence[int] | Tensor | None = None, **unknown: Any
     ) -> Batch:
         """Labels for `num` samples: one for all, or one for each; every class in turn when left out."""
-        if unknown:
-            raise unused_options(unknown, ["class_labels"])
-        if not self.num_classes:
-            if class_labels is not None:
-                raise UsageError("class_labels were given, but the model is unconditional")
-            return {}
-        labels = (
-            torch.arange(num) % self.num_classes if class_labels is None else torch.as_tensor(class_labels)
-        )
-        labels = labels.expand(num) if labels.ndim == 0 else labels
-        if labels.shape != (num,):
-            raise UsageError(
-                f"{labels.numel()} class_labels for {num} samples", fix="pass one for each, or one for all"
-            )
-        check_label_range(labels, self.num_classes, UsageError)
-        return {"class_labels": labels.long()}
+        return class_conditions(num, class_labels, self.num_classes, unknown)
 
     @torch.no_grad()
     def sample(
@@ -179,16 +137,12 @@ class LatentDiffusionTask:
         """
         sampler, guidance = build_sampler(merge_sampler(self.sampler, overrides))
         parameter = next(model.parameters())
-        labels = self._sampling_labels(conditions, len(generator), guidance)
+        labels = sampling_labels(self.model, conditions, len(generator), guidance.guidance_scale)
         labels = None if labels is None else labels.to(parameter.device)
-        dtype = torch.float64 if parameter.dtype == torch.float64 else torch.float32
-        like = torch.empty(len(generator), *self.latent_shape, device=parameter.device, dtype=dtype)
-        x_T = torch.movedim(generator.randn_like(like), self.channel_axis, 1)
+        x_T = initial_noise(self.latent_shape, self.channel_axis, generator, parameter)
         with evaluating(model):
             x_0 = sampler(self._denoiser(model, labels, guidance), x_T, self.schedule, generator)
-            latents = torch.movedim(x_0, 1, self.channel_axis)
-            pixels = latents if self.codec is None else self.codec.decode(latents)
-        return pixels.to(dtype).clamp(-1, 1)
+            return decoded(x_0, self.codec, self.channel_axis)
 
     def _denoiser(self, model: nn.Module, labels: Tensor | None, guidance: Guidance) -> Denoiser:
         return Denoiser(
@@ -200,57 +154,3 @@ class LatentDiffusionTask:
             prediction=self.prediction,
             channel_axis=self.channel_axis,
         )
-
-    def _latents(self, batch: Batch, generator: SampleStreams, device: torch.device) -> Tensor:
-        if "moments" in batch:
-            if self.codec is None:
-                raise DataError("the batch holds cached moments, but the task has no codec to read them")
-            latents = self.codec.sample_moments(batch["moments"].to(device), generator)
-        elif "pixels" in batch:
-            pixels = batch["pixels"].to(device)
-            latents = pixels if self.codec is None else self.codec.encode(pixels, generator)
-        else:
-            raise DataError(
-                "the batch has neither pixels nor moments", why=f"it holds {', '.join(sorted(batch))}"
-            )
-        if tuple(latents.shape[1:]) != self.latent_shape:
-            raise ShapeError(
-                f"latents are {tuple(latents.shape[1:])} but the model takes {self.latent_shape}",
-                fix="make the model's in_channels and input_size those of the codec's latents",
-            )
-        return latents if latents.dtype == torch.float64 else latents.float()
-
-    def _labels(self, batch: Batch) -> Tensor:
-        if "class_labels" not in batch:
-            raise DataError(
-                f"the model has {self.num_classes} classes but the data have no class_labels",
-                fix="use data with classes, or a model with num_classes=0",
-            )
-        check_label_range(batch["class_labels"], self.num_classes, DataError)
-        labels: Tensor = batch["class_labels"]
-        return labels.long()
-
-    def _sampling_labels(self, conditions: Batch, num: int, guidance: Guidance) -> Tensor | None:
-        if not self.num_classes:
-            if guidance.guidance_scale != 1.0:
-                raise UsageError(
-                    f"guidance_scale is {guidance.guidance_scale} but the model is unconditional",
-                    fix="set guidance_scale to 1",
-                )
-            return None
-        if guidance.guidance_scale != 1.0 and not _has_null_class(self.model):
-            raise UsageError(
-                "guidance needs a model trained with dropped labels, and this one has no null class",
-                fix="set guidance_scale to 1",
-            )
-        labels: Tensor | None = conditions.get("class_labels")
-        if labels is None or len(labels) != num:
-            raise UsageError(
-                f"{0 if labels is None else len(labels)} class_labels for {num} samples",
-                fix="use task.conditions(num)",
-            )
-        return labels
-
-
-def _has_null_class(model: nn.Module) -> bool:
-    return bool(getattr(model, "arguments", {}).get("null_class", True))

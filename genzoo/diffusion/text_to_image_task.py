@@ -9,10 +9,16 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from genzoo.core.errors import DataError, ShapeError, UsageError, unused_options
+from genzoo.core.errors import UsageError
 from genzoo.core.seeds import SampleStreams
 from genzoo.core.types import Batch, LatentCodec, LossOutput
+from genzoo.diffusion.captions import (
+    check_captions,
+    prompt_conditions,
+    training_captions,
+)
 from genzoo.diffusion.guidance import Guidance
+from genzoo.diffusion.latents import batch_latents, model_latent_shape
 from genzoo.diffusion.process import q_sample
 from genzoo.diffusion.prompted import DEFAULT_SAMPLER, sample_prompts, schedule_from, training_target
 from genzoo.diffusion.sections import merge_sampler
@@ -48,10 +54,7 @@ class TextToImageTask:
         caption_dropout: float = 0.1,
         prompts: Sequence[str] = ("",),
     ) -> None:
-        if not 0.0 <= caption_dropout < 1.0:
-            raise UsageError(f"caption_dropout is a probability below 1, not {caption_dropout}")
-        if not prompts:
-            raise UsageError("prompts is empty", fix="name at least one, or leave it out")
+        check_captions(caption_dropout, prompts)
         self.model: Any = model
         self.codec = codec
         self.scheduler = {**DEFAULT_SCHEDULER, **(scheduler or {})}
@@ -71,12 +74,10 @@ class TextToImageTask:
 
         Returns "latents", "noise" (b, c, h, w), "timesteps" (b,) and "input_ids" (b, 77).
         """
-        if "captions" not in batch:
-            raise DataError("the data have no captions", why=f"a batch holds {', '.join(sorted(batch))}")
         parameter = next(self.model.parameters())
-        latents = self._latents(batch, generator, parameter)
-        dropped = (generator.rand() < self.caption_dropout).tolist()
-        captions = ["" if drop else text for drop, text in zip(dropped, batch["captions"], strict=True)]
+        shape = model_latent_shape(self.model)
+        latents = batch_latents(batch, self.codec, generator, shape, parameter.device).to(parameter.dtype)
+        captions = training_captions(batch, self.caption_dropout, generator)
         return {
             "latents": latents,
             "input_ids": self.model.tokenize(captions).to(parameter.device),
@@ -100,18 +101,7 @@ class TextToImageTask:
         **unknown: Any,
     ) -> Batch:
         """Prompts for `num` samples: one for all, or one for each; the task's own, in turn, when left out."""
-        if unknown:
-            raise unused_options(unknown, ["prompt", "negative_prompt"])
-        if prompt is None:
-            prompts = [self.prompts[index % len(self.prompts)] for index in range(num)]
-        else:
-            prompts = [prompt] * num if isinstance(prompt, str) else list(prompt)
-        if len(prompts) != num:
-            raise UsageError(
-                f"{len(prompts)} prompts for {num} samples", fix="pass one for each, or one for all"
-            )
-        rows = {"prompts": prompts}
-        return rows if negative_prompt is None else rows | {"negative_prompts": [negative_prompt] * num}
+        return prompt_conditions(num, prompt, negative_prompt, self.prompts, unknown)
 
     def sample(
         self, model: nn.Module, conditions: Batch, generator: SampleStreams, **overrides: Any
@@ -138,19 +128,3 @@ class TextToImageTask:
         plain: Any = self.model
         written: Path = plain.write(path, self.codec, self.scheduler, half=half)
         return written
-
-    def _latents(self, batch: Batch, generator: SampleStreams, like: Tensor) -> Tensor:
-        if "moments" in batch and self.codec is not None:
-            latents = self.codec.sample_moments(batch["moments"].to(like.device), generator)
-        elif "pixels" in batch:
-            pixels = batch["pixels"].to(like.device)
-            latents = pixels if self.codec is None else self.codec.encode(pixels, generator)
-        else:
-            raise DataError("the batch has no pixels", why=f"it holds {', '.join(sorted(batch))}")
-        expected = (self.model.in_channels, self.model.input_size, self.model.input_size)
-        if tuple(latents.shape[1:]) != expected:
-            raise ShapeError(
-                f"latents are {tuple(latents.shape[1:])} but the model takes {expected}",
-                fix="make the model's in_channels and input_size those of the codec's latents",
-            )
-        return latents.to(like.dtype)

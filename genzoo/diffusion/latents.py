@@ -1,0 +1,74 @@
+"""Clean latents of a batch, and the shape that a model wants them in."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from genzoo.core.errors import DataError, ShapeError
+from genzoo.core.seeds import SampleStreams
+from genzoo.core.types import Batch, LatentCodec
+
+
+def model_latent_shape(model: nn.Module) -> tuple[int, ...]:
+    """Shape of one sample's latents, such as (4, 32, 32), or (16, 4, 32, 32) for a model of clips."""
+    plain: Any = model
+    frames = (plain.num_frames,) if hasattr(plain, "num_frames") else ()
+    return (*frames, plain.in_channels, plain.input_size, plain.input_size)
+
+
+def channel_axis_of(latent_shape: tuple[int, ...]) -> int:
+    """Where batches of such latents have their channels: 1 for images, 2 for clips (b, f, c, h, w)."""
+    return 2 if len(latent_shape) == 4 else 1
+
+
+def batch_latents(
+    batch: Batch,
+    codec: LatentCodec | None,
+    generator: SampleStreams,
+    shape: tuple[int, ...],
+    device: torch.device,
+) -> Tensor:
+    """The latents of a batch's "pixels", or of the "moments" that a latent cache holds.
+
+    codec: None takes the pixels themselves.   shape: expected of one sample.
+    Returns (b, *shape) float32 (float64 stays).   Raises DataError, ShapeError.
+    """
+    if "moments" in batch:
+        if codec is None:
+            raise DataError("the batch holds cached moments, but the task has no codec to read them")
+        latents = codec.sample_moments(batch["moments"].to(device), generator)
+    elif "pixels" in batch:
+        pixels = batch["pixels"].to(device)
+        latents = pixels if codec is None else codec.encode(pixels, generator)
+    else:
+        raise DataError(
+            "the batch has neither pixels nor moments", why=f"it holds {', '.join(sorted(batch))}"
+        )
+    if tuple(latents.shape[1:]) != shape:
+        raise ShapeError(
+            f"latents are {tuple(latents.shape[1:])} but the model takes {shape}",
+            fix="make the model's in_channels and input_size those of the codec's latents",
+        )
+    return latents if latents.dtype == torch.float64 else latents.float()
+
+
+def initial_noise(
+    shape: tuple[int, ...], channel_axis: int, generator: SampleStreams, like: Tensor
+) -> Tensor:
+    """What sampling starts from: standard normal, channels on axis 1, one sample for each stream.
+
+    shape: of one sample, channels where the model has them.   like: a parameter; gives device and float64.
+    """
+    dtype = torch.float64 if like.dtype == torch.float64 else torch.float32
+    rows = torch.empty(len(generator), *shape, device=like.device, dtype=dtype)
+    return torch.movedim(generator.randn_like(rows), channel_axis, 1)
+
+
+def decoded(latents: Tensor, codec: LatentCodec | None, channel_axis: int) -> Tensor:
+    """Pixels in [-1, 1] of sampled latents whose channels are on axis 1; the dtype of the latents."""
+    moved = torch.movedim(latents, 1, channel_axis)
+    pixels = moved if codec is None else codec.decode(moved)
+    return pixels.to(latents.dtype).clamp(-1, 1)
