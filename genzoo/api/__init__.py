@@ -12,7 +12,9 @@ import genzoo.data
 import genzoo.diffusion
 import genzoo.evaluation
 import genzoo.families
-import genzoo.pretrained  # noqa: F401  (imported for their cards)
+import genzoo.pretrained
+import genzoo.training  # noqa: F401  (imported for their cards)
+from genzoo.core.registry import COMMANDS
 
 if TYPE_CHECKING:
     from genzoo.api.recipes.build import build_task
@@ -23,6 +25,17 @@ if TYPE_CHECKING:
     from genzoo.api.sampling.samples import Grid, Samples
     from genzoo.api.training.train import dry_run, train
     from genzoo.core.recipe import Recipe, load_recipe
+
+COMMANDS.lazy(
+    "prepare controls",
+    "genzoo.api.commands.controls:prepare_controls_command",
+    help="Extract controls of a recipe's pictures, or of a folder, once; with a sheet to look at.",
+)
+COMMANDS.lazy(
+    "evaluate",
+    "genzoo.api.commands.evaluate:evaluate_command",
+    help="Judge samples by a named protocol; the result states everything its numbers depend on.",
+)
 
 _WHERE = {
     "build_task": "genzoo.api.recipes.build",

@@ -11,6 +11,7 @@ import torch
 
 from genzoo.api.recipes.build import assemble, build_codec, build_dataset, has_auto, resolve
 from genzoo.api.recipes.check import require_complete
+from genzoo.api.recipes.ports import require_sampler
 from genzoo.api.sampling.folder import Progress, Worker, write_samples
 from genzoo.api.sampling.plan import BLOCK_SIZE, SamplePlan, make_plan, sample_all
 from genzoo.api.sampling.samples import Samples
@@ -197,6 +198,8 @@ class Run:
     def _plan(
         self, task: Task, num: int | None, seed: int, block_size: int | None, options: Mapping[str, Any]
     ) -> SamplePlan:
+        if isinstance(options.get("sampler"), str):
+            require_sampler(self.recipe.data, options["sampler"])
         size = block_size or self.recipe.section("sampler").get("block_size") or BLOCK_SIZE
         return make_plan(task, num=num, seed=seed, block_size=size, options=options)
 

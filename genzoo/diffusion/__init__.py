@@ -2,31 +2,57 @@
 
 from __future__ import annotations
 
-from genzoo.core.registry import LOSSES, SAMPLERS, TASKS
+from genzoo.core.registry import LOSSES, SAMPLERS, SCHEDULES, TASKS
 
+# Ports, by kind of entry:
+# model "denoiser": (x_t, timesteps, class_labels) -> noise, or noise and variance; x_t (b, c, h, w);
+#     "clip_denoiser": the same with x_t (b, f, c, h, w); "prompted_denoiser": input_ids in place of labels.
+# loss "diffusion": as in genzoo.diffusion.losses.   sampler "diffusion": as in genzoo.diffusion.samplers.
+# codec "latents": a LatentCodec whose latents are continuous.
 TASKS.lazy(
     "latent_diffusion",
     "genzoo.diffusion.latent_task:LatentDiffusionTask",
     help="predict the noise in pixels or in a codec's latents, with class labels or without",
+    takes={
+        "model": ("denoiser", "clip_denoiser"),
+        "loss": "diffusion",
+        "sampler": "diffusion",
+        "codec": "latents",
+    },
 )
 TASKS.lazy(
     "autoencoder",
     "genzoo.diffusion.autoencoder_task:AutoencoderTask",
     help="reconstruct pixels through noisy latents",
+    takes={"model": "autoencoder", "data": "pictures", "codec": None, "sampler": None},
 )
 TASKS.lazy(
     "text_to_image",
     "genzoo.diffusion.text_to_image_task:TextToImageTask",
     help="predict the noise of captioned pictures; trains text encoder and UNet",
+    takes={
+        "model": "prompted_denoiser",
+        "data": "captioned_pictures",
+        "sampler": "diffusion",
+        "codec": "latents",
+    },
 )
 
-LOSSES.lazy(
-    "noise_mse", "genzoo.diffusion.losses:noise_mse", help="squared error of the noise; fixed variance"
+_LOSSES = {
+    "noise_mse": "squared error of the noise; fixed variance",
+    "hybrid": "squared error plus the bound for a learned variance",
+    "kl": "the variational bound alone",
+}
+for _name, _help in _LOSSES.items():
+    LOSSES.lazy(_name, f"genzoo.diffusion.losses:{_name}", help=_help, port="diffusion")
+
+SCHEDULES.lazy(
+    "linear", "genzoo.diffusion.schedule:linear_betas", help="DDPM's betas, 1e-4 to 2e-2 over 1000 timesteps"
 )
-LOSSES.lazy(
-    "hybrid", "genzoo.diffusion.losses:hybrid", help="squared error plus the bound for a learned variance"
+SCHEDULES.lazy("cosine", "genzoo.diffusion.schedule:cosine_betas", help="the squared cosine of Improved DDPM")
+SCHEDULES.lazy(
+    "squaredcos_cap_v2", "genzoo.diffusion.schedule:cosine_betas", help="what diffusers calls the cosine one"
 )
-LOSSES.lazy("kl", "genzoo.diffusion.losses:kl", help="the variational bound alone")
 
 _SAMPLERS = {
     "ddpm": "ancestral sampling, the learned variance included",
@@ -38,4 +64,4 @@ _SAMPLERS = {
     "heun": "second order along the ODE, two model calls a step",
 }
 for _name, _help in _SAMPLERS.items():
-    SAMPLERS.lazy(_name, f"genzoo.diffusion.samplers:{_name}", help=_help)
+    SAMPLERS.lazy(_name, f"genzoo.diffusion.samplers:{_name}", help=_help, port="diffusion")

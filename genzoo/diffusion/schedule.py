@@ -6,7 +6,7 @@ Index 0 is the least noisy timestep. Tables are kept on the CPU in float64; `gat
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -14,7 +14,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from genzoo.core.errors import UsageError, did_you_mean
+from genzoo.core.errors import UsageError
+from genzoo.core.registry import SCHEDULES
 
 
 def linear_betas(num_timesteps: int) -> np.ndarray:
@@ -33,13 +34,6 @@ def cosine_betas(num_timesteps: int) -> np.ndarray:
     return np.array(
         [min(1 - signal((i + 1) / num_timesteps) / signal(i / num_timesteps), 0.999) for i in steps]
     )
-
-
-BETAS: dict[str, Callable[[int], np.ndarray]] = {
-    "linear": linear_betas,
-    "cosine": cosine_betas,
-    "squaredcos_cap_v2": cosine_betas,
-}
 
 
 @dataclass(frozen=True, eq=False)
@@ -154,15 +148,14 @@ class NoiseSchedule:
 def make_schedule(
     name: str = "linear", *, num_timesteps: int = 1000, respacing: int | str | Sequence[int] | None = None
 ) -> NoiseSchedule:
-    """A schedule by name ("linear" or "cosine"), optionally respaced."""
-    if name not in BETAS:
-        raise UsageError(
-            f"there is no noise schedule {name!r}",
-            fix=did_you_mean(name, BETAS) or f"known: {', '.join(BETAS)}",
-        )
+    """A schedule by name, such as "linear" or "cosine", optionally respaced.
+
+    SCHEDULES holds functions num_timesteps -> betas (T,) float64 in (0, 1), the least noisy first.
+    """
+    betas_of = SCHEDULES.get(name)
     if num_timesteps < 1:
         raise UsageError(f"a noise schedule needs at least one timestep, got num_timesteps={num_timesteps}")
-    betas = torch.from_numpy(BETAS[name](num_timesteps))
+    betas = torch.from_numpy(betas_of(num_timesteps))
     largest = float(betas.max())
     if largest >= 1:
         raise UsageError(

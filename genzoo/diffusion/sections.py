@@ -16,6 +16,7 @@ from genzoo.diffusion.schedule import NoiseSchedule, make_schedule
 GUIDANCE_OPTIONS = tuple(field.name for field in fields(Guidance))
 # set by the task for loss and sampler alike, so that they cannot disagree
 SHARED_OPTIONS = ("prediction", "channel_axis")
+PORT = "diffusion"  # of the losses and samplers that these tasks take
 
 
 def option_names(registry: Registry, name: str) -> list[str]:
@@ -40,6 +41,7 @@ def build_loss(loss: str | Mapping[str, Any] | Callable[..., Any]) -> Callable[.
     if callable(loss):
         return loss
     name, options = _split({"name": loss} if isinstance(loss, str) else loss, LOSSES)
+    LOSSES.require_port(name, PORT)
     check_options(LOSSES, name, options)
     return partial(LOSSES.get(name), **options)
 
@@ -71,6 +73,7 @@ def merge_sampler(section: Mapping[str, Any], overrides: Mapping[str, Any]) -> d
     kept = {key: value for key, value in section.items() if same or key in GUIDANCE_OPTIONS}
     merged = {**kept, **changes, "name": name}
     name, options = _split(merged, SAMPLERS)
+    SAMPLERS.require_port(name, PORT)
     check_options(SAMPLERS, name, options)
     return merged
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from genzoo.core.registry import COMMANDS, METRICS
+from genzoo.core.registry import FEATURES, METRICS
 
 METRICS.lazy(
     "nearest_neighbour",
@@ -16,24 +16,43 @@ METRICS.lazy(
     "moving_object",
     "genzoo.evaluation.moving_object:moving_object",
     help="clips of one object: is it the class asked for, does it move, does it stay itself",
+    takes={"data": "clips"},
 )
 METRICS.lazy(
     "memorisation",
     "genzoo.evaluation.memorisation:report_memorisation",
     help="how near samples come to the training images",
+    takes={"data": "pictures"},
 )
 METRICS.lazy(
     "reconstruction",
     "genzoo.evaluation.reconstruction:reconstruction",
     help="an autoencoder's PSNR, and the deviation of its latents",
+    takes={"model": "autoencoder"},
 )
 METRICS.lazy(
     "control_edges",
     "genzoo.evaluation.control_edges:control_edges",
     help="how well samples follow edges of unseen classes, beside the model without control",
+    takes={"model": "controlled", "data": "pictures"},
 )
-COMMANDS.lazy(
-    "evaluate",
-    "genzoo.api.commands.evaluate:evaluate_command",
-    help="Judge samples by a named protocol; the result states everything its numbers depend on.",
+
+_HERE = "genzoo.evaluation.networks"
+FEATURES.lazy(
+    "inception-2015", f"{_HERE}.inception:build", "Inception v3 of 2015, torch-fidelity's port: FID, sFID"
 )
+FEATURES.lazy(
+    "lite0", f"{_HERE}.lite0:build", "EfficientNet-Lite0 on ImageNet, from a pip package: never FID"
+)
+FEATURES.lazy(
+    "pixels", f"{_HERE}.pixels:build", "the image itself at 16 x 16: no weights, no meaning beyond pixels"
+)
+FEATURES.lazy("i3d-kinetics400", f"{_HERE}.i3d:build", "I3D TorchScript of StyleGAN-V: FVD")
+FEATURES.lazy("video-pixels", f"{_HERE}.pixels:build_video", "16 frames at 8 x 8: no weights")
+FEATURES.lazy("clip-vit-b32", f"{_HERE}.clip:build", "OpenAI CLIP ViT-B/32: text and image alignment")
+FEATURES.lazy("dino-vits16", f"{_HERE}.timm_models:build_dino", "DINO ViT-S/16: subject similarity")
+FEATURES.lazy("timm:", f"{_HERE}.timm_models:build", "timm:NAME with a local weights file")
+FEATURES.lazy(
+    "torchvision:", f"{_HERE}.torchvision_models:build", "torchvision:NAME with a local weights file"
+)
+FEATURES.lazy("open_clip:", f"{_HERE}.clip:build_open_clip", "open_clip:NAME with a local weights file")

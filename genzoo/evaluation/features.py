@@ -7,36 +7,13 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from genzoo.core.errors import RegistryError, ShapeError, UsageError
-from genzoo.core.registry import Registry
+from genzoo.core.registry import FEATURES
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from PIL.Image import Image
     from torch import Tensor
-
-FEATURES = Registry("feature network")
-"""Builders (weights, device) -> FeatureNetwork; those that end in a colon take a model's name after it."""
-
-_HERE = "genzoo.evaluation.networks"
-FEATURES.lazy(
-    "inception-2015", f"{_HERE}.inception:build", "Inception v3 of 2015, torch-fidelity's port: FID, sFID"
-)
-FEATURES.lazy(
-    "lite0", f"{_HERE}.lite0:build", "EfficientNet-Lite0 on ImageNet, from a pip package: never FID"
-)
-FEATURES.lazy(
-    "pixels", f"{_HERE}.pixels:build", "the image itself at 16 x 16: no weights, no meaning beyond pixels"
-)
-FEATURES.lazy("i3d-kinetics400", f"{_HERE}.i3d:build", "I3D TorchScript of StyleGAN-V: FVD")
-FEATURES.lazy("video-pixels", f"{_HERE}.pixels:build_video", "16 frames at 8 x 8: no weights")
-FEATURES.lazy("clip-vit-b32", f"{_HERE}.clip:build", "OpenAI CLIP ViT-B/32: text and image alignment")
-FEATURES.lazy("dino-vits16", f"{_HERE}.timm_models:build_dino", "DINO ViT-S/16: subject similarity")
-FEATURES.lazy("timm:", f"{_HERE}.timm_models:build", "timm:NAME with a local weights file")
-FEATURES.lazy(
-    "torchvision:", f"{_HERE}.torchvision_models:build", "torchvision:NAME with a local weights file"
-)
-FEATURES.lazy("open_clip:", f"{_HERE}.clip:build_open_clip", "open_clip:NAME with a local weights file")
 
 
 @dataclass(frozen=True)

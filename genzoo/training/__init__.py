@@ -1,8 +1,7 @@
 """The one trainer: Accelerate loop, optimizer and learning-rate functions, EMA, hooks."""
 
-from genzoo.core.registry import Registry
+from genzoo.core.registry import OPTIMIZERS
 
-OPTIMIZERS = Registry("optimizer")
 OPTIMIZERS.lazy("adamw", "genzoo.training.optim:adamw", help="Adam with decoupled weight decay")
 OPTIMIZERS.lazy("adam", "genzoo.training.optim:adam", help="Adam; weight decay is added to the gradient")
 OPTIMIZERS.lazy("sgd", "genzoo.training.optim:sgd", help="gradient descent with momentum")

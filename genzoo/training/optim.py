@@ -16,7 +16,7 @@ from torch.optim import Optimizer
 
 from genzoo.core.errors import RecipeError, UsageError
 from genzoo.core.model_state import like, require_same, whole
-from genzoo.training import OPTIMIZERS
+from genzoo.core.registry import OPTIMIZERS
 from genzoo.training.rates import Curve, Schedule, decay_at, rate_curve
 
 DECAYS = "decays"  # of a parameter group: whether its weight decay is the recipe's

@@ -25,7 +25,7 @@ from genzoo.diffusion.sections import check_options, option_names
 CONFIGS = Path(__file__).parents[2] / "configs"
 FAST = {"name": "ddpm", "steps": 5}
 # other kinds of generation have samplers of their own
-SAMPLER_NAMES = [name for name in SAMPLERS if SAMPLERS.get(name).__module__ == "genzoo.diffusion.samplers"]
+SAMPLER_NAMES = SAMPLERS.fitting(["diffusion"])
 
 
 class TinyModel(nn.Module):

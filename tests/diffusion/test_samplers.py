@@ -19,7 +19,7 @@ from genzoo.diffusion.schedule import NoiseSchedule, make_schedule
 
 SCHEDULE = make_schedule()
 # other kinds of generation have samplers of their own
-NAMES = [name for name in SAMPLERS if SAMPLERS.get(name).__module__ == "genzoo.diffusion.samplers"]
+NAMES = SAMPLERS.fitting(["diffusion"])
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:diffusers")
 STOCHASTIC = {"ddpm", "euler_ancestral"}
 VARIANTS = {

@@ -10,12 +10,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from genzoo.core.errors import UsageError
-from genzoo.diffusion.schedule import BETAS, make_schedule, respaced_timesteps
+from genzoo.core.registry import SCHEDULES
+from genzoo.diffusion.schedule import make_schedule, respaced_timesteps
 
 TABLES = ("betas", "alphas_cumprod", "posterior_variance", "posterior_mean_coef1", "posterior_mean_coef2")
 
 
-@pytest.mark.parametrize("name", sorted(BETAS))
+@pytest.mark.parametrize("name", sorted(SCHEDULES))
 def test_respacing_to_all_timesteps_reproduces_the_tables(name: str) -> None:
     schedule = make_schedule(name)
     for spaced in (
@@ -81,7 +82,7 @@ def test_respacing_keeps_alpha_bar_and_respaces_again(steps: int) -> None:
     assert torch.allclose(again.alphas_cumprod, schedule.alphas_cumprod[[0, 999]], rtol=1e-12)
 
 
-@pytest.mark.parametrize("name", sorted(BETAS))
+@pytest.mark.parametrize("name", sorted(SCHEDULES))
 @pytest.mark.parametrize("total", [30, 100, 1000, 4000])
 def test_schedules_of_any_length_end_in_noise(name: str, total: int) -> None:
     schedule = make_schedule(name, num_timesteps=total)

@@ -137,7 +137,7 @@ def _assets() -> Iterator[Finding]:
 
 
 def _names() -> Iterator[Finding]:
-    from genzoo.api.recipes.listing import REGISTRIES
+    from genzoo.core.registry import REGISTRIES
 
     for kind, registry in REGISTRIES.items():
         for name in registry:

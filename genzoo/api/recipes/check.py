@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from genzoo.api.recipes.ports import port_problems
 from genzoo.core.errors import GenzooError, RecipeError, RegistryError, did_you_mean
 from genzoo.core.recipe import MISSING, Recipe
 from genzoo.core.registry import (
@@ -15,6 +16,7 @@ from genzoo.core.registry import (
     LOSSES,
     METRICS,
     MODELS,
+    OPTIMIZERS,
     SAMPLERS,
     TASKS,
     Registry,
@@ -86,6 +88,7 @@ def recipe_problems(recipe: Recipe) -> Iterator[Problem]:
             yield Problem(key, "a recipe needs this section")
     yield from _named_sections(recipe.data)
     yield from _plain_sections(recipe.data)
+    yield from port_problems(recipe.data)
 
 
 def _named_sections(data: Mapping[str, Any]) -> Iterator[Problem]:
@@ -111,7 +114,6 @@ def _plain_sections(data: Mapping[str, Any]) -> Iterator[Problem]:
     from genzoo.api.runs.warm_start import InitFrom
     from genzoo.api.training.evaluation_hook import Evaluation
     from genzoo.api.training.preview_hook import Preview
-    from genzoo.training import OPTIMIZERS
     from genzoo.training.config import TrainConfig
 
     yield from _check_plain("train", data.get("train"), TrainConfig)

@@ -8,30 +8,8 @@ from pathlib import Path
 
 from genzoo.core.errors import UsageError, did_you_mean
 from genzoo.core.recipe_source import names_in, roots
-from genzoo.core.registry import (
-    CODECS,
-    COMMANDS,
-    CONTROLS,
-    DATASETS,
-    LOSSES,
-    METRICS,
-    MODELS,
-    SAMPLERS,
-    TASKS,
-    Registry,
-)
+from genzoo.core.registry import MODELS, REGISTRIES
 
-REGISTRIES: dict[str, Registry] = {
-    "architectures": MODELS,
-    "tasks": TASKS,
-    "losses": LOSSES,
-    "samplers": SAMPLERS,
-    "datasets": DATASETS,
-    "codecs": CODECS,
-    "controls": CONTROLS,
-    "metrics": METRICS,
-    "commands": COMMANDS,
-}
 KINDS = ("models", "recipes", *REGISTRIES)
 
 

@@ -11,8 +11,8 @@ from genzoo.api.recipes.check import require_complete
 from genzoo.api.run import Run, Weights
 from genzoo.core.errors import UsageError
 from genzoo.core.recipe import Recipe
+from genzoo.core.registry import SOURCES
 from genzoo.core.signatures import parameters
-from genzoo.core.sources import SOURCES
 
 if TYPE_CHECKING:
     from genzoo.core.types import Task

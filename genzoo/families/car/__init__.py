@@ -4,16 +4,51 @@ from genzoo.core.registry import CODECS, CONVERTERS, MODELS, SAMPLERS, TASKS
 
 _HERE = "genzoo.families.car"
 
-MODELS.lazy("vqvae", f"{_HERE}.vqvae.model:VQVAE", help="multi-scale VQVAE: pixels as token maps")
-MODELS.lazy("var", f"{_HERE}.var.model:VAR", help="next-scale prediction of token maps (Tian et al.)")
-MODELS.lazy("car", f"{_HERE}.control.model:CAR", help="control transformer on a frozen VAR (Yao et al.)")
-CODECS.lazy("vqvae", f"{_HERE}.vqvae.codec:VQVAECodec", help="a multi-scale VQVAE with frozen weights")
-TASKS.lazy("vqvae", f"{_HERE}.vqvae.task:VQVAETask", help="reconstruct pixels through token maps")
-TASKS.lazy("next_scale", f"{_HERE}.task:NextScaleTask", help="predict token maps, with a control or without")
+# Ports: "next_scale": of models that read and write token maps of all scales, and of what draws from them;
+# "controlled": of models that take a control picture; "token_maps": a codec that has such
+# tokens beside its latents.
+MODELS.lazy(
+    "vqvae",
+    f"{_HERE}.vqvae.model:VQVAE",
+    help="multi-scale VQVAE: pixels as token maps",
+    port="token_autoencoder",
+)
+MODELS.lazy(
+    "var",
+    f"{_HERE}.var.model:VAR",
+    help="next-scale prediction of token maps (Tian et al.)",
+    port="next_scale",
+)
+MODELS.lazy(
+    "car",
+    f"{_HERE}.control.model:CAR",
+    help="control transformer on a frozen VAR (Yao et al.)",
+    port=("next_scale", "controlled"),
+)
+CODECS.lazy(
+    "vqvae",
+    f"{_HERE}.vqvae.codec:VQVAECodec",
+    help="a multi-scale VQVAE with frozen weights",
+    port=("latents", "token_maps"),
+)
+TASKS.lazy(
+    "vqvae",
+    f"{_HERE}.vqvae.task:VQVAETask",
+    help="reconstruct pixels through token maps",
+    takes={"model": "token_autoencoder", "data": "pictures", "codec": None, "sampler": None},
+)
+TASKS.lazy(
+    "next_scale",
+    f"{_HERE}.task:NextScaleTask",
+    help="predict token maps, with a control or without",
+    takes={"model": "next_scale", "data": "pictures", "codec": "token_maps", "sampler": "next_scale"},
+    needs="codec",
+)
 SAMPLERS.lazy(
     "next_scale",
     "genzoo.autoregression.sampling:next_scale",
     help="token maps from coarse to fine, for VAR and CAR",
+    port="next_scale",
 )
 CONVERTERS.lazy(
     "vqvae", f"{_HERE}.weights.convert:VQVAEConverter", help="released VQVAE weights (vae_ch160v4096z32.pth)"

@@ -5,8 +5,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import Any
 
-from genzoo.core.registry import COMMANDS, DATASETS, METRICS, MODELS, TASKS
-from genzoo.core.sources import SOURCES
+from genzoo.core.registry import COMMANDS, DATASETS, METRICS, MODELS, SOURCES, TASKS
 
 _HERE = "genzoo.families.custom_diffusion"
 
@@ -14,16 +13,19 @@ MODELS.lazy(
     "custom_diffusion",
     f"{_HERE}.training.model:custom_diffusion",
     help="a frozen text-to-image base with trainable cross-attention and new words (Kumari et al.)",
+    port="concepts",
 )
 TASKS.lazy(
     "custom_diffusion",
     f"{_HERE}.training.task:ConceptTask",
     help="teach a text-to-image base a concept, or several",
+    takes={"model": "concepts", "data": "concepts", "sampler": "diffusion", "codec": None},
 )
 DATASETS.lazy(
     "concepts",
     f"{_HERE}.data.dataset:ConceptImages",
     help="pictures of concepts and of their classes, from a concept list (JSON)",
+    port="concepts",
 )
 
 SOURCES.lazy(
@@ -33,6 +35,7 @@ METRICS.lazy(
     "concept_file",
     f"{_HERE}.files.concept_file:concept_file",
     help="writes what was taught as concept.safetensors",
+    takes={"model": "concepts"},
 )
 COMMANDS.lazy(
     "prepare regularization",
@@ -43,6 +46,7 @@ METRICS.lazy(
     "concept_study",
     f"{_HERE}.concept_study:concept_study",
     help="teaches a second concept, merges both, and compares samples before and after",
+    takes={"model": "concepts"},
 )
 COMMANDS.lazy(
     "merge-concepts",

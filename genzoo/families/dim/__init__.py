@@ -3,11 +3,25 @@
 from genzoo.core.registry import CONVERTERS, MODELS
 
 MODELS.lazy(
-    "dim", "genzoo.families.dim.model:DiM", help="diffusion with bidirectional Mamba blocks (Mo & Tian)"
+    "dim",
+    "genzoo.families.dim.model:DiM",
+    help="diffusion with bidirectional Mamba blocks (Mo & Tian)",
+    port="denoiser",
+    takes={"data": "pictures"},
 )
-MODELS.lazy("dit", "genzoo.families.dim.dit:DiT", help="diffusion transformer, the attention baseline")
 MODELS.lazy(
-    "dim_video", "genzoo.families.dim.video:DiMVideo", help="DiM for clips, along space and time in turn"
+    "dit",
+    "genzoo.families.dim.dit:DiT",
+    help="diffusion transformer, the attention baseline",
+    port="denoiser",
+    takes={"data": "pictures"},
+)
+MODELS.lazy(
+    "dim_video",
+    "genzoo.families.dim.video:DiMVideo",
+    help="DiM for clips, along space and time in turn",
+    port="clip_denoiser",
+    takes={"data": "clips"},
 )
 CONVERTERS.lazy(
     "dit", "genzoo.families.dim.convert:dit_converter", help="released DiT weights (DiT-XL-2-256x256.pt)"

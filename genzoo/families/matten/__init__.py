@@ -2,8 +2,20 @@
 
 from genzoo.core.registry import CONVERTERS, MODELS
 
-MODELS.lazy("matten", "genzoo.families.matten.model:Matten", help="video diffusion with Mamba and attention")
-MODELS.lazy("latte", "genzoo.families.matten.latte:Latte", help="video diffusion transformer, the baseline")
+MODELS.lazy(
+    "matten",
+    "genzoo.families.matten.model:Matten",
+    help="video diffusion with Mamba and attention",
+    port="clip_denoiser",
+    takes={"data": "clips"},
+)
+MODELS.lazy(
+    "latte",
+    "genzoo.families.matten.latte:Latte",
+    help="video diffusion transformer, the baseline",
+    port="clip_denoiser",
+    takes={"data": "clips"},
+)
 CONVERTERS.lazy(
     "latte",
     "genzoo.families.matten.convert:latte_converter",
