@@ -11,7 +11,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import logging
-import os
 import shutil
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
@@ -20,7 +19,6 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import save_file
 from torch import Tensor
 
 from genzoo.core.checkpoint_manifest import (
@@ -29,11 +27,11 @@ from genzoo.core.checkpoint_manifest import (
     canonical,
     read_json,
     read_tensors,
-    sync,
     verify_checkpoint,
     write_manifest,
 )
 from genzoo.core.errors import CheckpointError, NonFiniteError
+from genzoo.core.files import TEMPORARY, as_safetensors, put_file, sync_path, temporary
 
 logger = logging.getLogger(__name__)
 
@@ -89,14 +87,14 @@ def save_checkpoint(
     for part, content in tensors.items():
         _refuse_non_finite(part, content)
     final = root / step_folder(step)
-    temporary = root / f".tmp-{final.name}-{os.getpid()}"
+    unfinished = temporary(final)
     try:
         root.mkdir(parents=True, exist_ok=True)
         _remove_leftovers(root)
-        _write(temporary, step, tensors, state)
-        _commit(temporary, final)
+        _write(unfinished, step, tensors, state)
+        _commit(unfinished, final)
     except (OSError, SafetensorError) as error:
-        shutil.rmtree(temporary, ignore_errors=True)
+        shutil.rmtree(unfinished, ignore_errors=True)
         raise _cannot_save(final, tensors, error) from error
     _prune(root, step, keep_last, keep_every)
     return final
@@ -167,25 +165,19 @@ def _write(
     folder: Path, step: int, tensors: Mapping[str, Mapping[str, Tensor]], state: Mapping[str, Any]
 ) -> None:
     folder.mkdir()
-    state_file = folder / "state.json"
-    state_file.write_bytes(canonical(dict(state) | {"step": step}))
-    sync(state_file)
+    put_file(folder / "state.json", canonical(dict(state) | {"step": step}))
     for part, content in tensors.items():
-        file = folder / f"{part}.safetensors"
-        save_file(_storable(content), file, metadata={"format": "pt"})
-        shutil.copymode(state_file, file)  # safetensors makes files private; the user's umask decides here
-        sync(file)
+        put_file(folder / f"{part}.safetensors", as_safetensors(_storable(content), {"format": "pt"}))
     write_manifest(folder, step)
-    sync(folder / "manifest.json")
-    sync(folder)
+    sync_path(folder)
 
 
-def _commit(temporary: Path, final: Path) -> None:
+def _commit(unfinished: Path, final: Path) -> None:
     if final.exists():
         # a corrupt or abandoned step of the same number: the newest valid one is never written again
         final.rename(_free_name(final.parent, f".tmp-replaced-{final.name}"))
-    os.rename(temporary, final)
-    sync(final.parent)
+    unfinished.rename(final)
+    sync_path(final.parent)
 
 
 def _prune(root: Path, step: int, keep_last: int, keep_every: int) -> None:
@@ -201,7 +193,7 @@ def _prune(root: Path, step: int, keep_last: int, keep_every: int) -> None:
 
 
 def _remove_leftovers(root: Path) -> None:
-    for path in root.glob(".tmp-*"):
+    for path in root.glob(f"{TEMPORARY}*"):
         shutil.rmtree(path)
 
 

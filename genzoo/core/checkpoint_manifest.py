@@ -19,6 +19,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from genzoo.core.errors import CheckpointError
+from genzoo.core.files import put_file
 
 FORMAT = 1
 PARTS = ("model", "ema", "optimizer")
@@ -33,7 +34,7 @@ def write_manifest(folder: Path, step: int) -> None:
         name: {"bytes": (folder / name).stat().st_size, "sha256": file_digest(folder / name)}
         for name in _FILES
     }
-    (folder / "manifest.json").write_bytes(canonical({"format": FORMAT, "step": step, "files": files}))
+    put_file(folder / "manifest.json", canonical({"format": FORMAT, "step": step, "files": files}))
 
 
 def verify_checkpoint(path: Path, parts: Collection[str] = PARTS) -> int:
@@ -101,15 +102,6 @@ def file_digest(path: Path) -> str:
         while block := file.read(1 << 20):
             digest.update(block)
     return digest.hexdigest()
-
-
-def sync(path: Path) -> None:
-    """Make a file or a folder's entries survive a power loss."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _read_manifest(path: Path) -> dict[str, Any]:

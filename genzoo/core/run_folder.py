@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from genzoo.core.errors import DataError, RunLockedError
+from genzoo.core.files import disk_errors, open_log, write_file, write_json
 
 _PACKAGES = (
     "genzoo",
@@ -32,6 +33,7 @@ _PACKAGES = (
     "safetensors",
     "numpy",
 )
+_REFUSED = "the run folder cannot be written"
 _held: set[int] = set()
 
 
@@ -66,7 +68,7 @@ class RunFolder:
 
         Raises RunLockedError at once, naming the holder's process and host.
         """
-        with disk_errors(self.path):
+        with disk_errors(self.path, _REFUSED):
             self.path.mkdir(parents=True, exist_ok=True)
             descriptor = os.open(self.path / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
         _held.add(descriptor)
@@ -89,17 +91,16 @@ class RunFolder:
                 fix="wait for it or stop it, or choose another --output",
             ) from None
         text = f"pid {os.getpid()} on {socket.gethostname()} since {_now()}\n"
-        with disk_errors(self.path):
+        with disk_errors(self.path, _REFUSED):
             os.ftruncate(descriptor, 0)
             os.pwrite(descriptor, text.encode(), 0)
 
     def describe(self, *, recipe_text: str = "", device: str = "cpu", processes: int = 1) -> None:
         """Record what is run and on what: recipe.yaml, command.txt (a line for each start), env.json."""
-        with disk_errors(self.path):
-            if recipe_text:
-                write_atomic(self.path / "recipe.yaml", recipe_text)
-            with (self.path / "command.txt").open("a", encoding="utf-8") as file:
-                file.write(shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]) + "\n")
+        if recipe_text:
+            write_file(self.path / "recipe.yaml", recipe_text)
+        with disk_errors(self.path, _REFUSED), open_log(self.path / "command.txt") as file:
+            file.write(shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]) + "\n")
         write_json(self.path / "env.json", environment(device=device, processes=processes))
 
     def set_status(self, state: str, *, step: int, steps: int, **details: Any) -> None:
@@ -124,14 +125,14 @@ class MetricsLog:
     def __init__(self, path: Path, *, resumed_step: int) -> None:
         """Open for appending; lines after `resumed_step`, or cut short by a kill, are dropped."""
         self.path = path
-        with disk_errors(path):
+        with disk_errors(path, _REFUSED):
             if path.exists():
-                write_atomic(path, "".join(_lines_up_to(path, resumed_step)))
-            self._file = path.open("a", encoding="utf-8", buffering=1)
+                write_file(path, "".join(_lines_up_to(path, resumed_step)))
+            self._file = open_log(path)
 
     def append(self, record: Mapping[str, Any]) -> None:
         """Write one line and hand it to the operating system."""
-        with disk_errors(self.path):
+        with disk_errors(self.path, _REFUSED):
             self._file.write(json.dumps(record) + "\n")
 
     def close(self) -> None:
@@ -196,40 +197,6 @@ def _git() -> dict[str, Any] | None:
 def _run_git(checkout: Path, *arguments: str) -> str:
     command = ["git", "-C", str(checkout), "--no-optional-locks", *arguments]
     return subprocess.run(command, capture_output=True, text=True, timeout=5, check=True).stdout
-
-
-def write_json(path: Path, value: Mapping[str, Any]) -> None:
-    """Replace a small JSON file in one step."""
-    with disk_errors(path):
-        write_atomic(path, json.dumps(value, indent=2) + "\n")
-
-
-def write_atomic(path: Path, text: str) -> None:
-    """Replace a file by way of a synced sibling: readers see the old or the new content, never a part."""
-    temporary = path.with_name(f".tmp-{path.name}-{os.getpid()}")
-    try:
-        with temporary.open("w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except OSError:
-        temporary.unlink(missing_ok=True)
-        raise
-
-
-@contextlib.contextmanager
-def disk_errors(path: Path) -> Iterator[None]:
-    """Turn an OSError into a DataError that names the file; a full disk is the user's to mend."""
-    try:
-        yield
-    except OSError as error:
-        raise DataError(
-            "the run folder cannot be written",
-            where=str(path),
-            why=str(error),
-            fix="free some space, check permissions, or choose another --output",
-        ) from error
 
 
 def _now() -> str:

@@ -8,11 +8,12 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 
 from genzoo.core.errors import DataError
+from genzoo.core.files import as_safetensors, write_file
 from genzoo.core.types import Dataset, LatentCodec
-from genzoo.data.latent_store import digest, write_atomically
+from genzoo.data.latent_store import digest
 
 logger = logging.getLogger(__name__)
 
@@ -57,9 +58,7 @@ def stamps_path(folder: Path, keyring: Keyring) -> Path:
 def save_stamps(folder: Path, keyring: Keyring, stamps: dict[bytes, bytes]) -> None:
     """Remember which stamp means which key, so that a run need not read every image again."""
     table = torch.frombuffer(bytearray(b"".join(s + k for s, k in stamps.items())), dtype=torch.uint8)
-    write_atomically(
-        stamps_path(folder, keyring), lambda part: save_file({"table": table.reshape(-1, 32)}, part)
-    )
+    write_file(stamps_path(folder, keyring), as_safetensors({"table": table.reshape(-1, 32)}))
 
 
 def load_stamps(folder: Path, keyring: Keyring) -> dict[bytes, bytes]:

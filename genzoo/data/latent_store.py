@@ -9,18 +9,17 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import os
 from collections import OrderedDict
-from collections.abc import Callable, Sequence, Set
+from collections.abc import Sequence, Set
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
 from genzoo.core.errors import DataError
+from genzoo.core.files import as_safetensors, sync_path, write_file
 
 logger = logging.getLogger(__name__)
 
@@ -112,7 +111,8 @@ class LatentStore:
             "moments": moments.contiguous(),
         }
         path = self.folder / f"shard-{digest(*keys).hex()}.safetensors"
-        write_atomically(path, lambda part: save_file(tensors, part))
+        write_file(path, as_safetensors(tensors))
+        sync_path(self.folder)  # `keep` removes the shard that these rows come from
         self._adopt(path)
 
     def verify(self) -> list[str]:
@@ -149,25 +149,6 @@ class LatentStore:
         except DataError:
             return True
         return False
-
-
-def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
-    """Let `write` fill a file beside `path`, sync it and rename it; when that fails, nothing is left."""
-    part = path.with_name(f".tmp-{os.getpid()}-{path.name}")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write(part)
-        with part.open("rb") as file:
-            os.fsync(file.fileno())
-        part.replace(path)
-    except (OSError, SafetensorError) as error:
-        part.unlink(missing_ok=True)
-        raise DataError("the cache cannot be written", where=str(path), why=str(error)) from error
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
 
 
 def _rows(values: Sequence[bytes]) -> Tensor:

@@ -25,9 +25,10 @@ from safetensors.torch import save
 
 from genzoo.core.cache_folder import cache_folder
 from genzoo.core.errors import DataError
+from genzoo.core.files import write_file
 from genzoo.data.image_decode import shown
 from genzoo.data.image_listing import Names
-from genzoo.data.latent_store import digest, write_atomically
+from genzoo.data.latent_store import digest
 from genzoo.data.sample_stream import one_line
 from genzoo.data.video_decode import VideoFacts, probe
 
@@ -149,13 +150,9 @@ def _remember(path: Path, known: Known) -> None:
     said = {"stamps": json.dumps(list(known)), "reasons": json.dumps(table.reasons)}
     content = save(tensors, said | {"check": _check(said, tensors)})
     try:
-        write_atomically(path, lambda part: _write(part, content))
+        write_file(path, content)
     except DataError as error:
         logger.warning("the index of videos is not kept: %s", one_line(error))
-
-
-def _write(path: Path, content: bytes) -> None:
-    path.write_bytes(content)
 
 
 def _check(said: dict[str, str], tensors: dict[str, torch.Tensor]) -> str:

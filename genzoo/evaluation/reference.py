@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,10 +13,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 
 from genzoo.core.cache_folder import cache_folder
-from genzoo.core.errors import DataError
+from genzoo.core.errors import DataError, UsageError
+from genzoo.core.files import as_safetensors, write_file
 from genzoo.evaluation.extraction import all_agree
 from genzoo.evaluation.image_sources import ArrayImages, ImageSet
 from genzoo.evaluation.statistics import Gaussian
@@ -85,11 +84,9 @@ def write_adm_reference(
         arrays |= {"mu_s": spatial.mean.numpy(), "sigma_s": spatial.covariance.numpy()}
     if images is not None:
         arrays["arr_0"] = ArrayImages(images).array
-    path = Path(path)
-    temporary = path.with_name(f".{path.stem}.{os.getpid()}.npz")
-    np.savez(temporary, **arrays)  # type: ignore[arg-type]
-    temporary.replace(path)
-    return path
+    if Path(path).suffix != ".npz":
+        raise UsageError(f"{path} is no name that ADM's evaluator reads", fix="name it .npz")
+    return write_file(path, lambda part: np.savez(part, **arrays))  # type: ignore[arg-type]
 
 
 def cached_reference(key: Mapping[str, Any], make: Callable[[], Reference]) -> Reference:
@@ -121,10 +118,7 @@ def _store(path: Path, reference: Reference) -> None:
         "constant": reference.constant,
         "of": counts,
     }
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_suffix(f".{os.getpid()}.tmp")
-    save_file(tensors, temporary, metadata={"reference": json.dumps(about)})
-    temporary.replace(path)
+    write_file(path, as_safetensors(tensors, {"reference": json.dumps(about)}))
 
 
 def _load(path: Path) -> Reference:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from genzoo.core.errors import DataError, UsageError
+from genzoo.core.files import write_file
 
 FORMAT = 1
 
@@ -44,12 +44,7 @@ class EvaluationResult:
 
     def save(self, path: str | Path) -> Path:
         """Write the JSON; the file is complete or absent."""
-        path = Path(path)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-        temporary.write_text(self.to_json())
-        temporary.replace(path)
-        return path
+        return write_file(path, self.to_json())
 
 
 def load_result(path: str | Path) -> EvaluationResult:

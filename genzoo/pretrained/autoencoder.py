@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from genzoo.core.errors import UsageError
+from genzoo.core.files import write_folder
 
 
 class AutoencoderKLModel(nn.Module):
@@ -91,8 +92,8 @@ class AutoencoderKLModel(nn.Module):
         """Write config.json and weights as diffusers does."""
         copy = type(self.vae).from_config(self.vae.config)
         copy.load_state_dict(self.vae.state_dict())
-        (copy.half() if half else copy).save_pretrained(str(folder))
-        return Path(folder)
+        copy = copy.half() if half else copy
+        return write_folder(folder, lambda part: copy.save_pretrained(str(part)))
 
     def example_inputs(self) -> tuple[Tensor, Tensor]:
         """Arguments of `forward` for one sample."""

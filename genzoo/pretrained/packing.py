@@ -7,17 +7,17 @@ all words that no caption had; and no tokenizer, because CLIP's vocabulary comes
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor
 
 from genzoo.core.errors import CheckpointError
+from genzoo.core.files import as_safetensors, write_file, write_folder
 from genzoo.pretrained.clip_vocabulary import clip_tokenizer
 
 TABLE = "token_embedding.weight"
@@ -39,17 +39,18 @@ def pack(folder: str | Path, output: str | Path, token_ids: Tensor) -> Path:
 
     token_ids: (n,) the words that the model was trained with; all others become their mean.
     """
-    target = Path(output)
-    shutil.copytree(folder, target, ignore=shutil.ignore_patterns(TOKENIZER))
-    state = load_file(target / ENCODER_FILE)
-    name = _table_name(state, target)
-    rows = state.pop(name)[token_ids]
-    state |= {IDS: token_ids.int(), ROWS: rows, OTHERS: rows.float().mean(0)}
-    save_tensors({key: halved(value) for key, value in state.items()}, target / ENCODER_FILE)
-    for path in target.rglob("*.safetensors"):
-        if path != target / ENCODER_FILE:
-            save_tensors({key: halved(value) for key, value in load_file(path).items()}, path)
-    return target
+
+    def fill(target: Path) -> None:
+        shutil.copytree(folder, target, ignore=shutil.ignore_patterns(TOKENIZER), dirs_exist_ok=True)
+        state = load_file(target / ENCODER_FILE)
+        rows = state.pop(_table_name(state, Path(folder)))[token_ids]
+        state |= {IDS: token_ids.int(), ROWS: rows, OTHERS: rows.float().mean(0)}
+        save_tensors({key: halved(value) for key, value in state.items()}, target / ENCODER_FILE)
+        for path in target.rglob("*.safetensors"):
+            if path != target / ENCODER_FILE:
+                save_tensors({key: halved(value) for key, value in load_file(path).items()}, path)
+
+    return write_folder(output, fill)
 
 
 def is_packed(folder: Path) -> bool:
@@ -58,26 +59,21 @@ def is_packed(folder: Path) -> bool:
 
 
 def unpack(packed: Path, output: Path) -> Path:
-    """The complete folder of a packed one, made in one move: nothing half-written is left behind."""
-    temporary = output.with_name(f".{output.name}.{os.getpid()}.tmp")
-    shutil.rmtree(temporary, ignore_errors=True)
-    shutil.copytree(packed, temporary)
-    state = load_file(temporary / ENCODER_FILE)
-    if not {IDS, ROWS, OTHERS} <= state.keys():
-        raise CheckpointError("this text encoder is not packed", where=str(packed / ENCODER_FILE))
-    ids, rows, others = (state.pop(key) for key in (IDS, ROWS, OTHERS))
-    tokenizer = clip_tokenizer()
-    table = others.repeat(len(tokenizer), 1)
-    table[ids.long()] = rows
-    save_tensors({**state, _prefix(state) + TABLE: table}, temporary / ENCODER_FILE)
-    tokenizer.save_pretrained(str(temporary / TOKENIZER))
-    try:
-        temporary.replace(output)
-    except OSError:  # another process was faster
-        shutil.rmtree(temporary, ignore_errors=True)
-        if not output.is_dir():
-            raise
-    return output
+    """The complete folder of a packed one; that of a process that was faster stays."""
+
+    def fill(target: Path) -> None:
+        shutil.copytree(packed, target, dirs_exist_ok=True)
+        state = load_file(packed / ENCODER_FILE)
+        if not {IDS, ROWS, OTHERS} <= state.keys():
+            raise CheckpointError("this text encoder is not packed", where=str(packed / ENCODER_FILE))
+        ids, rows, others = (state.pop(key) for key in (IDS, ROWS, OTHERS))
+        tokenizer = clip_tokenizer()
+        table = others.repeat(len(tokenizer), 1)
+        table[ids.long()] = rows
+        save_tensors({**state, _prefix(state) + TABLE: table}, target / ENCODER_FILE)
+        tokenizer.save_pretrained(str(target / TOKENIZER))
+
+    return write_folder(output, fill, existing="keep")
 
 
 def _table_name(state: dict[str, Tensor], folder: Path) -> str:
@@ -100,4 +96,4 @@ def halved(value: Tensor) -> Tensor:
 
 def save_tensors(tensors: dict[str, Tensor], path: Path) -> None:
     """A file of weights as diffusers and transformers take it."""
-    save_file({key: value.contiguous() for key, value in tensors.items()}, path, metadata={"format": "pt"})
+    write_file(path, as_safetensors(tensors, {"format": "pt"}))

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from safetensors.torch import load_file
 
+from genzoo.core import files
 from genzoo.core.errors import UsageError
 from genzoo.pretrained.packing import halved, save_tensors
 from genzoo.pretrained.text_to_image import TextToImageParts
@@ -33,9 +34,11 @@ def write_folder(parts: TextToImageParts, folder: str | Path, *, half: bool = Fa
         feature_extractor=None,
         requires_safety_checker=False,
     )
-    target = Path(folder)
-    pipeline.save_pretrained(str(target))
-    if half:
-        for path in target.rglob("*.safetensors"):
-            save_tensors({name: halved(value) for name, value in load_file(path).items()}, path)
-    return target
+
+    def fill(target: Path) -> None:
+        pipeline.save_pretrained(str(target))
+        if half:
+            for path in target.rglob("*.safetensors"):
+                save_tensors({name: halved(value) for name, value in load_file(path).items()}, path)
+
+    return files.write_folder(folder, fill)

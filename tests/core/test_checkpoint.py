@@ -131,7 +131,7 @@ class Recorder:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.calls: list[str] = []
         self.paths: dict[int, str] = {}
-        opened, synced, renamed, removed = os.open, os.fsync, os.rename, shutil.rmtree
+        opened, synced, renamed, removed = os.open, os.fsync, Path.rename, shutil.rmtree
 
         def record_open(path: Any, *args: Any, **kwargs: Any) -> int:
             descriptor = opened(path, *args, **kwargs)
@@ -142,9 +142,10 @@ class Recorder:
             self.calls.append(f"sync {self._short(self.paths[descriptor])}")
             synced(descriptor)
 
-        def record_rename(source: Any, target: Any) -> None:
-            self.calls.append(f"rename {self._short(Path(source).name)} {Path(target).name}")
-            renamed(source, target)
+        def record_rename(source: Path, target: Path) -> Path:
+            if not target.name.startswith(".tmp-"):
+                self.calls.append(f"rename {self._short(source.name)} {target.name}")
+            return renamed(source, target)
 
         def record_remove(path: Any, **kwargs: Any) -> None:
             self.calls.append("prune")
@@ -152,12 +153,12 @@ class Recorder:
 
         monkeypatch.setattr(os, "open", record_open)
         monkeypatch.setattr(os, "fsync", record_sync)
-        monkeypatch.setattr(os, "rename", record_rename)
+        monkeypatch.setattr(Path, "rename", record_rename)
         monkeypatch.setattr(shutil, "rmtree", record_remove)
 
     @staticmethod
     def _short(name: str) -> str:
-        return "TEMPORARY" if name.startswith(".tmp-step") else name
+        return "TEMPORARY" if name.startswith(".tmp-") and "-step_" in name else name
 
 
 def test_files_are_synced_before_the_rename_and_the_parent_after_it(
@@ -184,10 +185,11 @@ OPERATIONS = [
     (os, "mkdir"),
     (os, "open"),
     (os, "fsync"),
-    (os, "rename"),
-    (store, "save_file"),
+    (Path, "rename"),
+    (safetensors.torch, "save_file"),
     (store, "write_manifest"),
-    (shutil, "copymode"),
+    (Path, "touch"),
+    (Path, "chmod"),
     (Path, "write_bytes"),
     (Path, "stat"),
 ]

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from genzoo.core.errors import DataError, RunLockedError
-from genzoo.core.run_folder import MetricsLog, RunFolder, environment, read_metrics, write_atomic
+from genzoo.core.run_folder import MetricsLog, RunFolder, environment, read_metrics
 
 
 def test_a_second_writer_is_refused_by_pid_and_host(tmp_path: Path) -> None:
@@ -65,20 +65,6 @@ def test_a_full_disk_is_told_with_the_path(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"(?s)metrics\.jsonl.*No space left"):
         log.append({"step": 1})
     log.close()
-
-
-def test_a_failed_replacement_keeps_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = tmp_path / "status.json"
-    write_atomic(path, "old")
-
-    def refuse(descriptor: int) -> None:
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(os, "fsync", refuse)
-    with pytest.raises(OSError, match="No space"):
-        write_atomic(path, "new")
-    assert path.read_text() == "old"
-    assert [entry.name for entry in tmp_path.iterdir()] == ["status.json"]
 
 
 def test_status_says_state_step_and_process(tmp_path: Path) -> None:

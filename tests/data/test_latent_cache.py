@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import safetensors.torch
 import torch
 from hostile_images import photo
 from torch import Tensor
@@ -278,7 +279,7 @@ def test_a_failing_disk_is_one_error_and_leaves_no_part(
         if operation == "replace":
             patch.setattr(Path, "replace", full)
         else:
-            patch.setattr(latent_store, "save_file", full) if operation == "save" else patch.setattr(
+            patch.setattr(safetensors.torch, "save_file", full) if operation == "save" else patch.setattr(
                 os, "fsync", full
             )
         with pytest.raises(DataError, match=r"(?s)cannot be written.*No space left"):

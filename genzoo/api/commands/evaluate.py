@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from genzoo.core.errors import UsageError
+from genzoo.core.files import write_file
 from genzoo.core.processes import is_first, processes
 
 if TYPE_CHECKING:
@@ -137,8 +138,7 @@ def write_report(
     else:
         real = read_adm_reference(reference)[1] if is_adm_reference(reference) else open_images(reference)
     curves = None if run is None else run.folder / "metrics.jsonl"
-    target.write_text(build_report(result, protocol, images, real, curves))
-    return target
+    return write_file(target, build_report(result, protocol, images, real, curves))
 
 
 class ConsoleProgress:

@@ -11,9 +11,10 @@ import torch
 from genzoo.api.recipes.build import build_dataset
 from genzoo.api.recipes.check import require_complete
 from genzoo.api.run import default_device
-from genzoo.api.sampling.samples import make_grid, to_uint8, write_atomically
+from genzoo.api.sampling.samples import make_grid, to_uint8
 from genzoo.core.controls import build_control
 from genzoo.core.errors import DataError, UsageError
+from genzoo.core.files import write_file
 from genzoo.data.cached_controls import CachedControls, ControlCodec
 from genzoo.data.control_files import EXTRACTOR, SOURCE, control_facts, control_png
 from genzoo.data.image_decode import decode_image, read_file
@@ -153,7 +154,7 @@ def _extract(
     made = control_facts(target) != {EXTRACTOR: extractor.fingerprint, SOURCE: stamp}
     if made:
         control = extractor(to_tensor(image)[None])[0]
-        write_atomically(target, control_png(control, extractor=extractor.fingerprint, source=stamp))
+        write_file(target, control_png(control, extractor=extractor.fingerprint, source=stamp))
     if not show:
         return made, None
     both = [image, decode_image(target.read_bytes(), where=str(target))]

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from genzoo.core.checkpoint import save_checkpoint
 from genzoo.core.errors import UsageError, WeightsError, did_you_mean
+from genzoo.core.files import as_safetensors, write_file
 from genzoo.core.model_state import frozen_digest, stored_weights
 from genzoo.core.recipe import load_recipe
 from genzoo.core.registry import CONVERTERS
@@ -93,8 +94,6 @@ def export(
     A task that trains a part of its model has a method `export(path, *, layout, half, **notes)` and formats
     of its own; it decides then what is written.
     """
-    from safetensors.torch import save_file
-
     from genzoo.api.run import choose_weights
 
     task = run.task(weights=weights, device="cpu")
@@ -112,8 +111,6 @@ def export(
         tensors = {
             key: value.half() if value.is_floating_point() else value for key, value in tensors.items()
         }
-    path = Path(output)
-    path.parent.mkdir(parents=True, exist_ok=True)
     metadata = {
         "format": "pt",
         "genzoo_model": json.dumps(run.recipe.section("model")),
@@ -121,10 +118,7 @@ def export(
         "genzoo_step": str(run.step),
         "genzoo_weights": chosen,
     }
-    temporary = path.with_name(f".{path.name}.tmp")
-    save_file({key: value.contiguous() for key, value in tensors.items()}, temporary, metadata=metadata)
-    temporary.replace(path)
-    return path
+    return write_file(output, as_safetensors(tensors, metadata))
 
 
 def _usual_recipe(name: str, converter: Converter) -> str:

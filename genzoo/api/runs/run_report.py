@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from genzoo.api.sampling.samples import write_atomically
+from genzoo.core.files import write_file, write_json
 from genzoo.core.registry import METRICS
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ def run_report(run: Run, metrics: Sequence[Mapping[str, Any]]) -> dict[str, dict
         results[section["name"]] = result = METRICS.get(section["name"])(run, **options)
         entries.append({"name": section["name"], "options": options, "result": result})
     content = {"step": run.step, "recipe_sha256": run.recipe.sha256, "metrics": entries}
-    write_atomically(run.folder / "report.json", (json.dumps(content, indent=2, default=str) + "\n").encode())
+    write_json(run.folder / "report.json", content, default=str)
     return results
 
 
@@ -66,7 +66,7 @@ def write_card(run: Run, *, batch: str) -> None:
         f"## Results\n\n{results}",
         f"## Use\n\n```sh\ngenzoo sample {run.folder} --out samples/\ngenzoo rerun {run.folder}\n```",
     ]
-    write_atomically(run.folder / "README.md", ("\n\n".join(lines) + "\n").encode())
+    write_file(run.folder / "README.md", "\n\n".join(lines) + "\n")
 
 
 def _short(value: Any) -> str:

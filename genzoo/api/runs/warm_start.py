@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from genzoo.core.checkpoint import load_checkpoint
 from genzoo.core.errors import RecipeError, WeightsError
-from genzoo.core.run_folder import write_json
+from genzoo.core.files import write_json
 from genzoo.training.hooks import Hook
 
 if TYPE_CHECKING:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import base64
 import io
-import os
-import shutil
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -15,8 +13,9 @@ import numpy as np
 import torch
 from PIL import Image, ImageSequence
 
-from genzoo.api.sampling.samples import Grid, make_grid, png, to_pil, write_atomically
+from genzoo.api.sampling.samples import Grid, make_grid, png, to_pil
 from genzoo.core.errors import MissingDependencyError, ShapeError, UsageError
+from genzoo.core.files import write_file, write_folder
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -63,7 +62,7 @@ class Animation:
         target = Path(path)
         if target.suffix.lower() not in writers:
             raise UsageError(f"{target.name} is no kind of animation", fix="name it .gif or .mp4")
-        return write_atomically(target, writers[target.suffix.lower()]())
+        return write_file(target, writers[target.suffix.lower()]())
 
     def _repr_html_(self) -> str:
         return f'<img src="data:image/gif;base64,{base64.b64encode(self.gif()).decode()}">'
@@ -120,14 +119,12 @@ def read_clip(path: Path) -> Tensor:
 
 
 def write_frames(folder: Path, clip: Tensor) -> Path:
-    """A folder of 000.png, 001.png, ..., complete or absent.   clip: (f, c, h, w) uint8."""
-    temporary = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
-    shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir(parents=True)
-    for index, frame in enumerate(clip):
-        write_atomically(temporary / f"{index:03d}.png", png(to_pil(frame)))
-    temporary.rename(folder)
-    return folder
+    """A folder of 000.png, 001.png, ..., complete or absent; one that is there stays.
+
+    clip: (f, c, h, w) uint8.
+    """
+    frames = {f"{index:03d}.png": png(to_pil(frame)) for index, frame in enumerate(clip)}
+    return write_folder(folder, frames, existing="keep")
 
 
 def read_frames(folder: Path) -> Tensor:

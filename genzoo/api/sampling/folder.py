@@ -20,8 +20,9 @@ from PIL import Image
 
 from genzoo.api.sampling.clips import FPS, contact_sheet, make_animation, read_clip, require_pyav, write_clip
 from genzoo.api.sampling.plan import SamplePlan, plain_conditions, sample_block
-from genzoo.api.sampling.samples import Samples, make_grid, png, to_pil, to_uint8, write_atomically
+from genzoo.api.sampling.samples import Samples, make_grid, png, to_pil, to_uint8
 from genzoo.core.errors import DataError, UsageError
+from genzoo.core.files import write_file, write_json
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -130,7 +131,7 @@ def save_samples(samples: Samples, folder: Path) -> Path:
 def write_sample(path: Path, pixels: Tensor, *, fps: float = FPS) -> None:
     """One picture (c, h, w) or one clip (f, c, h, w), uint8; a clip that is there already stays."""
     if pixels.ndim == 3:
-        write_atomically(path, png(to_pil(pixels)))
+        write_file(path, png(to_pil(pixels)))
     elif not path.exists():
         write_clip(path, pixels, fps=fps)
 
@@ -157,7 +158,7 @@ def claim(folder: Path, plan: SamplePlan, settings: Mapping[str, Any], *, suffix
         return
     if folder.exists() and any(folder.glob("[0-9][0-9][0-9][0-9][0-9][0-9]*")):
         raise UsageError(f"{folder} holds pictures but no samples.json", fix="name another folder")
-    write_atomically(path, (json.dumps(content, indent=2) + "\n").encode())
+    write_json(path, content)
 
 
 def describe(plan: SamplePlan, settings: Mapping[str, Any], *, suffix: str = PICTURE) -> dict[str, Any]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import math
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,6 +13,7 @@ import torch
 from einops import rearrange
 
 from genzoo.core.errors import ShapeError, UsageError
+from genzoo.core.files import write_file
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -32,7 +32,7 @@ class Grid:
 
     def save(self, path: str | Path) -> Path:
         """Write a PNG in one step: the file is complete or absent."""
-        return write_atomically(Path(path), png(self.image))
+        return write_file(path, png(self.image))
 
     def _repr_png_(self) -> bytes:
         return png(self.image)
@@ -129,19 +129,3 @@ def png(image: Image) -> bytes:
     buffer = io.BytesIO()
     image.save(buffer, format="PNG")
     return buffer.getvalue()
-
-
-def write_atomically(path: Path, content: bytes) -> Path:
-    """Write beside the target and rename over it: readers see the old file or the whole new one."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with temporary.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except OSError:
-        temporary.unlink(missing_ok=True)
-        raise
-    return path

@@ -16,6 +16,7 @@ import torch
 from genzoo.api.sampling.plan import BLOCK_SIZE, make_plan, sample_all
 from genzoo.api.sampling.samples import to_uint8
 from genzoo.core.errors import GenzooError, RecipeError, UsageError
+from genzoo.core.files import write_folder, write_json
 from genzoo.evaluation.evaluate_images import Settings, evaluate
 from genzoo.evaluation.features import FeatureNetwork, build_network
 from genzoo.evaluation.image_sources import ArrayImages, DatasetImages
@@ -177,16 +178,13 @@ def keep_best(
         return False
     if checkpoint is None or not checkpoint.name.endswith(f"{step:08d}"):
         raise GenzooError(f"step {step} was judged but has no checkpoint to keep")
-    target, temporary = folder / "best" / checkpoint.name, folder / "best" / f".{checkpoint.name}.tmp"
-    shutil.rmtree(temporary, ignore_errors=True)
-    shutil.copytree(checkpoint, temporary, copy_function=_link_or_copy)
-    shutil.rmtree(target, ignore_errors=True)
-    temporary.replace(target)
-    fresh = about.with_name(".best.json.tmp")
-    fresh.write_text(
-        json.dumps({"metric": name, "value": value, "step": step, "checkpoint": target.name}) + "\n"
+    target, source = folder / "best" / checkpoint.name, checkpoint
+    write_folder(
+        target,
+        lambda part: shutil.copytree(source, part, copy_function=_link_or_copy, dirs_exist_ok=True),
+        existing="replace",
     )
-    fresh.replace(about)
+    write_json(about, {"metric": name, "value": value, "step": step, "checkpoint": target.name})
     for old in folder.joinpath("best").glob("step_*"):
         if old != target:
             shutil.rmtree(old)

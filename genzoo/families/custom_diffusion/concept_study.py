@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,7 @@ from PIL import Image, ImageDraw
 from torch import Tensor
 
 from genzoo.core.errors import UsageError
+from genzoo.core.files import write_file
 from genzoo.core.registry import DATASETS
 from genzoo.core.seeds import SampleStreams
 from genzoo.diffusion.prompted import sample_prompts, schedule_from
@@ -123,9 +125,9 @@ def write_sheet(rows: Sequence[tuple[str, Tensor]], path: Path, *, scale: int = 
         for column, picture in enumerate(levels):
             tile = Image.fromarray(picture).resize((side, side), Image.Resampling.NEAREST)
             sheet.paste(tile, (column * (side + 2), top + margin - 2))
-    path.parent.mkdir(parents=True, exist_ok=True)
-    sheet.save(path)
-    return path
+    buffer = io.BytesIO()
+    sheet.save(buffer, "PNG")
+    return write_file(path, buffer.getvalue())
 
 
 def _changes(second: Mapping[str, Any]) -> dict[str, Any]:

@@ -18,11 +18,14 @@ import shutil
 import subprocess
 import tempfile
 import threading
-from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
+from filelock import FileLock
+
 from genzoo.core.cache_folder import cache_folder
+from genzoo.core.errors import DataError
+from genzoo.core.files import write_file
 
 SOURCES = Path(__file__).parent
 PRECISIONS = ("f32", "f64")
@@ -65,7 +68,7 @@ def _load_once(precision: str, *settings: str | None) -> ctypes.CDLL | str:
     """The library, or the reason why there is none; not tried again while the settings are the same."""
     try:
         return _compile_and_load(precision, cache_folder("kernels"), _find_compiler(settings[-1]))
-    except (NativeBuildError, OSError, subprocess.SubprocessError) as error:
+    except (NativeBuildError, DataError, OSError, NotImplementedError, subprocess.SubprocessError) as error:
         return f"{error}".strip() or type(error).__name__
 
 
@@ -80,7 +83,7 @@ def _find_compiler(named: str | None) -> str:
 def _compile_and_load(precision: str, folder: Path, compiler: str) -> ctypes.CDLL:
     folder.mkdir(parents=True, exist_ok=True)
     target = folder / f"genzoo_{precision}_{_fingerprint(compiler)}.so"
-    with _exclusive(folder):
+    with FileLock(folder / "lock"):
         if not target.exists():
             _compile(precision, compiler, target)
     _share_openmp()
@@ -108,22 +111,15 @@ def _processor() -> str:
     return f"{platform.machine()} {platform.processor()} {platform.platform()}"
 
 
-@contextlib.contextmanager
-def _exclusive(folder: Path) -> Iterator[None]:
-    try:
-        import fcntl
-    except ImportError:  # without it two processes may compile the same file; the rename keeps that harmless
-        yield
-        return
-    with open(folder / "lock", "w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
-
-
 def _compile(precision: str, compiler: str, target: Path) -> None:
+    """Write the library with the first set of flags that works."""
+    write_file(target, lambda part: _compile_to(part, precision, compiler))
+
+
+def _compile_to(linked: Path, precision: str, compiler: str) -> None:
     errors: list[str] = []
-    with tempfile.TemporaryDirectory(dir=target.parent) as scratch:
-        compiled, linked = Path(scratch) / "kernels.o", Path(scratch) / "kernels.so"
+    with tempfile.TemporaryDirectory() as scratch:
+        compiled = Path(scratch) / "kernels.o"
         for flags in FLAG_SETS:
             source = [
                 f"-DPRECISION_{precision.upper()}",
@@ -138,7 +134,6 @@ def _compile(precision: str, compiler: str, target: Path) -> None:
                 continue
             failure = _run([compiler, *COMMON_FLAGS, *flags, *source]) or _run(link)
             if failure is None:
-                os.replace(linked, target)
                 return
             errors.append(failure)
     raise NativeBuildError(f"{compiler} failed: {errors[-1]}")

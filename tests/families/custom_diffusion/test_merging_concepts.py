@@ -15,7 +15,7 @@ from families.custom_diffusion.tiny_bases import make_concept
 
 import genzoo
 from genzoo.cli import main
-from genzoo.core.errors import UsageError
+from genzoo.core.errors import DataError, UsageError
 from genzoo.families.custom_diffusion.data.captions import default_captions, regularisation_rows
 from genzoo.families.custom_diffusion.files.apply import apply_concept
 from genzoo.families.custom_diffusion.files.base_weights import BaseWeights, fingerprint
@@ -96,7 +96,7 @@ def test_a_failed_merge_leaves_nothing_behind(
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", full_disk)
-    with pytest.raises(OSError, match="No space"):
+    with pytest.raises(DataError, match="No space"):
         merge_concepts(concepts, base=sd, captions=CAPTIONS, output=out)
     assert list(out.parent.iterdir()) == []
 

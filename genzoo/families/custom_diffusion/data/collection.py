@@ -16,6 +16,7 @@ from PIL import Image
 from torch import Tensor
 
 from genzoo.core.errors import DataError
+from genzoo.core.files import write_file
 from genzoo.data.image_decode import EXTENSIONS, decode_image, read_file, shown
 from genzoo.families.custom_diffusion.data.pictures import CAPTIONS, IMAGE_LIST, regularisation_pictures
 from genzoo.pretrained.open_clip_text import CaptionEncoder
@@ -91,10 +92,7 @@ def _remembered(encoder: CaptionEncoder, captions: Sequence[str], cache: Path) -
     if kept is not None:
         return kept
     rows = encoder.encode(captions).half()
-    cache.mkdir(parents=True, exist_ok=True)
-    temporary = file.with_suffix(".tmp.npy")
-    np.save(temporary, rows.numpy())
-    temporary.replace(file)
+    write_file(file, lambda part: np.save(part, rows.numpy()))
     return rows.float()  # rounded: the same numbers as those that are kept
 
 

@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import Any
 
 from genzoo.core.errors import DataError, UsageError
+from genzoo.core.files import write_folder
 from genzoo.core.seeds import SampleStreams
 from genzoo.families.custom_diffusion.data.collection import read_collection, select, similarities
 from genzoo.families.custom_diffusion.data.pictures import CAPTIONS, IMAGE_LIST, IMAGES, URLS, folder_pictures
-from genzoo.families.custom_diffusion.files.write_layouts import write_folder
 from genzoo.pretrained.open_clip_text import CaptionEncoder
 
 logger = logging.getLogger(__name__)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Protocol
 
-from genzoo.families.custom_diffusion.files.write_layouts import OWN_FOLDER_FILE, replace_file
+from genzoo.core.files import write_file
+from genzoo.families.custom_diffusion.files.write_layouts import OWN_FOLDER_FILE
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -27,5 +28,5 @@ def concept_file(run: TrainedRun, *, half: bool = False) -> dict[str, float]:
     task = run.task()
     path = run.folder / OWN_FOLDER_FILE
     content = task.file_bytes(half=half, run=run.folder.name, steps=run.step)
-    replace_file(path, content)
+    write_file(path, content)
     return {"megabytes": path.stat().st_size / 1e6, "tokens": float(len(task.model.modifier_tokens))}

@@ -13,9 +13,6 @@
 from __future__ import annotations
 
 import io
-import os
-import shutil
-import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -25,6 +22,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from genzoo.core.errors import UsageError, WeightsError, did_you_mean
+from genzoo.core.files import write_file, write_folder
 from genzoo.families.custom_diffusion.files.concept import ConceptDelta, concept_bytes
 from genzoo.families.custom_diffusion.files.weight_names import (
     COMPVIS_PREFIX,
@@ -55,7 +53,7 @@ def write_concept(
     """
     path = Path(path)
     if layout == "genzoo":
-        return write_file(path, concept_bytes(delta, dtype=dtype))
+        return write_new_file(path, concept_bytes(delta, dtype=dtype))
     if layout not in LAYOUTS:
         raise UsageError(
             f"there is no layout {layout!r}",
@@ -63,49 +61,15 @@ def write_concept(
         )
     files = LAYOUTS[layout](delta, base)
     if len(files) == 1 and layout in ("official", "compvis"):
-        return write_file(path, next(iter(files.values())))
+        return write_new_file(path, next(iter(files.values())))
     return write_folder(path, files)
 
 
-def write_file(path: Path, content: bytes) -> Path:
+def write_new_file(path: Path, content: bytes) -> Path:
     """The whole file or none, where there is none yet."""
     if path.exists():
         raise UsageError(f"{path} exists already", fix="name another output, or remove it")
-    return replace_file(path, content)
-
-
-def replace_file(path: Path, content: bytes) -> Path:
-    """The whole file or the old one: a temporary sibling, flushed to the disk, then renamed."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(temporary).chmod(0o644)
-        Path(temporary).rename(path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
-    return path
-
-
-def write_folder(path: Path, files: Mapping[str, bytes]) -> Path:
-    """The whole folder or none."""
-    if path.exists():
-        raise UsageError(f"{path} exists already", fix="name another output, or remove it")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
-    try:
-        for name, content in files.items():
-            write_file(temporary / name, content)
-        temporary.chmod(0o755)
-        temporary.rename(path)
-    except BaseException:
-        shutil.rmtree(temporary, ignore_errors=True)
-        raise
-    return path
+    return write_file(path, content)
 
 
 def official_files(delta: ConceptDelta, base: Weights | None) -> Files:

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from genzoo.core.errors import DataError, UsageError, WeightsError
+from genzoo.core.files import write_folder
 from genzoo.families.custom_diffusion.data.captions import (
     default_captions,
     read_captions,
@@ -28,8 +29,7 @@ from genzoo.families.custom_diffusion.files.concept import ConceptDelta
 from genzoo.families.custom_diffusion.files.write_layouts import (
     OWN_FOLDER_FILE,
     concept_bytes,
-    write_file,
-    write_folder,
+    write_new_file,
 )
 from genzoo.families.custom_diffusion.merge.algebra import MergePlan, plan_merge
 from genzoo.families.custom_diffusion.merge.factor import factorise
@@ -273,7 +273,7 @@ def _write(delta: ConceptDelta, report: MergeReport, output: str | Path | None) 
         return None
     told = replace(delta, notes={**delta.notes, "report": report.to_dict()})
     if Path(output).suffix == ".safetensors":
-        return write_file(Path(output), concept_bytes(told))
+        return write_new_file(Path(output), concept_bytes(told))
     files: dict[str, bytes] = {
         OWN_FOLDER_FILE: concept_bytes(told),
         "report.json": (json.dumps(report.to_dict(), indent=2) + "\n").encode(),
