@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from genzoo.core.errors import ShapeError, UsageError
 from genzoo.kernels.causal_conv1d import causal_conv1d
-from genzoo.kernels.scan import bidirectional_selective_scan, selective_scan
+from genzoo.kernels.scan import Scan, scan_both, scan_one
 
 MIXERS = ("v2", "v1", "none")
 DT_MIN, DT_MAX, DT_FLOOR = 1e-3, 1e-1, 1e-4
@@ -112,22 +112,16 @@ class MambaMixer(nn.Module):
         return out if self.layer_scale is None else out * self.gamma
 
     def _scan(self, x: Tensor, z: Tensor) -> Tensor:
-        first, bias = self._branch(x, "", reverse=False)
+        first = self._branch(x, "", reverse=False)
         if self.mixer == "none":
-            out = selective_scan(*first, z, bias, delta_softplus=True, backend=self.scan_backend)
-            assert isinstance(out, Tensor)
-            return out
-        second, bias_b = self._branch(x, "_b", reverse=True) if self.mixer == "v2" else (first, bias)
+            return scan_one(first, z=z, softplus=True, backend=self.scan_backend)[0]
         if self.mixer == "v1":
-            second = (*second[:2], _decay(self.A_b_log), *second[3:])
-        return bidirectional_selective_scan(
-            *first, *second, z, bias, bias_b, delta_softplus=True, backend=self.scan_backend
-        )
+            second = first._replace(A=_decay(self.A_b_log))
+        else:
+            second = self._branch(x, "_b", reverse=True)
+        return scan_both(first, second, z=z, softplus=True, backend=self.scan_backend)
 
-    def _branch(
-        self, x: Tensor, suffix: str, *, reverse: bool
-    ) -> tuple[tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor], Tensor]:
-        """One direction's (u, delta, A, B, C, D), and its delta_bias."""
+    def _branch(self, x: Tensor, suffix: str, *, reverse: bool) -> Scan:
         conv, dt_proj = getattr(self, f"conv1d{suffix}"), getattr(self, f"dt_proj{suffix}")
         u = causal_conv1d(
             x, conv.weight[:, 0], conv.bias, reverse=reverse, backend=conv_backend(self.scan_backend)
@@ -136,7 +130,7 @@ class MambaMixer(nn.Module):
             [self.dt_rank, self.d_state, self.d_state], dim=-1
         )
         A = _decay(getattr(self, f"A{suffix}_log"))
-        return (u, F.linear(dt, dt_proj.weight), A, B, C, getattr(self, f"D{suffix}")), dt_proj.bias
+        return Scan(u, F.linear(dt, dt_proj.weight), A, B, C, getattr(self, f"D{suffix}"), dt_proj.bias)
 
 
 def conv_backend(scan_backend: str) -> str:

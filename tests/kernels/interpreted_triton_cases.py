@@ -8,23 +8,28 @@ reference in float64.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 import pytest
 import torch
 from torch import Tensor
 
 from genzoo.kernels.scan import (
+    Scan,
     bidirectional_selective_scan,
-    reference,
     selective_scan,
     triton_configs,
     triton_launch,
     triton_op,
     triton_scan,
 )
+from genzoo.kernels.scan.record import pack
 from genzoo.kernels.scan.triton_configs import Tiles
 
-NAMES = ("u", "delta", "A", "B", "C", "D", "z", "delta_bias")
+triton_one, exact_one = (partial(selective_scan, backend=name) for name in ("triton", "reference"))
+triton_both, exact_both = (
+    partial(bidirectional_selective_scan, backend=name) for name in ("triton", "reference")
+)
 
 
 @pytest.fixture(autouse=True)
@@ -95,8 +100,8 @@ def assert_parity(
 @pytest.mark.parametrize("shape", [(2, 5, 6, 3), (1, 1, 4, 5), (2, 4, 7, 1), (1, 6, 3, 16)])
 def test_one_direction_agrees_with_the_reference(shape: tuple[int, int, int, int], reverse: bool) -> None:
     assert_parity(
-        triton_scan.selective_scan,
-        reference.selective_scan,
+        triton_one,
+        exact_one,
         make_inputs(*shape),
         delta_softplus=True,
         reverse=reverse,
@@ -107,9 +112,7 @@ def test_one_direction_agrees_with_the_reference(shape: tuple[int, int, int, int
 def test_states_are_recomputed_across_segments(monkeypatch: pytest.MonkeyPatch, reverse: bool) -> None:
     monkeypatch.setattr(triton_configs, "SEGMENT", 8)
     inputs = make_inputs(1, 19, 3, 4)
-    assert_parity(
-        triton_scan.selective_scan, reference.selective_scan, inputs, delta_softplus=True, reverse=reverse
-    )
+    assert_parity(triton_one, exact_one, inputs, delta_softplus=True, reverse=reverse)
 
 
 def test_bidirectional_agrees_with_the_reference(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -118,8 +121,8 @@ def test_bidirectional_agrees_with_the_reference(monkeypatch: pytest.MonkeyPatch
     u_b, delta_b, A_b, B_b, C_b, D_b, _, bias_b = make_inputs(2, 11, 5, 3, seed=1)
     tensors = [u, delta, A, B, C, D, u_b, delta_b, A_b, B_b, C_b, D_b, z, bias, bias_b]
     assert_parity(
-        triton_scan.bidirectional_selective_scan,
-        reference.bidirectional_selective_scan,
+        triton_both,
+        exact_both,
         tensors,
         delta_softplus=True,
     )
@@ -129,7 +132,7 @@ def test_bidirectional_without_the_optional_tensors() -> None:
     u, delta, A, B, C, *_ = make_inputs(1, 6, 5, 2)
     delta = delta.abs()
     tensors = [u, delta, A, B, C, None, u, delta, 2 * A, C, B, None]
-    assert_parity(triton_scan.bidirectional_selective_scan, reference.bidirectional_selective_scan, tensors)
+    assert_parity(triton_both, exact_both, tensors)
 
 
 def test_one_tensor_in_both_directions_gets_both_gradients() -> None:
@@ -142,8 +145,8 @@ def test_one_tensor_in_both_directions_gets_both_gradients() -> None:
         return out
 
     assert_parity(
-        lambda *tensors: twice(triton_scan.bidirectional_selective_scan, *tensors),
-        lambda *tensors: twice(reference.bidirectional_selective_scan, *tensors),
+        lambda *tensors: twice(triton_both, *tensors),
+        lambda *tensors: twice(exact_both, *tensors),
         [u, delta, A, B, C, D, z, bias],
     )
 
@@ -155,8 +158,8 @@ def test_low_precision_inputs_are_accumulated_in_float32(dtype: torch.dtype) -> 
     u_b, delta_b, A_b, B_b, C_b, D_b, _, bias_b = make_inputs(2, 9, 4, 3, dtype=dtype, seed=1)
     epsilon = torch.finfo(dtype).eps
     assert_parity(
-        triton_scan.bidirectional_selective_scan,
-        reference.bidirectional_selective_scan,
+        triton_both,
+        exact_both,
         [u, delta, A, B, C, D, u_b, delta_b, A_b, B_b, C_b, D_b, z, bias, bias_b],
         output_error=epsilon / 2,
         gradient_error=epsilon / 2,
@@ -166,19 +169,15 @@ def test_low_precision_inputs_are_accumulated_in_float32(dtype: torch.dtype) -> 
 
 def test_a_state_of_more_than_128_is_padded() -> None:
     inputs = make_inputs(1, 3, 2, 130)
-    assert_parity(triton_scan.selective_scan, reference.selective_scan, inputs, delta_softplus=True)
+    assert_parity(triton_one, exact_one, inputs, delta_softplus=True)
 
 
 @pytest.mark.parametrize("reverse", [False, True])
 def test_last_state_is_returned_without_a_gradient(reverse: bool) -> None:
     inputs = [tensor.requires_grad_(tensor.is_leaf) for tensor in make_inputs(2, 5, 3, 4)]
-    _, state = triton_scan.selective_scan(
-        *inputs, delta_softplus=True, reverse=reverse, return_last_state=True
-    )
+    _, state = triton_one(*inputs, delta_softplus=True, reverse=reverse, return_last_state=True)
     exact = [tensor.detach().double() for tensor in inputs]
-    _, expected = reference.selective_scan(
-        *exact, delta_softplus=True, reverse=reverse, return_last_state=True
-    )
+    _, expected = exact_one(*exact, delta_softplus=True, reverse=reverse, return_last_state=True)
     assert relative_error(state, expected) < 4e-7
     assert not state.requires_grad
 
@@ -186,7 +185,7 @@ def test_last_state_is_returned_without_a_gradient(reverse: bool) -> None:
 def test_extreme_steps_underflow_to_no_memory() -> None:
     u, delta, A, B, C, *_ = make_inputs(1, 6, 4, 2)
     tensors = [u, torch.full_like(delta, 25.0), torch.full_like(A, -16.0), B, C]
-    assert_parity(triton_scan.selective_scan, reference.selective_scan, tensors)
+    assert_parity(triton_one, exact_one, tensors)
 
 
 @pytest.mark.parametrize("offset", [-30.0, -9.0, 30.0])
@@ -197,9 +196,7 @@ def test_softplus_keeps_its_digits(offset: float) -> None:
     """
     u, delta, A, B, C, *_, bias = make_inputs(1, 4, 5, 2)
     tensors = [u, delta + offset, A, B, C, None, None, bias]
-    assert_parity(
-        triton_scan.selective_scan, reference.selective_scan, tensors, output_error=2e-6, delta_softplus=True
-    )
+    assert_parity(triton_one, exact_one, tensors, output_error=2e-6, delta_softplus=True)
 
 
 def test_halves_of_a_projection_are_not_copied() -> None:
@@ -211,17 +208,15 @@ def test_halves_of_a_projection_are_not_copied() -> None:
 def test_layouts_without_a_dense_last_axis_give_the_same() -> None:
     inputs = make_inputs(2, 5, 6, 3)
     turned = [t.transpose(-1, -2).contiguous().transpose(-1, -2) if t.ndim > 1 else t for t in inputs]
-    expected = triton_scan.selective_scan(*inputs, delta_softplus=True)
-    torch.testing.assert_close(
-        triton_scan.selective_scan(*turned, delta_softplus=True), expected, rtol=0, atol=0
-    )
+    expected = triton_one(*inputs, delta_softplus=True)
+    torch.testing.assert_close(triton_one(*turned, delta_softplus=True), expected, rtol=0, atol=0)
 
 
 def test_an_expanded_gradient_is_accepted() -> None:
     inputs = [t.detach().requires_grad_() for t in make_inputs(1, 3, 4, 2)]
-    gradients = torch.autograd.grad(triton_scan.selective_scan(*inputs, delta_softplus=True).sum(), inputs)
+    gradients = torch.autograd.grad(triton_one(*inputs, delta_softplus=True).sum(), inputs)
     exact = [t.detach().double().requires_grad_() for t in inputs]
-    wanted = torch.autograd.grad(reference.selective_scan(*exact, delta_softplus=True).sum(), exact)
+    wanted = torch.autograd.grad(exact_one(*exact, delta_softplus=True).sum(), exact)
     assert max(relative_error(g, w) for g, w in zip(gradients, wanted, strict=True)) < 2e-6
 
 
@@ -232,34 +227,35 @@ def test_every_candidate_computes_the_same(monkeypatch: pytest.MonkeyPatch, numb
 
     monkeypatch.setattr(triton_op, "pick_tiles", pick)
     inputs = make_inputs(1, 5, 3, 4)
-    assert_parity(triton_scan.selective_scan, reference.selective_scan, inputs, delta_softplus=True)
+    assert_parity(triton_one, exact_one, inputs, delta_softplus=True)
 
 
 def test_the_dispatcher_runs_it_by_name() -> None:
     inputs = make_inputs(1, 3, 4, 2)
     out = selective_scan(*inputs, delta_softplus=True, backend="triton")
     exact = [t.double() for t in inputs]
-    assert relative_error(out, reference.selective_scan(*exact, delta_softplus=True)) < 4e-7
+    assert relative_error(out, exact_one(*exact, delta_softplus=True)) < 4e-7
     u, delta, A, B, C, D, z, bias = inputs
     both = (u, delta, A, B, C, D, u, delta, A, B, C, D, z, bias, bias)
     out = bidirectional_selective_scan(*both, delta_softplus=True, backend="triton")
-    torch.testing.assert_close(out, reference.bidirectional_selective_scan(*both, delta_softplus=True))
+    torch.testing.assert_close(out, exact_both(*both, delta_softplus=True))
 
 
 def test_the_custom_op_has_a_correct_fake_kernel_and_autograd() -> None:
     inputs = [t.detach().requires_grad_() for t in make_inputs(1, 3, 2, 2)]
-    torch.library.opcheck(
-        triton_op.scan_op, (*inputs, *[None] * 7, True, False, True, False), atol=1e-6, rtol=1e-5
-    )
+    u, delta, A, B, C, D, z, bias = inputs
+    for scans in ([Scan(u, delta, A, B, C, D, bias)], [Scan(u, delta, A, B, C), Scan(u, delta, A, C, B, D)]):
+        arguments = (*pack(scans, z), True, False, True, False)
+        torch.library.opcheck(triton_op.scan_op, arguments, atol=1e-6, rtol=1e-5)
 
 
 def test_compiled_and_autocast_calls_give_the_same() -> None:
     inputs = make_inputs(1, 3, 4, 2)
 
-    def scan(*tensors: Tensor) -> Tensor:
-        out = triton_scan.selective_scan(*tensors, delta_softplus=True)
-        assert isinstance(out, Tensor)
-        return out
+    def scan(u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, *rest: Tensor) -> Tensor:
+        D, z, bias = rest
+        record = Scan(u, delta, A, B, C, D, bias)
+        return triton_scan.one_direction(record, z=z, softplus=True, reverse=False)[0]
 
     expected, wanted = gradients_of(scan, inputs)
     compiled = torch.compile(scan, backend="aot_eager", fullgraph=True)
@@ -271,12 +267,14 @@ def test_compiled_and_autocast_calls_give_the_same() -> None:
 
 def test_unsupported_calls_are_named() -> None:
     u, delta, A, B, C, D, z, bias = make_inputs(1, 3, 4, 2)
+    scan = Scan(u, delta, A, B, C, D, bias)
     reason = triton_scan.unsupported_reason
-    assert reason(u, delta, A, B, C, D, z, bias) is None
-    assert "float64" in (reason(u.double(), delta, A, B, C, D, z, bias) or "")
-    assert "constant" in (reason(u, delta, A, B[0, 0].expand(4, 2), C, D, z, bias) or "")
-    assert "grouped" in (reason(u, delta, A, B, C[:, :, None], D, z, bias) or "")
-    assert "300" in (reason(u, delta, torch.ones(4, 300), B, C, D, z, bias) or "")
+    assert reason(scan, z) is None
+    assert "float64" in (reason(scan._replace(u=u.double()), z) or "")
+    assert "float64" in (reason(scan, z.double()) or "")
+    assert "constant" in (reason(scan._replace(B=B[0, 0].expand(4, 2)), z) or "")
+    assert "grouped" in (reason(scan._replace(C=C[:, :, None]), z) or "")
+    assert "300" in (reason(scan._replace(A=torch.ones(4, 300)), z) or "")
 
 
 def test_the_interpreter_never_measures() -> None:

@@ -5,9 +5,13 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from genzoo.kernels.scan import Scan
+
 NAMES = ("u", "delta", "A", "B", "C", "D", "z", "delta_bias")
-# (b, l, d, n), all different in a case; tile edges of the C kernels are 32 steps, 64 channels, 16 states
+# (b, l, d, n), all different in a case; tile edges of the C kernels are 32 steps, 64 channels, 16 states,
+# and beyond 256 channels the gradients of B and C are sums over groups of four blocks
 SHAPES = [(2, 1, 3, 4), (2, 5, 8, 3), (1, 33, 70, 16), (3, 64, 17, 21), (2, 31, 6, 1), (1, 7, 12, 256)]
+SHAPES += [(2, 9, 300, 4)]
 # relative L2 against the float64 reference: (outputs, gradients)
 TOLERANCES = {torch.float64: (1e-13, 1e-12), torch.float32: (2e-7, 2e-6), torch.bfloat16: (1e-2, 3e-2)}
 
@@ -31,6 +35,11 @@ def scan_inputs(
         k: v.to(parameter) for k, v in fixed.items()
     }
     return {name: inputs[name].requires_grad_() for name in NAMES}
+
+
+def scan_record(inputs: dict[str, Tensor]) -> Scan:
+    """One direction of the inputs, as backends take it."""
+    return Scan(**{name: inputs[name] for name in Scan._fields})
 
 
 def in_double(inputs: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -4,26 +4,24 @@ from __future__ import annotations
 
 import pytest
 import torch
-from kernels.scan_cases import gap, scan_inputs
+from kernels.scan_cases import gap, scan_inputs, scan_record
 
 from genzoo.kernels import bidirectional_selective_scan, selective_scan
 from genzoo.kernels.causal_conv1d import _conv, causal_conv1d
 from genzoo.kernels.native import build
 from genzoo.kernels.scan import cpu_scan, torch_scan
+from genzoo.kernels.scan.record import pack
 
 pytestmark = pytest.mark.skipif(
     build.unavailable_reason() is not None, reason="no C compiler on this machine"
 )
-NAMES = ("u", "delta", "A", "B", "C", "D", "delta_bias")
 
 
 @pytest.mark.parametrize("both", [False, True], ids=["one", "both"])
 def test_scan_operator_passes_opcheck(both: bool) -> None:
-    first, second = scan_inputs(2, 5, 6, 3), scan_inputs(2, 5, 6, 3, seed=1)
-    other = [second[name] for name in NAMES] if both else [None] * 7
-    arguments = ([first[name] for name in NAMES], other, first["z"], True, False, not both, True)
-    flat = (*arguments[0], *arguments[1], *arguments[2:])
-    torch.library.opcheck(cpu_scan._scan, flat)
+    scans = [scan_record(scan_inputs(2, 5, 6, 3, seed=seed)) for seed in range(1 + both)]
+    z = scan_inputs(2, 5, 6, 3)["z"]
+    torch.library.opcheck(cpu_scan._scan, (*pack(scans, z), True, False, not both, True))
 
 
 def test_torch_scan_operator_passes_opcheck() -> None:
@@ -77,7 +75,7 @@ def test_autocast_leaves_parameters_in_float32() -> None:
 
 def test_nothing_is_kept_for_a_backward_that_will_not_come() -> None:
     inputs = scan_inputs(2, 40, 6, 3)
-    flat = [inputs[name] for name in NAMES]
+    tensors, present = pack([scan_record(inputs)], inputs["z"])
     with torch.no_grad():
-        *_, first, second = cpu_scan._scan(*flat, *[None] * 7, inputs["z"], True, False, False, False)
+        *_, first, second = cpu_scan._scan(tensors, present, True, False, False, False)
     assert first.numel() == second.numel() == 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import types
+from functools import partial
 
 import pytest
 import torch
@@ -11,9 +12,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from genzoo.core.errors import BackendUnavailable
-from genzoo.kernels.scan import bidirectional_selective_scan, mamba_ssm_scan, reference
+from genzoo.kernels.scan import Scan, bidirectional_selective_scan, mamba_ssm_scan, selective_scan
 
 BATCH, LENGTH, WIDTH, STATE = 2, 5, 6, 3
+reference = partial(selective_scan, backend="reference")
 
 
 def stock_selective_scan(
@@ -39,7 +41,7 @@ def stock_selective_scan(
     def back(tensor: Tensor | None) -> Tensor | None:
         return tensor if tensor is None or tensor.ndim == 2 else tensor.movedim(-1, 1)
 
-    out, state = reference.selective_scan(
+    out, state = reference(
         back(u), back(delta), A, back(B), back(C), D, back(z), delta_bias,
         delta_softplus=delta_softplus, return_last_state=True,
     )  # fmt: skip
@@ -74,14 +76,21 @@ def make_inputs(layout: str = "varying", dtype: torch.dtype = torch.float32, see
     return [tensor.detach().requires_grad_() for tensor in tensors]
 
 
+def record(inputs: list[Tensor]) -> tuple[Scan, Tensor]:
+    """The eight tensors as a backend takes them: a scan, and the gate."""
+    u, delta, A, B, C, D, z, bias = inputs
+    return Scan(u, delta, A, B, C, D, bias), z
+
+
 @pytest.mark.usefixtures("stock")
 @pytest.mark.parametrize("reverse", [False, True])
 @pytest.mark.parametrize("layout", ["varying", "grouped", "constant"])
 def test_adapter_agrees_with_the_reference(layout: str, reverse: bool) -> None:
     inputs = make_inputs(layout)
     options = {"delta_softplus": True, "reverse": reverse, "return_last_state": True}
-    out, state = mamba_ssm_scan.selective_scan(*inputs, **options)
-    expected, expected_state = reference.selective_scan(*inputs, **options)
+    scan, z = record(inputs)
+    out, state = mamba_ssm_scan.one_direction(scan, z=z, softplus=True, reverse=reverse, want_state=True)
+    expected, expected_state = reference(*inputs, **options)
     torch.testing.assert_close(out, expected, rtol=1e-6, atol=1e-6)
     torch.testing.assert_close(state, expected_state, rtol=1e-6, atol=1e-6)
     assert not state.requires_grad
@@ -95,36 +104,34 @@ def test_adapter_agrees_with_the_reference(layout: str, reverse: bool) -> None:
 @pytest.mark.usefixtures("stock")
 def test_optional_tensors_may_be_missing() -> None:
     u, delta, A, B, C, *_ = make_inputs()
-    out = mamba_ssm_scan.selective_scan(u, delta.abs(), A, B, C)
-    torch.testing.assert_close(out, reference.selective_scan(u, delta.abs(), A, B, C), rtol=1e-6, atol=1e-6)
+    out, state = mamba_ssm_scan.one_direction(
+        Scan(u, delta.abs(), A, B, C), z=None, softplus=False, reverse=False
+    )
+    assert state is None
+    torch.testing.assert_close(out, reference(u, delta.abs(), A, B, C), rtol=1e-6, atol=1e-6)
 
 
 @pytest.mark.usefixtures("stock")
 def test_low_precision_inputs_keep_float32_weights() -> None:
     u, delta, A, B, C, D, z, bias = make_inputs(dtype=torch.bfloat16)
-    out = mamba_ssm_scan.selective_scan(
-        u, delta.float(), A.bfloat16(), B, C, D.bfloat16(), z, bias, delta_softplus=True
-    )
-    expected = reference.selective_scan(
-        u, delta, A.bfloat16(), B, C, D.bfloat16(), z, bias, delta_softplus=True
-    )
+    scan = Scan(u, delta.float(), A.bfloat16(), B, C, D.bfloat16(), bias)
+    out, _ = mamba_ssm_scan.one_direction(scan, z=z, softplus=True, reverse=False)
+    expected = reference(u, delta, A.bfloat16(), B, C, D.bfloat16(), z, bias, delta_softplus=True)
     assert out.dtype == torch.bfloat16
     torch.testing.assert_close(out, expected, rtol=0, atol=0)
 
 
 @pytest.mark.usefixtures("stock")
 def test_both_directions_are_added_before_the_gate(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(mamba_ssm_scan, "unsupported_reason", lambda *tensors: None)
+    monkeypatch.setattr(mamba_ssm_scan, "unsupported_reason", lambda scan, z: None)
     u, delta, A, B, C, D, z, bias = make_inputs()
     u_b, delta_b, A_b, B_b, C_b, D_b, _, bias_b = make_inputs(seed=1)
     out = bidirectional_selective_scan(
         u, delta, A, B, C, D, u_b, delta_b, A_b, B_b, C_b, D_b, z, bias, bias_b,
         delta_softplus=True, backend="mamba_ssm",
     )  # fmt: skip
-    y = reference.selective_scan(u, delta, A, B, C, D, None, bias, delta_softplus=True)
-    y_b = reference.selective_scan(
-        u_b, delta_b, A_b, B_b, C_b, D_b, None, bias_b, delta_softplus=True, reverse=True
-    )
+    y = reference(u, delta, A, B, C, D, None, bias, delta_softplus=True)
+    y_b = reference(u_b, delta_b, A_b, B_b, C_b, D_b, None, bias_b, delta_softplus=True, reverse=True)
     torch.testing.assert_close(out, (y + y_b) * F.silu(z), rtol=1e-6, atol=1e-6)
 
 
@@ -132,7 +139,7 @@ def test_a_missing_package_is_named_as_the_reason(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setitem(sys.modules, "mamba_ssm", None)
     assert "mamba_ssm cannot be imported" in (mamba_ssm_scan.unavailable_reason() or "")
     with pytest.raises(BackendUnavailable, match=r"genzoo\[ssm\]"):
-        mamba_ssm_scan.selective_scan(*make_inputs())
+        mamba_ssm_scan.one_direction(record(make_inputs())[0], z=None, softplus=True, reverse=False)
 
 
 def test_a_library_that_does_not_load_is_named_as_the_reason(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -146,4 +153,7 @@ def test_a_library_that_does_not_load_is_named_as_the_reason(monkeypatch: pytest
 @pytest.mark.usefixtures("stock")
 def test_cpu_tensors_are_refused_with_the_device(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    assert mamba_ssm_scan.unsupported_reason(*make_inputs()) == "the tensors are on cpu, not on a CUDA device"
+    assert (
+        mamba_ssm_scan.unsupported_reason(*record(make_inputs()))
+        == "the tensors are on cpu, not on a CUDA device"
+    )

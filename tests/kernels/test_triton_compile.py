@@ -15,7 +15,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from genzoo.kernels.scan import triton_op, triton_scan
+from genzoo.kernels.scan import Scan, triton_op, triton_scan
 from genzoo.kernels.scan.triton_configs import backward_tiles, forward_tiles, padded_state
 from genzoo.kernels.scan.triton_launch import kernel
 
@@ -88,13 +88,14 @@ def compiler(
     return stand_in
 
 
-def make_inputs(dtype: torch.dtype, shape: tuple[int, int, int, int]) -> list[Tensor]:
+def make_inputs(dtype: torch.dtype, shape: tuple[int, int, int, int]) -> tuple[Scan, Tensor]:
     batch, length, width, d_state = shape
     u, z = torch.zeros(batch, length, 2 * width, dtype=dtype).chunk(2, dim=-1)
     B, C = torch.zeros(batch, length, 2 * d_state, dtype=dtype).chunk(2, dim=-1)
     delta = torch.zeros(batch, length, width, dtype=dtype)
-    tensors = [u, delta, torch.zeros(width, d_state), B, C, torch.zeros(width), z, torch.zeros(width)]
-    return [tensor.detach().requires_grad_() for tensor in tensors]
+    tensors = [u, delta, torch.zeros(width, d_state), B, C, torch.zeros(width), torch.zeros(width), z]
+    *fields, z = (tensor.detach().requires_grad_() for tensor in tensors)
+    return Scan(*fields), z
 
 
 def assert_time_stays_in_a_thread(compiled: Any) -> None:
@@ -121,10 +122,8 @@ def test_both_directions_with_gradients_compile(
         (dtype == torch.bfloat16) == (compiler.capability == 80)
     )  # the default tiles on sm_90 in bf16
     monkeypatch.setattr(triton_op, "pick_tiles", lambda key, candidates, launch: candidates[number])
-    u, delta, A, B, C, D, z, bias = make_inputs(dtype, (2, 48, 64, 16))
-    out = triton_scan.bidirectional_selective_scan(
-        u, delta, A, B, C, D, u, delta, A, B, C, D, z, bias, bias, delta_softplus=True
-    )
+    scan, z = make_inputs(dtype, (2, 48, 64, 16))
+    out = triton_scan.both_directions(scan, scan, z=z, softplus=True)
     out.backward(torch.zeros_like(out))
     forward, backward = compiler.compiled
     for compiled in (forward, backward):
@@ -135,8 +134,9 @@ def test_both_directions_with_gradients_compile(
 
 def test_sizes_of_one_and_missing_tensors_compile(compiler: Compiler) -> None:
     """Triton turns every argument that equals 1 into a constant, and drops branches of absent tensors."""
-    u, delta, A, B, C, *_ = make_inputs(torch.float16, (1, 1, 1, 1))
-    out, _ = triton_scan.selective_scan(u, delta, A, B, C, reverse=True, return_last_state=True)
+    scan, _ = make_inputs(torch.float16, (1, 1, 1, 1))
+    bare = scan._replace(D=None, delta_bias=None)
+    out, _ = triton_scan.one_direction(bare, z=None, softplus=False, reverse=True, want_state=True)
     out.backward(torch.zeros_like(out))
     assert len(compiler.compiled) == 2
 
@@ -144,9 +144,9 @@ def test_sizes_of_one_and_missing_tensors_compile(compiler: Compiler) -> None:
 @pytest.mark.parametrize("compiler", [90], indirect=True, ids=["sm_90"])
 @pytest.mark.parametrize("d_state", [1, 64, 200])
 def test_other_state_sizes_compile(compiler: Compiler, d_state: int) -> None:
-    u, delta, A, B, C, D, z, bias = make_inputs(torch.bfloat16, (2, 33, 48, d_state))
+    scan, z = make_inputs(torch.bfloat16, (2, 33, 48, d_state))
     with torch.no_grad():
-        triton_scan.selective_scan(u, delta, A, B, C, D, z, bias, delta_softplus=True)
+        triton_scan.one_direction(scan, z=z, softplus=True, reverse=False)
     assert_time_stays_in_a_thread(compiler.compiled[0])
 
 

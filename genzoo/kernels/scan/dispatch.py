@@ -2,26 +2,28 @@
 
 A backend is a module in this package with
     unavailable_reason() -> str | None          why it cannot run on this machine at all
-    unsupported_reason(u, delta, A, B, C, D, z, delta_bias) -> str | None          why it cannot run this call
-    selective_scan(...), bidirectional_selective_scan(...)          the public signatures without `backend`
-The bidirectional form is optional: without it the dispatcher adds two scans and gates the sum.
+    unsupported_reason(scan, z) -> str | None          why it cannot run this call
+    one_direction(scan, *, z, softplus, reverse, want_state) -> (out, last state or None)
+    both_directions(first, second, *, z, softplus) -> out      optional: else two scans are added, then gated
+where a scan is a `record.Scan`. `scan_one` and `scan_both` take such records; `selective_scan` and
+`bidirectional_selective_scan` are the same with the tensors spelled out.
 """
 
 from __future__ import annotations
 
 import importlib
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from types import ModuleType
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from genzoo.core.errors import BackendUnavailable, UsageError, did_you_mean
+from genzoo.kernels.scan.record import Scan, gated
 from genzoo.kernels.scan.shapes import check_scan_shapes, compute_dtype
 
 logger = logging.getLogger(__name__)
@@ -101,13 +103,15 @@ def selective_scan(
     Returns (b, l, d) in u's dtype, and with `return_last_state` also the final state (b, d, n).
     Accumulates in float32, in float64 when u is float64.   Raises ShapeError, BackendUnavailable.
     """
-    check_scan_shapes(u, delta, A, B, C, D, z, delta_bias)
-    tensors = (u, delta, A, B, C, D, z, delta_bias)
-    name = _choose(backend, u, lambda candidate: _unsupported(candidate, *tensors))
-    result: Tensor | tuple[Tensor, Tensor] = _module(name).selective_scan(
-        *tensors, delta_softplus=delta_softplus, reverse=reverse, return_last_state=return_last_state
+    out, state = scan_one(
+        Scan(u, delta, A, B, C, D, delta_bias),
+        z=z,
+        softplus=delta_softplus,
+        reverse=reverse,
+        want_state=return_last_state,
+        backend=backend,
     )
-    return result
+    return out if state is None else (out, state)
 
 
 def bidirectional_selective_scan(
@@ -135,38 +139,57 @@ def bidirectional_selective_scan(
     Shapes as in `selective_scan`; names with _b belong to the reverse direction. u_b may be u itself.
     Nothing is flipped: position t of every tensor is position t of the sequence.
     """
-    first, second = (u, delta, A, B, C, D, z, delta_bias), (u_b, delta_b, A_b, B_b, C_b, D_b, z, delta_bias_b)
-    check_scan_shapes(*first)
-    check_scan_shapes(*second)
-    name = _choose(
-        backend, u, lambda candidate: _unsupported(candidate, *first) or _unsupported(candidate, *second)
+    first, second = (
+        Scan(u, delta, A, B, C, D, delta_bias),
+        Scan(u_b, delta_b, A_b, B_b, C_b, D_b, delta_bias_b),
     )
-    module = _module(name)
-    fused = getattr(module, "bidirectional_selective_scan", None)
-    if fused is not None:
-        gate = (z, delta_bias, delta_bias_b)
-        result: Tensor = fused(*first[:6], *second[:6], *gate, delta_softplus=delta_softplus)
-        return result
-    return _sum_directions(module, first, second, delta_softplus)
+    return scan_both(first, second, z=z, softplus=delta_softplus, backend=backend)
 
 
-def _sum_directions(
-    module: Any, first: Sequence[Tensor | None], second: Sequence[Tensor | None], delta_softplus: bool
+def scan_one(
+    scan: Scan,
+    *,
+    z: Tensor | None = None,
+    softplus: bool = False,
+    reverse: bool = False,
+    want_state: bool = False,
+    backend: str = "auto",
+) -> tuple[Tensor, Tensor | None]:
+    """`selective_scan` of a record; always returns a pair, whose second is the last state if wanted."""
+    module = _choose(backend, z, scan)
+    options = {"softplus": softplus, "reverse": reverse, "want_state": want_state}
+    found: tuple[Tensor, Tensor | None] = module.one_direction(scan, z=z, **options)
+    return found
+
+
+def scan_both(
+    first: Scan, second: Scan, *, z: Tensor | None = None, softplus: bool = False, backend: str = "auto"
 ) -> Tensor:
-    u, z = first[0], first[6]
-    assert u is not None
-    y = module.selective_scan(*first[:6], None, first[7], delta_softplus=delta_softplus)
-    y_b = module.selective_scan(*second[:6], None, second[7], delta_softplus=delta_softplus, reverse=True)
-    total: Tensor = y.to(compute_dtype(u)) + y_b
-    return (total if z is None else total * F.silu(z.to(total.dtype))).to(u.dtype)
+    """`bidirectional_selective_scan` of two records, the second scanned from the end."""
+    module = _choose(backend, z, first, second)
+    fused = getattr(module, "both_directions", None)
+    if fused is not None:
+        out: Tensor = fused(first, second, z=z, softplus=softplus)
+        return out
+    y, _ = module.one_direction(first, z=None, softplus=softplus, reverse=False)
+    y_b, _ = module.one_direction(second, z=None, softplus=softplus, reverse=True)
+    return gated(y.to(compute_dtype(y)) + y_b, z, first.u)
 
 
-def _choose(backend: str, u: Tensor, reason: Callable[[str], str | None]) -> str:
-    requested = _requested.get() if backend == "auto" else backend
-    name = choose_backend(requested, u.device.type, reason)
+def _choose(backend: str, z: Tensor | None, *scans: Scan) -> Any:
+    """The backend that runs the call. Raises ShapeError unless the tensors fit together."""
+    for scan in scans:
+        check_scan_shapes(scan, z)
+
+    def reason(candidate: str) -> str | None:
+        found = (_unsupported(candidate, scan, z) for scan in scans)
+        return next((why for why in found if why is not None), None)
+
+    requested, device = _requested.get() if backend == "auto" else backend, scans[0].u.device.type
+    name = choose_backend(requested, device, reason)
     if requested == "auto" and not torch.compiler.is_compiling():
-        _announce(name, u.device.type)
-    return name
+        _announce(name, device)
+    return _module(name)
 
 
 def _announce(name: str, device_type: str) -> None:
@@ -206,9 +229,9 @@ def _unavailable(name: str) -> str | None:
     return module if isinstance(module, str) else module.unavailable_reason()
 
 
-def _unsupported(name: str, *tensors: Tensor | None) -> str | None:
+def _unsupported(name: str, scan: Scan, z: Tensor | None) -> str | None:
     module = _load(name)
-    return module if isinstance(module, str) else module.unsupported_reason(*tensors)
+    return module if isinstance(module, str) else module.unsupported_reason(scan, z)
 
 
 # torch.compile cannot trace an import, so what auto may choose here is loaded with this module

@@ -17,6 +17,7 @@ from einops import rearrange
 from torch import Tensor
 
 from genzoo.core.errors import BackendUnavailable
+from genzoo.kernels.scan.record import Scan
 from genzoo.kernels.scan.shapes import MAX_STATE
 
 DTYPES = (torch.float32, torch.bfloat16, torch.float16)
@@ -30,50 +31,30 @@ def unavailable_reason() -> str | None:
     return None if torch.cuda.is_available() else "no CUDA device"
 
 
-def unsupported_reason(
-    u: Tensor,
-    delta: Tensor,
-    A: Tensor,
-    B: Tensor,
-    C: Tensor,
-    D: Tensor | None,
-    z: Tensor | None,
-    delta_bias: Tensor | None,
-) -> str | None:
+def unsupported_reason(scan: Scan, z: Tensor | None) -> str | None:
     """Why this call cannot run, or None."""
     reason = unavailable_reason()
     if reason is not None:
         return reason
-    if any(t is not None and not t.is_cuda for t in (u, delta, A, B, C, D, z, delta_bias)):
-        return f"the tensors are on {u.device}, not on a CUDA device"
-    if u.dtype not in DTYPES:
-        return f"computes float32, bfloat16 and float16, not {u.dtype}"
-    if A.shape[1] > MAX_STATE:
-        return f"d_state {A.shape[1]} is above {MAX_STATE}"
+    if any(t is not None and not t.is_cuda for t in (*scan, z)):
+        return f"the tensors are on {scan.u.device}, not on a CUDA device"
+    if scan.u.dtype not in DTYPES:
+        return f"computes float32, bfloat16 and float16, not {scan.u.dtype}"
+    if scan.A.shape[1] > MAX_STATE:
+        return f"d_state {scan.A.shape[1]} is above {MAX_STATE}"
     return None
 
 
-def selective_scan(
-    u: Tensor,
-    delta: Tensor,
-    A: Tensor,
-    B: Tensor,
-    C: Tensor,
-    D: Tensor | None = None,
-    z: Tensor | None = None,
-    delta_bias: Tensor | None = None,
-    *,
-    delta_softplus: bool = False,
-    reverse: bool = False,
-    return_last_state: bool = False,
-) -> Tensor | tuple[Tensor, Tensor]:
-    """Scan in one direction; shapes as in `genzoo.kernels.selective_scan`. The last state has no gradient."""
-    scan = _stock_scan()
-    if isinstance(scan, str):
+def one_direction(
+    scan: Scan, *, z: Tensor | None, softplus: bool, reverse: bool, want_state: bool = False
+) -> tuple[Tensor, Tensor | None]:
+    """The gated output (b, l, d), and the last state (b, d, n) if wanted, which has no gradient."""
+    stock, (u, delta, A, B, C, D, bias) = _stock_scan(), scan
+    if isinstance(stock, str):
         raise BackendUnavailable(
-            "scan backend 'mamba_ssm' cannot run", why=scan, fix="pip install 'genzoo[ssm]'"
+            "scan backend 'mamba_ssm' cannot run", why=stock, fix="pip install 'genzoo[ssm]'"
         )
-    result: Any = scan(
+    result: Any = stock(
         _to_stock(u, u.dtype, reverse),
         _to_stock(delta, u.dtype, reverse),
         A.float(),
@@ -81,15 +62,14 @@ def selective_scan(
         _to_stock(C, u.dtype, reverse),
         D=None if D is None else D.float(),
         z=None if z is None else _to_stock(z, u.dtype, reverse),
-        delta_bias=None if delta_bias is None else delta_bias.float(),
-        delta_softplus=delta_softplus,
-        return_last_state=return_last_state,
+        delta_bias=None if bias is None else bias.float(),
+        delta_softplus=softplus,
+        return_last_state=want_state,
     )
-    last_state: Tensor | None
-    out, last_state = result if return_last_state else (result, None)
+    out, last_state = result if want_state else (result, None)
     # the stock package has no reverse direction: in this adapter, and nowhere else, sequences are flipped
     out = rearrange(out.flip(-1) if reverse else out, "b d l -> b l d").to(u.dtype)
-    return out if last_state is None else (out, last_state.detach())
+    return out, None if last_state is None else last_state.detach()
 
 
 def _to_stock(tensor: Tensor, dtype: torch.dtype, reverse: bool) -> Tensor:

@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from genzoo.kernels.scan.record import Scan, gated
 from genzoo.kernels.scan.shapes import compute_dtype, per_channel
 
 
@@ -22,92 +23,36 @@ def unavailable_reason() -> str | None:
     return None
 
 
-def unsupported_reason(
-    u: Tensor,
-    delta: Tensor,
-    A: Tensor,
-    B: Tensor,
-    C: Tensor,
-    D: Tensor | None,
-    z: Tensor | None,
-    delta_bias: Tensor | None,
-) -> str | None:
+def unsupported_reason(scan: Scan, z: Tensor | None) -> str | None:
     """Takes every layout, dtype and device."""
     return None
 
 
-def selective_scan(
-    u: Tensor,
-    delta: Tensor,
-    A: Tensor,
-    B: Tensor,
-    C: Tensor,
-    D: Tensor | None = None,
-    z: Tensor | None = None,
-    delta_bias: Tensor | None = None,
-    *,
-    delta_softplus: bool = False,
-    reverse: bool = False,
-    return_last_state: bool = False,
-) -> Tensor | tuple[Tensor, Tensor]:
-    """Scan in one direction; shapes as in `genzoo.kernels.selective_scan`."""
-    y, state = _scan(u, delta, A, B, C, D, delta_bias, delta_softplus=delta_softplus, reverse=reverse)
-    out = _gate(y, z).to(u.dtype)
-    return (out, state) if return_last_state else out
+def one_direction(
+    scan: Scan, *, z: Tensor | None, softplus: bool, reverse: bool, want_state: bool = False
+) -> tuple[Tensor, Tensor | None]:
+    """The gated output (b, l, d), and the last state (b, d, n) if wanted."""
+    y, state = _recur(scan, softplus=softplus, reverse=reverse)
+    return gated(y, z, scan.u), state if want_state else None
 
 
-def bidirectional_selective_scan(
-    u: Tensor,
-    delta: Tensor,
-    A: Tensor,
-    B: Tensor,
-    C: Tensor,
-    D: Tensor | None,
-    u_b: Tensor,
-    delta_b: Tensor,
-    A_b: Tensor,
-    B_b: Tensor,
-    C_b: Tensor,
-    D_b: Tensor | None,
-    z: Tensor | None = None,
-    delta_bias: Tensor | None = None,
-    delta_bias_b: Tensor | None = None,
-    *,
-    delta_softplus: bool = False,
-) -> Tensor:
+def both_directions(first: Scan, second: Scan, *, z: Tensor | None, softplus: bool) -> Tensor:
     """The sum of a forward and a reverse scan, gated once."""
-    y, _ = _scan(u, delta, A, B, C, D, delta_bias, delta_softplus=delta_softplus, reverse=False)
-    y_b, _ = _scan(
-        u_b, delta_b, A_b, B_b, C_b, D_b, delta_bias_b, delta_softplus=delta_softplus, reverse=True
-    )
-    return _gate(y + y_b, z).to(u.dtype)
+    y, _ = _recur(first, softplus=softplus, reverse=False)
+    y_b, _ = _recur(second, softplus=softplus, reverse=True)
+    return gated(y + y_b, z, first.u)
 
 
-def _gate(y: Tensor, z: Tensor | None) -> Tensor:
-    return y if z is None else y * F.silu(z.to(y.dtype))
-
-
-def _scan(
-    u: Tensor,
-    delta: Tensor,
-    A: Tensor,
-    B: Tensor,
-    C: Tensor,
-    D: Tensor | None,
-    delta_bias: Tensor | None,
-    *,
-    delta_softplus: bool,
-    reverse: bool,
-) -> tuple[Tensor, Tensor]:
+def _recur(scan: Scan, *, softplus: bool, reverse: bool) -> tuple[Tensor, Tensor]:
     """Returns y (b, l, d) and the last state (b, d, n), both in the compute dtype."""
-    dtype = compute_dtype(u)
-    batch, length, d = u.shape
-    u, delta, A = u.to(dtype), delta.to(dtype), A.to(dtype)
-    B = per_channel(B.to(dtype), d).expand(batch, length, d, -1)
-    C = per_channel(C.to(dtype), d).expand(batch, length, d, -1)
-    if delta_bias is not None:
-        delta = delta + delta_bias.to(dtype)
-    if delta_softplus:
+    dtype = compute_dtype(scan.u)
+    batch, length, d = scan.u.shape
+    u, delta, A = scan.u.to(dtype), scan.delta.to(dtype), scan.A.to(dtype)
+    B = per_channel(scan.B.to(dtype), d).expand(batch, length, d, -1)
+    C = per_channel(scan.C.to(dtype), d).expand(batch, length, d, -1)
+    if scan.delta_bias is not None:
+        delta = delta + scan.delta_bias.to(dtype)
+    if softplus:
         delta = F.softplus(delta)
     state = u.new_zeros(batch, d, A.shape[1])
     outputs: list[Tensor] = []
@@ -116,4 +61,4 @@ def _scan(
         state = torch.exp(step * A) * state + step * B[:, t] * u[:, t, :, None]
         outputs.append((state * C[:, t]).sum(-1))
     y = torch.stack(outputs[::-1] if reverse else outputs, dim=1)
-    return (y if D is None else y + D.to(dtype) * u), state
+    return (y if scan.D is None else y + scan.D.to(dtype) * u), state

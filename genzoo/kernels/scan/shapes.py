@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from genzoo.core.errors import ShapeError
+from genzoo.kernels.scan.record import Scan
 
 MAX_STATE = 256
 
@@ -15,21 +16,13 @@ def compute_dtype(u: Tensor) -> torch.dtype:
     return torch.float64 if u.dtype == torch.float64 else torch.float32
 
 
-def check_scan_shapes(
-    u: Tensor,
-    delta: Tensor,
-    A: Tensor,
-    B: Tensor,
-    C: Tensor,
-    D: Tensor | None = None,
-    z: Tensor | None = None,
-    delta_bias: Tensor | None = None,
-) -> None:
+def check_scan_shapes(scan: Scan, z: Tensor | None = None) -> None:
     """Raise ShapeError, naming the tensor, unless the tensors fit together.
 
     u, delta, z: (b, l, d).   A: (d, n).   D, delta_bias: (d,).
     B, C: (b, l, n), (b, l, g, n) with g dividing d, or (d, n).
     """
+    u, delta, A, B, C, D, delta_bias = scan
     if u.ndim != 3 or u.shape[1] < 1:
         raise ShapeError(f"u must be (b, l, d) with l >= 1, got {tuple(u.shape)}; layouts are channels-last")
     if A.ndim != 2 or A.shape[0] != u.shape[2]:

@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from genzoo.kernels.scan.record import Scan, gated
 from genzoo.kernels.scan.shapes import compute_dtype
 
 LOG2E = math.log2(math.e)
@@ -26,89 +27,36 @@ def unavailable_reason() -> str | None:
     return None
 
 
-def unsupported_reason(
-    u: Tensor,
-    delta: Tensor,
-    A: Tensor,
-    B: Tensor,
-    C: Tensor,
-    D: Tensor | None,
-    z: Tensor | None,
-    delta_bias: Tensor | None,
-) -> str | None:
+def unsupported_reason(scan: Scan, z: Tensor | None) -> str | None:
     """Takes every layout, dtype and device."""
     return None
 
 
-def selective_scan(
-    u: Tensor,
-    delta: Tensor,
-    A: Tensor,
-    B: Tensor,
-    C: Tensor,
-    D: Tensor | None = None,
-    z: Tensor | None = None,
-    delta_bias: Tensor | None = None,
-    *,
-    delta_softplus: bool = False,
-    reverse: bool = False,
-    return_last_state: bool = False,
-) -> Tensor | tuple[Tensor, Tensor]:
-    """Scan in one direction; shapes as in `genzoo.kernels.selective_scan`."""
-    y, state = _direction(u, delta, A, B, C, D, delta_bias, delta_softplus, reverse)
-    out = _gate(y, z).to(u.dtype)
-    return (out, state) if return_last_state else out
+def one_direction(
+    scan: Scan, *, z: Tensor | None, softplus: bool, reverse: bool, want_state: bool = False
+) -> tuple[Tensor, Tensor | None]:
+    """The gated output (b, l, d), and the last state (b, d, n) if wanted."""
+    y, state = _direction(scan, softplus, reverse)
+    return gated(y, z, scan.u), state if want_state else None
 
 
-def bidirectional_selective_scan(
-    u: Tensor,
-    delta: Tensor,
-    A: Tensor,
-    B: Tensor,
-    C: Tensor,
-    D: Tensor | None,
-    u_b: Tensor,
-    delta_b: Tensor,
-    A_b: Tensor,
-    B_b: Tensor,
-    C_b: Tensor,
-    D_b: Tensor | None,
-    z: Tensor | None = None,
-    delta_bias: Tensor | None = None,
-    delta_bias_b: Tensor | None = None,
-    *,
-    delta_softplus: bool = False,
-) -> Tensor:
+def both_directions(first: Scan, second: Scan, *, z: Tensor | None, softplus: bool) -> Tensor:
     """The sum of a forward and a reverse scan, gated once."""
-    y, _ = _direction(u, delta, A, B, C, D, delta_bias, delta_softplus, False)
-    y_b, _ = _direction(u_b, delta_b, A_b, B_b, C_b, D_b, delta_bias_b, delta_softplus, True)
-    return _gate(y + y_b, z).to(u.dtype)
+    y, _ = _direction(first, softplus, False)
+    y_b, _ = _direction(second, softplus, True)
+    return gated(y + y_b, z, first.u)
 
 
-def _gate(y: Tensor, z: Tensor | None) -> Tensor:
-    return y if z is None else y * F.silu(z.to(y.dtype))
-
-
-def _direction(
-    u: Tensor,
-    delta: Tensor,
-    A: Tensor,
-    B: Tensor,
-    C: Tensor,
-    D: Tensor | None,
-    bias: Tensor | None,
-    softplus: bool,
-    reverse: bool,
-) -> tuple[Tensor, Tensor]:
+def _direction(scan: Scan, softplus: bool, reverse: bool) -> tuple[Tensor, Tensor]:
     """Returns y (b, l, d), not gated, and the last state (b, d, n), in the compute dtype."""
-    dtype = compute_dtype(u)
-    u, dt = u.to(dtype), delta.to(dtype)
-    if bias is not None:
-        dt = dt + bias.to(dtype)
+    dtype = compute_dtype(scan.u)
+    u, dt = scan.u.to(dtype), scan.delta.to(dtype)
+    if scan.delta_bias is not None:
+        dt = dt + scan.delta_bias.to(dtype)
     if softplus:
         dt = F.softplus(dt)
-    y, state, _ = _scan(u, dt, A.to(dtype), B.to(dtype), C.to(dtype), reverse)
-    return (y if D is None else torch.addcmul(y, u, D.to(dtype))), state
+    y, state, _ = _scan(u, dt, scan.A.to(dtype), scan.B.to(dtype), scan.C.to(dtype), reverse)
+    return (y if scan.D is None else torch.addcmul(y, u, scan.D.to(dtype))), state
 
 
 @torch.library.custom_op("genzoo::torch_scan", mutates_args=())

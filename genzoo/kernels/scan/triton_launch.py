@@ -6,58 +6,47 @@ import functools
 import importlib
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from genzoo.kernels.scan import triton_configs
+from genzoo.kernels.scan.record import Scan
 from genzoo.kernels.scan.triton_configs import Tiles, padded_state
 
 NO_STRIDES = (0, 0)
 ABSENT = ((None,) * 9, (NO_STRIDES,) * 4)
 
 
-@dataclass(frozen=True)
-class Direction:
-    """One direction. u, delta: (b, l, d).   A: (d, n).   B, C: (b, l, n).   D, delta_bias: (d,)."""
+def pointers_and_strides(
+    scan: Scan, *extra: Tensor | None
+) -> tuple[tuple[Tensor | None, ...], tuple[tuple[int, int], ...]]:
+    """The kernels' tuple of pointers, ending with `extra`, and the strides of u, delta, B, C."""
+    u, delta, B, C = (dense_rows(tensor) for tensor in (scan.u, scan.delta, scan.B, scan.C))
+    A, D, bias = (None if t is None else t.contiguous() for t in (scan.A, scan.D, scan.delta_bias))
+    return (u, delta, A, B, C, D, bias, *extra), tuple(strides(tensor) for tensor in (u, delta, B, C))
 
-    u: Tensor
-    delta: Tensor
-    A: Tensor
-    B: Tensor
-    C: Tensor
-    D: Tensor | None
-    delta_bias: Tensor | None
 
-    def arguments(
-        self, *extra: Tensor | None
-    ) -> tuple[tuple[Tensor | None, ...], tuple[tuple[int, int], ...]]:
-        """The kernels' tuple of pointers, ending with `extra`, and the strides of u, delta, B, C."""
-        u, delta, B, C = (dense_rows(tensor) for tensor in (self.u, self.delta, self.B, self.C))
-        A, D, bias = (None if t is None else t.contiguous() for t in (self.A, self.D, self.delta_bias))
-        return (u, delta, A, B, C, D, bias, *extra), tuple(strides(tensor) for tensor in (u, delta, B, C))
+def gradient_buffers(scan: Scan, tiles: Tiles) -> tuple[Tensor | None, ...]:
+    """du, ddelta whole; dA, dB, dC, dD, dbias with one slot per program that adds to them, in float32."""
+    batch, _, width = scan.u.shape
+    blocks = num_blocks(width, tiles)
+    shapes = [(batch, *scan.A.shape), (blocks, *scan.B.shape), (blocks, *scan.C.shape)]
+    whole = [empty_like(scan.u), empty_like(scan.delta)]
+    parts = [scan.u.new_empty(shape, dtype=torch.float32) for shape in shapes]
+    per_channel = scan.u.new_empty((2, batch, width), dtype=torch.float32)
+    optional = [None if t is None else per_channel[i] for i, t in enumerate((scan.D, scan.delta_bias))]
+    return (*whole, *parts, *optional)
 
-    def gradient_buffers(self, tiles: Tiles) -> tuple[Tensor | None, ...]:
-        """du, ddelta whole; dA, dB, dC, dD, dbias with one slot per program that adds to them, in float32."""
-        batch, _, width = self.u.shape
-        blocks = num_blocks(width, tiles)
-        shapes = [(batch, *self.A.shape), (blocks, *self.B.shape), (blocks, *self.C.shape)]
-        whole = [empty_like(self.u), empty_like(self.delta)]
-        parts = [self.u.new_empty(shape, dtype=torch.float32) for shape in shapes]
-        per_channel = self.u.new_empty((2, batch, width), dtype=torch.float32)
-        optional = [None if t is None else per_channel[i] for i, t in enumerate((self.D, self.delta_bias))]
-        return (*whole, *parts, *optional)
 
-    def reduce(self, buffers: Sequence[Tensor | None]) -> list[Tensor | None]:
-        """Gradients of the seven tensors: slots added up, each in the dtype of its tensor."""
-        tensors = (self.A, self.B, self.C, self.D, self.delta_bias)
-        summed = [
-            None if buffer is None or tensor is None else buffer.sum(0).to(tensor.dtype)
-            for buffer, tensor in zip(buffers[2:], tensors, strict=True)
-        ]
-        return [*buffers[:2], *summed]
+def reduce_slots(scan: Scan, buffers: Sequence[Tensor | None]) -> list[Tensor | None]:
+    """Gradients of the seven tensors: slots added up, each in the dtype of its tensor."""
+    summed = [
+        None if buffer is None or tensor is None else buffer.sum(0).to(tensor.dtype)
+        for buffer, tensor in zip(buffers[2:], scan[2:], strict=True)
+    ]
+    return [*buffers[:2], *summed]
 
 
 class Results(NamedTuple):
@@ -88,10 +77,10 @@ def allocate(u: Tensor, A: Tensor, *, both: bool, gated: bool, training: bool, l
     )
 
 
-def scratch_states(direction: Direction, tiles: Tiles) -> Tensor:
+def scratch_states(scan: Scan, tiles: Tiles) -> Tensor:
     """Room for the state before each tile of the segment that a program works on."""
     per_segment = triton_configs.SEGMENT // tiles.rows
-    return direction.u.new_empty((direction.u.shape[0], per_segment, *direction.A.shape), dtype=torch.float32)
+    return scan.u.new_empty((scan.u.shape[0], per_segment, *scan.A.shape), dtype=torch.float32)
 
 
 def tile_arguments(tiles: Tiles, d_state: int) -> dict[str, Any]:
@@ -108,11 +97,11 @@ def tile_arguments(tiles: Tiles, d_state: int) -> dict[str, Any]:
     }
 
 
-def tuning_key(direction: Direction, *rest: object) -> tuple[object, ...]:
+def tuning_key(scan: Scan, *rest: object) -> tuple[object, ...]:
     """Batches and lengths share a measurement within a factor of two."""
-    u = direction.u
+    u = scan.u
     batch, length, width = u.shape
-    return (u.device, u.dtype, batch.bit_length(), length.bit_length(), width, direction.A.shape[1], *rest)
+    return (u.device, u.dtype, batch.bit_length(), length.bit_length(), width, scan.A.shape[1], *rest)
 
 
 def num_blocks(width: int, tiles: Tiles) -> int:

@@ -1,4 +1,7 @@
-"""The Triton scan as a torch custom op, so that compile, autocast and autograd see one opaque function."""
+"""The Triton scan as a torch custom op, so that compile, autocast and autograd see one opaque function.
+
+The ops take what `record.pack` makes of one or two scans and the gate: the tensors that are there, and which.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from genzoo.kernels.scan.record import unpack
 from genzoo.kernels.scan.triton_configs import (
     Tiles,
     backward_tiles,
@@ -18,62 +22,45 @@ from genzoo.kernels.scan.triton_configs import (
 from genzoo.kernels.scan.triton_launch import (
     ABSENT,
     NO_STRIDES,
-    Direction,
     allocate,
     dense_rows,
     empty_like,
     given,
+    gradient_buffers,
     kernel,
     num_blocks,
     on_device,
+    pointers_and_strides,
+    reduce_slots,
     scratch_states,
     strides,
     tile_arguments,
     tuning_key,
 )
 
-NUM_TENSORS = 15
-
 
 @torch.library.custom_op("genzoo::triton_selective_scan", mutates_args=())
 def scan_op(
-    u: Tensor,
-    delta: Tensor,
-    A: Tensor,
-    B: Tensor,
-    C: Tensor,
-    D: Tensor | None,
-    z: Tensor | None,
-    delta_bias: Tensor | None,
-    u_b: Tensor | None,
-    delta_b: Tensor | None,
-    A_b: Tensor | None,
-    B_b: Tensor | None,
-    C_b: Tensor | None,
-    D_b: Tensor | None,
-    delta_bias_b: Tensor | None,
-    delta_softplus: bool,
+    tensors: Sequence[Tensor],
+    present: Sequence[bool],
+    softplus: bool,
     reverse: bool,
     training: bool,
     last_state: bool,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-    """One direction, or with u_b both; `reverse` is that of the first. Returns the fields of `Results`."""
-    first, second = _directions(
-        [u, delta, A, B, C, D, z, delta_bias, u_b, delta_b, A_b, B_b, C_b, D_b, delta_bias_b]
-    )
-    both = second is not None
+    """One direction or both; `reverse` is that of the first. Returns the fields of `Results`."""
+    scans, z = unpack(tensors, present)
+    u, A, both = scans[0].u, scans[0].A, len(scans) == 2
     results = allocate(u, A, both=both, gated=z is not None, training=training, last_state=last_state)
     gate = None if z is None else dense_rows(z)
     batch, length, width = u.shape
 
     def launch(tiles: Tiles) -> None:
-        pointers, steps = first.arguments(given(results.last_state), given(results.saved))
-        pointers_b, steps_b = ABSENT if second is None else second.arguments(None, given(results.saved_b))
+        first = pointers_and_strides(scans[0], given(results.last_state), given(results.saved))
+        second = pointers_and_strides(scans[1], None, given(results.saved_b)) if both else ABSENT
         kernel("triton_forward", "forward_kernel")[(num_blocks(width, tiles) * batch,)](
-            pointers,
-            steps,
-            pointers_b,
-            steps_b,
+            *first,
+            *second,
             gate,
             NO_STRIDES if gate is None else strides(gate),
             (results.out, given(results.y_sum)),
@@ -82,12 +69,12 @@ def scan_op(
             A.shape[1],
             REVERSE=reverse,
             BOTH=both,
-            SOFTPLUS=delta_softplus,
+            SOFTPLUS=softplus,
             KEEP=training and z is not None,
             **tile_arguments(tiles, A.shape[1]),
         )
 
-    key = ("forward", *tuning_key(first, both, training))
+    key = ("forward", *tuning_key(scans[0], both, training))
     with on_device(u):
         launch(pick_tiles(key, forward_tiles(padded_state(A.shape[1])), launch))
     return tuple(results)  # type: ignore[return-value]
@@ -95,27 +82,16 @@ def scan_op(
 
 @scan_op.register_fake
 def _(
-    u: Tensor,
-    delta: Tensor,
-    A: Tensor,
-    B: Tensor,
-    C: Tensor,
-    D: Tensor | None,
-    z: Tensor | None,
-    delta_bias: Tensor | None,
-    u_b: Tensor | None,
-    delta_b: Tensor | None,
-    A_b: Tensor | None,
-    B_b: Tensor | None,
-    C_b: Tensor | None,
-    D_b: Tensor | None,
-    delta_bias_b: Tensor | None,
-    delta_softplus: bool,
+    tensors: Sequence[Tensor],
+    present: Sequence[bool],
+    softplus: bool,
     reverse: bool,
     training: bool,
     last_state: bool,
 ) -> tuple[Tensor, ...]:
-    both, gated = u_b is not None, z is not None
+    scans, z = unpack(tensors, present)
+    both, gated = len(scans) == 2, z is not None
+    u, A = scans[0].u, scans[0].A
     return tuple(allocate(u, A, both=both, gated=gated, training=training, last_state=last_state))
 
 
@@ -127,29 +103,26 @@ def gradient_op(
     y_sum: Tensor,
     saved: Tensor,
     saved_b: Tensor,
-    delta_softplus: bool,
+    softplus: bool,
     reverse: bool,
 ) -> list[Tensor]:
-    """Gradients of those of the fifteen tensors of `scan_op` that are `present`, in their order."""
-    placed = _spread(tensors, present)
-    first, second = _directions(placed)
-    z = placed[6]
+    """The gradients of `tensors`, in their order."""
+    scans, z = unpack(tensors, present)
     gate, grad_z = (None, None) if z is None else (dense_rows(z), empty_like(z))
     grad_out = dense_rows(grad_out)
-    batch, length, width = first.u.shape
-    d_state = first.A.shape[1]
+    batch, length, width = scans[0].u.shape
+    d_state = scans[0].A.shape[1]
     buffers: list[tuple[Tensor | None, ...]] = []
 
     def launch(tiles: Tiles) -> None:
         buffers.clear()
         arguments: list[Any] = []
-        for direction, states in ((first, saved), (second, saved_b)):
-            if direction is None:
-                arguments += [*ABSENT, (None,) * 7]
-                continue
-            buffers.append(direction.gradient_buffers(tiles))
-            arguments += [*direction.arguments(states, scratch_states(direction, tiles)), buffers[-1]]
-        kernel("triton_backward", "backward_kernel")[(num_blocks(width, tiles) * batch, len(buffers))](
+        for scan, states in zip(scans, (saved, saved_b), strict=False):
+            buffers.append(gradient_buffers(scan, tiles))
+            arguments += [*pointers_and_strides(scan, states, scratch_states(scan, tiles)), buffers[-1]]
+        if len(scans) == 1:
+            arguments += [*ABSENT, (None,) * len(buffers[0])]
+        kernel("triton_backward", "backward_kernel")[(num_blocks(width, tiles) * batch, len(scans))](
             *arguments,
             grad_out,
             strides(grad_out),
@@ -160,18 +133,16 @@ def gradient_op(
             width,
             d_state,
             REVERSE=reverse,
-            BOTH=second is not None,
-            SOFTPLUS=delta_softplus,
+            BOTH=len(scans) == 2,
+            SOFTPLUS=softplus,
             **tile_arguments(tiles, d_state),
         )
 
-    key = ("backward", *tuning_key(first, second is not None))
+    key = ("backward", *tuning_key(scans[0], len(scans) == 2))
     with on_device(grad_out):
         launch(pick_tiles(key, backward_tiles(padded_state(d_state)), launch))
-    gradients = first.reduce(buffers[0])
-    gradients.insert(6, grad_z)
-    gradients += [] if second is None else second.reduce(buffers[1])
-    return [gradient for gradient in gradients if gradient is not None]
+    gradients = [g for scan, slots in zip(scans, buffers, strict=True) for g in reduce_slots(scan, slots)]
+    return [gradient for gradient in (*gradients, grad_z) if gradient is not None]
 
 
 @gradient_op.register_fake
@@ -182,37 +153,23 @@ def _(
     y_sum: Tensor,
     saved: Tensor,
     saved_b: Tensor,
-    delta_softplus: bool,
+    softplus: bool,
     reverse: bool,
 ) -> list[Tensor]:
     return [empty_like(tensor) for tensor in tensors]
 
 
 def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
-    tensors, (delta_softplus, reverse, *_) = inputs[:NUM_TENSORS], inputs[NUM_TENSORS:]
+    tensors, ctx.present, *options = inputs
+    ctx.options = options[:2]
     _, y_sum, _, saved, saved_b = output
-    ctx.present = [tensor is not None for tensor in tensors]
-    ctx.options = (delta_softplus, reverse)
-    ctx.save_for_backward(y_sum, saved, saved_b, *[tensor for tensor in tensors if tensor is not None])
+    ctx.save_for_backward(y_sum, saved, saved_b, *tensors)
 
 
-def _backward(ctx: Any, grad_out: Tensor, *unused: Tensor) -> tuple[Tensor | None, ...]:
+def _backward(ctx: Any, grad_out: Tensor, *unused: Tensor) -> tuple[list[Tensor] | None, ...]:
     y_sum, saved, saved_b, *tensors = ctx.saved_tensors
     found = gradient_op(grad_out, tensors, ctx.present, y_sum, saved, saved_b, *ctx.options)
-    return (*_spread(found, ctx.present), None, None, None, None)
+    return found, None, None, None, None, None
 
 
 torch.library.register_autograd(scan_op, _backward, setup_context=_setup_context)
-
-
-def _directions(tensors: Sequence[Any]) -> tuple[Direction, Direction | None]:
-    """The fifteen tensors, less z, as one or two directions."""
-    u, delta, A, B, C, D, _, bias, u_b, delta_b, A_b, B_b, C_b, D_b, bias_b = tensors
-    first = Direction(u, delta, A, B, C, D, bias)
-    return first, None if u_b is None else Direction(u_b, delta_b, A_b, B_b, C_b, D_b, bias_b)
-
-
-def _spread(tensors: Sequence[Tensor], present: Sequence[bool]) -> list[Tensor | None]:
-    """The tensors at their places, None at the others."""
-    remaining = iter(tensors)
-    return [next(remaining) if here else None for here in present]

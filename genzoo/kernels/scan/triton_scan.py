@@ -15,6 +15,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from genzoo.kernels.scan.record import Scan, pack
 from genzoo.kernels.scan.shapes import MAX_STATE
 from genzoo.kernels.scan.triton_op import scan_op
 
@@ -31,82 +32,44 @@ def unavailable_reason() -> str | None:
     return "no CUDA device (TRITON_INTERPRET=1 runs it, very slowly, on the CPU)"
 
 
-def unsupported_reason(
-    u: Tensor,
-    delta: Tensor,
-    A: Tensor,
-    B: Tensor,
-    C: Tensor,
-    D: Tensor | None,
-    z: Tensor | None,
-    delta_bias: Tensor | None,
-) -> str | None:
+def unsupported_reason(scan: Scan, z: Tensor | None) -> str | None:
     """Why this call cannot run, or None."""
-    tensors = [t for t in (u, delta, A, B, C, D, z, delta_bias) if t is not None]
+    tensors = [tensor for tensor in (*scan, z) if tensor is not None]
     reason = unavailable_reason()
     if reason is not None:
         return reason
     if not _interpreted() and any(not t.is_cuda for t in tensors):
-        return f"the tensors are on {u.device}, not on a CUDA device"
+        return f"the tensors are on {scan.u.device}, not on a CUDA device"
     wrong = sorted({str(t.dtype) for t in tensors if t.dtype not in DTYPES})
     if wrong:
         return f"computes float32, bfloat16 and float16, not {', '.join(wrong)}"
-    if B.ndim != 3 or C.ndim != 3:
+    if scan.B.ndim != 3 or scan.C.ndim != 3:
         return "takes B and C of shape (b, l, n) only, neither constant (d, n) nor grouped (b, l, g, n)"
-    if A.shape[1] > MAX_STATE:
-        return f"d_state {A.shape[1]} is above {MAX_STATE}"
+    if scan.A.shape[1] > MAX_STATE:
+        return f"d_state {scan.A.shape[1]} is above {MAX_STATE}"
     return None
 
 
-def selective_scan(
-    u: Tensor,
-    delta: Tensor,
-    A: Tensor,
-    B: Tensor,
-    C: Tensor,
-    D: Tensor | None = None,
-    z: Tensor | None = None,
-    delta_bias: Tensor | None = None,
-    *,
-    delta_softplus: bool = False,
-    reverse: bool = False,
-    return_last_state: bool = False,
-) -> Tensor | tuple[Tensor, Tensor]:
-    """Scan in one direction; shapes as in `genzoo.kernels.selective_scan`. The last state has no gradient."""
-    tensors = [u, delta, A, B, C, D, z, delta_bias, *[None] * 7]
-    out, _, last_state, _, _ = scan_op(
-        *tensors, delta_softplus, reverse, _needs_gradient(tensors), return_last_state
-    )
-    return (out, last_state.detach()) if return_last_state else out
+def one_direction(
+    scan: Scan, *, z: Tensor | None, softplus: bool, reverse: bool, want_state: bool = False
+) -> tuple[Tensor, Tensor | None]:
+    """The gated output (b, l, d), and the last state (b, d, n) if wanted, which has no gradient."""
+    out, last_state = _run([scan], z, softplus, reverse, want_state)
+    return out, last_state.detach() if want_state else None
 
 
-def bidirectional_selective_scan(
-    u: Tensor,
-    delta: Tensor,
-    A: Tensor,
-    B: Tensor,
-    C: Tensor,
-    D: Tensor | None,
-    u_b: Tensor,
-    delta_b: Tensor,
-    A_b: Tensor,
-    B_b: Tensor,
-    C_b: Tensor,
-    D_b: Tensor | None,
-    z: Tensor | None = None,
-    delta_bias: Tensor | None = None,
-    delta_bias_b: Tensor | None = None,
-    *,
-    delta_softplus: bool = False,
-) -> Tensor:
-    """(scan(u, ...) + reverse scan(u_b, ...)) * silu(z) in one launch; one more launch for all gradients."""
-    tensors = [u, delta, A, B, C, D, z, delta_bias, u_b, delta_b, A_b, B_b, C_b, D_b, delta_bias_b]
-    out: Tensor = scan_op(*tensors, delta_softplus, False, _needs_gradient(tensors), False)[0]
-    return out
+def both_directions(first: Scan, second: Scan, *, z: Tensor | None, softplus: bool) -> Tensor:
+    """Both directions, their sum and the gate in one launch; one more launch for all gradients."""
+    return _run([first, second], z, softplus, False, False)[0]
 
 
-def _needs_gradient(tensors: Sequence[Tensor | None]) -> bool:
-    return torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in tensors)
+def _run(
+    scans: Sequence[Scan], z: Tensor | None, softplus: bool, reverse: bool, want_state: bool
+) -> tuple[Tensor, Tensor]:
+    tensors, present = pack(scans, z)
+    training = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors)
+    out, _, last_state, _, _ = scan_op(tensors, present, softplus, reverse, training, want_state)
+    return out, last_state
 
 
 def _interpreted() -> bool:
