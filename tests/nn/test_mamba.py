@@ -88,6 +88,11 @@ def test_divide_output_halves_the_sum_of_the_directions() -> None:
     assert torch.allclose(build(divide_output=True)(x), build()(x) / 2, atol=1e-6)
 
 
+def test_divide_output_leaves_a_single_direction_as_it_is() -> None:
+    x = torch.randn(2, 5, 8)
+    assert torch.equal(build(divide_output=True, mixer="none")(x), build(mixer="none")(x))
+
+
 def test_one_direction_is_causal_and_two_are_not() -> None:
     x = torch.randn(2, 6, 8)
     changed = x.clone()
