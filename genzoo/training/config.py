@@ -22,7 +22,7 @@ class TrainConfig:
     keep_last: newest checkpoints kept.   keep_every: multiples of it are kept for good; 0 keeps none.
     precision: of the model's arithmetic; weights stay float32, except under fp64.
     clip_grad_norm: largest norm of the whole gradient; None never clips.
-    ema_*: options of diffusers' EMAModel; ema_decay None keeps no average.
+    ema_*: as the options of diffusers' EMAModel; ema_decay None keeps no average.
     ema_schedule: pairs [steps, decay]: after so many steps, that decay takes the place of ema_decay.
     log_every: steps between log lines.   max_bad: unreadable data items that may be replaced.
     deterministic: only deterministic kernels, which may be slow on a GPU and are the rule on a CPU.

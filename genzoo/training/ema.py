@@ -1,4 +1,4 @@
-"""The moving average of the trainable parameters: diffusers' EMAModel, addressed by name."""
+"""The moving average of the trainable parameters, by name; its decay is that of diffusers' EMAModel."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from diffusers.training_utils import EMAModel
+import torch
 from torch import Tensor, nn
 
 from genzoo.core.errors import CheckpointError
@@ -19,50 +19,64 @@ class ParameterAverage:
 
     def __init__(self, parameters: Mapping[str, nn.Parameter], config: TrainConfig) -> None:
         self.parameters = dict(parameters)
-        self._schedule = [(0, config.ema_decay), *config.ema_schedule]
-        self._average = EMAModel(
-            self.parameters.values(),
-            decay=config.ema_decay,
-            min_decay=config.ema_min_decay,
-            update_after_step=config.ema_update_after_step,
-            use_ema_warmup=config.ema_use_warmup,
-            inv_gamma=config.ema_inv_gamma,
-            power=config.ema_power,
-            foreach=True,
-        )
+        self.config = config
+        self.updates = 0
+        self._shadows = {name: parameter.detach().clone() for name, parameter in parameters.items()}
+        self._schedule = [(0, config.ema_decay or 0.0), *config.ema_schedule]
 
+    @torch.no_grad()
     def update(self) -> None:
         """Follow the parameters after an optimizer step."""
-        done = self._average.optimization_step
-        self._average.decay = [decay for start, decay in self._schedule if start <= done][-1]
-        self._average.step(self.parameters.values())
+        peak = [decay for start, decay in self._schedule if start <= self.updates][-1]
+        self.updates += 1
+        shadows = list(self._shadows.values())
+        gaps = torch._foreach_sub(shadows, list(self.parameters.values()))
+        torch._foreach_sub_(shadows, gaps, alpha=1 - decay_of(self.updates, peak, self.config))
 
     def tensors(self) -> dict[str, Tensor]:
         """The averages by parameter name."""
-        return {name: whole(tensor) for name, tensor in self._shadows().items()}
+        return {name: whole(tensor) for name, tensor in self._shadows.items()}
 
     def state(self) -> dict[str, Any]:
         """What `restore` needs beside the tensors."""
-        return {"updates": self._average.optimization_step}
+        return {"updates": self.updates}
 
     def restore(self, tensors: Mapping[str, Tensor], state: Mapping[str, Any], *, where: str) -> None:
         """Continue from saved averages. Raises CheckpointError when names, shapes or dtypes differ."""
-        require_same(self._shadows(), tensors, where=where, what="the moving average (train.ema_decay)")
+        require_same(self._shadows, tensors, where=where, what="the moving average (train.ema_decay)")
         if not isinstance(state.get("updates"), int):
             raise CheckpointError("the checkpoint lacks the number of EMA updates", where=where)
-        assign(self._shadows(), tensors)
-        self._average.optimization_step = state["updates"]
+        assign(self._shadows, tensors)
+        self.updates = state["updates"]
 
     @contextlib.contextmanager
     def swapped_in(self) -> Iterator[None]:
-        """Within the block the parameters hold their averages; afterwards they are as before, bit for bit."""
-        parameters = list(self.parameters.values())
-        self._average.store(parameters)
-        self._average.copy_to(parameters)
+        """Within the block the parameters hold their averages; afterwards they are as before, bit for bit.
+
+        Both ways are writes that autograd counts, so whoever keeps copies of the weights sees them change.
+        """
+        kept = [parameter.detach().cpu().clone() for parameter in self.parameters.values()]
+        self._write(list(self._shadows.values()))
         try:
             yield
         finally:
-            self._average.restore(parameters)
+            self._write(kept)
 
-    def _shadows(self) -> dict[str, Tensor]:
-        return dict(zip(self.parameters, self._average.shadow_params, strict=True))
+    @torch.no_grad()
+    def _write(self, values: list[Tensor]) -> None:
+        torch._foreach_copy_(list(self.parameters.values()), values)
+
+
+def decay_of(update: int, peak: float, config: TrainConfig) -> float:
+    """The decay of update 1, 2, ...: it grows to `peak`, and the first update copies.
+
+    With warm-up as 1 - (1 + n / inv_gamma)^-power over the updates n so far, without as (1 + n) / (10 + n).
+    """
+    past = update - config.ema_update_after_step - 1
+    if past <= 0:
+        return 0.0
+    if config.ema_use_warmup:
+        grown: float = 1 - (1 + past / config.ema_inv_gamma) ** -config.ema_power
+    else:
+        grown = (1 + past) / (10 + past)
+    return max(min(grown, peak), config.ema_min_decay)

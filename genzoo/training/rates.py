@@ -7,10 +7,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
-import torch
-from diffusers.optimization import get_scheduler
-
 from genzoo.core.errors import RecipeError
+
+LAST_RATE = 1e-7  # where diffusers' polynomial ends
 
 Schedule = Literal[
     "constant", "constant_with_warmup", "linear", "cosine", "cosine_with_restarts", "polynomial",
@@ -22,7 +21,8 @@ Schedule = Literal[
 class Curve:
     """How a rate changes over a run.
 
-    schedule: those of `diffusers.optimization` by their names there; or, over the share of the run after the
+    schedule: those of `diffusers.optimization` by their names there, with its defaults (one cycle, so that
+    restarts change nothing; the polynomial of degree 1 ends at 1e-7); or, over the share of the run after the
     warm-up, "hold_linear", "hold_cosine" and "hold_exponential", which stay at the peak for the share `hold`
     and then fall to `final` times the peak, and "bent_linear", which falls in two straight lines that meet
     at `hold`, the first one half as steep as a single line would be. warmup_steps: of a straight rise from
@@ -53,7 +53,11 @@ class Curve:
 
 def rate_curve(curve: Curve, total_steps: int, *, peak: float) -> Callable[[int], float]:
     """Step -> share of the peak rate; a run shorter than its warm-up ends while it rises."""
-    return _diffusers(curve, total_steps, peak) if curve.schedule not in FALLS else _own(curve, total_steps)
+    if curve.schedule in FALLS:
+        return _own(curve, total_steps)
+    if curve.schedule == "polynomial" and peak <= LAST_RATE:
+        raise RecipeError(f"optim.lr: a polynomial falls to {LAST_RATE}, and {peak} is no more than that")
+    return _as_in_diffusers(curve, total_steps, peak)
 
 
 def decay_at(step: int, total_steps: int, *, start: float, end: float) -> float:
@@ -101,13 +105,32 @@ FALLS: dict[str, Callable[[float, float, float], float]] = {
 }
 
 
-def _diffusers(curve: Curve, total_steps: int, peak: float) -> Callable[[int], float]:
-    name: str = curve.schedule
-    if name == "constant" and curve.warmup_steps:
-        name = "constant_with_warmup"
-    carrier = torch.optim.SGD([torch.zeros(1)], lr=peak)
-    scheduler = get_scheduler(
-        name, carrier, num_warmup_steps=curve.warmup_steps, num_training_steps=total_steps
-    )
-    share = scheduler.lr_lambdas[0]
-    return lambda step: float(share(step))
+def _as_in_diffusers(curve: Curve, total_steps: int, peak: float) -> Callable[[int], float]:
+    warmup, fall = curve.warmup_steps, _FALLS_TO_THE_END[curve.schedule]
+    length = max(1, total_steps - warmup)
+
+    def share(step: int) -> float:
+        if step < warmup:
+            return step / warmup
+        return fall((step - warmup) / length, (total_steps - step) / length, peak)
+
+    return share
+
+
+def _whole_cosine(done: float, left: float, peak: float) -> float:
+    return 0.5 * (1 + math.cos(math.pi * done))
+
+
+def _polynomial(done: float, left: float, peak: float) -> float:
+    return ((peak - LAST_RATE) * (1 - done) + LAST_RATE) / peak
+
+
+# (share done, share left, peak rate) -> share of the peak, in the order of diffusers' arithmetic
+_FALLS_TO_THE_END: dict[str, Callable[[float, float, float], float]] = {
+    "constant": lambda done, left, peak: 1.0,
+    "constant_with_warmup": lambda done, left, peak: 1.0,
+    "linear": lambda done, left, peak: left,
+    "cosine": _whole_cosine,
+    "cosine_with_restarts": _whole_cosine,
+    "polynomial": _polynomial,
+}

@@ -11,7 +11,7 @@ from torch import nn
 
 from genzoo.core.errors import CheckpointError, RecipeError
 from genzoo.training.config import TrainConfig
-from genzoo.training.ema import ParameterAverage
+from genzoo.training.ema import ParameterAverage, decay_of
 
 OPTIONS = [
     {},
@@ -19,6 +19,7 @@ OPTIONS = [
     {"ema_min_decay": 0.4},
     {"ema_update_after_step": 3},
     {"ema_use_warmup": True, "ema_inv_gamma": 2.0, "ema_power": 0.75},
+    {"ema_use_warmup": True, "ema_min_decay": 0.3, "ema_update_after_step": 2},
 ]
 
 
@@ -44,13 +45,29 @@ def test_options_mean_what_they_mean_in_diffusers(options: dict[str, object]) ->
     translated = {
         key.removeprefix("ema_").replace("use_warmup", "use_ema_warmup"): v for key, v in options.items()
     }
-    theirs = EMAModel(named.values(), **({"decay": 0.9} | translated))
-    for seed in range(8):
+    theirs = EMAModel(named.values(), foreach=True, **({"decay": 0.9} | translated))
+    for seed in range(30):
         move(named, seed)
         ours.update()
         theirs.step(named.values())
-    for mine, other in zip(ours.tensors().values(), theirs.shadow_params, strict=True):
-        torch.testing.assert_close(mine, other, rtol=1e-6, atol=1e-7)  # foreach rounds in another order
+        assert all(map(torch.equal, ours.tensors().values(), theirs.shadow_params)), seed
+        assert ours.state() == {"updates": theirs.optimization_step}
+
+
+@pytest.mark.parametrize("options", OPTIONS)
+def test_the_decay_is_that_of_diffusers_far_into_a_run(options: dict[str, object]) -> None:
+    chosen = config(**({"ema_decay": 0.9999} | options))
+    theirs = EMAModel(
+        [],
+        decay=chosen.ema_decay,
+        min_decay=chosen.ema_min_decay,
+        update_after_step=chosen.ema_update_after_step,
+        use_ema_warmup=chosen.ema_use_warmup,
+        inv_gamma=chosen.ema_inv_gamma,
+        power=chosen.ema_power,
+    )
+    for update in (*range(1, 50), 999, 89_990, 89_991, 10**6):
+        assert decay_of(update, chosen.ema_decay, chosen) == theirs.get_decay(update)
 
 
 def test_the_decay_follows_its_schedule() -> None:
@@ -96,6 +113,16 @@ def test_swapping_in_and_out_is_exact_even_after_an_error() -> None:
         assert not named["a"].equal(before["a"])
         raise ZeroDivisionError
     assert all(named[name].equal(before[name]) for name in named)
+
+
+def test_swapping_is_a_write_that_copies_of_the_weights_can_see() -> None:
+    named = named_parameters()
+    average = ParameterAverage(named, config())
+    versions = [named["a"]._version]
+    with average.swapped_in():
+        versions.append(named["a"]._version)
+    versions.append(named["a"]._version)
+    assert versions == sorted(set(versions))
 
 
 def test_a_restored_average_continues_exactly() -> None:
