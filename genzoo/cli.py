@@ -107,6 +107,7 @@ def train(
 ) -> None:
     """Train a recipe; the same command again continues an interrupted run."""
     log_to_terminal()
+    from genzoo.api.run import train as train_run
     from genzoo.api.runs.run_report import read_report, report_lines
     from genzoo.api.training import train as training
     from genzoo.core.recipe import load_recipe
@@ -115,7 +116,7 @@ def train(
     if dry_run:
         typer.echo(str(training.dry_run(loaded, output=output)))
         return
-    run = training.train(loaded, output=output, resume=resume)
+    run = train_run(loaded, output=output, resume=resume)
     if is_first():
         typer.echo("\n".join([*report_lines(read_report(run)), f"run: {run.folder}"]))
 
@@ -170,7 +171,7 @@ def sample(
             num=num or (None if conditioned else 16),
             seed=seed,
             batch_size=batch_size,
-            weights=weights,  # type: ignore[arg-type]
+            weights=weights,
             checkpoint=path,
             device=device,
             progress=progress,
@@ -258,8 +259,8 @@ def rerun(
 ) -> None:
     """Train a run's own recipe again, into a new folder."""
     log_to_terminal()
+    from genzoo.api.rerun import compare_losses, rerun_recipe
     from genzoo.api.run import load_run
-    from genzoo.api.training.rerun import compare_losses, rerun_recipe
 
     first = load_run(run)
     second = rerun_recipe(first, output=output, steps=steps)

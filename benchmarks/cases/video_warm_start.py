@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from benchmarks.registry import Options, case
-from genzoo.api.training.train import build_trainer, train
+from genzoo.api.run import train
+from genzoo.api.training.train import build_trainer
 from genzoo.core.recipe import load_recipe
 from genzoo.core.seeds import SampleStreams
 from genzoo.training.hooks import Hook, StepRecord

@@ -21,9 +21,9 @@ if TYPE_CHECKING:
     from genzoo.api.recipes.check import check_recipe
     from genzoo.api.recipes.listing import list_models, list_recipes
     from genzoo.api.recipes.models import count, create_model
-    from genzoo.api.run import Run, load_run
+    from genzoo.api.run import Run, load_run, train
     from genzoo.api.sampling.samples import Grid, Samples
-    from genzoo.api.training.train import dry_run, train
+    from genzoo.api.training.train import dry_run
     from genzoo.core.recipe import Recipe, load_recipe
 
 COMMANDS.lazy(
@@ -45,11 +45,11 @@ _WHERE = {
     "create_model": "genzoo.api.recipes.models",
     "Run": "genzoo.api.run",
     "load_run": "genzoo.api.run",
+    "train": "genzoo.api.run",
     "Grid": "genzoo.api.sampling.samples",
     "Samples": "genzoo.api.sampling.samples",
     "check_recipe": "genzoo.api.recipes.check",
     "dry_run": "genzoo.api.training.train",
-    "train": "genzoo.api.training.train",
     "Recipe": "genzoo.core.recipe",
     "load_recipe": "genzoo.core.recipe",
 }

@@ -12,7 +12,7 @@ import contextlib
 import hashlib
 import logging
 import shutil
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -34,6 +34,9 @@ from genzoo.core.errors import CheckpointError, NonFiniteError
 from genzoo.core.files import TEMPORARY, as_safetensors, put_file, sync_path, temporary
 
 logger = logging.getLogger(__name__)
+
+Verify = Callable[[Path, Collection[str]], int]
+"""(folder of a step, parts) -> the step, or CheckpointError: `verify_checkpoint`, or one that remembers."""
 
 
 @dataclass(frozen=True)
@@ -100,7 +103,7 @@ def save_checkpoint(
     return final
 
 
-def latest_valid(root: Path) -> Path | None:
+def latest_valid(root: Path, verify: Verify = verify_checkpoint) -> Path | None:
     """The newest step whose every byte is verified, or None when nothing was ever committed.
 
     Corrupt steps are named in a warning and skipped. Raises CheckpointError when steps exist and all are
@@ -109,7 +112,7 @@ def latest_valid(root: Path) -> Path | None:
     reasons = []
     for path in checkpoint_steps(root).values():
         try:
-            verify_checkpoint(path)
+            verify(path, PARTS)
         except CheckpointError as error:
             logger.warning("CORRUPT CHECKPOINT SKIPPED: %s: %s", path, error.why or error.what)
             reasons.append(f"{path.name}: {error.why or error.what}")
@@ -125,7 +128,9 @@ def latest_valid(root: Path) -> Path | None:
     return None
 
 
-def load_checkpoint(path: str | Path, parts: Collection[str] = PARTS) -> Checkpoint:
+def load_checkpoint(
+    path: str | Path, parts: Collection[str] = PARTS, verify: Verify = verify_checkpoint
+) -> Checkpoint:
     """Read a verified step onto the CPU. parts: those of model, ema, optimizer to read; others stay empty.
 
     Raises CheckpointError when the folder is missing, corrupt or hostile.
@@ -133,7 +138,7 @@ def load_checkpoint(path: str | Path, parts: Collection[str] = PARTS) -> Checkpo
     path = Path(path)
     if not path.is_dir():
         raise CheckpointError("there is no checkpoint here", where=str(path), fix="check the path")
-    step = verify_checkpoint(path, parts)
+    step = verify(path, parts)
     tensors = {part: read_tensors(path, part) if part in parts else {} for part in PARTS}
     state = read_json(path, "state.json")
     return Checkpoint(path, step, tensors["model"], tensors["ema"], tensors["optimizer"], state)

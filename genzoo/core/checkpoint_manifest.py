@@ -25,14 +25,14 @@ FORMAT = 1
 PARTS = ("model", "ema", "optimizer")
 MAX_JSON_BYTES = 64 * 1024 * 1024
 STEP_FOLDER = re.compile(r"step_(\d{8,})")
-_FILES = (*[f"{part}.safetensors" for part in PARTS], "state.json")
+FILES = (*[f"{part}.safetensors" for part in PARTS], "state.json")
 
 
 def write_manifest(folder: Path, step: int) -> None:
     """Hash the folder's files, which are complete and synced, into manifest.json."""
     files = {
         name: {"bytes": (folder / name).stat().st_size, "sha256": file_digest(folder / name)}
-        for name in _FILES
+        for name in FILES
     }
     put_file(folder / "manifest.json", canonical({"format": FORMAT, "step": step, "files": files}))
 
@@ -114,7 +114,7 @@ def _read_manifest(path: Path) -> dict[str, Any]:
     if isinstance(written, int) and written > FORMAT:
         raise corrupt(path, f"its format {written} is newer than this genzoo's {FORMAT}; update genzoo")
     files = manifest.get("files")
-    if written != FORMAT or not isinstance(files, dict) or set(files) != set(_FILES):
+    if written != FORMAT or not isinstance(files, dict) or set(files) != set(FILES):
         raise corrupt(path, "manifest.json does not describe a checkpoint")
     if not all(_is_record(record) for record in files.values()):
         raise corrupt(path, "manifest.json lacks sizes or hashes")

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     import torch
     from torch import Tensor, nn
 
+    from genzoo.core.recipe import Recipe
     from genzoo.core.seeds import SampleStreams
 
 Batch = Mapping[str, Any]
@@ -78,6 +80,52 @@ class Dataset(Protocol):
 
         Without a generator there is no augmentation. Raises DataError naming the file when it cannot be read.
         """
+
+
+class DrawnSamples(Protocol):
+    """What sampling a run gives; pictures that save themselves."""
+
+    @property
+    def pixels(self) -> Tensor:
+        """(n, c, h, w) or (n, f, c, h, w) float in [-1, 1], on the CPU."""
+
+    @property
+    def images(self) -> Tensor:
+        """The same as uint8."""
+
+    def grid(self, *, columns: int | None = None) -> Any:
+        """All in one picture, which has `save(path)`."""
+
+    def animation(self, *, columns: int | None = None) -> Any:
+        """All clips side by side, which have `save(path)`."""
+
+
+class MeasuredRun(Protocol):
+    """What a metric takes: a trained run, its data and task, and samples of it.
+
+    folder: where pictures and files go.   recipe: fully expanded.   step: of the newest checkpoint.
+    """
+
+    @property
+    def folder(self) -> Path: ...
+
+    @property
+    def recipe(self) -> Recipe: ...
+
+    @property
+    def step(self) -> int: ...
+
+    def dataset(self) -> Dataset:
+        """The data set of training; of cached latents or controls, the images."""
+
+    def task(self) -> Task:
+        """The task with its trained weights, the averaged ones where there are any, in evaluation mode."""
+
+    def sample(self, *, num: int | None = None, seed: int = 0, **options: Any) -> DrawnSamples:
+        """Samples with those weights; options say what (class_labels, ...) and how (steps, ...)."""
+
+    def variant(self, name: str, changes: Mapping[str, Any]) -> MeasuredRun:
+        """The same recipe with other settings (dotted keys), trained once into the run's folder."""
 
 
 class LatentCodec(Protocol):

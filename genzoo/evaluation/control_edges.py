@@ -15,14 +15,14 @@ from genzoo.evaluation.edges import EdgeAgreement, edge_agreement
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from genzoo.core.types import Dataset
+    from genzoo.core.types import Dataset, MeasuredRun
 
 CLASSES = ("unseen", "all")
 LISTS = ("include_classes", "exclude_classes")
 
 
 def control_edges(
-    run: Any,
+    run: MeasuredRun,
     *,
     num: int = 64,
     tolerance: int = 1,
@@ -40,7 +40,7 @@ def control_edges(
     reconstructions reach, which bounds the first. samples/control_edges.png in the run's folder has four
     rows: control, sample, sample without control, original.
     """
-    task = run.task()
+    task: Any = run.task()
     extract: Callable[[Tensor], Tensor] | None = getattr(task, "extract", None)
     if extract is None:
         raise UsageError("control_edges measures a task with a control extractor", fix="set task.control")
@@ -49,7 +49,8 @@ def control_edges(
     controls = extract(pixels)
     options: dict[str, Any] = {} if guidance_scale is None else {"guidance_scale": guidance_scale}
     options |= {"class_labels": labels.tolist(), "seed": seed}
-    samples, without = run.sample(control=controls, **options), run.sample(**options)
+    samples: Any = run.sample(control=controls, **options)
+    without = run.sample(**options)
     found = [as_seen(part) for part in (samples.pixels, without.pixels, _reconstructed(task, pixels))]
     with_control, free, ceiling = (agreement(extract(part), controls, tolerance=tolerance) for part in found)
     path = run.folder / "samples" / "control_edges.png"
@@ -81,7 +82,7 @@ def as_seen(pixels: Tensor) -> Tensor:
     return ((pixels.float() * 127.5 + 128).clamp(0, 255).floor() / 127.5) - 1
 
 
-def _pictures(run: Any, classes: str) -> Dataset:
+def _pictures(run: MeasuredRun, classes: str) -> Dataset:
     """The run's pictures of the chosen classes, with the labels of training."""
     if classes not in CLASSES:
         raise UsageError(f"classes is {classes!r}", fix=f"use one of {', '.join(CLASSES)}")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 
@@ -12,6 +12,8 @@ from genzoo.evaluation.statistics import check_features
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+    from genzoo.core.types import MeasuredRun
 
 BLOCK = 1024
 COPY = 0.5  # nearer to an image than half that image's distance to its own nearest other: called a copy
@@ -81,7 +83,7 @@ def memorisation(generated: Tensor, reference: Tensor, *, copy_below: float = CO
     }
 
 
-def report_memorisation(run: Any, *, num: int = 256, seed: int = 0) -> dict[str, float]:
+def report_memorisation(run: MeasuredRun, *, num: int = 256, seed: int = 0) -> dict[str, float]:
     """For a recipe's report: sample `num` images and compare their pixels with the run's own data set."""
     images = DatasetImages(run.dataset())
     real = torch.stack([torch.from_numpy(images.read(index)) for index in range(len(images))])

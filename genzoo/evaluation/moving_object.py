@@ -19,6 +19,8 @@ from genzoo.evaluation.nearest_neighbour import classify, mean_class_distance
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from genzoo.core.types import MeasuredRun
+
 
 @dataclass(frozen=True)
 class Track:
@@ -82,7 +84,7 @@ def _cut(images: Tensor, corners: Tensor, window: int) -> Tensor:
 
 
 def moving_object(
-    run: Any,
+    run: MeasuredRun,
     *,
     num: int = 200,
     window: int = 8,
@@ -105,7 +107,7 @@ def moving_object(
     labels = torch.tensor([int(item["class_labels"]) for item in items])
     real = track(torch.stack([item["pixels"] for item in items]), window)
     class_labels = torch.arange(num) % dataset.num_classes
-    options = {} if guidance_scale is None else {"guidance_scale": guidance_scale}
+    options: dict[str, Any] = {} if guidance_scale is None else {"guidance_scale": guidance_scale}
     samples = run.sample(class_labels=class_labels.tolist(), seed=seed, **options)
     return compare(track(samples.pixels.float(), window), class_labels, real, labels, k=k)
 

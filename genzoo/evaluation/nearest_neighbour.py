@@ -16,6 +16,8 @@ from genzoo.core.errors import DataError
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from genzoo.core.types import MeasuredRun
+
 
 def classify(samples: Tensor, real: Tensor, labels: Tensor, *, k: int = 3, chunk: int = 1024) -> Tensor:
     """Class of each sample by majority among its k nearest real images; ties go to the nearest of the tied.
@@ -49,7 +51,7 @@ def mean_class_distance(features: Tensor, labels: Tensor) -> float:
 
 
 def nearest_neighbour(
-    run: Any, *, num: int = 1000, k: int = 3, seed: int = 0, guidance_scale: float | None = None
+    run: MeasuredRun, *, num: int = 1000, k: int = 3, seed: int = 0, guidance_scale: float | None = None
 ) -> dict[str, float]:
     """Sample `num` images over all classes in turn and compare them with the run's own data set.
 
@@ -61,7 +63,7 @@ def nearest_neighbour(
         raise DataError("nearest_neighbour needs a data set with classes", where=str(run.folder))
     real, labels = real_images(dataset)
     class_labels = torch.arange(num) % dataset.num_classes
-    options = {} if guidance_scale is None else {"guidance_scale": guidance_scale}
+    options: dict[str, Any] = {} if guidance_scale is None else {"guidance_scale": guidance_scale}
     samples = run.sample(class_labels=class_labels.tolist(), seed=seed, **options).pixels.flatten(1).float()
     right = (classify(samples, real, labels, k=k) == class_labels).float().mean().item()
     diversity = mean_class_distance(samples, class_labels) / mean_class_distance(real, labels)

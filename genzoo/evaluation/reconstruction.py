@@ -11,6 +11,8 @@ from genzoo.core.errors import UsageError
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from genzoo.core.types import MeasuredRun
+
 
 def psnr(reconstructed: Tensor, pixels: Tensor) -> Tensor:
     """Peak signal-to-noise ratio in dB of each picture, (b,).   Both (b, c, h, w) in [-1, 1]."""
@@ -18,7 +20,7 @@ def psnr(reconstructed: Tensor, pixels: Tensor) -> Tensor:
     return -10 * mse.clamp_min(1e-12).log10()
 
 
-def reconstruction(run: Any, *, num: int = 512, seed: int = 0) -> dict[str, float]:
+def reconstruction(run: MeasuredRun, *, num: int = 512, seed: int = 0) -> dict[str, float]:
     """Mean PSNR over `num` pictures of the run's data, and the standard deviation of their latents.
 
     One over that deviation is the codec's `scaling_factor` that gives latents unit variance.

@@ -6,8 +6,7 @@ import pytest
 from clip_cases import CLIPS
 from recipe_cases import TINY
 
-from genzoo.api.run import Run
-from genzoo.api.training.train import train
+from genzoo.api.run import Run, train
 from genzoo.core.recipe import recipe_from
 
 

@@ -41,7 +41,8 @@ def test_a_foreign_file_becomes_a_run_that_samples_the_same(
 ) -> None:
     foreign = export(trained, tmp_path / "foreign.safetensors", layout="dit")
     # the tensors do not show how many heads share the width
-    run, conversion = convert(foreign, tmp_path / "run", recipe=recipe_file, arguments={"num_heads": 2})
+    stored, conversion = convert(foreign, tmp_path / "run", recipe=recipe_file, arguments={"num_heads": 2})
+    run = Run(stored)
     assert conversion.model == "dit"
     assert {entry for entry, _, _ in conversion.report} == set(load_file(foreign))
     assert torch.equal(run.sample(num=3).pixels, trained.sample(num=3).pixels)

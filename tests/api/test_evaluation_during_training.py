@@ -12,7 +12,7 @@ from recipe_cases import TINY
 
 from genzoo.api.evaluation.evaluate_run import evaluate_run
 from genzoo.api.recipes.check import check_recipe
-from genzoo.api.run import load_run
+from genzoo.api.run import load_run, train
 from genzoo.api.training.evaluation_hook import (
     Evaluation,
     EvaluationHook,
@@ -20,7 +20,6 @@ from genzoo.api.training.evaluation_hook import (
     keep_best,
     result_file,
 )
-from genzoo.api.training.train import train
 from genzoo.core.errors import RecipeError, UsageError, WeightsError
 from genzoo.core.recipe import Recipe, recipe_from
 from genzoo.core.run_folder import read_metrics

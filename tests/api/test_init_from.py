@@ -10,8 +10,8 @@ import pytest
 import torch
 from recipe_cases import TINY
 
-from genzoo.api.run import Run
-from genzoo.api.training.train import build_trainer, train
+from genzoo.api.run import Run, train
+from genzoo.api.training.train import build_trainer
 from genzoo.core.checkpoint import load_checkpoint
 from genzoo.core.errors import RecipeError, UsageError, WeightsError
 from genzoo.core.recipe import recipe_from

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from recipe_cases import TINY
 
-from genzoo.api.run import Run
+from genzoo.api.runs.stored import StoredRun
 from genzoo.core.recipe import recipe_from
 
 
@@ -17,6 +17,6 @@ def test_metrics_see_the_images_behind_cached_latents_and_nothing_else(
 ) -> None:
     pictures = SimpleNamespace()
     dataset: Any = SimpleNamespace(images=pictures, **({"bind_codec": print} if is_cache else {}))
-    run = Run(tmp_path, recipe_from(TINY))
+    run = StoredRun(tmp_path, recipe_from(TINY))
     run.__dict__["_dataset"] = dataset
     assert run.dataset() is (pictures if is_cache else dataset)

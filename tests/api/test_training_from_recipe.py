@@ -11,14 +11,14 @@ from PIL import Image
 from recipe_cases import TINY
 
 from genzoo.api.recipes.build import build_model, build_task, facts
-from genzoo.api.run import Run, load_run
+from genzoo.api.rerun import compare_losses, rerun_recipe
+from genzoo.api.run import Run, load_run, train
 from genzoo.api.runs.run_report import read_report, report_is_current
-from genzoo.api.training.rerun import compare_losses, rerun_recipe
-from genzoo.api.training.train import dry_run, train
+from genzoo.api.training.train import dry_run
 from genzoo.core.checkpoint import load_checkpoint
 from genzoo.core.errors import DataError, RecipeError, ShapeError, UsageError
 from genzoo.core.recipe import Recipe, recipe_from
-from genzoo.core.registry import METRICS
+from genzoo.core.registry import METRICS, Entry
 
 
 def tiny(**sections: dict[str, Any]) -> Recipe:
@@ -100,7 +100,7 @@ def test_report_is_kept_with_the_step_and_not_measured_twice(
     def never(run: Any, *, rows: int = 1, columns: int = 1) -> dict[str, float]:
         raise AssertionError("measured again")
 
-    monkeypatch.setitem(METRICS._entries, "sample_grid", never)
+    monkeypatch.setitem(METRICS._entries, "sample_grid", Entry(never))
     train(recipe_from(TINY), output=trained.folder)
 
 

@@ -9,8 +9,7 @@ from typing import Any
 import torch
 from recipe_cases import TINY
 
-from genzoo.api.run import Run
-from genzoo.api.training.train import train
+from genzoo.api.run import Run, train
 from genzoo.core.checkpoint import load_checkpoint
 from genzoo.core.recipe import recipe_from
 

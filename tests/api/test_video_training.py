@@ -14,8 +14,7 @@ pytest.importorskip("av")
 from data.video_cases import frame_folder, video
 
 from genzoo.api.preparation.latents import prepare_latents
-from genzoo.api.run import Run
-from genzoo.api.training.train import train
+from genzoo.api.run import Run, train
 from genzoo.core.checkpoint import load_checkpoint
 from genzoo.core.errors import DataError
 from genzoo.core.recipe import recipe_from

@@ -13,8 +13,7 @@ import pytest
 import torch
 from recipe_cases import ROOT, TINY
 
-from genzoo.api.run import Run, load_run
-from genzoo.api.training.train import train
+from genzoo.api.run import Run, load_run, train
 from genzoo.core.checkpoint import load_checkpoint
 from genzoo.core.recipe import recipe_from
 from genzoo.core.run_folder import read_metrics

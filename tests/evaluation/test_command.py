@@ -158,6 +158,12 @@ class TinyRun:
     def task(self, **options: object) -> SimpleNamespace:
         return SimpleNamespace(latent_shape=(1, 8, 8))
 
+    def choose(self, checkpoint: Path, weights: object = None) -> str:
+        return "ema"
+
+    def opened_with(self, options: dict[str, object]) -> tuple[TinyRun, dict[str, object]]:
+        return self, options
+
     def sample_to(self, folder: Path, *, num: int, **options: object) -> Path:
         folder.mkdir(parents=True, exist_ok=True)
         images = DatasetImages(Digits())
@@ -168,8 +174,11 @@ class TinyRun:
         return folder
 
 
-def test_a_run_is_sampled_once_and_judged_by_its_own_data(tmp_path: Path) -> None:
+def test_a_run_is_sampled_once_and_judged_by_its_own_data(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     run = TinyRun(tmp_path / "run")
+    monkeypatch.setattr("genzoo.api.evaluation.evaluate_run.sample_run_to", TinyRun.sample_to)
     settings = Settings(batch_size=32)
     first = evaluate_run(run, protocol="quick-pixels", num=50, settings=settings, steps=5)
     again = evaluate_run(run, protocol="quick-pixels", num=50, settings=settings, steps=5)

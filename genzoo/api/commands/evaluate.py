@@ -52,7 +52,7 @@ def evaluate_command(
 ) -> None:
     """Judge samples by a named protocol; the result states everything its numbers depend on."""
     from genzoo.api.evaluation.evaluate_run import evaluate_files, evaluate_run
-    from genzoo.api.run import default_device
+    from genzoo.api.runs.stored import default_device
     from genzoo.evaluation.evaluate_images import Settings
     from genzoo.evaluation.protocols import load_protocol
     from genzoo.evaluation.result import load_result

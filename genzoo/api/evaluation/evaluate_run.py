@@ -9,20 +9,20 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from genzoo.api.run import choose_weights
 from genzoo.api.sampling.folder import makes_clips
+from genzoo.api.sampling.sample_run import sample_run_to
 from genzoo.core.errors import UsageError
 from genzoo.core.processes import is_first, wait_for_all
 
 if TYPE_CHECKING:
-    from genzoo.api.run import Run, Weights
+    from genzoo.api.runs.run_data import RunData, Weights
     from genzoo.evaluation.evaluate_images import Settings
     from genzoo.evaluation.protocols import Protocol
     from genzoo.evaluation.result import EvaluationResult
 
 
 def evaluate_run(
-    run: Run,
+    run: RunData,
     *,
     protocol: str | Protocol = "quick",
     reference: Any = None,
@@ -48,10 +48,13 @@ def evaluate_run(
     from genzoo.evaluation.protocols import load_protocol
 
     settings, named = settings or Settings(), load_protocol(protocol)
+    run, options = run.opened_with(options)
     found = run.checkpoint(checkpoint)
-    weights = choose_weights(found, weights)
+    weights = run.choose(found, weights)
+    if reference is None:
+        run.dataset()  # before the samples are made, not after: there may be none
     _check_kind(named, clips=makes_clips(run.task(weights=weights, checkpoint=found)))
-    # before the samples are made, not after: its weights may be missing
+    # before, like the data: its weights may be missing
     network = build_network(network or named.network, weights=network_weights, device=settings.device)
     key = hashlib.sha256(
         json.dumps([seed, weights, options], sort_keys=True, default=str).encode()
@@ -59,7 +62,8 @@ def evaluate_run(
     count = num or named.num
     folder = run.folder / "evaluation" / f"{found.name}-{weights}-{key}-{count}"
     sampled = settings.report("sampling", count)
-    run.sample_to(
+    sample_run_to(
+        run,
         folder,
         num=count,
         seed=seed,
@@ -92,7 +96,7 @@ def _check_kind(protocol: Protocol, *, clips: bool) -> None:
         )
 
 
-def _judge(folder: Path, run: Run, reference: Any, judging: Mapping[str, Any]) -> EvaluationResult:
+def _judge(folder: Path, run: RunData, reference: Any, judging: Mapping[str, Any]) -> EvaluationResult:
     """Samples against a reference, or against the run's own data."""
     from genzoo.evaluation.clip_sources import DatasetClips
     from genzoo.evaluation.evaluate_clips import evaluate_clips
@@ -109,7 +113,7 @@ def _judge(folder: Path, run: Run, reference: Any, judging: Mapping[str, Any]) -
 
 
 def sampling_of(
-    run: Run, checkpoint: str, seed: int, weights: str, options: Mapping[str, Any]
+    run: RunData, checkpoint: str, seed: int, weights: str, options: Mapping[str, Any]
 ) -> dict[str, Any]:
     """How the samples were made, as the result states it."""
     section = dict(run.recipe.section("sampler"))

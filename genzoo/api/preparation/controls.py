@@ -10,7 +10,7 @@ import torch
 
 from genzoo.api.recipes.build import build_dataset
 from genzoo.api.recipes.check import require_complete
-from genzoo.api.run import default_device
+from genzoo.api.runs.stored import default_device
 from genzoo.api.sampling.samples import make_grid, to_uint8
 from genzoo.core.controls import build_control
 from genzoo.core.errors import DataError, UsageError

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from genzoo.api.recipes.build import build_codec, build_dataset
 from genzoo.api.recipes.check import require_complete
-from genzoo.api.run import default_device
+from genzoo.api.runs.stored import default_device
 from genzoo.core.errors import UsageError
 
 if TYPE_CHECKING:

@@ -6,20 +6,22 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from genzoo.api.runs.stored import StoredRun, open_stored
 from genzoo.core.checkpoint import save_checkpoint
-from genzoo.core.errors import UsageError, WeightsError, did_you_mean
+from genzoo.core.errors import UsageError, did_you_mean
 from genzoo.core.files import as_safetensors, write_file
 from genzoo.core.model_state import frozen_digest, stored_weights
 from genzoo.core.recipe import load_recipe
 from genzoo.core.registry import CONVERTERS
 from genzoo.core.run_folder import RunFolder
+from genzoo.pretrained.recognise import recognise
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from torch import Tensor
 
-    from genzoo.api.run import Run, Weights
+    from genzoo.api.runs.run_data import RunData, Weights
     from genzoo.core.types import Conversion, Converter
 
 
@@ -31,7 +33,7 @@ def convert(
     layout: str | None = None,
     overrides: Sequence[str] = (),
     arguments: Mapping[str, Any] | None = None,
-) -> tuple[Run, Conversion]:
+) -> tuple[StoredRun, Conversion]:
     """Make a run folder out of a weights file, so that `load_run(output).sample(...)` works.
 
     recipe: supplies codec, sampler and task around the converted model; the layout names its usual one.
@@ -39,7 +41,6 @@ def convert(
     Raises WeightsError, CheckpointError.
     """
     from genzoo.api.recipes.models import create_model
-    from genzoo.api.run import load_run
     from genzoo.pretrained.loading import load_foreign
 
     tree = load_foreign(source)
@@ -60,28 +61,11 @@ def convert(
         # released weights are the averaged ones: stored once, they serve as both
         state = {"converted_from": Path(source).name, "layout": name, "averaged": True, "frozen": frozen}
         save_checkpoint(folder.checkpoints, 0, weights=stored_weights(built), state=state)
-    return load_run(output), conversion
-
-
-def recognise(tree: Mapping[str, Any], source: str | Path) -> str:
-    """The layout of CONVERTERS that a file is in. Raises WeightsError."""
-    found = [name for name in CONVERTERS if CONVERTERS.get(name)().detect(tree)]
-    if len(found) == 1:
-        return found[0]
-    why = (
-        f"it fits {', '.join(found)}"
-        if found
-        else f"its entries begin {', '.join(map(repr, list(tree)[:3]))}"
-    )
-    raise WeightsError(
-        f"cannot tell whose weights {Path(source).name} holds",
-        why=why,
-        fix=f"name the layout: --from {' or '.join(found or CONVERTERS.names())}",
-    )
+    return open_stored(output), conversion
 
 
 def export(
-    run: Run,
+    run: RunData,
     output: str | Path,
     *,
     layout: str | None = None,
@@ -94,14 +78,13 @@ def export(
     A task that trains a part of its model has a method `export(path, *, layout, half, **notes)` and formats
     of its own; it decides then what is written.
     """
-    from genzoo.api.run import choose_weights
 
     task = run.task(weights=weights, device="cpu")
     own = getattr(task, "export", None)
     if own is not None:
         written: Path = own(output, layout=layout, half=half, run=run.recipe.name, steps=run.step)
         return written
-    chosen = choose_weights(run.checkpoint(), weights)
+    chosen = run.choose(run.checkpoint(), weights)
     tensors: dict[str, Tensor] = dict(task.model.state_dict())
     if layout is not None:
         if layout not in CONVERTERS:

@@ -2,48 +2,63 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import hashlib
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from genzoo.api.recipes.build import assemble, build_codec
 from genzoo.api.recipes.check import require_complete
-from genzoo.api.run import Run, Weights
+from genzoo.api.runs.stored import default_device, ready
+from genzoo.core.checkpoint_manifest import file_digest
 from genzoo.core.errors import UsageError
 from genzoo.core.recipe import Recipe
 from genzoo.core.registry import SOURCES
 from genzoo.core.signatures import parameters
 
 if TYPE_CHECKING:
-    from genzoo.core.types import Task
+    import torch
+
+    from genzoo.api.runs.run_data import RunData, Weights
+    from genzoo.core.types import Dataset, Task
 
 Opener = Callable[..., Recipe | None]
 
 
-def open_given(path: Path) -> GivenRun | None:
-    """The first source that knows the path, or None."""
+def open_file(path: Path) -> OpenedFile | None:
+    """What the first source that knows the path makes of it, or None."""
     for name in SOURCES:
         opener: Opener = SOURCES.get(name)
         recipe = opener(path)
         if recipe is not None:
-            return GivenRun(path, recipe, opener)
+            return OpenedFile(path, recipe, opener)
     return None
 
 
-class GivenRun(Run):
-    """Weights in a file, or in a folder without checkpoints. `sample` takes the opener's options as well.
+class OpenedFile:
+    """Weights in a file, or in a folder without checkpoints; a `RunData`.
 
-    folder: where samples go by default: the path itself, or beside a file the folder of its name.
+    path: the file.   folder: where samples go by default: the path itself, or beside a file the folder of its
+    name.   opener: made the recipe out of the path; its options (keyword-only) are options of sampling too.
     """
 
-    def __init__(self, path: Path, recipe: Recipe, opener: Opener) -> None:
-        super().__init__(path if path.is_dir() else path.with_suffix(""), recipe)
-        self.path, self._opener = path, opener
+    step = 0  # it was not trained here
 
-    @property
-    def step(self) -> int:
-        """0: it was not trained here."""
-        return 0
+    def __init__(self, path: Path, recipe: Recipe, opener: Opener) -> None:
+        self.path, self.recipe, self._opener = path, recipe, opener
+        self.folder = path if path.is_dir() else path.with_suffix("")
+        self._tasks: dict[str, Task] = {}
+        self._others: dict[str, OpenedFile] = {}
+
+    def __repr__(self) -> str:
+        return f"OpenedFile({str(self.path)!r})"
+
+    def dataset(self) -> Dataset:
+        """Raises UsageError: a file brings no data."""
+        raise UsageError(
+            f"{self.path} was not trained here, so it has no data to compare with",
+            fix="name a reference, such as a folder of pictures",
+        )
 
     def checkpoint(self, which: str | int | Path | None = None) -> Path:
         """The path itself."""
@@ -51,36 +66,65 @@ class GivenRun(Run):
             raise UsageError(f"{self.path} has no checkpoints", fix="leave the checkpoint out")
         return self.path
 
-    def sample(self, **options: Any) -> Any:
-        """As `Run.sample`."""
-        return super().sample(**self._reopened(options))
-
-    def sample_to(self, folder: str | Path, **options: Any) -> Path:
-        """As `Run.sample_to`."""
-        return super().sample_to(folder, **self._reopened(options))
-
-    def _reopened(self, options: dict[str, Any]) -> dict[str, Any]:
-        """Give the opener its own options; the others are left."""
-        known = parameters(self._opener, keyword_only=True)
-        own = {name: value for name, value in options.items() if name in known}
-        if own:
-            recipe = self._opener(self.path, **own)
-            assert recipe is not None
-            self.recipe, self._tasks = recipe, {}
-        return {name: value for name, value in options.items() if name not in own}
-
-    def _choose(self, checkpoint: Path, weights: Weights | None) -> Weights:
-        if weights == "ema":
-            raise UsageError(f"{self.path} holds one kind of weights", fix="leave weights out")
+    def choose(self, checkpoint: Path, weights: Weights | None = None) -> Weights:
+        """The only ones there are."""
+        if weights not in (None, "raw"):
+            raise UsageError(
+                f"weights is {weights!r}, and {self.path} holds one kind of weights", fix="leave weights out"
+            )
         return "raw"
 
-    def _load(self, checkpoint: Path, weights: str, device: str) -> Task:
+    def task(
+        self,
+        *,
+        weights: Weights | None = None,
+        checkpoint: str | int | Path | None = None,
+        device: torch.device | str | None = None,
+    ) -> Task:
+        """The task around the file, on the device, in evaluation mode; built once for each device."""
+        self.choose(self.checkpoint(checkpoint), weights)
+        target = str(device or default_device())
+        if target not in self._tasks:
+            self._tasks = {target: ready(self._load(), target)}
+        return self._tasks[target]
+
+    def described(self, checkpoint: Path, weights: Weights | None = None) -> dict[str, Any]:
+        """The file's name and a hash of its content: a file of that name may be written again."""
+        return {
+            "checkpoint": checkpoint.name,
+            "weights": self.choose(checkpoint, weights),
+            "content_sha256": _digest(self.path),
+        }
+
+    def opened_with(self, options: Mapping[str, Any]) -> tuple[RunData, dict[str, Any]]:
+        """The path opened with those options that its opener has; the others are left."""
+        known = parameters(self._opener, keyword_only=True)
+        own = {name: value for name, value in options.items() if name in known}
+        left = {name: value for name, value in options.items() if name not in own}
+        return (self._reopened(own) if own else self), left
+
+    def _reopened(self, options: Mapping[str, Any]) -> OpenedFile:
+        key = repr(sorted(options.items()))
+        if key not in self._others:
+            recipe = self._opener(self.path, **options)
+            assert recipe is not None
+            self._others = {key: OpenedFile(self.path, recipe, self._opener)}
+        return self._others[key]
+
+    def _load(self) -> Task:
         missing = [key for key in self.recipe.missing() if not key.startswith("data.")]
         if missing:
             options = " ".join(f"{name}=..." for name in parameters(self._opener, keyword_only=True))
             raise UsageError(f"{self.path} does not tell {', '.join(missing)}", fix=f"add it: {options}")
         require_complete(self.recipe, but=("data",))
-        task = assemble(self.recipe, build_codec(self.recipe))
-        task.to(device)
-        task.model.eval()
-        return task
+        return assemble(self.recipe, build_codec(self.recipe))
+
+
+def _digest(path: Path) -> str:
+    """Of a file; of a folder, of the files in it, without what lies in folders below."""
+    if path.is_file():
+        return file_digest(path)
+    digest = hashlib.sha256()
+    for file in sorted(one for one in path.iterdir() if one.is_file()):
+        digest.update(f"{file.name}\x1f{file_digest(file)}\x1f".encode())
+    return digest.hexdigest()

@@ -10,10 +10,11 @@ from genzoo.core.files import write_file, write_json
 from genzoo.core.registry import METRICS
 
 if TYPE_CHECKING:
-    from genzoo.api.run import Run
+    from genzoo.api.runs.run_data import RunData
+    from genzoo.core.types import MeasuredRun
 
 
-def run_report(run: Run, metrics: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+def run_report(run: MeasuredRun, metrics: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
     """Results of each metric section by name; report.json keeps them with the step and the options."""
     results, entries = {}, []
     for section in metrics:
@@ -25,7 +26,7 @@ def run_report(run: Run, metrics: Sequence[Mapping[str, Any]]) -> dict[str, dict
     return results
 
 
-def read_report(run: Run) -> dict[str, Any]:
+def read_report(run: RunData) -> dict[str, Any]:
     """The content of report.json; empty when there is none that can be read."""
     try:
         found = json.loads((run.folder / "report.json").read_text(encoding="utf-8"))
@@ -34,7 +35,7 @@ def read_report(run: Run) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
-def report_is_current(run: Run) -> bool:
+def report_is_current(run: RunData) -> bool:
     """Whether report.json was measured at the newest checkpoint of this very recipe."""
     found = read_report(run)
     return found.get("step") == run.step and found.get("recipe_sha256") == run.recipe.sha256
@@ -49,7 +50,7 @@ def report_lines(report: Mapping[str, Any]) -> list[str]:
     return lines
 
 
-def write_card(run: Run, *, batch: str) -> None:
+def write_card(run: RunData, *, batch: str) -> None:
     """README.md of a run: what it is, how it was made, what came out, how to use it."""
     train, data, model = (run.recipe.section(name) for name in ("train", "data", "model"))
     commands = _read(run, "command.txt").strip() or "(from Python)"
@@ -73,14 +74,14 @@ def _short(value: Any) -> str:
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
-def _read(run: Run, name: str) -> str:
+def _read(run: RunData, name: str) -> str:
     try:
         return (run.folder / name).read_text(encoding="utf-8")
     except OSError:
         return ""
 
 
-def _read_json(run: Run, name: str) -> dict[str, Any]:
+def _read_json(run: RunData, name: str) -> dict[str, Any]:
     try:
         found = json.loads(_read(run, name))
     except ValueError:

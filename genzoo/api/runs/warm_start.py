@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from genzoo.core.checkpoint import load_checkpoint
+from genzoo.api.runs.stored import open_stored
 from genzoo.core.errors import RecipeError, WeightsError
 from genzoo.core.files import write_json
 from genzoo.training.hooks import Hook
@@ -78,15 +78,13 @@ class WarmStartReport(Hook):
 
 def _weights(path: str, section: InitFrom, prediction: str | None) -> Mapping[str, Tensor]:
     if Path(path).is_dir():
-        from genzoo.api.run import load_run
-
-        run = load_run(path)
+        run = open_stored(path)
         _require_same_prediction(run.recipe.section("task").get("prediction", "noise"), prediction, path)
-        content = load_checkpoint(run.checkpoint(section.checkpoint), ("model", "ema"))
+        content = run.weights(section.checkpoint)
         return content.averaged() if section.weights == "ema" else content.weights
-    from genzoo.api.runs.conversion import recognise
     from genzoo.core.registry import CONVERTERS
     from genzoo.pretrained.loading import load_foreign
+    from genzoo.pretrained.recognise import recognise
 
     tree = load_foreign(path)
     conversion = CONVERTERS.get(recognise(tree, path))().to_genzoo(tree)

@@ -1,16 +1,15 @@
-"""Training from a recipe: build the parts, run the trainer, measure what the recipe asks for."""
+"""Training from a recipe: build the parts and run the trainer."""
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from genzoo.api.recipes.build import assemble, build_codec, build_dataset, resolve
 from genzoo.api.recipes.check import require_complete
-from genzoo.api.run import Run, load_run
-from genzoo.api.runs.run_report import report_is_current, write_card
+from genzoo.api.runs.stored import StoredRun, open_stored
 from genzoo.api.runs.warm_start import InitFrom, WarmStartReport, warm_start_model
 from genzoo.api.training.evaluation_hook import evaluation_hooks
 from genzoo.api.training.preview_hook import Preview, preview_function
@@ -25,33 +24,28 @@ from genzoo.training.trainer import Trainer
 if TYPE_CHECKING:
     from genzoo.training.summary import Summary
 
-logger = logging.getLogger(__name__)
+
+@dataclass(frozen=True)
+class Trained:
+    """What `train_recipe` leaves. batch: how it was made up.   is_main: whether this process writes."""
+
+    run: StoredRun
+    batch: str
+    is_main: bool
 
 
-def train(
+def train_recipe(
     recipe: Recipe | str | Path,
     *,
     output: str | Path | None = None,
     resume: str | Path = "auto",
     hooks: Sequence[Hook] = (),
-) -> Run:
-    """Train a recipe to its last step, then run its report. The same call again continues where it stopped.
-
-    output: the run's folder, runs/NAME when left out.   resume: "auto", "never", or a checkpoint's path.
-    Raises Interrupted after a checkpoint when a signal asked to stop. Keeps freed memory in the process from
-    here on (see `genzoo.core.memory`; not with GENZOO_KEEP_MEMORY=0).
-    """
+) -> Trained:
+    """Train a recipe to its last step, without its report: `genzoo.api.run.train` does both."""
     keep_freed_memory()
-    recipe = as_recipe(recipe)
-    trainer, recipe = build_trainer(recipe, output=output, hooks=hooks, resume=resume)
+    trainer, _ = build_trainer(as_recipe(recipe), output=output, hooks=hooks, resume=resume)
     trainer.fit(resume)
-    run = load_run(trainer.folder.path)
-    if trainer.is_main:
-        if recipe.data.get("report") and not report_is_current(run):
-            logger.info("measuring: %s", ", ".join(section["name"] for section in recipe.data["report"]))
-            run.report()
-        write_card(run, batch=str(trainer.plan))
-    return run
+    return Trained(open_stored(trainer.folder.path), str(trainer.plan), trainer.is_main)
 
 
 def dry_run(recipe: Recipe | str | Path, *, output: str | Path | None = None) -> Summary:

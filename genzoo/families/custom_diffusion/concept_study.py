@@ -16,6 +16,7 @@ from genzoo.core.errors import UsageError
 from genzoo.core.files import write_file
 from genzoo.core.registry import DATASETS
 from genzoo.core.seeds import SampleStreams
+from genzoo.core.types import MeasuredRun
 from genzoo.diffusion.prompted import sample_prompts, schedule_from
 from genzoo.families.custom_diffusion.data.concept_list import MODIFIER
 from genzoo.families.custom_diffusion.data.latent_distances import (
@@ -48,7 +49,7 @@ class Subject:
 
 
 def concept_study(
-    run: Any,
+    run: MeasuredRun,
     *,
     second: Mapping[str, Any],
     gallery: Mapping[str, Any],
@@ -81,13 +82,14 @@ def concept_study(
         output=_fresh(merged_file),
         **(merge or {}),
     )
+    taught: Any = run.task()
+    vae = taught.parts.vae
     draws = {
         "before": _base_draw(base, run, seed),
-        "first": _task_draw(run.task(), seed),
+        "first": _task_draw(taught, seed),
         "second": _task_draw(other.task(), seed),
         "merged": _task_draw(_merged_task(base, merged_file, run), seed),
     }
-    vae = run.task().parts.vae
     others = latent_features(_pixels(collection), vae)
     result: dict[str, Any] = {}
     rows: list[tuple[str, Tensor]] = []
@@ -136,8 +138,8 @@ def _changes(second: Mapping[str, Any]) -> dict[str, Any]:
     return changes | {f"model.{key}": value for key, value in own.items()}
 
 
-def _subject(run: Any) -> Subject:
-    dataset = run.dataset()
+def _subject(run: MeasuredRun) -> Subject:
+    dataset: Any = run.dataset()
     pairs = [dataset.fetch(index) for index in range(len(dataset.instances))]
     return Subject(torch.stack([pair["pixels"] for pair in pairs]), [pair["captions"] for pair in pairs])
 
@@ -148,7 +150,7 @@ def _samples(subject: Subject, base: Draw, taught: Draw, merged: Draw, repeats: 
     return {"before": base(classes), "after": taught(prompts), "merged": merged(prompts)}
 
 
-def _base_draw(base: str, run: Any, seed: int) -> Draw:
+def _base_draw(base: str, run: MeasuredRun, seed: int) -> Draw:
     parts, sampler = load_parts(base), _sampler(run)
     diffusion = schedule_from(parts.scheduler)
 
@@ -167,11 +169,11 @@ def _task_draw(task: Any, seed: int) -> Draw:
     return draw
 
 
-def _merged_task(base: str, concept: Path, run: Any) -> ConceptTask:
+def _merged_task(base: str, concept: Path, run: MeasuredRun) -> ConceptTask:
     return ConceptTask(custom_diffusion(base, concept=str(concept)), sampler=_sampler(run))
 
 
-def _sampler(run: Any) -> dict[str, Any]:
+def _sampler(run: MeasuredRun) -> dict[str, Any]:
     return {key: value for key, value in run.recipe.section("sampler").items() if key != "block_size"}
 
 
@@ -179,9 +181,10 @@ def _streams(num: int, seed: int) -> SampleStreams:
     return SampleStreams.from_seeds(seed, "sample", positions=range(num))
 
 
-def _written(run: Any) -> Path:
+def _written(run: MeasuredRun) -> Path:
     path: Path = run.folder / "concept.safetensors"
-    run.task().export(_fresh(path))
+    task: Any = run.task()
+    task.export(_fresh(path))
     return path
 
 

@@ -10,6 +10,7 @@ import torch
 from PIL import Image
 
 import genzoo
+from genzoo.api.run import Run
 from genzoo.api.runs.conversion import convert, export
 from genzoo.core.errors import CheckpointError
 from genzoo.families.car.weights.released_layouts import branch_of
@@ -89,7 +90,7 @@ def test_stages_convert_there_and_back(stages: Path, tmp_path: Path) -> None:
         branch_of(run.task(weights="raw").model.state_dict())
     )
     options = {"class_labels": 1, "control_from": str(stages / "pictures/class1/1.png")}
-    theirs = made.sample(**options).pixels
+    theirs = Run(made).sample(**options).pixels
     assert torch.equal(theirs, run.sample(**options, weights="raw").pixels)
 
 

@@ -90,3 +90,14 @@ def test_other_files_are_no_runs(tmp_path: Path) -> None:
     for path in (tmp_path, tmp_path / "notes.txt", tmp_path / "absent.safetensors"):
         with pytest.raises(GenzooError, match="is not a run folder"):
             genzoo.load_run(path)
+
+
+def test_a_concept_file_is_judged_with_pictures_to_compare_with(sd: Path, tmp_path: Path) -> None:
+    concept = make_concept(sd, 1, token="<new1>", phrase="<new1> cat")
+    run = genzoo.load_run(write_concept(concept, tmp_path / "cat.safetensors"))
+    options = {"prompt": "a <new1> cat", "steps": 2, "base": str(sd)}
+    pictures = run.sample_to(tmp_path / "pictures", num=5, **options)
+    result = run.evaluate("quick-pixels", num=5, reference=pictures, **options)
+    assert result.sampling["checkpoint"] == "cat.safetensors"
+    with pytest.raises(UsageError, match="no data to compare with"):
+        run.evaluate("quick-pixels", num=5, **options)

@@ -2,30 +2,21 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from genzoo.core.files import write_file
 from genzoo.families.custom_diffusion.files.write_layouts import OWN_FOLDER_FILE
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from genzoo.core.types import MeasuredRun
 
 
-class TrainedRun(Protocol):
-    """What is needed of a run."""
-
-    folder: Path
-    step: int
-
-    def task(self) -> Any: ...
-
-
-def concept_file(run: TrainedRun, *, half: bool = False) -> dict[str, float]:
+def concept_file(run: MeasuredRun, *, half: bool = False) -> dict[str, float]:
     """Write RUN/concept.safetensors, in place of an older one; its size is the result.
 
     half: store 16-bit numbers.
     """
-    task = run.task()
+    task: Any = run.task()
     path = run.folder / OWN_FOLDER_FILE
     content = task.file_bytes(half=half, run=run.folder.name, steps=run.step)
     write_file(path, content)

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from genzoo.api.run import Run
+from genzoo.api.run import Run, train
+from genzoo.api.runs.run_data import RunData
 from genzoo.core.errors import DataError
 from genzoo.core.recipe import load_recipe
 from genzoo.core.run_folder import read_metrics
@@ -25,10 +26,8 @@ class LossComparison:
         return f"losses differ by at most {self.largest:.3g} (step {self.at}) over {self.steps} common steps"
 
 
-def rerun_recipe(run: Run, *, output: str | Path | None = None, steps: int | None = None) -> Run:
+def rerun_recipe(run: RunData, *, output: str | Path | None = None, steps: int | None = None) -> Run:
     """Train the recipe of a run from its first step in a new folder; `steps` stops it earlier."""
-    from genzoo.api.training.train import train
-
     folder = (
         Path(output) if output is not None else run.folder.with_name(f"{run.folder.resolve().name}-rerun")
     )
@@ -36,7 +35,7 @@ def rerun_recipe(run: Run, *, output: str | Path | None = None, steps: int | Non
     return train(load_recipe(run.folder / "recipe.yaml", overrides), output=folder, resume="never")
 
 
-def compare_losses(first: Run, second: Run) -> LossComparison:
+def compare_losses(first: RunData, second: RunData) -> LossComparison:
     """Compare the losses of the steps that both runs logged. Raises DataError when there are none."""
     losses = [{int(r["step"]): r["loss"] for r in _metrics(run)} for run in (first, second)]
     common = sorted(losses[0].keys() & losses[1].keys())
@@ -47,7 +46,7 @@ def compare_losses(first: Run, second: Run) -> LossComparison:
     return LossComparison(len(common), gaps[at], at)
 
 
-def _metrics(run: Run) -> list[dict[str, float]]:
+def _metrics(run: RunData) -> list[dict[str, float]]:
     path = run.folder / "metrics.jsonl"
     if not path.is_file():
         raise DataError(f"{run.folder} has no metrics.jsonl to compare")

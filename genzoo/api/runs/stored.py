@@ -1,0 +1,164 @@
+"""The folder that training leaves behind, as data. Nothing in it is trusted."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from genzoo.api.recipes.build import assemble, build_codec, build_dataset, has_auto, resolve
+from genzoo.api.recipes.check import require_complete
+from genzoo.core.checkpoint import latest_valid, load_checkpoint, step_folder
+from genzoo.core.checkpoint_manifest import holds_average
+from genzoo.core.checkpoint_memory import CheckpointMemory
+from genzoo.core.errors import CheckpointError, UsageError, WeightsError
+from genzoo.core.model_state import require_same_facts, restore_weights
+from genzoo.core.recipe import Recipe, load_recipe
+
+if TYPE_CHECKING:
+    from genzoo.api.runs.run_data import RunData, Weights
+    from genzoo.core.checkpoint import Checkpoint
+    from genzoo.core.types import Dataset, Task
+
+
+def open_stored(folder: str | Path) -> StoredRun:
+    """The run in a folder. Raises UsageError when there is none."""
+    path = Path(folder)
+    if not (path / "recipe.yaml").is_file():
+        raise UsageError(
+            f"{folder} is not a run folder",
+            why="it has no recipe.yaml",
+            fix="name the --output of a training",
+        )
+    return StoredRun(path, load_recipe(path / "recipe.yaml"))
+
+
+class StoredRun:
+    """A trained, or half-trained, model with the recipe that made it; a `RunData`.
+
+    folder: where it lies.   recipe: fully expanded.
+    """
+
+    def __init__(self, folder: Path, recipe: Recipe) -> None:
+        self.folder, self.recipe = folder, recipe
+        self._memory = CheckpointMemory()
+        self._tasks: dict[tuple[Path, str, str], Task] = {}
+
+    def __repr__(self) -> str:
+        return f"StoredRun({str(self.folder)!r})"
+
+    @property
+    def step(self) -> int:
+        """The optimizer step of the newest valid checkpoint; 0 before the first."""
+        path = self._newest()
+        return 0 if path is None else step_of(path)
+
+    @cached_property
+    def _dataset(self) -> Dataset:
+        return build_dataset(self.recipe)
+
+    def dataset(self) -> Dataset:
+        """The data set the run was trained on, built once; of cached latents or controls, the images."""
+        # items of a cache are latents, or wait for an extractor, and metrics look at pixels
+        cached = hasattr(self._dataset, "bind_codec") or hasattr(self._dataset, "bind_control")
+        dataset: Dataset = self._dataset.images if cached else self._dataset  # type: ignore[attr-defined]
+        return dataset
+
+    def checkpoint(self, which: str | int | Path | None = None) -> Path:
+        """A checkpoint by step or path; the newest valid one when left out. Raises CheckpointError."""
+        root = self.folder / "checkpoints"
+        if which is None:
+            path = self._newest()
+            if path is None:
+                raise CheckpointError(f"{self.folder} has no checkpoint yet", fix="train it first")
+            return path
+        path = root / step_folder(int(str(which))) if str(which).isdigit() else Path(str(which))
+        if not path.is_dir():
+            known = ", ".join(sorted(p.name for p in root.glob("step_*"))) or "none"
+            raise CheckpointError(
+                f"there is no checkpoint {str(which)!r}", where=str(root), why=f"it holds {known}"
+            )
+        return path
+
+    def weights(self, which: str | int | Path | None = None) -> Checkpoint:
+        """A checkpoint's raw and averaged weights, on the CPU, and its state. Raises CheckpointError."""
+        return load_checkpoint(self.checkpoint(which), ("model", "ema"), self._memory.verify)
+
+    def choose(self, checkpoint: Path, weights: Weights | None = None) -> Weights:
+        """What to sample with: as asked; else averaged where training kept an average, raw elsewhere."""
+        if weights not in (None, "ema", "raw"):
+            raise UsageError(f"weights is {weights!r}", fix='use "ema" or "raw"')
+        return weights or ("ema" if holds_average(checkpoint) else "raw")
+
+    def task(
+        self,
+        *,
+        weights: Weights | None = None,
+        checkpoint: str | int | Path | None = None,
+        device: torch.device | str | None = None,
+    ) -> Task:
+        """The task with trained weights, on the device, in evaluation mode; built once for each choice.
+
+        weights: averaged where training kept an average, raw elsewhere, when left out.
+        """
+        path, target = self.checkpoint(checkpoint), str(device or default_device())
+        chosen = self.choose(path, weights)
+        key = (path, chosen, target)
+        if key not in self._tasks:
+            self._tasks = {key: self._load(path, chosen, target)}  # one at a time: models can be large
+        return self._tasks[key]
+
+    def described(self, checkpoint: Path, weights: Weights | None = None) -> dict[str, Any]:
+        """The checkpoint's name and which weights of it."""
+        return {"checkpoint": checkpoint.name, "weights": self.choose(checkpoint, weights)}
+
+    def opened_with(self, options: Mapping[str, Any]) -> tuple[RunData, dict[str, Any]]:
+        """Itself: the recipe says everything."""
+        return self, dict(options)
+
+    def _newest(self) -> Path | None:
+        return latest_valid(self.folder / "checkpoints", self._memory.verify)
+
+    def _load(self, checkpoint: Path, weights: Weights, device: str) -> Task:
+        require_complete(self.recipe, but=("data",))
+        codec = build_codec(self.recipe)
+        recipe = resolve(self.recipe, self._dataset, codec) if has_auto(self.recipe) else self.recipe
+        task = assemble(recipe, codec)
+        put_weights(task, self.weights(checkpoint), weights)
+        return ready(task, device)
+
+
+def put_weights(task: Task, stored: Checkpoint, weights: Weights) -> None:
+    """A checkpoint's weights into a task's model. Raises CheckpointError unless keys and shapes fit."""
+    where = str(stored.path)
+    if weights == "ema" and not stored.ema and not stored.state.get("averaged"):
+        raise WeightsError(f"{where} holds no averaged weights", fix='sample with weights="raw"')
+    tensors = stored.averaged() if weights == "ema" else stored.weights
+    known = stored.state.get("facts") or {}
+    require_same_facts(known, getattr(task, "facts", {}), where=where)
+    restore_weights(task.model, tensors, frozen=stored.state.get("frozen"), where=where)
+
+
+def ready(task: Task, device: str) -> Task:
+    """The task on a device, in evaluation mode."""
+    task.to(device)
+    task.model.eval()
+    return task
+
+
+def step_of(checkpoint: Path) -> int:
+    """The optimizer step in a checkpoint's name."""
+    digits = checkpoint.name.rpartition("_")[2]
+    return int(digits) if digits.isdigit() else 0
+
+
+def default_device() -> str:
+    """The accelerator of this process, or the CPU."""
+    import os
+
+    if torch.cuda.is_available():
+        return f"cuda:{int(os.environ.get('LOCAL_RANK', 0)) % torch.cuda.device_count()}"
+    return "cpu"

@@ -1,0 +1,113 @@
+"""Sampling a run: in memory, or as files."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from genzoo.api.recipes.ports import require_sampler
+from genzoo.api.sampling.folder import Progress, Worker, write_samples
+from genzoo.api.sampling.plan import BLOCK_SIZE, SamplePlan, make_plan, sample_all
+from genzoo.api.sampling.samples import Samples
+
+if TYPE_CHECKING:
+    from genzoo.api.runs.run_data import RunData, Weights
+    from genzoo.core.types import Task
+
+
+@dataclass(frozen=True)
+class _Prepared:
+    """What to sample with, what to sample, and what samples.json will say about it."""
+
+    task: Task
+    plan: SamplePlan
+    settings: dict[str, Any]
+
+
+def sample_run(
+    run: RunData,
+    *,
+    num: int | None = None,
+    seed: int = 0,
+    weights: Weights | None = None,
+    checkpoint: str | int | Path | None = None,
+    device: torch.device | str | None = None,
+    block_size: int | None = None,
+    **options: Any,
+) -> Samples:
+    """Samples in memory.
+
+    options: what to sample (class_labels=[1, 2, 3]) and how (guidance_scale=1.5, steps=50, sampler="ddim");
+    the recipe's sampler section gives the rest. Sample i depends on the seed and on i alone, not on `num`.
+    """
+    made = _prepare(run, num, seed, weights, checkpoint, device, block_size, options)
+    pixels = torch.cat([part for _, part in sample_all(made.task, made.plan)])
+    return Samples(pixels, made.plan.conditions, made.settings)
+
+
+def sample_run_to(
+    run: RunData,
+    folder: str | Path,
+    *,
+    num: int | None = None,
+    seed: int = 0,
+    batch_size: int = 64,
+    weights: Weights | None = None,
+    checkpoint: str | int | Path | None = None,
+    device: torch.device | str | None = None,
+    block_size: int | None = None,
+    clip_format: str = "frames",
+    fps: float = 8.0,
+    progress: Progress | None = None,
+    **options: Any,
+) -> Path:
+    """Samples as files in a folder; goes on where an interrupted call stopped. Options as in `sample_run`.
+
+    clip_format: of clips, "frames" (a folder of PNGs), "mp4" or "gif", `fps` frames a second.
+    """
+    made = _prepare(run, num, seed, weights, checkpoint, device, block_size, options)
+    target = Path(folder)
+    write_samples(
+        made.task,
+        made.plan,
+        target,
+        settings=made.settings,
+        batch_size=batch_size,
+        worker=Worker.from_environment(),
+        clip_format=clip_format,
+        fps=fps,
+        progress=progress,
+    )
+    return target
+
+
+def _prepare(
+    run: RunData,
+    num: int | None,
+    seed: int,
+    weights: Weights | None,
+    checkpoint: str | int | Path | None,
+    device: torch.device | str | None,
+    block_size: int | None,
+    options: Mapping[str, Any],
+) -> _Prepared:
+    run, options = run.opened_with(options)
+    path = run.checkpoint(checkpoint)
+    task = run.task(weights=weights, checkpoint=path, device=device)
+    if isinstance(options.get("sampler"), str):
+        require_sampler(run.recipe.data, options["sampler"])
+    size = block_size or run.recipe.section("sampler").get("block_size") or BLOCK_SIZE
+    plan = make_plan(task, num=num, seed=seed, block_size=size, options=options)
+    settings = {
+        "run": run.recipe.name,
+        "recipe_sha256": run.recipe.sha256,
+        **run.described(path, weights),
+        "seed": plan.seed,
+        "block_size": plan.block_size,
+        "options": dict(plan.options),
+    }
+    return _Prepared(task, plan, settings)
