@@ -16,7 +16,8 @@ def model_latent_shape(model: nn.Module) -> tuple[int, ...]:
     """Shape of one sample's latents, such as (4, 32, 32), or (16, 4, 32, 32) for a model of clips."""
     plain: Any = model
     frames = (plain.num_frames,) if hasattr(plain, "num_frames") else ()
-    return (*frames, plain.in_channels, plain.input_size, plain.input_size)
+    size = plain.input_size
+    return (*frames, plain.in_channels, *((size, size) if isinstance(size, int) else size))
 
 
 def channel_axis_of(latent_shape: tuple[int, ...]) -> int:

@@ -12,6 +12,8 @@ mixer "v2" has a second set of everything but in_proj and out_proj for the rever
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -23,6 +25,12 @@ from genzoo.kernels.scan import Scan, scan_both, scan_one
 
 MIXERS = ("v2", "v1", "none")
 DT_MIN, DT_MAX, DT_FLOOR = 1e-3, 1e-1, 1e-4
+
+
+def mixer_options(arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """Those of a model's arguments that go to its mixers."""
+    names = ("mixer", "expand", "d_state", "d_conv", "divide_output", "scan_backend")
+    return {name: arguments[name] for name in names}
 
 
 class MambaMixer(nn.Module):

@@ -8,15 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
-from einops import rearrange, repeat
+from einops import repeat
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from genzoo.nn.embeddings import LabelEmbedding, TimestepEmbedding
-from genzoo.nn.patch import unpatchify
 from genzoo.nn.scan_order import from_sequences, to_sequences
 
 
@@ -52,25 +50,11 @@ def embed_conditions(
     return Conditions(video, images if y_embedder is None else images + y_embedder(image_labels))
 
 
-def embed_frames(model: Any, x: Tensor) -> Tensor:
-    """Patches of every frame with their positions in it.   x: (b, f, c, h, w).   Returns (b, f, n, d)."""
-    tokens = model.x_embedder(rearrange(x, "b f c h w -> (b f) c h w")) + model.pos_embed
-    frames: Tensor = rearrange(tokens, "(b f) n d -> b f n d", f=x.shape[1])
-    return frames
-
-
 def predict_tokens(final_layer: nn.Module, tokens: Tensor, c: Conditions) -> Tensor:
     """The final layer over every frame.   tokens: (b, f, n, d).   Returns (b, f, n, num_outputs)."""
     frames, patches = tokens.shape[1:3]
     predicted = final_layer(to_sequences(tokens, "spatial"), c.of_frames(frames))
     return from_sequences(predicted, "spatial", num_frames=frames, num_patches=patches)
-
-
-def lay_out_frames(tokens: Tensor, patch_size: int) -> Tensor:
-    """Flat patches to frames.   tokens: (b, f, h*w, p*p*c).   Returns (b, f, c, h*p, w*p)."""
-    frames = unpatchify(tokens.flatten(0, 1), patch_size)
-    laid_out: Tensor = rearrange(frames, "(b f) c h w -> b f c h w", f=tokens.shape[1])
-    return laid_out
 
 
 def add_frame_positions(tokens: Tensor, temp_embed: Tensor) -> Tensor:

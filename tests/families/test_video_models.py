@@ -19,6 +19,7 @@ from families.video_models import (
 )
 
 from genzoo.core.errors import ShapeError, UsageError
+from genzoo.diffusion.latents import model_latent_shape
 
 every = pytest.mark.parametrize("name", EVERY)
 joint = pytest.mark.parametrize("name", JOINT)
@@ -227,6 +228,16 @@ def test_wrong_sizes_of_clips_are_named(name: str, options: dict[str, int], mess
 def test_wrong_options_of_clips_are_named(name: str, options: dict[str, Any], message: str) -> None:
     with pytest.raises(UsageError, match=message):
         EVERY[name](**options)
+
+
+@pytest.mark.parametrize("name", EVERY)
+def test_frames_need_not_be_square(name: str) -> None:
+    model = opened(EVERY[name](input_size=[2, 6]))
+    x, timesteps, labels = inputs()
+    assert model(x[..., :2, :], timesteps, labels).shape == (2, 4, 6, 2, 6)
+    assert model_latent_shape(model) == (4, 3, 2, 6)
+    with pytest.raises(ShapeError, match=r"takes \(b, 4, 3, 2, 6\)"):
+        model(x, timesteps, labels)
 
 
 def test_odd_depths_suit_a_global_scan() -> None:

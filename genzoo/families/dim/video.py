@@ -6,21 +6,13 @@ temporal sequence of frames", with Latte's settings; README.md beside this file 
 
 from __future__ import annotations
 
-from typing import Any
-
-from torch import Tensor, nn
+from collections.abc import Sequence
 
 from genzoo.core.errors import UsageError, did_you_mean
 from genzoo.nn.blocks import MambaBlock
 from genzoo.nn.count import thop_count
-from genzoo.nn.video_shell import (
-    FIXED_TABLES,
-    add_condition_embedders,
-    close_shell,
-    example_video_inputs,
-    open_shell,
-    predict_clip,
-)
+from genzoo.nn.mamba import mixer_options
+from genzoo.nn.token_denoiser import TokenDenoiser
 
 SCANS = {
     "alternating": ("spatial", "temporal"),
@@ -28,7 +20,7 @@ SCANS = {
 }
 
 
-class DiMVideo(nn.Module):
+class DiMVideo(TokenDenoiser):
     """Diffusion model of clips with bidirectional Mamba blocks, for video alone or together with stills.
 
     scan: "alternating" (even blocks within frames, odd blocks across them) or "global" (every block over the
@@ -37,15 +29,13 @@ class DiMVideo(nn.Module):
     A fresh model returns exactly zero.
     """
 
-    fixed_tables = FIXED_TABLES
-
     def __init__(
         self,
         *,
         depth: int,
         hidden_size: int,
         patch_size: int = 2,
-        input_size: int = 32,
+        input_size: int | Sequence[int] = 32,
         num_frames: int = 16,
         in_channels: int = 4,
         num_classes: int = 0,
@@ -61,39 +51,14 @@ class DiMVideo(nn.Module):
         scan_backend: str = "auto",
         gradient_checkpointing: bool = False,
     ) -> None:
-        arguments = locals()
-        super().__init__()
         if scan not in SCANS:
             hint = did_you_mean(scan, SCANS) or f"choose one of {', '.join(SCANS)}"
             raise UsageError(f"there is no scan {scan!r}; {hint}")
-        open_shell(self, arguments, even="depth" if scan == "alternating" else None)
-        add_condition_embedders(self)
-        mixer_options: dict[str, Any] = {
-            "mixer": mixer, "expand": expand, "d_state": d_state, "d_conv": d_conv,
-            "divide_output": divide_output, "scan_backend": scan_backend,
-        }  # fmt: skip
-        blocks = (MambaBlock(hidden_size, mlp_ratio=mlp_ratio, **mixer_options) for _ in range(depth))
-        close_shell(self, blocks, [SCANS[scan][index % 2] for index in range(depth)])
-
-    def forward(
-        self,
-        x: Tensor,
-        timesteps: Tensor,
-        class_labels: Tensor | None = None,
-        *,
-        image_labels: Tensor | None = None,
-        use_image_num: int = 0,
-    ) -> Tensor:
-        """Predict the noise, and with learn_sigma the variance, of a diffused clip and of stills behind it.
-
-        x: (b, f + s, c, h, w), s = use_image_num.   timesteps: (b,) original indices.   class_labels: (b,),
-        image_labels: (b, s), num_classes = no label.   Returns (b, f + s, 2c or c, h, w).
-        """
-        return predict_clip(self, x, timesteps, class_labels, image_labels, use_image_num)
-
-    def example_inputs(self) -> tuple[Tensor, Tensor, Tensor | None]:
-        """Arguments of `forward` for one clip."""
-        return example_video_inputs(self)
+        super().__init__(locals(), even="depth" if scan == "alternating" else None)
+        self.add_conditions()
+        options = mixer_options(self.arguments)
+        blocks = (MambaBlock(hidden_size, mlp_ratio=mlp_ratio, **options) for _ in range(depth))
+        self.add_blocks(blocks, [SCANS[scan][index % 2] for index in range(depth)])
 
     def paper_count(self) -> dict[str, float]:
         """Counted like DiM's images, thop of three samples; the paper prints no count of clips."""

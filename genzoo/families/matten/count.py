@@ -6,6 +6,7 @@ sequence of a spatial or temporal block computes the modulation of its sample an
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from torch import nn
@@ -32,7 +33,7 @@ def matten_paper_count(model: Any) -> dict[str, float]:
     model = on_meta(model)
     params = count_params(model)
     learned = params["num_params"] - params["params_fixed"]
-    tokens = model.num_frames * (model.input_size // model.patch_size) ** 2
+    tokens = model.num_frames * math.prod(model.grid)
     mixers = sum(_counted_weights(m) for m in model.modules() if isinstance(m, MambaMixer)) * tokens
     gflops = 2 * (thop_count(model, batch=1)["gflops"] + (mixers + repeated_rows(model)) / 1e9)
     return {"params": learned / 1e6, "gflops": gflops, "num_params": learned}
@@ -40,7 +41,7 @@ def matten_paper_count(model: Any) -> dict[str, float]:
 
 def repeated_rows(model: Any) -> int:
     """Multiply-adds of one clip for modulations computed once per sequence, beyond once per clip."""
-    patches = (model.input_size // model.patch_size) ** 2
+    patches = math.prod(model.grid)
     sequences = {"spatial": model.num_frames, "temporal": patches}
     extra: int = sum(
         (sequences.get(order, 1) - 1) * _modulation_weights(block)

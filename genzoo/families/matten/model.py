@@ -6,7 +6,7 @@ to the code, and says what its tables force and what was chosen.
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
 
 from torch import Tensor, nn
 
@@ -16,20 +16,13 @@ from genzoo.families.matten.count import matten_paper_count
 from genzoo.families.matten.tokens import ConditionTokens, plain_final_layer, run_blocks_with_tokens
 from genzoo.families.matten.variants import block_plan
 from genzoo.nn.blocks import AttentionBlock
+from genzoo.nn.mamba import mixer_options
 from genzoo.nn.modulation import FinalLayer
-from genzoo.nn.video import add_frame_positions, embed_frames, lay_out_frames
-from genzoo.nn.video_shell import (
-    FIXED_TABLES,
-    add_condition_embedders,
-    check_video_inputs,
-    close_shell,
-    example_video_inputs,
-    open_shell,
-    predict_clip,
-)
+from genzoo.nn.token_denoiser import TokenDenoiser
+from genzoo.nn.video import add_frame_positions
 
 
-class Matten(nn.Module):
+class Matten(TokenDenoiser):
     """Diffusion model of clips with Mamba blocks, attention blocks or both.
 
     variant: 1 global Mamba; 2 spatial and temporal Mamba in turn; 3 spatial attention, temporal attention,
@@ -40,14 +33,7 @@ class Matten(nn.Module):
     num_classes=0: unconditional. A fresh model returns exactly zero.
     """
 
-    fixed_tables = FIXED_TABLES
-    blocks: nn.ModuleList
-    orders: tuple[str, ...]
-    temp_embed: nn.Parameter
-    condition_tokens: ConditionTokens
-    final_layer: nn.Module
-    patch_size: int
-    gradient_checkpointing: bool
+    positions_at_input = True
 
     def __init__(
         self,
@@ -57,7 +43,7 @@ class Matten(nn.Module):
         num_heads: int,
         variant: int = 3,
         patch_size: int = 2,
-        input_size: int = 32,
+        input_size: int | Sequence[int] = 32,
         num_frames: int = 16,
         in_channels: int = 4,
         num_classes: int = 0,
@@ -75,54 +61,38 @@ class Matten(nn.Module):
         scan_backend: str = "auto",
         gradient_checkpointing: bool = False,
     ) -> None:
-        arguments = locals()
-        super().__init__()
         _check_conditioning(conditioning, residual)
-        open_shell(self, arguments)
+        super().__init__(locals())
         self.conditioning = conditioning
-        if conditioning == "adaln":
-            add_condition_embedders(self)
+        adaln = conditioning == "adaln"
+        options, build_final = mixer_options(self.arguments), FinalLayer if adaln else plain_final_layer
+        if adaln:
+            self.add_conditions()
+            options["residual"] = residual
         else:
             self.condition_tokens = ConditionTokens(
                 hidden_size, num_classes=num_classes, null_class=null_class
             )
-        plan = block_plan(variant, depth, scan)
-        attention_options: dict[str, Any] = {"num_heads": num_heads, "mlp_ratio": mlp_ratio}
-        mixer_options: dict[str, Any] = {
-            "mixer": mixer, "expand": expand, "d_state": d_state, "d_conv": d_conv,
-            "divide_output": divide_output, "scan_backend": scan_backend,
-        }  # fmt: skip
-        if conditioning == "adaln":
-            mixer_options["residual"] = residual
-        attention, mamba = _BLOCKS[conditioning]
+        plan, (attention, mamba) = block_plan(variant, depth, scan), _BLOCKS[conditioning]
         blocks = (
-            attention(hidden_size, **attention_options)
+            attention(hidden_size, num_heads=num_heads, mlp_ratio=mlp_ratio)
             if kind == "attention"
-            else mamba(hidden_size, **mixer_options)
+            else mamba(hidden_size, **options)
             for kind, _ in plan
         )
-        build_final = FinalLayer if conditioning == "adaln" else plain_final_layer
-        close_shell(self, blocks, [order for _, order in plan], build_final)
+        self.add_blocks(blocks, [order for _, order in plan], build_final)
 
-    def forward(
+    def predict_tokens(
         self,
-        x: Tensor,
+        tokens: Tensor,
         timesteps: Tensor,
-        class_labels: Tensor | None = None,
-        *,
-        image_labels: Tensor | None = None,
-        use_image_num: int = 0,
+        class_labels: Tensor | None,
+        image_labels: Tensor | None,
+        use_image_num: int,
     ) -> Tensor:
-        """Predict the noise, and with learn_sigma the variance, of a diffused clip and of stills behind it.
-
-        x: (b, f + s, c, h, w), s = use_image_num.   timesteps: (b,) original indices.   class_labels: (b,),
-        image_labels: (b, s), num_classes = no label.   Returns (b, f + s, 2c or c, h, w).
-        """
+        """The blocks and the final layer, modulated by the condition or with its tokens in the sequences."""
         if self.conditioning == "adaln":
-            return predict_clip(
-                self, x, timesteps, class_labels, image_labels, use_image_num, positions_at_input=True
-            )
-        check_video_inputs(self, x, timesteps, class_labels, image_labels, use_image_num)
+            return super().predict_tokens(tokens, timesteps, class_labels, image_labels, use_image_num)
         if use_image_num:
             raise UsageError(
                 "conditional tokens describe one clip; stills have labels of their own",
@@ -131,15 +101,12 @@ class Matten(nn.Module):
         tokens = run_blocks_with_tokens(
             self.blocks,
             self.orders,
-            add_frame_positions(embed_frames(self, x), self.temp_embed),
+            add_frame_positions(tokens, self.temp_embed),
             self.condition_tokens(timesteps, class_labels),
             gradient_checkpointing=self.gradient_checkpointing,
         )
-        return lay_out_frames(self.final_layer(tokens), self.patch_size)
-
-    def example_inputs(self) -> tuple[Tensor, Tensor, Tensor | None]:
-        """Arguments of `forward` for one clip."""
-        return example_video_inputs(self)
+        predicted: Tensor = self.final_layer(tokens)
+        return predicted
 
     def paper_count(self) -> dict[str, float]:
         """Parameters (M) and Gflops by the rule that meets Tables 2 and 3 best; a fit, see README."""

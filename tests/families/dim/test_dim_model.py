@@ -9,8 +9,10 @@ import torch
 from torch import Tensor, nn
 
 from genzoo.core.errors import ShapeError, UsageError
+from genzoo.diffusion.latents import model_latent_shape
 from genzoo.families.dim.dit import DiT
 from genzoo.families.dim.model import DiM
+from genzoo.nn.embeddings import sincos_2d
 
 SMALL: dict[str, Any] = {
     "depth": 2, "hidden_size": 24, "patch_size": 2, "input_size": 6, "in_channels": 3, "num_classes": 5,
@@ -132,6 +134,31 @@ def test_the_arguments_rebuild_the_model(name: str) -> None:
 
 
 @both
+def test_pictures_need_not_be_square(name: str) -> None:
+    model = opened(MODELS[name](input_size=[4, 6], depth=1))
+    torch.nn.init.zeros_(model.blocks[0].adaLN_modulation[1].weight)
+    torch.nn.init.zeros_(model.blocks[0].adaLN_modulation[1].bias)
+    _, timesteps, labels = inputs()
+    x = torch.zeros(2, 3, 4, 6)
+    changed = x.clone()
+    changed[:, :, :2, 4:] = 1
+    difference = model(changed, timesteps, labels) - model(x, timesteps, labels)
+    assert difference.shape == (2, 6, 4, 6)
+    assert torch.equal(model.pos_embed[0], sincos_2d(24, 2, 3).float())
+    # with closed blocks a patch sees itself alone: it must come back where it was
+    assert difference[:, :, :2, 4:].abs().min() > 0
+    assert difference[:, :, 2:].abs().max() == difference[:, :, :, :4].abs().max() == 0
+    assert model_latent_shape(model) == (3, 4, 6)
+    assert [t.shape for t in model.example_inputs()] == [(1, 3, 4, 6), (1,), (1,)]
+
+
+@both
+def test_images_take_no_stills(name: str) -> None:
+    with pytest.raises(UsageError, match="takes images, but use_image_num=2"):
+        MODELS[name]()(*inputs(), use_image_num=2)
+
+
+@both
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -153,6 +180,9 @@ def test_wrong_inputs_are_named(name: str, change: Any, message: str) -> None:
     [
         ({"patch_size": 4}, "input_size 6 is no multiple of patch_size 4"),
         ({"depth": 0}, "depth=0 must be at least 1"),
+        ({"input_size": [6, 5]}, r"input_size \[6, 5\] is no multiple of patch_size 2"),
+        ({"input_size": [6, 0]}, r"input_size=\[6, 0\] must be at least 1"),
+        ({"input_size": [6]}, r"input_size \[6\] has 1 numbers"),
     ],
 )
 def test_wrong_sizes_are_named(name: str, options: dict[str, int], message: str) -> None:
