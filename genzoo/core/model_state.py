@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from genzoo.core.checkpoint import tensors_digest
+from genzoo.core.contracts import HasDerivedBuffers, Shards, able
 from genzoo.core.errors import CheckpointError
 
 
@@ -99,12 +100,13 @@ def assign(targets: Mapping[str, Tensor], values: Mapping[str, Tensor]) -> None:
 
 def whole(tensor: Tensor) -> Tensor:
     """The full tensor on every process; collective when it is sharded."""
-    return tensor.full_tensor() if hasattr(tensor, "full_tensor") else tensor
+    sharded = able(tensor, Shards)
+    return tensor if sharded is None else sharded.full_tensor()
 
 
 def like(value: Tensor, target: Tensor) -> Tensor:
     """A full tensor on the device of target, and sharded as target is."""
-    if not hasattr(target, "full_tensor"):
+    if able(target, Shards) is None:
         return value.to(target.device)
     from torch.distributed.tensor import DTensor, distribute_tensor
 
@@ -119,5 +121,9 @@ def _frozen_names(model: nn.Module) -> set[str]:
 
 def _derived_names(model: nn.Module) -> set[str]:
     """Buffers that every model of the same arguments has, such as masks; official files may hold them."""
-    owners = ((name, getattr(module, "derived_buffers", ())) for name, module in model.named_modules())
-    return {f"{name}.{buffer}".lstrip(".") for name, buffers in owners for buffer in buffers}
+    owners = ((name, able(module, HasDerivedBuffers)) for name, module in model.named_modules())
+    return {
+        f"{name}.{buffer}".lstrip(".")
+        for name, owner in owners
+        for buffer in (() if owner is None else owner.derived_buffers)
+    }

@@ -32,10 +32,7 @@ class LossOutput:
 class Task(Protocol):
     """What to optimise: the one thing a family hands to the trainer.
 
-    Optional: `facts`, a mapping of names to strings that checkpoints record and that must not differ where
-    they are used again, such as which extractor made the controls. `conditions_from(batch)`, options for
-    `conditions` that draw a batch's items again; pictures during training then have them from the data.
-    `export(path, *, layout, half, **notes)`, of a task that trains a part of its model: writes that part.
+    What only some tasks can do is in genzoo.core.contracts.
     """
 
     model: nn.Module
@@ -62,7 +59,7 @@ class Task(Protocol):
 class Dataset(Protocol):
     """Map-style data. `fetch` draws its augmentation from the generator it is given, and nothing else.
 
-    Optional: `tells`, names of attributes of its own that a model's `auto` arguments may ask for.
+    What only some data sets can do is in genzoo.core.contracts.
     """
 
     sample_shape: tuple[int, ...]  # of the pixels: (c, h, w) or (f, c, h, w)
@@ -129,19 +126,32 @@ class MeasuredRun(Protocol):
 
 
 class LatentCodec(Protocol):
-    """Pixels to latents and back; encode yields latents scaled to about unit variance."""
+    """Pixels to latents and back. Clips (b, f, ...) go frame by frame and come back as clips.
+
+    Letters: pixels (b, p, H, W) in [-1, 1], or (b, f, p, H, W); latents (b, c, h, w), or (b, f, c, h, w),
+    scaled to about unit variance.   fingerprint: changes with the weights and with the settings that change
+    latents.
+    """
 
     fingerprint: str
 
-    def latent_shape(self, pixel_shape: tuple[int, ...]) -> tuple[int, ...]: ...
-    def to(self, device: torch.device | str, dtype: torch.dtype | None = None) -> None: ...
-    def moments(self, pixels: Tensor) -> Tensor:
-        """What a cache stores: (b, 2c, h, w) mean and log-variance, or the latents themselves, unscaled."""
+    def latent_shape(self, pixel_shape: tuple[int, ...]) -> tuple[int, ...]:
+        """(p, H, W) or (f, p, H, W) of one sample -> (c, h, w) or (f, c, h, w). Raises ShapeError."""
 
-    def sample_moments(self, moments: Tensor, generator: SampleStreams) -> Tensor: ...
-    def encode(self, pixels: Tensor, generator: SampleStreams) -> Tensor: ...
+    def to(self, device: torch.device | str, dtype: torch.dtype | None = None) -> None:
+        """Move the weights; dtype is that of their arithmetic, latents stay float32."""
+
+    def moments(self, pixels: Tensor) -> Tensor:
+        """Pixels -> what a cache stores: mean and log-variance, 2c channels; or latents, c. Unscaled."""
+
+    def sample_moments(self, moments: Tensor, generator: SampleStreams) -> Tensor:
+        """Moments -> scaled latents, drawn from each sample's own stream where there is a variance."""
+
+    def encode(self, pixels: Tensor, generator: SampleStreams) -> Tensor:
+        """`sample_moments` of the `moments`: pixels -> scaled latents."""
+
     def decode(self, latents: Tensor) -> Tensor:
-        """Pixels in about [-1, 1], not clamped."""
+        """Scaled latents -> pixels in about [-1, 1], not clamped."""
 
 
 class ControlExtractor(Protocol):

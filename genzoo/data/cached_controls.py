@@ -8,6 +8,18 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from genzoo.core.contracts import (
+    KnowsContent,
+    KnowsPath,
+    KnowsStamp,
+    NamesTransform,
+    NeedsCodec,
+    able,
+    augments,
+    labels_of,
+    members,
+    pictures_of,
+)
 from genzoo.core.errors import DataError, UsageError
 from genzoo.core.types import ControlExtractor, Dataset
 from genzoo.data.cached_latents import CachedLatents
@@ -26,20 +38,21 @@ class CachedControls:
 
     def __init__(self, source: Dataset, folder: str | Path) -> None:
         self.source, self.folder = source, Path(folder).expanduser()
-        self.images: Dataset = getattr(source, "images", source)
+        self.images = pictures_of(source)
         self.sample_shape, self.num_classes = source.sample_shape, source.num_classes
-        self.class_names, self.labels = source.class_names, getattr(source, "labels", None)
+        self.class_names, self.labels = source.class_names, labels_of(source)
         if tuple(self.sample_shape[:1]) != (3,):
             raise DataError(f"controls are of pictures with 3 channels, not of {tuple(self.sample_shape)}")
         self.rows = CachedLatents(_Unflipped(self.images), self.folder, dtype="uint8")
         self.extractor = ""
-        if hasattr(source, "bind_codec"):
-            self.bind_codec = source.bind_codec
+        latents = able(source, NeedsCodec)
+        if latents is not None:
+            self.bind_codec = latents.bind_codec
 
     @property
     def augments(self) -> bool:
         """Whether fetch makes use of a generator."""
-        return bool(getattr(self.source, "augments", True))
+        return augments(self.source)
 
     @property
     def fingerprint(self) -> str:
@@ -133,8 +146,8 @@ class _Unflipped:
         self.sample_shape = images.sample_shape
         self.num_classes: int | None = None
         self.class_names: list[str] | None = None
-        for name in ("content", "stamp", "path", "transform"):
-            if hasattr(images, name):
+        for ability in (KnowsContent, KnowsStamp, KnowsPath, NamesTransform):
+            for name in members(ability) if able(images, ability) is not None else ():
                 setattr(self, name, getattr(images, name))
 
     @property

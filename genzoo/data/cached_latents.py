@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from genzoo.core.contracts import labels_of
 from genzoo.core.errors import DataError, UsageError
 from genzoo.core.types import Dataset, LatentCodec
 from genzoo.data.latent_keys import Keyring, annotations_of, has_flips, item_name, load_stamps
@@ -37,7 +38,7 @@ class CachedLatents:
             raise DataError(f"latents are stored as {', '.join(DTYPES)}; not as {dtype!r}")
         self.images, self.folder, self.dtype = images, Path(folder).expanduser(), dtype
         self.sample_shape, self.num_classes = images.sample_shape, images.num_classes
-        self.class_names, self.labels = images.class_names, getattr(images, "labels", None)
+        self.class_names, self.labels = images.class_names, labels_of(images)
         self.flips = has_flips(images)
         self._reader: ShardReader | None = None
         # arrays, not lists: a million Python objects would be copied into every loader worker

@@ -36,7 +36,7 @@ def control_facts(path: Path) -> dict[str, str]:
     try:
         with Image.open(path, formats=("PNG",)) as image:
             image.load()
-            text = getattr(image, "text", {})
+            text = image.text if isinstance(image, PngImagePlugin.PngImageFile) else {}
             return {key: str(text[key]) for key in (EXTRACTOR, SOURCE) if key in text}
     except (OSError, ValueError, SyntaxError):
         return {}

@@ -10,6 +10,7 @@ from typing import Any
 from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as TorchDataset
 
+from genzoo.core.contracts import labels_of
 from genzoo.core.errors import DataError
 from genzoo.data.image_folder import ImageFolder
 from genzoo.data.sample_stream import one_line
@@ -70,7 +71,7 @@ def check_labels(dataset: Any, num_classes: int | None) -> None:
             f"the model has {num_classes} classes, but the data have no labels",
             fix="give each class its folder, or train without classes: model.num_classes=0",
         )
-    labels = getattr(dataset, "labels", None)
+    labels = labels_of(dataset)
     highest = dataset.num_classes - 1 if labels is None else int(labels.max())
     lowest = 0 if labels is None else int(labels.min())
     if lowest < 0 or highest >= num_classes:

@@ -10,6 +10,17 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
+from genzoo.core.contracts import (
+    Annotates,
+    Flips,
+    KnowsContent,
+    KnowsPath,
+    KnowsStamp,
+    NamesTransform,
+    StoresShape,
+    able,
+    augments,
+)
 from genzoo.core.errors import DataError
 from genzoo.core.files import as_safetensors, write_file
 from genzoo.core.types import Dataset, LatentCodec
@@ -23,21 +34,22 @@ class Keyring:
 
     def __init__(self, images: Dataset, codec: LatentCodec, dtype: str, *, flips: bool | None = None) -> None:
         self.images = images
-        transform = getattr(images, "transform", "pixels")
+        named, stored = able(images, NamesTransform), able(images, StoresShape)
+        transform = "pixels" if named is None else named.transform
         flips = has_flips(images) if flips is None else flips
-        shape = getattr(images, "stored_shape", images.sample_shape)
+        shape = images.sample_shape if stored is None else stored.stored_shape
         self.settings = digest(codec.fingerprint, transform, str(shape), dtype, str(flips))
 
     def key(self, index: int) -> bytes:
         """The key of an item, from its content. Raises DataError when that cannot be read."""
-        content = getattr(self.images, "content", None)
-        data = self.images.fetch(index)["pixels"].numpy().tobytes() if content is None else content(index)
+        known = able(self.images, KnowsContent)
+        data = self.images.fetch(index)["pixels"].numpy().tobytes() if known is None else known.content(index)
         return digest(data, self.settings)
 
     def stamp(self, index: int) -> bytes | None:
         """A cheap sign that an item is unchanged, or None when the data set has none."""
-        stamp = getattr(self.images, "stamp", None)
-        return None if stamp is None else digest(stamp(index))
+        known = able(self.images, KnowsStamp)
+        return None if known is None else digest(known.stamp(index))
 
     def find(self, index: int, stamps: dict[bytes, bytes]) -> bytes:
         """The key of an item, from its stamp if that is known; empty when it cannot be read."""
@@ -76,20 +88,22 @@ def load_stamps(folder: Path, keyring: Keyring) -> dict[bytes, bytes]:
 
 def has_flips(images: Dataset) -> bool:
     """Whether mirror images are stored. Raises DataError for augmentation that a cache cannot reproduce."""
-    flips = bool(getattr(images, "horizontal_flip", False))
-    if getattr(images, "augments", True) and not flips:
+    mirrored = able(images, Flips)
+    flips = mirrored is not None and bool(mirrored.horizontal_flip)
+    if augments(images) and not flips:
         raise DataError("latents of a data set with other augmentation than flips cannot be cached")
     return flips
 
 
 def annotations_of(images: Any, index: int) -> dict[str, Any]:
     """What an item carries besides pixels."""
-    own = getattr(images, "annotations", None)
+    own = able(images, Annotates)
     if own is not None:
-        return dict(own(index))
+        return dict(own.annotations(index))
     return {key: value for key, value in images.fetch(index).items() if key != "pixels"}
 
 
 def item_name(images: Any, index: int) -> str:
     """The file of an item, or its number."""
-    return str(images.path(index)) if hasattr(images, "path") else f"item {index}"
+    files = able(images, KnowsPath)
+    return f"item {index}" if files is None else str(files.path(index))

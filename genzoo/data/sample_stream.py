@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
+from genzoo.core.contracts import FetchesMany, able, augments
 from genzoo.core.errors import DataError, UsageError
 from genzoo.core.seeds import generator_for
 from genzoo.core.types import Dataset
@@ -36,9 +37,8 @@ class SampleStream:
     """A data set seen as an endless sequence of samples, addressed by position.
 
     An item that raises DataError is replaced by the next readable one of the same epoch and noted in `bad`;
-    more than `max_bad` distinct ones in one process are an error that names them. A data set may offer two
-    optional attributes: `augments` (False: `fetch` needs no generator) and `fetch_many(indices,
-    generators)`, which returns a collated batch at once.
+    more than `max_bad` distinct ones in one process are an error that names them. A data set may have the
+    abilities `Augments` and `FetchesMany` of genzoo.core.contracts.
     """
 
     def __init__(self, dataset: Dataset, *, seed: int, shuffle: bool = True, max_bad: int = 0) -> None:
@@ -46,7 +46,7 @@ class SampleStream:
             raise DataError("the data set is empty", fix="check data.root and the split")
         self.dataset, self.seed, self.shuffle, self.max_bad = dataset, seed, shuffle, max_bad
         self.bad: Bad = {}
-        self._augments = bool(getattr(dataset, "augments", True))
+        self._augments = augments(dataset)
 
     def index(self, position: int, skip: int = 0) -> int:
         """The item shown at a position, or the `skip`-th after it in the same epoch (cyclic)."""
@@ -62,11 +62,12 @@ class SampleStream:
     def fetch_batch(self, positions: Sequence[int]) -> tuple[dict[str, Any], Bad]:
         """The collated items at some positions, and the unreadable ones that were replaced on the way."""
         bad: Bad = {}
-        many = getattr(self.dataset, "fetch_many", None)
-        if many is not None:
+        together = able(self.dataset, FetchesMany)
+        if together is not None:
             indices = [self.index(position) for position in positions]
             try:
-                batch = dict(many(indices, [self._generator(position) for position in positions]))
+                generators = [self._generator(position) for position in positions]
+                batch = dict(together.fetch_many(indices, generators))
             except DataError:
                 pass  # one by one below, which tells the unreadable ones from the others
             else:

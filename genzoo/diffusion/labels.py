@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from genzoo.core.contracts import HasClasses, able, remembered_arguments
 from genzoo.core.errors import DataError, UsageError, unused_options
 from genzoo.core.seeds import SampleStreams
 from genzoo.core.types import Batch
@@ -17,12 +18,13 @@ from genzoo.nn.embeddings import check_label_range, drop_labels
 
 def num_classes_of(model: nn.Module) -> int:
     """How many classes a model knows; 0 for one without."""
-    return int(getattr(model, "num_classes", None) or 0)
+    labelled = able(model, HasClasses)
+    return 0 if labelled is None else int(labelled.num_classes or 0)
 
 
 def has_null_class(model: nn.Module) -> bool:
     """Whether there is a label that stands for no label."""
-    return bool(getattr(model, "arguments", {}).get("null_class", True))
+    return bool(remembered_arguments(model).get("null_class", True))
 
 
 def checked_dropout(model: nn.Module, label_dropout: float) -> float:

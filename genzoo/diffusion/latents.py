@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from genzoo.core.contracts import HasFrames, able
 from genzoo.core.errors import DataError, ShapeError
 from genzoo.core.seeds import SampleStreams
 from genzoo.core.types import Batch, LatentCodec
@@ -15,7 +16,8 @@ from genzoo.core.types import Batch, LatentCodec
 def model_latent_shape(model: nn.Module) -> tuple[int, ...]:
     """Shape of one sample's latents, such as (4, 32, 32), or (16, 4, 32, 32) for a model of clips."""
     plain: Any = model
-    frames = (plain.num_frames,) if hasattr(plain, "num_frames") else ()
+    clips = able(model, HasFrames)
+    frames = () if clips is None else (clips.num_frames,)
     size = plain.input_size
     return (*frames, plain.in_channels, *((size, size) if isinstance(size, int) else size))
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import torch
 
+from genzoo.core.contracts import ExtractsControls, able
 from genzoo.core.errors import DataError, UsageError
 from genzoo.core.registry import DATASETS
 from genzoo.evaluation.edges import EdgeAgreement, edge_agreement
@@ -41,7 +41,8 @@ def control_edges(
     rows: control, sample, sample without control, original.
     """
     task: Any = run.task()
-    extract: Callable[[Tensor], Tensor] | None = getattr(task, "extract", None)
+    controlled = able(task, ExtractsControls)
+    extract = None if controlled is None else controlled.extract
     if extract is None:
         raise UsageError("control_edges measures a task with a control extractor", fix="set task.control")
     dataset = _pictures(run, classes)

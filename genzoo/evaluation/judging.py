@@ -184,7 +184,7 @@ def environment(settings: Settings, features: Features | None, seconds: float) -
     import genzoo
 
     return {
-        "genzoo": getattr(genzoo, "__version__", None),
+        "genzoo": genzoo.__version__,
         "torch": torch.__version__,
         "python": platform.python_version(),
         "device": torch.cuda.get_device_name()

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 
+from genzoo.core.contracts import MeasuresLatents, able
 from genzoo.core.errors import UsageError
 
 if TYPE_CHECKING:
@@ -25,9 +26,10 @@ def reconstruction(run: MeasuredRun, *, num: int = 512, seed: int = 0) -> dict[s
 
     One over that deviation is the codec's `scaling_factor` that gives latents unit variance.
     """
-    model: Any = run.task().model
-    if not hasattr(model, "latent_deviation"):
-        raise UsageError("reconstruction judges autoencoders", why=f"the run trains {type(model).__name__}")
+    trained = run.task().model
+    model = able(trained, MeasuresLatents)
+    if model is None:
+        raise UsageError("reconstruction judges autoencoders", why=f"the run trains {type(trained).__name__}")
     dataset = run.dataset()
     order = torch.randperm(len(dataset), generator=torch.Generator().manual_seed(seed))[:num]
     pixels = torch.stack([dataset.fetch(int(index))["pixels"] for index in order])

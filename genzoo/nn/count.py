@@ -11,15 +11,24 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from genzoo.core.contracts import (
+    CountsLikePaper,
+    GivesExample,
+    able,
+    fixed_tables,
+    members,
+    remembered_arguments,
+)
 from genzoo.core.errors import UsageError
 from genzoo.nn.mamba import MambaMixer
 
+T = TypeVar("T")
 _CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 _OPERATION_KINDS = {"mm": "linear", "addmm": "linear", "convolution": "conv", "_convolution": "conv"}
 
@@ -41,7 +50,8 @@ def count_model(
     """
     model = on_meta(model, input_size=_latent_size(image_size, latent_factor))
     if paper:
-        return {"counting": "paper", **_method(model, "paper_count", "the count its paper prints")()}
+        counted = _required(model, CountsLikePaper, "the count its paper prints")
+        return {"counting": "paper", **counted.paper_count()}
     macs = count_macs(model)
     params = count_params(model)
     return {
@@ -64,7 +74,7 @@ def count_params(model: nn.Module) -> dict[str, int]:
 
     return {
         "num_params": sum(p.numel() for p in model.parameters()),
-        "params_fixed": sum(model.get_parameter(name).numel() for name in getattr(model, "fixed_tables", ())),
+        "params_fixed": sum(model.get_parameter(name).numel() for name in fixed_tables(model)),
         "params_trainable": sum(p.numel() for p in model.parameters() if p.requires_grad),
         "params_embedding": held_by(nn.Embedding),
         "params_mixer": held_by(MambaMixer),
@@ -145,7 +155,7 @@ def on_meta(model: nn.Module, *, input_size: int | None = None) -> nn.Module:
 
     Another size needs `model.arguments`, the keyword arguments that built the model, "input_size" among them.
     """
-    arguments = getattr(model, "arguments", {})
+    arguments = remembered_arguments(model)
     if input_size is None or input_size == arguments.get("input_size"):
         tensors = [*model.parameters(), *model.buffers()]
         if all(tensor.is_meta for tensor in tensors):
@@ -176,18 +186,18 @@ def _latent_size(image_size: int | None, latent_factor: int) -> int | None:
     return image_size // latent_factor
 
 
-def _method(model: nn.Module, name: str, returns: str) -> Callable[[], Any]:
-    method: Callable[[], Any] | None = getattr(model, name, None)
-    if method is None:
+def _required(model: nn.Module, ability: type[T], returns: str) -> T:
+    found = able(model, ability)
+    if found is None:
         raise UsageError(
-            f"{type(model).__name__} cannot be counted this way: it has no method {name}()",
+            f"{type(model).__name__} cannot be counted this way: it has no method {members(ability)[0]}()",
             fix=f"give it one that returns {returns}",
         )
-    return method
+    return found
 
 
 def _example_inputs(model: nn.Module) -> tuple[Any, ...]:
-    return tuple(_method(model, "example_inputs", "the arguments of forward for one sample")())
+    return tuple(_required(model, GivesExample, "the arguments of forward for one sample").example_inputs())
 
 
 @contextmanager

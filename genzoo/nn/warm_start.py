@@ -16,6 +16,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from genzoo.core.contracts import NamesResidual, OrdersBlocks, able, fixed_tables
 from genzoo.core.errors import WeightsError
 
 KINDS = {"attention": "attn.", "mamba": "mixer."}
@@ -38,7 +39,7 @@ def warm_start(model: nn.Module, weights: Mapping[str, Tensor]) -> list[Fate]:
     Raises WeightsError, with the model as it was, when not one tensor of a block fits.
     """
     pairs = _pair_blocks(model, weights)
-    fixed = set(getattr(model, "fixed_tables", ()))
+    fixed = set(fixed_tables(model))
     copies: dict[str, Tensor] = {}
     fates, used = [], set()
     for name, parameter in model.state_dict().items():
@@ -76,12 +77,13 @@ def kinds_of_blocks(names: Sequence[str]) -> dict[int, str]:
 def _pair_blocks(model: nn.Module, weights: Mapping[str, Tensor]) -> dict[int, int]:
     """Number of a block of the model to that of its source."""
     ours, theirs = kinds_of_blocks(list(model.state_dict())), kinds_of_blocks(list(weights))
-    orders: Sequence[str] | None = getattr(model, "orders", None)
+    ordered = able(model, OrdersBlocks)
     pairs: dict[int, int] = {}
     for kind in KINDS:
         targets = [number for number, found in ours.items() if found == kind]
         sources = [number for number, found in theirs.items() if found == kind]
-        spatial = [number for number in targets if orders is not None and orders[number] == "spatial"]
+        orders = {} if ordered is None else dict(enumerate(ordered.orders))
+        spatial = [number for number in targets if orders.get(number) == "spatial"]
         if len(spatial) == len(sources) < len(targets):
             targets = spatial
         step = max(1.0, len(sources) / max(1, len(targets)))
@@ -113,7 +115,8 @@ def _is_other_modulation(model: nn.Module, name: str) -> bool:
     if not match or "adaLN_modulation" not in name:
         return False
     block = model.get_submodule(f"blocks.{match[1]}")
-    return getattr(block, "residual", "dit") != "dit"
+    named = able(block, NamesResidual)
+    return named is not None and named.residual != "dit"
 
 
 def _refuse_unlike(model: nn.Module, weights: Mapping[str, Tensor], copies: Mapping[str, Tensor]) -> None:

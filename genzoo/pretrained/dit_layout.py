@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 import re
+from argparse import Namespace
 from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
@@ -148,7 +149,8 @@ def _num_heads(hidden_size: int) -> int:
 
 def _options(args: Any) -> dict[str, Any]:
     """The training options of the file as a dict: a Namespace, a mapping, or nothing."""
-    return dict(args) if isinstance(args, Mapping) else dict(getattr(args, "__dict__", {}))
+    known = vars(args) if isinstance(args, Namespace) else args
+    return dict(known) if isinstance(known, Mapping) else {}
 
 
 def _classes(weights: Mapping[str, Tensor], num_classes: int | None) -> dict[str, Any]:

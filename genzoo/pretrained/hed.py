@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
@@ -69,15 +69,16 @@ def load_hed(weights: str | Path | None = None) -> HED:
 
 def read_keras(path: Path, module: HED) -> dict[str, Tensor]:
     """The convolutions of a Keras weights file under this module's names, in the order of the network."""
+    h5py = require("h5py")
     arrays: dict[str, dict[str, Tensor]] = {}
 
-    def keep(name: str, node: object) -> None:
-        if hasattr(node, "shape"):
+    def keep(name: str, node: Any) -> None:
+        if isinstance(node, h5py.Dataset):
             layer, _, part = name.partition("/vars/")
-            arrays.setdefault(layer, {})[part] = torch.from_numpy(node[()])  # type: ignore[index]
+            arrays.setdefault(layer, {})[part] = torch.from_numpy(node[()])
 
     try:
-        with require("h5py").File(path, "r") as file:
+        with h5py.File(path, "r") as file:
             file.visititems(keep)
     except OSError as error:
         raise WeightsError(f"{path.name} is no HDF5 file", where=str(path), why=str(error)) from error

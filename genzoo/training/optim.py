@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from genzoo.core.contracts import SkipsDecay, able
 from genzoo.core.errors import RecipeError, UsageError
 from genzoo.core.model_state import like, require_same, whole
 from genzoo.core.registry import OPTIMIZERS
@@ -127,8 +128,8 @@ def build_optimizer(parameters: NamedParameters, options: Mapping[str, Any]) -> 
 
 def decay_groups(parameters: NamedParameters, weight_decay: float) -> list[dict[str, Any]]:
     """Two parameter groups, those that decay and those marked `_no_weight_decay`; empty ones are left out."""
-    exempt = [p for p in parameters.values() if getattr(p, "_no_weight_decay", False)]
-    decayed = [p for p in parameters.values() if not getattr(p, "_no_weight_decay", False)]
+    exempt = [p for p in parameters.values() if able(p, SkipsDecay) is not None]
+    decayed = [p for p in parameters.values() if able(p, SkipsDecay) is None]
     groups = [
         {"params": decayed, "weight_decay": weight_decay, DECAYS: True},
         {"params": exempt, "weight_decay": 0.0, DECAYS: False},

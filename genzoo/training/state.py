@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor
 
 from genzoo.core.checkpoint import Checkpoint
+from genzoo.core.contracts import recorded_facts
 from genzoo.core.model_state import require_same_facts, restore_weights, stored_weights
 from genzoo.training.optim import load_optimizer_tensors, optimizer_tensors
 from genzoo.training.resume import require_same_run
@@ -75,4 +76,4 @@ def identity(trainer: Trainer) -> dict[str, Any]:
 
 def facts(trainer: Trainer) -> dict[str, str]:
     """What the task wants recorded, see `Task`."""
-    return dict(getattr(trainer.task, "facts", {}))
+    return dict(recorded_facts(trainer.task))

@@ -9,8 +9,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from genzoo.api.sampling.folder import makes_clips
 from genzoo.api.sampling.sample_run import sample_run_to
+from genzoo.core.contracts import makes_clips
 from genzoo.core.errors import UsageError
 from genzoo.core.processes import is_first, wait_for_all
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from genzoo.api.recipes.check import require_complete
+from genzoo.core.contracts import TellsModel, able
 from genzoo.core.errors import RecipeError, ShapeError
 from genzoo.core.recipe import Recipe
 from genzoo.core.registry import CODECS, DATASETS, MODELS, TASKS, Registry
@@ -88,7 +89,8 @@ def facts(dataset: Dataset, codec: LatentCodec | None) -> dict[str, Any]:
             f"input_size: auto needs square samples, these are {shape}", fix="set model.input_size"
         )
     known = {"num_classes": dataset.num_classes or 0, "in_channels": shape[-3], "input_size": shape[-1]}
-    told = {name: getattr(dataset, name) for name in getattr(dataset, "tells", ())}
+    telling = able(dataset, TellsModel)
+    told = {name: getattr(dataset, name) for name in (() if telling is None else telling.tells)}
     return known | ({"num_frames": shape[0]} if len(shape) == 4 else {}) | told
 
 

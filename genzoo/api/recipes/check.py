@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from genzoo.api.recipes.ports import port_problems
+from genzoo.core.contracts import SharesSamplingOptions, SuppliesLossOptions, TellsModel, able
 from genzoo.core.errors import GenzooError, RecipeError, RegistryError, did_you_mean
 from genzoo.core.recipe import MISSING, Recipe
 from genzoo.core.registry import (
@@ -165,13 +166,15 @@ def _factory(node: Any, kind: Kind) -> Callable[..., Any] | str:
 def _told(node: Any) -> tuple[str, ...]:
     """What a data set knows beyond the usual facts."""
     factory = _factory(node, KINDS["data"])
-    return () if isinstance(factory, str) else tuple(getattr(factory, "tells", ()))
+    telling = able(factory, TellsModel)
+    return () if telling is None else tuple(telling.tells)
 
 
 def _task_problems(node: Any) -> Iterator[Problem]:
     if isinstance(node, Mapping) and "loss" in node:
         factory = _factory(node, KINDS["task"])
-        supplies = tuple(getattr(factory, "supplies", ()))
+        supplying = able(factory, SuppliesLossOptions)
+        supplies = () if supplying is None else tuple(supplying.supplies)
         yield from check_node("task.loss", node["loss"], replace(KINDS["loss"], injected=supplies))
     control = node.get("control") if isinstance(node, Mapping) else None
     if control is not None and control != MISSING:
@@ -184,7 +187,8 @@ def _sampling_parameters(task: Any) -> dict[str, Parameter]:
     """What every sampler takes from this task, such as the guidance scale."""
     factory = _factory(task, KINDS["task"])
     extra = {"block_size": BLOCK_SIZE}
-    for source in () if isinstance(factory, str) else getattr(factory, "sampling_options", ()):
+    sharing = able(factory, SharesSamplingOptions)
+    for source in () if sharing is None else sharing.sampling_options:
         extra |= parameters(source)
     return extra
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from genzoo.api.runs.stored import StoredRun, open_stored
 from genzoo.core.checkpoint import save_checkpoint
+from genzoo.core.contracts import ExportsPart, able
 from genzoo.core.errors import UsageError, did_you_mean
 from genzoo.core.files import as_safetensors, write_file
 from genzoo.core.model_state import frozen_digest, stored_weights
@@ -47,7 +48,7 @@ def convert(
     name = layout or recognise(tree, source)
     converter: Converter = CONVERTERS.get(name)()
     conversion = converter.to_genzoo(tree, **dict(arguments or {}))
-    base = load_recipe(recipe or _usual_recipe(name, converter), overrides)
+    base = load_recipe(recipe or converter.recipe, overrides)
     model = {"name": conversion.model, **conversion.arguments}
     made = base.replaced({"model": model, "name": Path(output).name}, f"converted from {Path(source).name}")
     folder = RunFolder(output)
@@ -80,10 +81,9 @@ def export(
     """
 
     task = run.task(weights=weights, device="cpu")
-    own = getattr(task, "export", None)
+    own = able(task, ExportsPart)
     if own is not None:
-        written: Path = own(output, layout=layout, half=half, run=run.recipe.name, steps=run.step)
-        return written
+        return own.export(output, layout=layout, half=half, run=run.recipe.name, steps=run.step)
     chosen = run.choose(run.checkpoint(), weights)
     tensors: dict[str, Tensor] = dict(task.model.state_dict())
     if layout is not None:
@@ -102,10 +102,3 @@ def export(
         "genzoo_weights": chosen,
     }
     return write_file(output, as_safetensors(tensors, metadata))
-
-
-def _usual_recipe(name: str, converter: Converter) -> str:
-    usual = getattr(converter, "recipe", None)
-    if usual is None:
-        raise UsageError(f"layout {name!r} has no usual recipe", fix="name one with --recipe")
-    return str(usual)

@@ -14,6 +14,7 @@ from genzoo.api.recipes.check import require_complete
 from genzoo.core.checkpoint import latest_valid, load_checkpoint, step_folder
 from genzoo.core.checkpoint_manifest import holds_average
 from genzoo.core.checkpoint_memory import CheckpointMemory
+from genzoo.core.contracts import pictures_of, recorded_facts
 from genzoo.core.errors import CheckpointError, UsageError, WeightsError
 from genzoo.core.model_state import require_same_facts, restore_weights
 from genzoo.core.recipe import Recipe, load_recipe
@@ -63,9 +64,7 @@ class StoredRun:
     def dataset(self) -> Dataset:
         """The data set the run was trained on, built once; of cached latents or controls, the images."""
         # items of a cache are latents, or wait for an extractor, and metrics look at pixels
-        cached = hasattr(self._dataset, "bind_codec") or hasattr(self._dataset, "bind_control")
-        dataset: Dataset = self._dataset.images if cached else self._dataset  # type: ignore[attr-defined]
-        return dataset
+        return pictures_of(self._dataset)
 
     def checkpoint(self, which: str | int | Path | None = None) -> Path:
         """A checkpoint by step or path; the newest valid one when left out. Raises CheckpointError."""
@@ -138,7 +137,7 @@ def put_weights(task: Task, stored: Checkpoint, weights: Weights) -> None:
         raise WeightsError(f"{where} holds no averaged weights", fix='sample with weights="raw"')
     tensors = stored.averaged() if weights == "ema" else stored.weights
     known = stored.state.get("facts") or {}
-    require_same_facts(known, getattr(task, "facts", {}), where=where)
+    require_same_facts(known, recorded_facts(task), where=where)
     restore_weights(task.model, tensors, frozen=stored.state.get("frozen"), where=where)
 
 

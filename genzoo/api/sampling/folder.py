@@ -21,6 +21,7 @@ from PIL import Image
 from genzoo.api.sampling.clips import FPS, contact_sheet, make_animation, read_clip, require_pyav, write_clip
 from genzoo.api.sampling.plan import SamplePlan, plain_conditions, sample_block
 from genzoo.api.sampling.samples import Samples, make_grid, png, to_pil, to_uint8
+from genzoo.core.contracts import makes_clips
 from genzoo.core.errors import DataError, UsageError
 from genzoo.core.files import write_file, write_json
 
@@ -56,11 +57,6 @@ CLIP_FORMATS = {"frames": "", "mp4": ".mp4", "gif": ".gif"}
 def file_name(index: int, suffix: str = PICTURE) -> str:
     """The file of one sample; of a clip as frames, the folder."""
     return f"{index:06d}{suffix}"
-
-
-def makes_clips(task: Task) -> bool:
-    """Whether the samples of a task are clips (f, c, h, w)."""
-    return len(getattr(task, "latent_shape", ())) == 4
 
 
 def suffix_of(task: Task, clip_format: str) -> str:

@@ -15,6 +15,7 @@ from torch.nn.functional import pad
 from genzoo.api.sampling.folder import write_grid
 from genzoo.api.sampling.plan import BLOCK_SIZE, make_plan, sample_all
 from genzoo.api.sampling.samples import to_uint8
+from genzoo.core.contracts import DrawsAgain, able
 from genzoo.core.errors import RecipeError
 from genzoo.data.collate import collate
 
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-    from genzoo.core.types import Batch, Dataset, Task
+    from genzoo.core.types import Dataset, Task
     from genzoo.training.trainer import Trainer
 
 logger = logging.getLogger(__name__)
@@ -90,11 +91,11 @@ def preview_function(preview: Preview, block_size: int | None) -> Callable[[Trai
 
 def options_from_data(task: Task, dataset: Dataset, num: int) -> dict[str, Any]:
     """What the task's conditions take from `num` items spread over the data set; nothing for most tasks."""
-    conditions_from: Callable[[Batch], dict[str, Any]] | None = getattr(task, "conditions_from", None)
-    if conditions_from is None:
+    drawing = able(task, DrawsAgain)
+    if drawing is None:
         return {}
     items = [dataset.fetch(index * len(dataset) // num) for index in range(num)]
-    return conditions_from(collate(items))
+    return drawing.conditions_from(collate(items))
 
 
 def _with_steering(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from genzoo.api.recipes.build import assemble, build_codec, build_dataset, resolve
 from genzoo.api.recipes.check import require_complete
@@ -14,6 +14,7 @@ from genzoo.api.runs.warm_start import InitFrom, WarmStartReport, warm_start_mod
 from genzoo.api.training.evaluation_hook import evaluation_hooks
 from genzoo.api.training.preview_hook import Preview, preview_function
 from genzoo.core.checkpoint import checkpoint_steps
+from genzoo.core.contracts import ExtractsControls, NeedsCodec, NeedsControl, Predicts, able
 from genzoo.core.memory import keep_freed_memory
 from genzoo.core.recipe import Recipe, load_recipe
 from genzoo.data.label_check import check_labels
@@ -70,16 +71,20 @@ def build_trainer(
     dataset, codec = build_dataset(recipe), build_codec(recipe)
     recipe = resolve(recipe, dataset, codec)
     check_labels(dataset, recipe.section("model").get("num_classes"))
-    bind: Any = getattr(dataset, "bind_codec", None)
-    if bind is not None:
-        bind(codec)
+    latents = able(dataset, NeedsCodec)
+    if latents is not None:
+        latents.bind_codec(codec)
     task = assemble(recipe, codec)
-    if hasattr(dataset, "bind_control"):
-        dataset.bind_control(getattr(task, "extract", None))
+    controls = able(dataset, NeedsControl)
+    if controls is not None:
+        extracting = able(task, ExtractsControls)
+        controls.bind_control(None if extracting is None else extracting.extract)
     folder = Path(output) if output is not None else Path("runs") / recipe.name
     if recipe.section("init_from") and not _goes_on(folder, resume):
         section = InitFrom(**recipe.section("init_from"))
-        fates = warm_start_model(task.model, section, prediction=getattr(task, "prediction", None))
+        predicting = able(task, Predicts)
+        prediction = None if predicting is None else predicting.prediction
+        fates = warm_start_model(task.model, section, prediction=prediction)
         hooks = (*hooks, WarmStartReport(fates))
     trainer = Trainer(
         task,

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from genzoo.autoregression.loss import next_scale_loss
 from genzoo.autoregression.sampling import SampledScales, sample_scales
+from genzoo.core.contracts import HasFingerprint, MovesTo, able
 from genzoo.core.controls import build_control
 from genzoo.core.errors import DataError, UsageError, unused_options
 from genzoo.core.seeds import SampleStreams
@@ -79,8 +80,8 @@ class NextScaleTask:
     @property
     def facts(self) -> dict[str, str]:
         """What checkpoints record: which extractor makes the controls."""
-        fingerprint = getattr(self.extract, "fingerprint", None)
-        return {} if fingerprint is None else {"control extractor": str(fingerprint)}
+        known = able(self.extract, HasFingerprint)
+        return {} if known is None else {"control extractor": str(known.fingerprint)}
 
     @property
     def pixel_size(self) -> tuple[int, int]:
@@ -92,9 +93,9 @@ class NextScaleTask:
         """Move the model and the codec; dtype goes to the codec's decoder."""
         self.model.to(device)
         self.codec.to(device, dtype)
-        move = getattr(self.extract, "to", None)
-        if move is not None:
-            move(device)
+        movable = able(self.extract, MovesTo)
+        if movable is not None:
+            movable.to(device)
 
     @torch.no_grad()
     def prepare_batch(self, batch: Batch, generator: SampleStreams) -> Batch:

@@ -51,7 +51,7 @@ def repeated_rows(model: Any) -> int:
 
 
 def _modulation_weights(block: nn.Module) -> int:
-    modulation: Any = getattr(block, "adaLN_modulation", None)
+    modulation: Any = dict(block.named_children()).get("adaLN_modulation")
     return 0 if modulation is None else modulation[1].weight.numel()
 
 

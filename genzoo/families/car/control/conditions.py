@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from genzoo.autoregression.sampling import GivenTokens, keep_masks
+from genzoo.core.contracts import HasFingerprint, able
 from genzoo.core.errors import ShapeError, UsageError
 from genzoo.data.control_files import require_extractor
 from genzoo.data.image_decode import load_image
@@ -107,10 +108,10 @@ def chosen_control(
     if control is not None and source is not None:
         raise UsageError("control and control_from were given", fix="give one of them")
     if control is not None:
-        fingerprint = getattr(extract, "fingerprint", None)
-        if fingerprint is not None and not isinstance(control, Tensor):
+        known = able(extract, HasFingerprint)
+        if known is not None and not isinstance(control, Tensor):
             for path in [control] if isinstance(control, (str, Path)) else control:
-                require_extractor(Path(path), fingerprint)
+                require_extractor(Path(path), known.fingerprint)
         return read_pictures(control, num, size, what="control")
     assert source is not None
     if extract is None:

@@ -112,7 +112,7 @@ class Block(nn.Module):
         shared_adaln: bool,
     ) -> None:
         super().__init__()
-        self.hidden_size, self.drop_path = hidden_size, drop_path
+        self.hidden_size, self.drop_path, self.shared_adaln = hidden_size, drop_path, shared_adaln
         self.attn = SelfAttention(hidden_size, num_heads, l2_norm=l2_norm)
         self.ffn = FeedForward(hidden_size, round(hidden_size * mlp_ratio))
         if shared_adaln:
@@ -125,7 +125,7 @@ class Block(nn.Module):
 
         condition: (b, d), or (b, 1, 6, d) from the shared projection.
         """
-        if hasattr(self, "ada_gss"):
+        if self.shared_adaln:
             return (self.ada_gss + condition).unbind(2)
         return rearrange(self.ada_lin(condition), "b (six d) -> b 1 six d", six=6).unbind(2)
 

@@ -30,9 +30,9 @@ def reset_layers(module: nn.Module, std: float) -> None:
             nn.init.trunc_normal_(layer.weight, std=CONVOLUTION_STD)
         elif isinstance(layer, nn.LayerNorm):
             nn.init.ones_(layer.weight)
-        bias = getattr(layer, "bias", None)
-        if isinstance(bias, nn.Parameter):
-            nn.init.zeros_(bias)
+        for name, parameter in layer.named_parameters(recurse=False):
+            if name == "bias":
+                nn.init.zeros_(parameter)
 
 
 def reset_convolutions(module: nn.Module) -> None:
@@ -53,7 +53,7 @@ def shrink_residuals(blocks: Iterable[nn.Module], depth: int, *, adaln: float, a
         assert isinstance(block, Block)
         block.attn.proj.weight.div_((2 * depth) ** 0.5)
         block.ffn.fc2.weight.div_((2 * depth) ** 0.5)
-        if hasattr(block, "ada_gss"):
+        if block.shared_adaln:
             block.ada_gss[:, :, :2].mul_(adaln_gamma)
             block.ada_gss[:, :, 2:].mul_(adaln)
         else:

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from genzoo.core.contracts import ScalesLatents, able
 from genzoo.core.types import LatentCodec
 
 
@@ -20,8 +21,8 @@ def latent_features(pixels: Tensor, vae: LatentCodec | None) -> Tensor:
     if vae is None:
         return pixels.flatten(1).float()
     parts = [vae.moments(part).float().chunk(2, dim=1)[0] for part in pixels.split(64)]
-    scale = float(getattr(vae, "scaling_factor", 1.0))
-    return torch.cat(parts).flatten(1) * scale
+    scaled = able(vae, ScalesLatents)
+    return torch.cat(parts).flatten(1) * (1.0 if scaled is None else float(scaled.scaling_factor))
 
 
 def distances(first: Tensor, second: Tensor) -> Tensor:

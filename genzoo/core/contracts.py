@@ -1,0 +1,345 @@
+"""Optional abilities, one small protocol for each, and `able`, the one place that asks for them.
+
+What everything of a kind must have stands in genzoo.core.types. What only some have is here: a task, data
+set, model or codec has an ability by having the members, and needs no import and no base class. Ask with
+
+    flips = able(dataset, Flips)
+    if flips is not None and flips.horizontal_flip: ...
+
+and compare with None: an empty data set is false.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+    from genzoo.core.types import Batch, ControlExtractor, Dataset, LatentCodec
+
+T = TypeVar("T")
+
+
+def able(x: object, ability: type[T]) -> T | None:
+    """`x` as something with the ability, or None when it lacks a member of that protocol.
+
+    A method set to None is a method that is not there.
+    """
+    attributes, methods = _attributes(ability), _methods(ability)
+    has_all = all(hasattr(x, name) for name in attributes)
+    return cast(T, x) if has_all and all(callable(getattr(x, name, None)) for name in methods) else None
+
+
+def members(ability: type[Any]) -> tuple[str, ...]:
+    """The attributes and methods that a protocol of this module asks for."""
+    return (*_attributes(ability), *_methods(ability))
+
+
+def _attributes(ability: type[Any]) -> list[str]:
+    return list(inspect.get_annotations(ability))
+
+
+def _methods(ability: type[Any]) -> list[str]:
+    return [name for name, value in vars(ability).items() if callable(value) and not name.startswith("_")]
+
+
+# Tasks
+
+
+class RecordsFacts(Protocol):
+    """facts: strings that checkpoints record, and that must not differ where they are used again, such as
+    which extractor made the controls."""
+
+    facts: Mapping[str, str]
+
+
+class DrawsAgain(Protocol):
+    """Previews and evaluations during training then draw pictures of the data again."""
+
+    def conditions_from(self, batch: Batch) -> dict[str, Any]:
+        """Options for `conditions` that draw a batch's items again."""
+
+
+class ExportsPart(Protocol):
+    """A task that trains a part of its model, or has layouts of its own, writes what was trained."""
+
+    def export(self, path: str | Path, *, layout: str | None, half: bool, **notes: Any) -> Path:
+        """Write the file or folder and return its path. layout: None is the task's own. half: 16 bits."""
+
+
+class ExtractsControls(Protocol):
+    """extract: makes the controls, (b, 3, h, w) in [-1, 1] -> the same; None for a task without."""
+
+    extract: ControlExtractor | None
+
+
+class Predicts(Protocol):
+    """prediction: what the model predicts, such as "noise" or "x_0"; weights do not move between these."""
+
+    prediction: str
+
+
+class KnowsLatentShape(Protocol):
+    """latent_shape: of one sample, (c, h, w), or (f, c, h, w) where samples are clips."""
+
+    latent_shape: tuple[int, ...]
+
+
+class SharesSamplingOptions(Protocol):
+    """Of the class of a task. sampling_options: callables whose parameters every sampler section may hold."""
+
+    sampling_options: Sequence[Callable[..., Any]]
+
+
+class SuppliesLossOptions(Protocol):
+    """Of the class of a task. supplies: options of a loss that the task sets, so that a recipe may not."""
+
+    supplies: Sequence[str]
+
+
+def recorded_facts(task: object) -> Mapping[str, str]:
+    """What a task wants recorded; empty for most."""
+    recording = able(task, RecordsFacts)
+    return {} if recording is None else recording.facts
+
+
+def makes_clips(task: object) -> bool:
+    """Whether the samples of a task are clips (f, c, h, w)."""
+    shaped = able(task, KnowsLatentShape)
+    return shaped is not None and len(shaped.latent_shape) == 4
+
+
+# Data sets
+
+
+class TellsModel(Protocol):
+    """tells: names of attributes that a model's `auto` arguments may ask for; of the class or factory too."""
+
+    tells: Sequence[str]
+
+
+class Augments(Protocol):
+    """augments: whether `fetch` makes use of a generator; a data set that does not say is taken to."""
+
+    augments: bool
+
+
+class Flips(Protocol):
+    """horizontal_flip: whether half of the items are mirrored, decided by the generator's first draw."""
+
+    horizontal_flip: bool
+
+
+class FetchesMany(Protocol):
+    """Several items at once are cheaper than one by one."""
+
+    def fetch_many(
+        self, indices: Sequence[int], generators: Sequence[torch.Generator | None]
+    ) -> Mapping[str, Any]:
+        """What `fetch` gives for each index with its generator, collated along a leading axis (b,)."""
+
+
+class HasLabels(Protocol):
+    """labels: (n,) int64 of all items, known without fetching; None without classes."""
+
+    labels: Tensor | None
+
+
+class Annotates(Protocol):
+    """What an item carries besides pixels is known without decoding it."""
+
+    def annotations(self, index: int) -> dict[str, Any]:
+        """Such as {"class_labels": int64 ()}; the keys and values of `fetch` but for the pixels."""
+
+
+class KnowsPath(Protocol):
+    """Items are files."""
+
+    def path(self, index: int) -> Path:
+        """The file of an item."""
+
+
+class KnowsContent(Protocol):
+    """The bytes that an item is made from tell whether it changed."""
+
+    def content(self, index: int) -> bytes:
+        """The bytes of an item. Raises DataError when they cannot be read."""
+
+
+class KnowsStamp(Protocol):
+    """A change of an item shows without reading it."""
+
+    def stamp(self, index: int) -> str:
+        """Such as name, size and time of change of its file."""
+
+
+class NamesTransform(Protocol):
+    """transform: the way from bytes to pixels in words, flips aside; part of a cache's key."""
+
+    transform: str
+
+
+class StoresShape(Protocol):
+    """stored_shape: of what a latent cache stores for one item, where that is not `sample_shape`."""
+
+    stored_shape: tuple[int, ...]
+
+
+class NeedsCodec(Protocol):
+    """Items are latents that were stored before."""
+
+    def bind_codec(self, codec: LatentCodec | None) -> None:
+        """Called once before the first fetch. Raises DataError when the latents are not this codec's."""
+
+
+class NeedsControl(Protocol):
+    """Items hold controls that were stored before."""
+
+    def bind_control(self, extractor: ControlExtractor | None) -> None:
+        """Called once before the first fetch. Raises DataError when the controls are not this extractor's."""
+
+
+class WrapsImages(Protocol):
+    """images: the data set of pixels behind stored latents or controls."""
+
+    images: Dataset
+
+
+def pictures_of(dataset: Dataset) -> Dataset:
+    """The data set of pixels behind stored latents or controls; any other data set itself."""
+    stored = able(dataset, NeedsCodec) is not None or able(dataset, NeedsControl) is not None
+    wrapping = able(dataset, WrapsImages) if stored else None
+    return dataset if wrapping is None else wrapping.images
+
+
+def augments(dataset: object) -> bool:
+    """Whether a data set's `fetch` makes use of a generator; True unless it says otherwise."""
+    said = able(dataset, Augments)
+    return True if said is None else bool(said.augments)
+
+
+def labels_of(dataset: object) -> Tensor | None:
+    """(n,) int64 of all items, or None when they are not known or there are none."""
+    labelled = able(dataset, HasLabels)
+    return None if labelled is None else labelled.labels
+
+
+# Models and their parts
+
+
+class RemembersArguments(Protocol):
+    """arguments: the keyword arguments that built the model."""
+
+    arguments: Mapping[str, Any]
+
+
+class HasClasses(Protocol):
+    """num_classes: how many class labels the model knows; 0 or None for an unconditional one."""
+
+    num_classes: int | None
+
+
+class HasFrames(Protocol):
+    """num_frames: of the clips (b, f, c, h, w) that the model takes."""
+
+    num_frames: int
+
+
+class HasFixedTables(Protocol):
+    """fixed_tables: names of parameters that are stored but never learned, such as sinusoidal positions."""
+
+    fixed_tables: Sequence[str]
+
+
+class HasDerivedBuffers(Protocol):
+    """derived_buffers: of a module; names of buffers that follow from its arguments and are not stored."""
+
+    derived_buffers: Sequence[str]
+
+
+class OrdersBlocks(Protocol):
+    """orders: of each block of a model of clips, the axis it works along: "spatial", "temporal", ..."""
+
+    orders: Sequence[str]
+
+
+class NamesResidual(Protocol):
+    """residual: the form of a block's residual branch; "dit" where nothing else is said."""
+
+    residual: str
+
+
+class GivesExample(Protocol):
+    """Needed for counting multiply-adds."""
+
+    def example_inputs(self) -> tuple[Any, ...]:
+        """The arguments of forward for one sample."""
+
+
+class CountsLikePaper(Protocol):
+    """Needed for `genzoo count --paper`."""
+
+    def paper_count(self) -> dict[str, float]:
+        """The count that the model's paper prints, "params" in millions and "gflops" in 10^9 among it."""
+
+
+class MeasuresLatents(Protocol):
+    """An autoencoder that can be judged by what it gives back."""
+
+    def reconstruct(self, pixels: Tensor) -> Tensor:
+        """(b, c, h, w) in [-1, 1] -> the same, through the latents' mean."""
+
+    def latent_deviation(self, pixels: Tensor) -> float:
+        """The standard deviation of the latents of these pictures."""
+
+
+class Shards(Protocol):
+    """A tensor of which each process holds a part."""
+
+    def full_tensor(self) -> Tensor:
+        """The whole of it, on every process."""
+
+
+class SkipsDecay(Protocol):
+    """_no_weight_decay: True on a parameter that the optimizer leaves without weight decay."""
+
+    _no_weight_decay: bool
+
+
+def remembered_arguments(model: object) -> Mapping[str, Any]:
+    """The keyword arguments that built a model; empty when it does not keep them."""
+    kept = able(model, RemembersArguments)
+    return {} if kept is None else kept.arguments
+
+
+def fixed_tables(model: object) -> Sequence[str]:
+    """Names of a model's parameters that are never learned."""
+    fixed = able(model, HasFixedTables)
+    return () if fixed is None else fixed.fixed_tables
+
+
+# Codecs, extractors, converters
+
+
+class ScalesLatents(Protocol):
+    """scaling_factor: what a codec multiplies its latents by, so that their variance is about one."""
+
+    scaling_factor: float
+
+
+class HasFingerprint(Protocol):
+    """fingerprint: of an extractor that is more than a plain function."""
+
+    fingerprint: str
+
+
+class MovesTo(Protocol):
+    """An extractor with weights."""
+
+    def to(self, device: torch.device | str) -> Any:
+        """Move them."""
