@@ -7,38 +7,40 @@ from typing import Any
 
 __version__ = "0.1.0"
 
-_EXPORTS = {
-    "list_models": "genzoo.api",
-    "create_model": "genzoo.api",
-    "load_recipe": "genzoo.api",
-    "build_task": "genzoo.api",
-    "train": "genzoo.api",
-    "load_run": "genzoo.api",
-    "count": "genzoo.api",
-    "merge_concepts": "genzoo.families.custom_diffusion.merge.concepts",
-}
-_MODULES = (
-    "kernels",
-    "nn",
-    "diffusion",
+__all__ = [
+    "__version__",
     "autoregression",
+    "build_task",
+    "core",
+    "count",
+    "create_model",
     "data",
-    "pretrained",
-    "training",
+    "diffusion",
     "evaluation",
     "families",
-    "core",
-)
+    "kernels",
+    "list_models",
+    "load_recipe",
+    "load_run",
+    "merge_concepts",
+    "nn",
+    "pretrained",
+    "train",
+    "training",
+]
 
-__all__ = ["__version__", *_EXPORTS, *_MODULES]
+_ELSEWHERE = {"merge_concepts": "genzoo.families.custom_diffusion.merge.concepts"}
 
 
 def __getattr__(name: str) -> Any:
-    if name in _EXPORTS:
-        return getattr(import_module(_EXPORTS[name]), name)
-    if name in _MODULES:
+    if name not in __all__:
+        raise AttributeError(f"module 'genzoo' has no attribute {name!r}")
+    try:
         return import_module(f"genzoo.{name}")
-    raise AttributeError(f"module 'genzoo' has no attribute {name!r}")
+    except ModuleNotFoundError as error:
+        if error.name != f"genzoo.{name}":
+            raise
+    return getattr(import_module(_ELSEWHERE.get(name, "genzoo.api")), name)
 
 
 def __dir__() -> list[str]:

@@ -38,6 +38,18 @@ def test_every_embedded_file_is_named_in_notice(name: str) -> None:
     assert name in (ASSETS / "NOTICE").read_text()
 
 
+def test_everything_that_ships_beside_code_is_named_in_notice() -> None:
+    own = {"NOTICE", "licenses", "__init__.py", "__pycache__"}
+    shipped = {
+        f"{path.relative_to(ASSETS).as_posix()}{'/' if path.is_dir() else ''}"
+        for folder in (ASSETS, ASSETS / "emoji", ASSETS / "weights")
+        for path in folder.iterdir()
+        if path.name not in own and path not in (ASSETS / "emoji", ASSETS / "weights")
+    }
+    notice = (ASSETS / "NOTICE").read_text()
+    assert [name for name in sorted(shipped) if name.removeprefix("emoji/") not in notice] == []
+
+
 def test_licence_texts_are_there() -> None:
     texts = {path.name: path.read_text() for path in (ASSETS / "licenses").iterdir()}
     assert "Apache License" in texts["Apache-2.0.txt"]
@@ -45,6 +57,7 @@ def test_licence_texts_are_there() -> None:
     assert "Copyright (c) Microsoft Corporation" in texts["fluent-emoji-MIT.txt"]
     assert "Permission is hereby granted, free of charge" in texts["fluent-emoji-MIT.txt"]
     assert "The scikit-learn developers" in texts["scikit-learn-BSD-3-Clause.txt"]
+    assert "Permission is hereby granted, free of charge" in texts["open-clip-MIT.txt"]
     notice = (ASSETS / "NOTICE").read_text()
     assert all(f"licenses/{name}" in notice for name in texts)
 

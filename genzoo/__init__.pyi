@@ -1,0 +1,40 @@
+# What type checkers and editors see: in __init__.py these names load on first use.
+
+from genzoo import (
+    autoregression,
+    core,
+    data,
+    diffusion,
+    evaluation,
+    families,
+    kernels,
+    nn,
+    pretrained,
+    training,
+)
+from genzoo.api import build_task, count, create_model, list_models, load_recipe, load_run, train
+from genzoo.families.custom_diffusion.merge.concepts import merge_concepts
+
+__version__: str
+
+__all__ = [
+    "__version__",
+    "autoregression",
+    "build_task",
+    "core",
+    "count",
+    "create_model",
+    "data",
+    "diffusion",
+    "evaluation",
+    "families",
+    "kernels",
+    "list_models",
+    "load_recipe",
+    "load_run",
+    "merge_concepts",
+    "nn",
+    "pretrained",
+    "train",
+    "training",
+]
