@@ -288,11 +288,15 @@ class CountsLikePaper(Protocol):
         """The count that the model's paper prints, "params" in millions and "gflops" in 10^9 among it."""
 
 
-class MeasuresLatents(Protocol):
+class Reconstructs(Protocol):
     """An autoencoder that can be judged by what it gives back."""
 
     def reconstruct(self, pixels: Tensor) -> Tensor:
-        """(b, c, h, w) in [-1, 1] -> the same, through the latents' mean."""
+        """(b, c, h, w) in [-1, 1] -> the same, through tokens, or through the latents' mean."""
+
+
+class MeasuresLatents(Protocol):
+    """An autoencoder whose latents are continuous."""
 
     def latent_deviation(self, pixels: Tensor) -> float:
         """The standard deviation of the latents of these pictures."""

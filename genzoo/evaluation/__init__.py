@@ -27,8 +27,8 @@ METRICS.lazy(
 METRICS.lazy(
     "reconstruction",
     "genzoo.evaluation.reconstruction:reconstruction",
-    help="an autoencoder's PSNR, and the deviation of its latents",
-    takes={"model": "autoencoder"},
+    help="an autoencoder's PSNR and CIEDE2000, also on held-out pictures",
+    takes={"model": ("autoencoder", "token_autoencoder")},
 )
 METRICS.lazy(
     "control_edges",

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from genzoo.core.checkpoint import Checkpoint
 from genzoo.core.contracts import recorded_facts
+from genzoo.core.counts import counts_of, restore_counts
 from genzoo.core.model_state import require_same_facts, restore_weights, stored_weights
 from genzoo.training.optim import load_optimizer_tensors, optimizer_tensors
 from genzoo.training.resume import require_same_run
@@ -33,6 +34,7 @@ def capture(trainer: Trainer) -> Captured:
     scaler = trainer.accelerator.scaler
     state = identity(trainer) | {
         "facts": facts(trainer),
+        "counts": counts_of(trainer.model),
         "ema": trainer.average.state() if trainer.average else None,
         "scaler": scaler.state_dict() if scaler is not None else None,
     }
@@ -50,6 +52,7 @@ def restore(trainer: Trainer, checkpoint: Checkpoint) -> int:
     require_same_run(state, identity(trainer), where=where)
     require_same_facts(state.get("facts") or {}, facts(trainer), where=where)
     restore_weights(trainer.model, checkpoint.weights, frozen=state["frozen"], where=where)
+    restore_counts(trainer.model, state.get("counts") or {})
     raw = trainer.optimization.optimizer
     load_optimizer_tensors(raw, trainer.parameters, checkpoint.optimizer, where=where)
     if trainer.average:

@@ -2,29 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 
 from einops import rearrange
 from torch import Tensor, nn
 from torch.nn.functional import interpolate, pad, scaled_dot_product_attention, silu
 
-NUM_GROUPS = 32
+Norm = Callable[[int], nn.GroupNorm]
+"""The norm of so many channels."""
 
 
-def group_norm(channels: int) -> nn.GroupNorm:
-    """32 groups, or one per channel where there are fewer; eps 1e-6."""
-    return nn.GroupNorm(min(NUM_GROUPS, channels), channels, eps=1e-6)
+def group_norm(channels: int, *, most_groups: int, least_channels: int) -> nn.GroupNorm:
+    """As many groups as are allowed, each of at least so many channels; eps 1e-6."""
+    return nn.GroupNorm(min(most_groups, channels // least_channels), channels, eps=1e-6)
 
 
 class ResBlock(nn.Module):
     """Two 3x3 convolutions, each after norm and SiLU, around a shortcut."""
 
-    def __init__(self, in_channels: int, out_channels: int, dropout: float) -> None:
+    def __init__(self, in_channels: int, out_channels: int, dropout: float, norm: Norm) -> None:
         super().__init__()
-        self.norm1 = group_norm(in_channels)
+        self.norm1 = norm(in_channels)
         self.conv1 = nn.Conv2d(in_channels, out_channels, 3, padding=1)
-        self.norm2 = group_norm(out_channels)
+        self.norm2 = norm(out_channels)
         self.dropout = nn.Dropout(dropout)
         self.conv2 = nn.Conv2d(out_channels, out_channels, 3, padding=1)
         same = in_channels == out_channels
@@ -41,9 +42,9 @@ class ResBlock(nn.Module):
 class PixelAttention(nn.Module):
     """Single-head attention over all pixels of a map, added to it."""
 
-    def __init__(self, channels: int) -> None:
+    def __init__(self, channels: int, norm: Norm) -> None:
         super().__init__()
-        self.norm = group_norm(channels)
+        self.norm = norm(channels)
         self.qkv = nn.Conv2d(channels, 3 * channels, 1)
         self.proj_out = nn.Conv2d(channels, channels, 1)
 
@@ -85,12 +86,18 @@ class Level(nn.Module):
     """Residual blocks at one resolution, attention after each where there is any, then a change of size."""
 
     def __init__(
-        self, widths: Sequence[int], dropout: float, *, attention: bool, **resize: nn.Module | None
+        self,
+        widths: Sequence[int],
+        dropout: float,
+        norm: Norm,
+        *,
+        attention: bool,
+        **resize: nn.Module | None,
     ) -> None:
         super().__init__()
         pairs = list(pairwise(widths))
-        self.block = nn.ModuleList(ResBlock(before, after, dropout) for before, after in pairs)
-        self.attn = nn.ModuleList(PixelAttention(after) for _, after in pairs if attention)
+        self.block = nn.ModuleList(ResBlock(before, after, dropout, norm) for before, after in pairs)
+        self.attn = nn.ModuleList(PixelAttention(after, norm) for _, after in pairs if attention)
         (name, module), *_ = resize.items()
         self.resize_name = name if module is not None else None
         if module is not None:
@@ -108,11 +115,11 @@ class Level(nn.Module):
 class Middle(nn.Module):
     """Residual block, attention, residual block at the coarsest resolution."""
 
-    def __init__(self, channels: int, dropout: float) -> None:
+    def __init__(self, channels: int, dropout: float, norm: Norm) -> None:
         super().__init__()
-        self.block_1 = ResBlock(channels, channels, dropout)
-        self.attn_1 = PixelAttention(channels)
-        self.block_2 = ResBlock(channels, channels, dropout)
+        self.block_1 = ResBlock(channels, channels, dropout, norm)
+        self.attn_1 = PixelAttention(channels, norm)
+        self.block_2 = ResBlock(channels, channels, dropout, norm)
 
     def forward(self, x: Tensor) -> Tensor:
         """(b, c, h, w) -> the same shape."""
@@ -124,7 +131,14 @@ class Encoder(nn.Module):
     """Pixels to features, at 1 / 2^(levels - 1) of the size."""
 
     def __init__(
-        self, *, ch: int, ch_mult: Sequence[int], num_res_blocks: int, z_channels: int, dropout: float
+        self,
+        *,
+        ch: int,
+        ch_mult: Sequence[int],
+        num_res_blocks: int,
+        z_channels: int,
+        dropout: float,
+        norm: Norm,
     ) -> None:
         super().__init__()
         widths = [ch * factor for factor in ch_mult]
@@ -134,9 +148,9 @@ class Encoder(nn.Module):
         for index, (before, after) in enumerate(zip([ch, *widths], widths, strict=False)):
             resize = Halve(after) if index < last else None
             plan = [before, *[after] * num_res_blocks]
-            self.down.append(Level(plan, dropout, attention=index == last, downsample=resize))
-        self.mid = Middle(widths[-1], dropout)
-        self.norm_out = group_norm(widths[-1])
+            self.down.append(Level(plan, dropout, norm, attention=index == last, downsample=resize))
+        self.mid = Middle(widths[-1], dropout, norm)
+        self.norm_out = norm(widths[-1])
         self.conv_out = nn.Conv2d(widths[-1], z_channels, 3, padding=1)
 
     def forward(self, pixels: Tensor) -> Tensor:
@@ -152,19 +166,26 @@ class Decoder(nn.Module):
     """Features to pixels. `up` is indexed by resolution, finest first, and runs from last to first."""
 
     def __init__(
-        self, *, ch: int, ch_mult: Sequence[int], num_res_blocks: int, z_channels: int, dropout: float
+        self,
+        *,
+        ch: int,
+        ch_mult: Sequence[int],
+        num_res_blocks: int,
+        z_channels: int,
+        dropout: float,
+        norm: Norm,
     ) -> None:
         super().__init__()
         widths = [ch * factor for factor in ch_mult]
         last = len(widths) - 1
         self.conv_in = nn.Conv2d(z_channels, widths[-1], 3, padding=1)
-        self.mid = Middle(widths[-1], dropout)
+        self.mid = Middle(widths[-1], dropout, norm)
         self.up = nn.ModuleList()
         for index, (after, before) in enumerate(zip(widths, [*widths[1:], widths[-1]], strict=True)):
             resize = Double(after) if index > 0 else None
             plan = [before, *[after] * (num_res_blocks + 1)]
-            self.up.append(Level(plan, dropout, attention=index == last, upsample=resize))
-        self.norm_out = group_norm(ch * ch_mult[0])
+            self.up.append(Level(plan, dropout, norm, attention=index == last, upsample=resize))
+        self.norm_out = norm(ch * ch_mult[0])
         self.conv_out = nn.Conv2d(ch * ch_mult[0], 3, 3, padding=1)
 
     def forward(self, features: Tensor) -> Tensor:

@@ -20,15 +20,18 @@ ERRORS = {"l1": l1_loss, "l2": mse_loss}
 class PictureLosses:
     """The terms of a VQVAE's training that look at pixels.
 
-    reconstruction: "l1" or "l2".   perceptual_weight, adversarial_weight: of the terms; 0 leaves one
-    out. perceptual: arguments of PerceptualDistance.   adaptive: let the adversarial term be as steep as
-    the error.   adversarial_after: pictures seen before the adversarial term and the discriminator begin.
+    reconstruction: "l1" or "l2".   opponent_weight, perceptual_weight, adversarial_weight: of the terms; 0
+    leaves one out. The opponent term is the absolute error of red less green and of blue less yellow: an
+    error over red, green and blue alone forgives a wrong hue of the right brightness.   perceptual: arguments
+    of PerceptualDistance.   adaptive: let the adversarial term be as steep as the error.   adversarial_after:
+    pictures seen before the adversarial term and the discriminator begin.
     """
 
     def __init__(
         self,
         *,
         reconstruction: str = "l2",
+        opponent_weight: float = 0.0,
         perceptual_weight: float = 0.0,
         perceptual: Mapping[str, Any] | None = None,
         adversarial_weight: float = 0.0,
@@ -37,7 +40,11 @@ class PictureLosses:
     ) -> None:
         if reconstruction not in ERRORS:
             raise UsageError(f"reconstruction is {reconstruction!r}", fix=f"use one of {', '.join(ERRORS)}")
-        weights = {"perceptual": perceptual_weight, "adversarial": adversarial_weight}
+        weights = {
+            "opponent": opponent_weight,
+            "perceptual": perceptual_weight,
+            "adversarial": adversarial_weight,
+        }
         for name, weight in weights.items():
             if not weight >= 0:
                 raise UsageError(f"{name}_weight must not be negative, not {weight}")
@@ -55,9 +62,16 @@ class PictureLosses:
             self.distance.to(device)
 
     def picture_error(self, pixels: Tensor, reconstruction: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        """Error plus perceptual distance, and both.   pixels, reconstruction: (b, 3, h, w) in [-1, 1]."""
+        """Error, opponent term and perceptual distance: their weighted sum, and each.
+
+        pixels, reconstruction: (b, 3, h, w) in [-1, 1].
+        """
         total = self.error(reconstruction.float(), pixels.float())
         terms = {"reconstruction": total.detach()}
+        if self.weights["opponent"]:
+            opponent = opponent_error(reconstruction.float() - pixels.float())
+            total = total + self.weights["opponent"] * opponent
+            terms["opponent"] = opponent.detach()
         if self.distance is not None:
             with own_precision(pixels):
                 distance = self.distance(reconstruction.float(), pixels.float())
@@ -80,3 +94,9 @@ class PictureLosses:
         total = begun * (self.weights["adversarial"] * weight * term + own)
         parts = {"adversarial": term, "discriminator": own, "adversarial_weight": begun * weight}
         return total, {name: part.detach() for name, part in parts.items()}
+
+
+def opponent_error(difference: Tensor) -> Tensor:
+    """Mean absolute difference in hue: of R - G, and of B - (R + G) / 2.   difference: (b, 3, h, w).   ()."""
+    red, green, blue = difference.unbind(1)
+    return ((red - green).abs() + (blue - (red + green) / 2).abs()).mean() / 2

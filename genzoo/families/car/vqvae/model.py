@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -10,11 +11,12 @@ from torch import Tensor, nn
 
 from genzoo.autoregression.scales import Scale
 from genzoo.core.errors import ShapeError, UsageError
-from genzoo.families.car.vqvae.autoencoder import NUM_GROUPS, Decoder, Encoder
+from genzoo.families.car.vqvae.autoencoder import Decoder, Encoder, group_norm
 from genzoo.families.car.vqvae.discriminator import PatchDiscriminator
 from genzoo.families.car.vqvae.quantizer import MultiScaleQuantizer
 
 PATCH_NUMS = (1, 2, 3, 4, 5, 6, 8, 10, 13, 16)
+NORM_GROUPS = 32
 
 
 class VQVAE(nn.Module):
@@ -23,8 +25,10 @@ class VQVAE(nn.Module):
     codebook_size, z_channels: number and width of the codes.   ch, ch_mult, num_res_blocks: of the
     convolutions; each step of ch_mult but the first halves the size.   patch_nums: sides of the token maps;
     the last is the size of the features.   quant_resi, share_quant_resi, using_znorm, beta, codebook_init,
-    revive_below: see MultiScaleQuantizer.   discriminator_channels: of a PatchDiscriminator to train beside,
-    0 for none; discriminator_layers: its depth.
+    revive_below, quantize_after: see MultiScaleQuantizer.   discriminator_channels: of a PatchDiscriminator
+    to train beside, 0 for none; discriminator_layers: its depth.   norm_groups: at most so many in a norm,
+    each of at least group_channels channels. A channel that is a group of its own loses its mean over the
+    picture, and colours with it; the released width has five to a group.
     """
 
     def __init__(
@@ -45,27 +49,31 @@ class VQVAE(nn.Module):
         revive_below: float = 0.0,
         discriminator_channels: int = 0,
         discriminator_layers: int = 3,
+        norm_groups: int = NORM_GROUPS,
+        group_channels: int = 1,
+        quantize_after: int = 0,
     ) -> None:
         arguments = {name: value for name, value in locals().items() if name not in ("self", "__class__")}
         super().__init__()
-        if ch < 1 or (ch % NUM_GROUPS and NUM_GROUPS % ch):
-            raise UsageError(
-                f"ch is {ch}", fix=f"use a multiple or a divisor of {NUM_GROUPS}, the number of norm groups"
-            )
+        _check_widths(ch, ch_mult, norm_groups, group_channels)
         self.arguments: dict[str, Any] = arguments
         self.patch_nums, self.factor = tuple(patch_nums), 2 ** (len(ch_mult) - 1)
         sizes: dict[str, Any] = {
             "ch": ch, "ch_mult": ch_mult, "num_res_blocks": num_res_blocks, "z_channels": z_channels,
             "dropout": dropout,
+            "norm": partial(group_norm, most_groups=norm_groups, least_channels=group_channels),
         }  # fmt: skip
         self.encoder, self.decoder = Encoder(**sizes), Decoder(**sizes)
         self.quantize = MultiScaleQuantizer(
             codebook_size=codebook_size, channels=z_channels, patch_nums=patch_nums, quant_resi=quant_resi,
             share_quant_resi=share_quant_resi, using_znorm=using_znorm, beta=beta,
-            codebook_init=codebook_init, revive_below=revive_below,
+            codebook_init=codebook_init, revive_below=revive_below, quantize_after=quantize_after,
         )  # fmt: skip
         self.quant_conv = nn.Conv2d(z_channels, z_channels, 3, padding=1)
         self.post_quant_conv = nn.Conv2d(z_channels, z_channels, 3, padding=1)
+        if (norm_groups, group_channels) != (NORM_GROUPS, 1):
+            # shapes do not show how channels are grouped; a file of weights has to tell
+            self.register_buffer("norm_grouping", torch.tensor([norm_groups, group_channels]))
         self.discriminator: PatchDiscriminator | None = None
         if discriminator_channels:
             self.discriminator = PatchDiscriminator(discriminator_channels, discriminator_layers)
@@ -116,7 +124,28 @@ class VQVAE(nn.Module):
         """Pixels after each scale, coarse to fine, from the tokens of all scales."""
         return [self.decode_features(f_hat) for f_hat in self.quantize.partial_sums(ids, patch_nums)]
 
+    @torch.no_grad()
+    def reconstruct(self, pixels: Tensor) -> Tensor:
+        """Pixels (b, 3, h, w) float32 in [-1, 1] through tokens and back."""
+        return self.decode(self.encode(pixels.to(self.quantize.weight))).float()
+
     def example_inputs(self) -> tuple[Tensor]:
         """Arguments of `forward` for one sample."""
         side = self.patch_nums[-1] * self.factor
         return (torch.zeros(1, 3, side, side, device=self.quantize.weight.device),)
+
+
+def _check_widths(ch: int, ch_mult: Sequence[int], norm_groups: int, group_channels: int) -> None:
+    if min(ch, norm_groups, group_channels) < 1:
+        raise UsageError(f"ch, norm_groups and group_channels are {ch}, {norm_groups} and {group_channels}")
+    if ch % norm_groups and norm_groups % ch:
+        raise UsageError(
+            f"ch is {ch}", fix=f"use a multiple or a divisor of {norm_groups}, the number of norm groups"
+        )
+    for width in (ch * factor for factor in ch_mult):
+        groups = min(norm_groups, width // group_channels)
+        if groups == 0 or width % groups:
+            raise UsageError(
+                f"{width} channels cannot be split into {groups} norm groups",
+                fix="use a group_channels that divides ch, and factors in ch_mult that norm_groups allow",
+            )

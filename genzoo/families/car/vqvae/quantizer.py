@@ -15,8 +15,9 @@ from torch.nn.functional import mse_loss, normalize
 
 from genzoo.autoregression.next_scale import contribution, enlarge, shrink, teacher_input
 from genzoo.autoregression.scales import Scale, scale_sizes
+from genzoo.core.counts import Count
 from genzoo.core.errors import ShapeError, UsageError
-from genzoo.families.car.vqvae.dead_codes import revive_codes
+from genzoo.families.car.vqvae.dead_codes import dead_codes, drawn_anew
 
 # below this share the refinement is the identity and has no parameters
 SMALLEST_RATIO = 1e-6
@@ -88,7 +89,8 @@ class MultiScaleQuantizer(nn.Module):
     encoder's commitment.   codebook_init: None for N(0, 1); s > 0 truncated normal of deviation s; s < 0
     uniform in +-|s| / codebook_size.   revive_below: codes that are chosen less often than this share of the
     average start anew in training, as a feature of the batch; 0 leaves them. The first batch then fills the
-    whole codebook.
+    whole codebook.   quantize_after: batches of training that pass as they are before quantizing begins, so
+    that features are worth a codebook.
     """
 
     def __init__(
@@ -103,21 +105,25 @@ class MultiScaleQuantizer(nn.Module):
         beta: float = 0.25,
         codebook_init: float | None = None,
         revive_below: float = 0.0,
+        quantize_after: int = 0,
     ) -> None:
         super().__init__()
         if not 0 <= revive_below < 1:
             raise UsageError(f"revive_below is a share of the average below 1, not {revive_below}")
+        if quantize_after < 0:
+            raise UsageError(f"quantize_after is a number of batches, not {quantize_after}")
         if share_quant_resi < 0:
             raise UsageError(f"share_quant_resi is {share_quant_resi}; use 0 for one per scale, or how many")
         self.sizes = scale_sizes(patch_nums)
         self.using_znorm, self.beta, self.revive_below = using_znorm, beta, revive_below
+        self.quantize_after = quantize_after
         self.embedding = nn.Embedding(codebook_size, channels)
         self.quant_resi = Refinement(
             channels, ratio=quant_resi, share=share_quant_resi, num_scales=len(self.sizes)
         )
         self.ema_vocab_hit_SV: Tensor
         self.register_buffer("ema_vocab_hit_SV", torch.zeros(len(self.sizes), codebook_size))
-        self.num_updates = 0
+        self.num_updates = Count()
         self.register_load_state_dict_pre_hook(_keep_own_hits)
         self.reset_codebook(codebook_init)
 
@@ -217,11 +223,16 @@ class MultiScaleQuantizer(nn.Module):
         """Quantize for training, in float32.   f: (b, c, h, w).
 
         Each scale's loss draws the sum so far to f, and f to the sum (times beta); their mean is the loss.
+        Before quantizing begins f passes, the loss is 0 and there are no ids.
         """
         f = f.float()
         target, sizes = f.detach(), self._sizes_for(f, None)
-        if self.training and self.revive_below and not f.is_meta:
-            revive_codes(self, target, share=self.revive_below)
+        trains = self.training and not f.is_meta
+        if trains and int(self.num_updates) < self.quantize_after:
+            self.num_updates.add()
+            return Quantized(f, self._no_loss(self), [])
+        if trains and self.revive_below:
+            self._revive(target)
         rest, f_hat, losses, all_ids = target, torch.zeros_like(target), [], []
         for scale, size in enumerate(sizes):
             ids = self.nearest(shrink(rest, size))
@@ -230,10 +241,10 @@ class MultiScaleQuantizer(nn.Module):
             losses.append(self.beta * mse_loss(f_hat.detach(), f) + mse_loss(f_hat, target))
             all_ids.append(ids)
         loss = torch.stack(losses).mean()
-        if self.training and not f.is_meta:
+        if trains:
             self._count_hits(all_ids)
-            # few scales leave some refinements idle; optimizers and DDP want a gradient for each parameter
-            loss = loss + 0.0 * sum(parameter.sum() for parameter in self.quant_resi.parameters())
+            # few scales leave some refinements idle
+            loss = loss + self._no_loss(self.quant_resi)
         return Quantized(f + (f_hat - f).detach(), loss, all_ids)
 
     def usage(self, num_positions: int) -> list[float]:
@@ -243,15 +254,39 @@ class MultiScaleQuantizer(nn.Module):
         return [float(share) for share in used]
 
     @torch.no_grad()
+    def _revive(self, f: Tensor) -> None:
+        """Move codes out of use to what is to be coded in this batch."""
+        dead, hits = dead_codes(self.ema_vocab_hit_SV, self.revive_below), self.ema_vocab_hit_SV
+        if not len(dead):
+            return
+        self.weight[dead] = drawn_anew(self._to_code_exactly(f), len(dead)).to(self.weight.dtype)
+        # as if chosen as often as others: a while to be chosen before they are moved again
+        hits[:, dead] = hits.mean(dim=1, keepdim=True)
+
+    def _to_code_exactly(self, f: Tensor) -> Tensor:
+        """What is left to code at every scale if each were coded exactly: (positions of all scales, c)."""
+        rest, left, count = f, [], len(self.sizes)
+        for scale, size in enumerate(self.sizes):
+            left.append(shrink(rest, size))
+            rest = rest - contribution(left[-1], scale, count, self.sizes[-1], self.refine)
+        return torch.cat([rearrange(map_, "b c h w -> (b h w) c") for map_ in left])
+
+    @staticmethod
+    def _no_loss(module: nn.Module) -> Any:
+        """0 that gives each parameter a gradient: optimizers and DDP want one."""
+        return 0.0 * sum(parameter.sum() for parameter in module.parameters())
+
+    @torch.no_grad()
     def _count_hits(self, all_ids: Sequence[Tensor]) -> None:
         hits = torch.stack([ids.flatten().bincount(minlength=len(self.weight)) for ids in all_ids]).float()
         if torch.distributed.is_available() and torch.distributed.is_initialized():
             torch.distributed.all_reduce(hits)
-        decay = SLOW if self.num_updates >= SETTLED_AFTER else FAST
-        if self.num_updates == 0 and not self.ema_vocab_hit_SV.any():
+        counted = int(self.num_updates) - self.quantize_after
+        decay = SLOW if counted >= SETTLED_AFTER else FAST
+        if counted == 0 and not self.ema_vocab_hit_SV.any():
             decay = 0.0
         self.ema_vocab_hit_SV.mul_(decay).add_(hits, alpha=1 - decay)
-        self.num_updates += 1
+        self.num_updates.add()
 
     def _sizes_for(self, f: Tensor, patch_nums: Sequence[Scale] | None) -> list[tuple[int, int]]:
         sizes = self.sizes if patch_nums is None else scale_sizes(patch_nums)

@@ -32,6 +32,7 @@ class VQVAETask:
         sampler: Mapping[str, Any] | None = None,
         reconstruction: str = "l2",
         vq_weight: float = 1.0,
+        opponent_weight: float = 0.0,
         perceptual_weight: float = 0.0,
         perceptual: Mapping[str, Any] | None = None,
         adversarial_weight: float = 0.0,
@@ -50,6 +51,7 @@ class VQVAETask:
         self.model, self.vq_weight = model, vq_weight
         self.losses = PictureLosses(
             reconstruction=reconstruction,
+            opponent_weight=opponent_weight,
             perceptual_weight=perceptual_weight,
             perceptual=perceptual,
             adversarial_weight=adversarial_weight,
@@ -80,7 +82,8 @@ class VQVAETask:
         pixels = batch["pixels"]
         reconstruction, vq_loss, ids, *verdicts = model(pixels)
         error, metrics = self.losses.picture_error(pixels, reconstruction)
-        used = torch.cat(ids, dim=1).unique().numel() / self.model.arguments["codebook_size"] * 100
+        chosen = torch.cat(ids, dim=1).unique().numel() if ids else 0
+        used = chosen / self.model.arguments["codebook_size"] * 100
         metrics |= {"vq": vq_loss.detach(), "used_codes": error.new_tensor(used)}
         total = error + self.vq_weight * vq_loss
         if verdicts:
@@ -111,5 +114,4 @@ class VQVAETask:
             raise UsageError(f"reconstructing takes no {next(iter(overrides))!r}")
         assert isinstance(model, VQVAE)
         with evaluating(model):
-            pixels = conditions["image"].to(model.quantize.weight.device)
-            return model.decode(model.encode(pixels)).float()
+            return model.reconstruct(conditions["image"])

@@ -18,7 +18,7 @@ from genzoo.pretrained.loading import check_against, spec_of
 
 WRAPPERS = ("_orig_mod.", "module.")  # left in the keys by torch.compile and DistributedDataParallel
 BRANCH = "car_"
-DERIVED = ("lvl_1L", "attn_bias_for_masking", "zero_k_bias")
+DERIVED = ("lvl_1L", "attn_bias_for_masking", "zero_k_bias", "norm_grouping")
 VAR_SIGNATURE = {
     "pos_start",
     "pos_1LC",
@@ -177,6 +177,7 @@ def vqvae_arguments(weights: Mapping[str, Tensor], **known: Any) -> dict[str, An
         "num_res_blocks": blocks,
         "patch_nums": known.get("patch_nums") or _released_scales(weights),
         "quant_resi": 0.5 if has_phi else 0.0,
+        **_grouping(weights),
         "share_quant_resi": shared or (1 if f"{phis}qresi.weight" in weights else 0),
     }
     return inferred | known
@@ -209,6 +210,9 @@ def derived_value(model: nn.Module, name: str) -> Tensor | None:
     module = model.get_submodule(owner)
     if buffer == "zero_k_bias":
         return torch.zeros(module.get_buffer(buffer).shape)
+    if buffer == "norm_grouping":
+        arguments: Any = module.arguments
+        return torch.tensor([arguments["norm_groups"], arguments["group_channels"]])
     sides: Any = module.patch_nums
     return scale_of_token(sides)[None] if buffer == "lvl_1L" else block_causal_bias(sides)[None, None]
 
@@ -229,6 +233,14 @@ def _injection(weights: Mapping[str, Tensor]) -> str:
     if "car_skip_linear.0.weight" in weights:
         return "concat_ln_linear"
     return "zero_conv_add" if "car_zero_linear.0.weight" in weights else "cross_norm_add"
+
+
+def _grouping(weights: Mapping[str, Tensor]) -> dict[str, int]:
+    """How channels are grouped in norms, from a file that tells; released files have 32 groups."""
+    told = weights.get("norm_grouping")
+    if told is None or told.is_meta:
+        return {}
+    return dict(zip(("norm_groups", "group_channels"), told.tolist(), strict=True))
 
 
 def _released_scales(weights: Mapping[str, Tensor]) -> list[int]:
