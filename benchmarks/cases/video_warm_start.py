@@ -18,7 +18,7 @@ from genzoo.api.run import train
 from genzoo.api.training.train import build_trainer
 from genzoo.core.recipe import load_recipe
 from genzoo.core.seeds import SampleStreams
-from genzoo.training.hooks import Hook, StepRecord
+from genzoo.training.hook import Hook, StepRecord
 
 if TYPE_CHECKING:
     from genzoo.core.types import Batch

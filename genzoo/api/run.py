@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from genzoo.core.recipe import Recipe
     from genzoo.core.types import Dataset, Task
     from genzoo.evaluation.result import EvaluationResult
-    from genzoo.training.hooks import Hook
+    from genzoo.training.hook import Hook
 
 logger = logging.getLogger(__name__)
 

@@ -1,65 +1,19 @@
-"""Around the loop: progress, metrics.jsonl, TensorBoard, previews. Hooks watch; they never train."""
+"""The hooks that come with the trainer: progress, metrics.jsonl, TensorBoard, previews."""
 
 from __future__ import annotations
 
 import logging
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 from genzoo.core.run_folder import MetricsLog
-
-if TYPE_CHECKING:
-    from genzoo.training.trainer import Trainer
+from genzoo.training.hook import Hook, StepRecord, TrainingView
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class StepRecord:
-    """One finished optimizer step.
-
-    step: number of steps done.   samples: in this step, over all processes.   seconds: this step took.
-    metrics: the task's own, filled on steps that are logged (`logged`), else empty.
-    """
-
-    step: int
-    loss: float
-    grad_norm: float
-    learning_rate: float
-    samples: int
-    seconds: float
-    logged: bool
-    metrics: Mapping[str, float] = field(default_factory=dict)
-
-
-class Hook(Protocol):
-    """Called in every process; `trainer.is_main` tells the one that writes files. Subclass and override."""
-
-    def on_start(self, trainer: Trainer) -> None:
-        """Before the first step, after a checkpoint was restored."""
-        return
-
-    def on_step(self, trainer: Trainer, record: StepRecord) -> None:
-        """After an optimizer step."""
-        return
-
-    def on_checkpoint(self, trainer: Trainer, path: Path) -> None:
-        """After a checkpoint was committed."""
-        return
-
-    def on_values(self, trainer: Trainer, group: str, values: Mapping[str, float]) -> None:
-        """After another hook measured something at this step, such as an evaluation; for recorders."""
-        return
-
-    def on_end(self, trainer: Trainer) -> None:
-        """When training ends, in whatever way."""
-        return
 
 
 class MetricsHook(Hook):
@@ -70,14 +24,14 @@ class MetricsHook(Hook):
         self._log: MetricsLog | None = None
         self._board: Any = None
 
-    def on_start(self, trainer: Trainer) -> None:
+    def on_start(self, trainer: TrainingView) -> None:
         self._log = MetricsLog(trainer.folder.metrics, resumed_step=trainer.step)
         if self.tensorboard:
             from torch.utils.tensorboard.writer import SummaryWriter
 
             self._board = SummaryWriter(str(trainer.folder.tensorboard), purge_step=trainer.step + 1)
 
-    def on_step(self, trainer: Trainer, record: StepRecord) -> None:
+    def on_step(self, trainer: TrainingView, record: StepRecord) -> None:
         if not record.logged or self._log is None:
             return
         values = {"loss": record.loss, "grad_norm": record.grad_norm, "learning_rate": record.learning_rate}
@@ -87,7 +41,7 @@ class MetricsHook(Hook):
             for name, value in values.items():
                 self._board.add_scalar(f"train/{name}", value, record.step)
 
-    def on_values(self, trainer: Trainer, group: str, values: Mapping[str, float]) -> None:
+    def on_values(self, trainer: TrainingView, group: str, values: Mapping[str, float]) -> None:
         if self._log is not None:
             named = {f"{group}/{name}": value for name, value in values.items()}
             self._log.append({"step": trainer.step} | named)
@@ -95,7 +49,7 @@ class MetricsHook(Hook):
             for name, value in values.items():
                 self._board.add_scalar(f"{group}/{name}", value, trainer.step)
 
-    def on_end(self, trainer: Trainer) -> None:
+    def on_end(self, trainer: TrainingView) -> None:
         if self._log is not None:
             self._log.close()
         if self._board is not None:
@@ -113,7 +67,7 @@ class ProgressHook(Hook):
         self._shown_at = self._seconds = self._samples = 0.0
         self._measured = ""
 
-    def on_start(self, trainer: Trainer) -> None:
+    def on_start(self, trainer: TrainingView) -> None:
         self._shown_at = time.monotonic()
         if self.console.is_terminal or self.console.is_jupyter:
             columns = (BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[text]}"))
@@ -123,7 +77,7 @@ class ProgressHook(Hook):
             self._task = self._bar.add_task("train", total=steps, completed=trainer.step, text="")
             self._bar.start()
 
-    def on_step(self, trainer: Trainer, record: StepRecord) -> None:
+    def on_step(self, trainer: TrainingView, record: StepRecord) -> None:
         self._seconds += record.seconds
         self._samples += record.samples
         waited = time.monotonic() - self._shown_at
@@ -138,12 +92,12 @@ class ProgressHook(Hook):
             logger.info("step %d/%d  %s  ETA %s", record.step, trainer.config.steps, text, clock(left))
         self._shown_at, self._seconds, self._samples = time.monotonic(), 0.0, 0.0
 
-    def on_values(self, trainer: Trainer, group: str, values: Mapping[str, float]) -> None:
+    def on_values(self, trainer: TrainingView, group: str, values: Mapping[str, float]) -> None:
         text = "  ".join(f"{name} {value:.4g}" for name, value in values.items())
         self._measured = f"  {text}"  # stays on the line until the next measurement
         logger.info("step %d  %s: %s", trainer.step, group, text)
 
-    def on_end(self, trainer: Trainer) -> None:
+    def on_end(self, trainer: TrainingView) -> None:
         if self._bar:
             self._bar.stop()
 
@@ -154,10 +108,10 @@ class PreviewHook(Hook):
     All of a sharded model's processes must take part; otherwise the main process does it alone.
     """
 
-    def __init__(self, function: Callable[[Trainer, int], None], *, every: int) -> None:
+    def __init__(self, function: Callable[[TrainingView, int], None], *, every: int) -> None:
         self.function, self.every = function, every
 
-    def on_step(self, trainer: Trainer, record: StepRecord) -> None:
+    def on_step(self, trainer: TrainingView, record: StepRecord) -> None:
         if self.every and record.step % self.every == 0 and (trainer.is_main or trainer.is_sharded):
             with trainer.averaged_model():
                 self.function(trainer, record.step)

@@ -8,24 +8,23 @@ import torch
 from torch import Tensor, nn
 
 from genzoo.core.seeds import SampleStreams, mix_seed
-from genzoo.core.types import Batch, LossOutput, Task
+from genzoo.core.types import Batch, LossOutput
+from genzoo.training.parts import Parts
 
 
-def micro_loss(
-    task: Task, model: nn.Module, batch: Batch, *, seed: int, device: torch.device, dtype: torch.dtype | None
-) -> LossOutput:
+def micro_loss(parts: Parts, model: nn.Module, batch: Batch) -> LossOutput:
     """The task's loss on one micro-batch; calling it twice gives the same value, bit for bit.
 
-    batch["position"]: (b,) int64, global positions of the samples. They seed one noise stream per sample, and
-    the first of them seeds torch's global generator, from which dropout draws.
+    model: prepared or plain.   batch["position"]: (b,) int64, global positions of the samples. They seed one
+    noise stream per sample, and the first of them seeds torch's global generator, from which dropout draws.
     """
-    positions = batch["position"].tolist()
+    seed, positions = parts.config.seed, batch["position"].tolist()
     streams = SampleStreams.from_seeds(seed, "noise", positions=positions)
-    seed_global(mix_seed(seed, "dropout", positions[0]), device)
-    moved = {key: _move(value, device, dtype) for key, value in batch.items()}
+    seed_global(mix_seed(seed, "dropout", positions[0]), parts.device)
+    moved = {key: _move(value, parts.device, parts.dtype) for key, value in batch.items()}
     with torch.no_grad():
-        prepared = task.prepare_batch(moved, streams)
-    return task.loss(model, prepared, streams)
+        prepared = parts.task.prepare_batch(moved, streams)
+    return parts.task.loss(model, prepared, streams)
 
 
 def seed_global(seed: int, device: torch.device) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from torch import Tensor
 
@@ -13,10 +13,8 @@ from genzoo.core.contracts import recorded_facts
 from genzoo.core.counts import counts_of, restore_counts
 from genzoo.core.model_state import require_same_facts, restore_weights, stored_weights
 from genzoo.training.optim import load_optimizer_tensors, optimizer_tensors
+from genzoo.training.parts import Parts
 from genzoo.training.resume import require_same_run
-
-if TYPE_CHECKING:
-    from genzoo.training.trainer import Trainer
 
 
 @dataclass(frozen=True)
@@ -29,54 +27,54 @@ class Captured:
     state: Mapping[str, Any]
 
 
-def capture(trainer: Trainer) -> Captured:
-    """The run's present state; collective when the model is sharded."""
-    scaler = trainer.accelerator.scaler
-    state = identity(trainer) | {
-        "facts": facts(trainer),
-        "counts": counts_of(trainer.model),
-        "ema": trainer.average.state() if trainer.average else None,
+def capture(parts: Parts, step: int) -> Captured:
+    """The run's state after `step` optimizer steps; collective when the model is sharded."""
+    scaler = parts.accelerator.scaler
+    state = identity(parts, step) | {
+        "facts": facts(parts),
+        "counts": counts_of(parts.model),
+        "ema": parts.average.state() if parts.average else None,
         "scaler": scaler.state_dict() if scaler is not None else None,
     }
     return Captured(
-        weights=stored_weights(trainer.model),
-        ema=trainer.average.tensors() if trainer.average else {},
-        optimizer=optimizer_tensors(trainer.optimization.optimizer, trainer.parameters),
+        weights=stored_weights(parts.model),
+        ema=parts.average.tensors() if parts.average else {},
+        optimizer=optimizer_tensors(parts.optimization.optimizer, parts.parameters),
         state=state,
     )
 
 
-def restore(trainer: Trainer, checkpoint: Checkpoint) -> int:
-    """Put a checkpoint's content into a freshly built trainer; return its step. Raises CheckpointError."""
+def restore(parts: Parts, checkpoint: Checkpoint) -> int:
+    """Put a checkpoint's content into freshly built parts; return its step. Raises CheckpointError."""
     where, state = str(checkpoint.path), checkpoint.state
-    require_same_run(state, identity(trainer), where=where)
-    require_same_facts(state.get("facts") or {}, facts(trainer), where=where)
-    restore_weights(trainer.model, checkpoint.weights, frozen=state["frozen"], where=where)
-    restore_counts(trainer.model, state.get("counts") or {})
-    raw = trainer.optimization.optimizer
-    load_optimizer_tensors(raw, trainer.parameters, checkpoint.optimizer, where=where)
-    if trainer.average:
-        trainer.average.restore(checkpoint.ema, state["ema"] or {}, where=where)
-    if trainer.accelerator.scaler is not None and state["scaler"]:
-        trainer.accelerator.scaler.load_state_dict(state["scaler"])
+    require_same_run(state, identity(parts, checkpoint.step), where=where)
+    require_same_facts(state.get("facts") or {}, facts(parts), where=where)
+    restore_weights(parts.model, checkpoint.weights, frozen=state["frozen"], where=where)
+    restore_counts(parts.model, state.get("counts") or {})
+    raw = parts.optimization.optimizer
+    load_optimizer_tensors(raw, parts.parameters, checkpoint.optimizer, where=where)
+    if parts.average:
+        parts.average.restore(checkpoint.ema, state["ema"] or {}, where=where)
+    if parts.accelerator.scaler is not None and state["scaler"]:
+        parts.accelerator.scaler.load_state_dict(state["scaler"])
     return checkpoint.step
 
 
-def identity(trainer: Trainer) -> dict[str, Any]:
+def identity(parts: Parts, step: int) -> dict[str, Any]:
     """What makes this run this run; a resumed one is compared with it."""
-    config, dataset = trainer.config, trainer.dataset
+    config, dataset = parts.config, parts.dataset
     return {
-        "samples_seen": trainer.step * config.batch_size,
+        "samples_seen": step * config.batch_size,
         "seed": config.seed,
         "batch_size": config.batch_size,
         "precision": config.precision,
-        "processes": trainer.accelerator.num_processes,
+        "processes": parts.accelerator.num_processes,
         "dataset": {"fingerprint": dataset.fingerprint, "items": len(dataset)},
-        "optimizer": type(trainer.optimization.optimizer).__name__,
-        "frozen": trainer.frozen,
+        "optimizer": type(parts.optimization.optimizer).__name__,
+        "frozen": parts.frozen,
     }
 
 
-def facts(trainer: Trainer) -> dict[str, str]:
+def facts(parts: Parts) -> dict[str, str]:
     """What the task wants recorded, see `Task`."""
-    return dict(recorded_facts(trainer.task))
+    return dict(recorded_facts(parts.task))

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -15,9 +15,8 @@ from torch import Tensor
 from genzoo.core.errors import NonFiniteError
 from genzoo.core.model_state import stored_weights
 from genzoo.core.types import Batch
-
-if TYPE_CHECKING:
-    from genzoo.training.trainer import Trainer
+from genzoo.training.micro_step import micro_loss
+from genzoo.training.parts import Parts
 
 
 @dataclass(frozen=True)
@@ -85,49 +84,51 @@ class Summary:
         return "\n".join(self.lines())
 
 
-def summarise(trainer: Trainer, *, activations: int | None = None, loss: float | None = None) -> Summary:
-    """Count and add up, without running anything."""
-    model, config = trainer.model, trainer.config
-    trainable = sum(p.nbytes for p in trainer.parameters.values())
+def summarise(
+    parts: Parts, output: Path, *, activations: int | None = None, loss: float | None = None
+) -> Summary:
+    """Count and add up, without running anything. output: the run's folder."""
+    model, config = parts.model, parts.config
+    trainable = sum(p.nbytes for p in parts.parameters.values())
     stored = sum(tensor.nbytes for tensor in stored_weights(model).values())
-    average = trainable if trainer.average else 0
-    slots = trainable * trainer.optimization.slots
+    average = trainable if parts.average else 0
+    slots = trainable * parts.optimization.slots
     return Summary(
         model=type(model).__name__,
         parameters=sum(p.numel() for p in model.parameters()),
-        trainable=sum(p.numel() for p in trainer.parameters.values()),
-        items=len(trainer.dataset),
-        batch=str(trainer.plan),
+        trainable=sum(p.numel() for p in parts.parameters.values()),
+        items=len(parts.dataset),
+        batch=str(parts.plan),
         steps=config.steps,
-        epochs=config.steps * config.batch_size / len(trainer.dataset),
+        epochs=config.steps * config.batch_size / len(parts.dataset),
         precision=config.precision,
-        device=str(trainer.device),
-        processes=trainer.accelerator.num_processes,
-        output=str(trainer.folder.path),
+        device=str(parts.device),
+        processes=parts.accelerator.num_processes,
+        output=str(output),
         weights_bytes=sum(t.nbytes for t in [*model.parameters(), *model.buffers()]),
         gradients_bytes=trainable,
         optimizer_bytes=slots,
         ema_bytes=average,
         checkpoint_bytes=stored + average + slots,
-        free_disk_bytes=_free_disk(trainer.folder.path),
+        free_disk_bytes=_free_disk(output),
         activations_bytes=activations,
         loss=loss,
     )
 
 
-def dry_run(trainer: Trainer, micro_batches: Sequence[Batch]) -> Summary:
+def dry_run(parts: Parts, output: Path, micro_batches: Sequence[Batch]) -> Summary:
     """One forward and backward pass on the first micro-batch; gradients are thrown away."""
-    trainer.prepared.train()
-    with activation_bytes(trainer.model) as kept:
-        loss = trainer.micro_loss(trainer.prepared, micro_batches[0]).loss
-    trainer.accelerator.backward(loss)
-    trainer.optimizer.zero_grad(set_to_none=True)
+    parts.prepared.train()
+    with activation_bytes(parts.model) as kept:
+        loss = micro_loss(parts, parts.prepared, micro_batches[0]).loss
+    parts.accelerator.backward(loss)
+    parts.optimizer.zero_grad(set_to_none=True)
     value = float(loss.detach())
     if not abs(value) < float("inf"):
         raise NonFiniteError(
             f"the loss of the first batch is {value}", fix="look at the data and at the model"
         )
-    return summarise(trainer, activations=sum(kept.values()), loss=value)
+    return summarise(parts, output, activations=sum(kept.values()), loss=value)
 
 
 @contextmanager

@@ -16,23 +16,24 @@ from torch import nn
 
 from genzoo.core.checkpoint import load_checkpoint, save_checkpoint, set_aside_after
 from genzoo.core.errors import GenzooError, Interrupted
-from genzoo.core.model_state import frozen_digest, trainable_parameters
 from genzoo.core.run_folder import RunFolder
 from genzoo.core.types import Batch, Dataset, LossOutput, Task
 from genzoo.data.sample_stream import SampleStream, batches
 from genzoo.training import devices
-from genzoo.training.config import TrainConfig, plan_batch
+from genzoo.training.config import TrainConfig
 from genzoo.training.diagnosis import explain_non_finite, memory_advice, non_finite_error
-from genzoo.training.ema import ParameterAverage
-from genzoo.training.hooks import Hook, MetricsHook, ProgressHook, StepRecord
+from genzoo.training.hook import Hook, StepRecord
+from genzoo.training.hooks import MetricsHook, ProgressHook
 from genzoo.training.micro_step import micro_loss
-from genzoo.training.optim import build_optimizer, learning_rate, set_step
+from genzoo.training.optim import learning_rate, set_step
+from genzoo.training.parts import build_parts
 from genzoo.training.resume import find_start
 from genzoo.training.signals import StopSignals, interrupted
 from genzoo.training.state import Captured, capture, restore
 from genzoo.training.summary import Summary, dry_run, summarise
 
 logger = logging.getLogger(__name__)
+Running = tuple[Iterator[list[dict[str, Any]]], StopSignals, int | None]
 MAX_SKIPPED = 20  # fp16: overflows in a row before the loss scale cannot be the reason
 
 
@@ -71,32 +72,19 @@ class Trainer:
         hooks: Sequence[Hook] = (),
         recipe_text: str = "",
     ) -> None:
-        self.task, self.dataset, self.config = task, dataset, config
+        self.parts = parts = build_parts(task, dataset, config, optim)
+        self.task, self.dataset, self.config, self.plan = task, dataset, config, parts.plan
+        self.model, self.parameters, self.average = parts.model, parts.parameters, parts.average
+        self.accelerator, self.device = parts.accelerator, parts.device
         self.folder, self.recipe_text, self.hooks = RunFolder(output), recipe_text, tuple(hooks)
-        self.accelerator = devices.build_accelerator(config)
-        self.plan = plan_batch(config.batch_size, config.micro_batch_size, self.accelerator.num_processes)
         self.stream = SampleStream(dataset, seed=config.seed, max_bad=config.max_bad)
-        self.dtype = torch.float64 if config.precision == "fp64" else None
-        task.to(self.device, self.dtype)
-        self.model = task.model.to(device=self.device, dtype=self.dtype)
-        self.frozen = frozen_digest(self.model)
-        self.optimization = build_optimizer(trainable_parameters(self.model), optim)
-        self.learning_rate = learning_rate(self.optimization, config.steps)
-        self.prepared, self.optimizer = self.accelerator.prepare(self.model, self.optimization.optimizer)
-        self.model = self.accelerator.unwrap_model(self.prepared)
-        self.parameters = trainable_parameters(self.model)
-        self.average = ParameterAverage(self.parameters, config) if config.ema_decay is not None else None
+        self.learning_rate = learning_rate(parts.optimization, config.steps)
         recorders = (MetricsHook(tensorboard=config.tensorboard), ProgressHook())
-        self.recorders: tuple[Hook, ...] = recorders if self.is_main else ()
+        self.recorders: Sequence[Hook] = recorders if self.is_main else ()
         self.step: int = 0
         self.saved: Path | None = None
         self.unreadable: list[str] = []
         self._skipped = 0
-
-    @property
-    def device(self) -> torch.device:
-        device: torch.device = self.accelerator.device
-        return device
 
     @property
     def is_main(self) -> bool:
@@ -113,22 +101,20 @@ class Trainer:
         Raises Interrupted, after a checkpoint, when a signal asked to stop; NonFiniteError before an update
         that would spoil the weights; RunLockedError when another process writes here.
         """
-        grace = 0.0 if self.accelerator.num_processes == 1 else 5.0
-        with contextlib.ExitStack() as stack:
-            stop = stack.enter_context(StopSignals(grace))
-            devices.on_main(self.accelerator, lambda: stack.enter_context(self.folder.lock()))
-            resumed_from = self._start(resume)
-            if self.step >= self.config.steps:
-                logger.info("this run is finished: %d of %d steps are done", self.step, self.config.steps)
-            else:
-                stack.enter_context(self._reported())
-                self._train(stop)
+        with self._running(resume) as (batches, stop, resumed_from):
+            while self.step < self.config.steps:
+                started = time.perf_counter()
+                micro_batches = next(batches)
+                rate = self._set_rate()
+                outputs = self._backward(micro_batches)
+                record, signum = self._update(outputs, micro_batches, rate, stop, started)
+                self._record(record, signum)
         return FitResult(self.folder.path, self.step, self.saved, resumed_from)
 
     def dry_run(self) -> Summary:
         """Forward and backward of one batch, without an update or a file; what the run would need."""
         with memory_advice(self.plan), contextlib.closing(self._batches()) as steps:
-            return dry_run(self, next(steps))
+            return dry_run(self.parts, self.folder.path, next(steps))
 
     @contextlib.contextmanager
     def averaged_model(self) -> Iterator[nn.Module]:
@@ -141,11 +127,28 @@ class Trainer:
         finally:
             self.model.train(training)
 
+    @contextlib.contextmanager
+    def _running(self, resume: str | Path) -> Iterator[Running]:
+        """What stands around the loop: signals noted, the folder locked, the state restored, hooks told."""
+        grace = 0.0 if self.accelerator.num_processes == 1 else 5.0
+        with contextlib.ExitStack() as stack:
+            stop = stack.enter_context(StopSignals(grace))
+            devices.on_main(self.accelerator, lambda: stack.enter_context(self.folder.lock()))
+            resumed_from = self._start(resume)
+            if self.step >= self.config.steps:
+                logger.info("this run is finished: %d of %d steps are done", self.step, self.config.steps)
+            else:
+                stack.enter_context(self._reported())
+                self.parts.prepared.train()
+            batches = stack.enter_context(contextlib.closing(self._batches()))
+            stack.enter_context(memory_advice(self.plan))
+            yield batches, stop, resumed_from
+
     def _start(self, resume: str | Path) -> int | None:
         path = devices.on_main(self.accelerator, lambda: find_start(self.folder, resume))
         if path is None:
             return None
-        self.step = restore(self, load_checkpoint(path))
+        self.step = restore(self.parts, load_checkpoint(path))
         self.saved = path
         devices.on_main(self.accelerator, lambda: set_aside_after(self.folder.checkpoints, self.step))
         return self.step
@@ -173,7 +176,7 @@ class Trainer:
     def _describe(self) -> None:
         processes = self.accelerator.num_processes
         self.folder.describe(recipe_text=self.recipe_text, device=str(self.device), processes=processes)
-        for line in summarise(self).lines():
+        for line in summarise(self.parts, self.folder.path).lines():
             logger.info("%s", line)
         self._set_status("running")
 
@@ -182,26 +185,8 @@ class Trainer:
             details |= {"unreadable": self.unreadable} if self.unreadable else {}
             self.folder.set_status(state, step=self.step, steps=self.config.steps, **details)
 
-    def _train(self, stop: StopSignals) -> None:
-        self.prepared.train()
-        with contextlib.closing(self._batches()) as steps, memory_advice(self.plan):
-            while self.step < self.config.steps:
-                started = time.perf_counter()
-                micro_batches = next(steps)
-                self._note_unreadable(micro_batches)
-                record, signum = self._optimizer_step(micro_batches, stop, started)
-                for hook in self.recorders:  # before saving: a resumed run would not log this step again
-                    hook.on_step(self, record)
-                finished = self.step == self.config.steps
-                if signum or finished or self.step % self.config.checkpoint_every == 0:
-                    self._save()
-                if signum and not finished:
-                    raise interrupted(signum, step=self.step, checkpoint=self.saved)
-                for hook in self.hooks:
-                    hook.on_step(self, record)
-
     def _batches(self) -> Generator[list[dict[str, Any]], None, None]:
-        yield from batches(
+        for micro_batches in batches(
             self.stream,
             batch_size=self.plan.batch_size,
             per_device=self.plan.per_device,
@@ -210,7 +195,9 @@ class Trainer:
             start_step=self.step,
             num_workers=self.config.num_workers,
             pin_memory=self.device.type == "cuda",
-        )
+        ):
+            self._note_unreadable(micro_batches)
+            yield micro_batches
 
     def _note_unreadable(self, micro_batches: Sequence[Batch]) -> None:
         for item in (item for batch in micro_batches for item in batch["bad"]):
@@ -218,21 +205,43 @@ class Trainer:
                 self.unreadable.append(item)
                 logger.warning("unreadable, replaced by the next item: %s", item)
 
-    def _optimizer_step(
-        self, micro_batches: Sequence[Batch], stop: StopSignals, started: float
-    ) -> tuple[StepRecord, int | None]:
+    def _set_rate(self) -> float:
+        """The learning rate of the step that comes, put into the optimizer; gradients are cleared."""
         rate = self.learning_rate(self.step)
-        set_step(self.optimization, self.step, self.config.steps, rate)
+        set_step(self.parts.optimization, self.step, self.config.steps, rate)
         for parameter in self.parameters.values():
             parameter.grad = None
-        outputs = self._backward(micro_batches)
+        return rate
+
+    def _backward(self, micro_batches: Sequence[Batch]) -> list[LossOutput]:
+        """Add up the gradients of the mean loss; processes exchange them with the last micro-batch only."""
+        outputs = []
+        for number, batch in enumerate(micro_batches, 1):
+            last = number == len(micro_batches)
+            with contextlib.nullcontext() if last else self.accelerator.no_sync(self.parts.prepared):
+                output = micro_loss(self.parts, self.parts.prepared, batch)
+                self.accelerator.backward(output.loss / len(micro_batches))
+            outputs.append(output)
+        return outputs
+
+    def _update(
+        self,
+        outputs: Sequence[LossOutput],
+        micro_batches: Sequence[Batch],
+        rate: float,
+        stop: StopSignals,
+        started: float,
+    ) -> tuple[StepRecord, int | None]:
+        """Move the weights and their average by one step; what it was like, and a signal that came."""
         norm = devices.gradient_norm(self.accelerator, self.parameters.values())
         loss = torch.stack([output.loss.detach() for output in outputs]).mean()
         (mean_loss, grad_norm), signum = devices.agree(self.accelerator, [loss, norm], stop.received)
         self._require_finite(mean_loss, grad_norm, micro_batches)
         if self.config.clip_grad_norm is not None:
             devices.clip_gradients(self.parameters.values(), self.config.clip_grad_norm, norm)
-        self._update()
+        # Accelerate's wrapper is needed for the loss scale only, and costs as much as a small model's update
+        scaled = self.accelerator.scaler is not None
+        (self.parts.optimizer if scaled else self.parts.optimization.optimizer).step()
         if self.average:
             self.average.update()
         self.step += 1
@@ -244,27 +253,17 @@ class Trainer:
         )
         return record, signum
 
-    def _backward(self, micro_batches: Sequence[Batch]) -> list[LossOutput]:
-        """Add up the gradients of the mean loss; processes exchange them with the last micro-batch only."""
-        outputs = []
-        for number, batch in enumerate(micro_batches, 1):
-            last = number == len(micro_batches)
-            with contextlib.nullcontext() if last else self.accelerator.no_sync(self.prepared):
-                output = self.micro_loss(self.prepared, batch)
-                self.accelerator.backward(output.loss / len(micro_batches))
-            outputs.append(output)
-        return outputs
-
-    def micro_loss(self, model: nn.Module, batch: Batch) -> LossOutput:
-        """The loss of one micro-batch; repeatable."""
-        return micro_loss(
-            self.task, model, batch, seed=self.config.seed, device=self.device, dtype=self.dtype
-        )
-
-    def _update(self) -> None:
-        # Accelerate's wrapper is needed for the loss scale only, and costs as much as a small model's update
-        scaled = self.accelerator.scaler is not None
-        (self.optimizer if scaled else self.optimization.optimizer).step()
+    def _record(self, record: StepRecord, signum: int | None) -> None:
+        """Log a step, save when it is time, and tell the hooks, unless a signal ends the run here."""
+        for hook in self.recorders:  # before saving: a resumed run would not log this step again
+            hook.on_step(self, record)
+        finished = self.step == self.config.steps
+        if signum or finished or self.step % self.config.checkpoint_every == 0:
+            self._save()
+        if signum and not finished:
+            raise interrupted(signum, step=self.step, checkpoint=self.saved)
+        for hook in self.hooks:
+            hook.on_step(self, record)
 
     def _require_finite(self, loss: float, grad_norm: float, micro_batches: Sequence[Batch]) -> None:
         finite_loss, finite_norm = abs(loss) < float("inf"), abs(grad_norm) < float("inf")
@@ -272,11 +271,13 @@ class Trainer:
         self._skipped = self._skipped + 1 if overflowed else 0
         if (finite_loss and finite_norm) or (overflowed and self._skipped <= MAX_SKIPPED):
             return
-        found = explain_non_finite(self.model, micro_batches, lambda b: self.micro_loss(self.model, b))
+        found = explain_non_finite(
+            self.model, micro_batches, lambda batch: micro_loss(self.parts, self.model, batch)
+        )
         raise non_finite_error(gather_object([found]), step=self.step + 1, loss=loss, grad_norm=grad_norm)
 
     def _save(self) -> None:
-        content = capture(self) if self.is_main or self.is_sharded else None
+        content = capture(self.parts, self.step) if self.is_main or self.is_sharded else None
         self.saved = devices.on_main(self.accelerator, lambda: self._commit(content))
         self._set_status("running")
         for hook in (*self.recorders, *self.hooks):

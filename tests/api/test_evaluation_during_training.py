@@ -24,7 +24,7 @@ from genzoo.core.errors import RecipeError, UsageError, WeightsError
 from genzoo.core.recipe import Recipe, recipe_from
 from genzoo.core.run_folder import read_metrics
 from genzoo.evaluation.result import load_result
-from genzoo.training.hooks import Hook
+from genzoo.training.hook import Hook
 
 EVALUATION = {"every": 2, "protocol": "quick-pixels", "num": 8, "keep_best": "pixel_kid", "steps": 2}
 

@@ -22,7 +22,7 @@ from genzoo.core.run_folder import RunFolder
 from genzoo.training.config import TrainConfig
 from genzoo.training.devices import build_accelerator, clip_gradients, gradient_norm
 from genzoo.training.ema import ParameterAverage
-from genzoo.training.hooks import Hook, StepRecord
+from genzoo.training.hook import Hook, StepRecord
 from genzoo.training.optim import build_optimizer, load_optimizer_tensors, optimizer_tensors
 from genzoo.training.trainer import Trainer
 

@@ -12,7 +12,7 @@ from toys import ToyDataset, toy_task, toy_trainer
 
 from genzoo.core.checkpoint import checkpoint_steps
 from genzoo.core.errors import CheckpointError, UsageError
-from genzoo.training.hooks import Hook, StepRecord
+from genzoo.training.hook import Hook, StepRecord
 from genzoo.training.trainer import Trainer
 
 

@@ -22,7 +22,8 @@ from genzoo.core.checkpoint import checkpoint_steps
 from genzoo.core.errors import DataError, NonFiniteError, OutOfMemoryError, UsageError
 from genzoo.core.model_state import restore_weights
 from genzoo.core.run_folder import RunFolder, read_metrics
-from genzoo.training.hooks import Hook, PreviewHook, ProgressHook, StepRecord, clock
+from genzoo.training.hook import Hook, StepRecord
+from genzoo.training.hooks import PreviewHook, ProgressHook, clock
 from genzoo.training.trainer import Trainer
 
 # the toy at seed 0, torch 2.15, x86-64; a refactor keeps these, a change of numerics is told in the changelog

@@ -11,13 +11,12 @@ from typing import TYPE_CHECKING
 from genzoo.api.runs.stored import open_stored
 from genzoo.core.errors import RecipeError, WeightsError
 from genzoo.core.files import write_json
-from genzoo.training.hooks import Hook
+from genzoo.training.hook import Hook, TrainingView
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from genzoo.nn.warm_start import Fate
-    from genzoo.training.trainer import Trainer
 
 logger = logging.getLogger(__name__)
 
@@ -70,7 +69,7 @@ class WarmStartReport(Hook):
     def __init__(self, fates: Mapping[str, Sequence[Fate]]) -> None:
         self.fates = fates
 
-    def on_start(self, trainer: Trainer) -> None:
+    def on_start(self, trainer: TrainingView) -> None:
         if trainer.is_main:
             rows = {path: [asdict(fate) for fate in fates] for path, fates in self.fates.items()}
             write_json(trainer.folder.path / REPORT, rows)

@@ -21,11 +21,10 @@ from genzoo.evaluation.evaluate_images import Settings, evaluate
 from genzoo.evaluation.features import FeatureNetwork, build_network
 from genzoo.evaluation.image_sources import ArrayImages, DatasetImages
 from genzoo.evaluation.protocols import load_protocol
-from genzoo.training.hooks import Hook, StepRecord
+from genzoo.training.hook import Hook, StepRecord, TrainingView
 
 if TYPE_CHECKING:
     from genzoo.evaluation.result import EvaluationResult
-    from genzoo.training.trainer import Trainer
 
 logger = logging.getLogger(__name__)
 HIGHER_IS_BETTER = ("precision", "recall", "inception_score", "class_score")
@@ -88,7 +87,7 @@ class EvaluationHook(Hook):
         self.evaluation, self.block_size = evaluation, block_size or BLOCK_SIZE
         self._network: FeatureNetwork | None = None
 
-    def on_start(self, trainer: Trainer) -> None:
+    def on_start(self, trainer: TrainingView) -> None:
         every, saved = self.evaluation.every, trainer.config.checkpoint_every
         if self.evaluation.keep_best and every % saved:
             raise RecipeError(
@@ -105,16 +104,16 @@ class EvaluationHook(Hook):
         if trainer.step and self._is_due(trainer, trainer.step):
             self._judge(trainer, trainer.step)
 
-    def on_step(self, trainer: Trainer, record: StepRecord) -> None:
+    def on_step(self, trainer: TrainingView, record: StepRecord) -> None:
         if self._is_due(trainer, record.step):
             self._judge(trainer, record.step)
 
-    def _is_due(self, trainer: Trainer, step: int) -> bool:
+    def _is_due(self, trainer: TrainingView, step: int) -> bool:
         wanted = step % self.evaluation.every == 0 or step == trainer.config.steps
         takes_part = trainer.is_main or trainer.is_sharded
         return wanted and takes_part and not result_file(trainer.folder.path, step).exists()
 
-    def _judge(self, trainer: Trainer, step: int) -> None:
+    def _judge(self, trainer: TrainingView, step: int) -> None:
         with trainer.averaged_model():
             pixels = self._sample(trainer)
         if not trainer.is_main:
@@ -127,7 +126,7 @@ class EvaluationHook(Hook):
         if self.evaluation.keep_best:
             keep_best(trainer.folder.path, trainer.saved, step, self.evaluation, result.metrics)
 
-    def _sample(self, trainer: Trainer) -> torch.Tensor:
+    def _sample(self, trainer: TrainingView) -> torch.Tensor:
         chosen = self.evaluation
         plan = make_plan(
             trainer.task,
@@ -138,7 +137,7 @@ class EvaluationHook(Hook):
         )
         return torch.cat([to_uint8(part) for _, part in sample_all(trainer.task, plan)])
 
-    def _result(self, trainer: Trainer, pixels: torch.Tensor, step: int) -> EvaluationResult:
+    def _result(self, trainer: TrainingView, pixels: torch.Tensor, step: int) -> EvaluationResult:
         chosen = self.evaluation
         sampling = {"weights": "raw" if trainer.average is None else "ema", "seed": chosen.seed, "step": step}
         given = {"steps": chosen.steps, "guidance_scale": chosen.guidance_scale}

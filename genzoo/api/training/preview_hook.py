@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from genzoo.core.types import Dataset, Task
-    from genzoo.training.trainer import Trainer
+    from genzoo.training.hook import TrainingView
 
 logger = logging.getLogger(__name__)
 
@@ -66,10 +66,10 @@ class Preview:
         return {"class_labels": self.class_labels, "steps": self.steps, "guidance_scale": self.guidance_scale}
 
 
-def preview_function(preview: Preview, block_size: int | None) -> Callable[[Trainer, int], None]:
+def preview_function(preview: Preview, block_size: int | None) -> Callable[[TrainingView, int], None]:
     """What a PreviewHook calls: draw a grid into samples/step_*/ of the run's folder, of clips also a GIF."""
 
-    def draw(trainer: Trainer, step: int) -> None:
+    def draw(trainer: TrainingView, step: int) -> None:
         from_data = options_from_data(trainer.task, trainer.dataset, preview.num)
         asked = {key: value for key, value in preview.options().items() if value is not None}
         plan = make_plan(

@@ -19,7 +19,8 @@ from genzoo.core.memory import keep_freed_memory
 from genzoo.core.recipe import Recipe, load_recipe
 from genzoo.data.label_check import check_labels
 from genzoo.training.config import TrainConfig
-from genzoo.training.hooks import Hook, PreviewHook
+from genzoo.training.hook import Hook
+from genzoo.training.hooks import PreviewHook
 from genzoo.training.trainer import Trainer
 
 if TYPE_CHECKING:

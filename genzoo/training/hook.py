@@ -1,0 +1,95 @@
+"""What a hook is, and what it may look at while a run goes on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+    from genzoo.core.run_folder import RunFolder
+    from genzoo.core.types import Dataset, Task
+    from genzoo.training.config import TrainConfig
+    from genzoo.training.ema import ParameterAverage
+
+
+@dataclass(frozen=True)
+class StepRecord:
+    """One finished optimizer step.
+
+    step: number of steps done.   samples: in this step, over all processes.   seconds: this step took.
+    metrics: the task's own, filled on steps that are logged (`logged`), else empty.
+    """
+
+    step: int
+    loss: float
+    grad_norm: float
+    learning_rate: float
+    samples: int
+    seconds: float
+    logged: bool
+    metrics: Mapping[str, float] = field(default_factory=dict)
+
+
+class TrainingView(Protocol):
+    """A run in progress, as its hooks see it; they look, and change nothing.
+
+    step: optimizer steps done.   saved: the newest checkpoint of this run, None before the first.
+    parameters: those that are optimised, by name.   average: of them, None where none is kept.
+    recorders: hooks that take measured values (`Hook.on_values`), in the main process only.
+    """
+
+    task: Task
+    dataset: Dataset
+    config: TrainConfig
+    folder: RunFolder
+    model: nn.Module
+    parameters: dict[str, nn.Parameter]
+    average: ParameterAverage | None
+    recorders: Sequence[Hook]
+    step: int
+    saved: Path | None
+
+    @property
+    def device(self) -> torch.device:
+        """Where this process computes."""
+
+    @property
+    def is_main(self) -> bool:
+        """Whether this process writes files."""
+
+    @property
+    def is_sharded(self) -> bool:
+        """Whether each process holds only a part of the weights."""
+
+    def averaged_model(self) -> AbstractContextManager[nn.Module]:
+        """Within the block, the plain model in evaluation mode with its averaged weights."""
+
+
+class Hook(Protocol):
+    """Called in every process; `trainer.is_main` tells the one that writes files. Subclass and override."""
+
+    def on_start(self, trainer: TrainingView) -> None:
+        """Before the first step, after a checkpoint was restored."""
+        return
+
+    def on_step(self, trainer: TrainingView, record: StepRecord) -> None:
+        """After an optimizer step."""
+        return
+
+    def on_checkpoint(self, trainer: TrainingView, path: Path) -> None:
+        """After a checkpoint was committed."""
+        return
+
+    def on_values(self, trainer: TrainingView, group: str, values: Mapping[str, float]) -> None:
+        """After another hook measured something at this step, such as an evaluation; for recorders."""
+        return
+
+    def on_end(self, trainer: TrainingView) -> None:
+        """When training ends, in whatever way."""
+        return

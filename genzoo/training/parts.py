@@ -1,0 +1,77 @@
+"""What a trainer is made of, put together once: checkpoints and summaries are made from the same parts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from torch import nn
+
+from genzoo.core.model_state import frozen_digest, trainable_parameters
+from genzoo.core.types import Dataset, Task
+from genzoo.training import devices
+from genzoo.training.config import BatchPlan, TrainConfig, plan_batch
+from genzoo.training.ema import ParameterAverage
+from genzoo.training.optim import Optimization, build_optimizer
+
+
+@dataclass(frozen=True)
+class Parts:
+    """The pieces of a training on their devices; their tensors change, the pieces do not.
+
+    dtype: of data and helpers, None leaves them as they are.   model: the task's, plain.   prepared: the same
+    as the loss runs it.   parameters: the trained ones of `model`.   frozen: the hash of its other ones.
+    optimizer: `optimization.optimizer` with the loss scale around it.
+    """
+
+    task: Task
+    dataset: Dataset
+    config: TrainConfig
+    plan: BatchPlan
+    accelerator: Accelerator
+    dtype: torch.dtype | None
+    model: nn.Module
+    prepared: nn.Module
+    parameters: dict[str, nn.Parameter]
+    frozen: str | None
+    optimization: Optimization
+    optimizer: Any
+    average: ParameterAverage | None
+
+    @property
+    def device(self) -> torch.device:
+        """Where this process computes."""
+        device: torch.device = self.accelerator.device
+        return device
+
+
+def build_parts(task: Task, dataset: Dataset, config: TrainConfig, optim: Mapping[str, Any]) -> Parts:
+    """Move the task to this process's device and surround its model with what training needs."""
+    accelerator = devices.build_accelerator(config)
+    plan = plan_batch(config.batch_size, config.micro_batch_size, accelerator.num_processes)
+    dtype = torch.float64 if config.precision == "fp64" else None
+    task.to(accelerator.device, dtype)
+    model = task.model.to(device=accelerator.device, dtype=dtype)
+    frozen = frozen_digest(model)  # of whole weights, before anything shards them
+    optimization = build_optimizer(trainable_parameters(model), optim)
+    prepared, optimizer = accelerator.prepare(model, optimization.optimizer)
+    model = accelerator.unwrap_model(prepared)
+    parameters = trainable_parameters(model)
+    return Parts(
+        task=task,
+        dataset=dataset,
+        config=config,
+        plan=plan,
+        accelerator=accelerator,
+        dtype=dtype,
+        model=model,
+        prepared=prepared,
+        parameters=parameters,
+        frozen=frozen,
+        optimization=optimization,
+        optimizer=optimizer,
+        average=ParameterAverage(parameters, config) if config.ema_decay is not None else None,
+    )
