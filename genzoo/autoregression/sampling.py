@@ -23,8 +23,11 @@ from genzoo.autoregression.next_scale import contribution, shrink
 from genzoo.autoregression.scales import Scale, scale_sizes
 from genzoo.core.errors import ShapeError, UsageError
 
-Predict = Callable[[int, Tensor | None], Tensor]
-"""(scale, map read at this scale or None at the first) -> logits (b or 2b, h_k w_k, v), labels first."""
+Predict = Callable[[int, Tensor | None], Tensor | Sequence[tuple[float, Tensor]]]
+"""(scale, map read at this scale or None at the first) -> logits (b or 2b, h_k w_k, v), labels first.
+
+Or several, each with its weight: each is guided, then they are added up.
+"""
 
 
 class Codebook(Protocol):
@@ -140,7 +143,21 @@ def keep_masks(keep: Tensor, patch_nums: Sequence[Scale]) -> list[Tensor]:
     return [shrink(area, size).flatten(1) >= 0.5 for size in scale_sizes(patch_nums)]
 
 
-def _mixed(logits: Tensor, options: NextScaleOptions, ratio: float) -> Tensor:
+def _mixed(
+    predicted: Tensor | Sequence[tuple[float, Tensor]], options: NextScaleOptions, ratio: float
+) -> Tensor:
+    """Guided first, added up second, in float32: after a filter there would be infinities to subtract."""
+    if isinstance(predicted, Tensor):
+        return _guided(predicted, options, ratio)
+    (weight, first), *others = predicted
+    total = _guided(first, options, ratio)
+    total = total if weight == 1 else weight * total
+    for weight, logits in others:
+        total = total + weight * _guided(logits, options, ratio)
+    return total
+
+
+def _guided(logits: Tensor, options: NextScaleOptions, ratio: float) -> Tensor:
     logits = logits.float()
     if not options.is_guided:
         return logits

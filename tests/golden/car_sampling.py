@@ -10,6 +10,7 @@ from golden.car_sets import as_pixels, car, config, recorded, strided, var, vqva
 from torch import Tensor
 
 from genzoo.autoregression.sampling import NextScaleOptions, SampledScales, sample_scales
+from genzoo.families.car.control.decoder import decoder_of
 from genzoo.families.car.control.pyramid import control_pyramid
 
 # as the manifest's notes say: how each kind was drawn, and from which seed
@@ -40,9 +41,9 @@ def sampled(set_name: str, part: str, kind: str) -> tuple[SampledScales, Tensor]
     doubled = torch.cat([labels, torch.full_like(labels, config(set_name)["num_classes"])])
     with torch.no_grad():
         if part == "var":
-            decoder = var(set_name).decoder(doubled)
+            decoder = decoder_of(var(set_name), doubled)
         else:
-            decoder = car(set_name).decoder(doubled, control_features(set_name))
+            decoder = decoder_of(car(set_name), doubled, control_features(set_name))
         result = sample_scales(
             decoder,
             vqvae(set_name).quantize,

@@ -45,6 +45,7 @@ from genzoo.autoregression.filters import keep_top_k, keep_top_p
 from genzoo.autoregression.loss import next_scale_loss, token_losses
 from genzoo.autoregression.sampling import NextScaleOptions, sample_scales
 from genzoo.autoregression.scales import split_scales
+from genzoo.families.car.control.decoder import decoder_of
 from genzoo.families.car.control.injection import ControlEncoder
 from genzoo.families.car.control.model import CAR
 from genzoo.families.car.control.pyramid import as_signed, control_pyramid
@@ -260,7 +261,7 @@ def test_cross_entropies_equal_the_official_ones(set_name: str, part: str) -> No
 def test_without_control_car_samples_what_var_samples(set_name: str) -> None:
     plain, _ = sampled(set_name, "var", "greedy")
     null = torch.full_like(labels(set_name), config(set_name)["num_classes"])
-    decoder = car(set_name).decoder(torch.cat([labels(set_name), null]))
+    decoder = decoder_of(car(set_name), torch.cat([labels(set_name), null]))
     options = NextScaleOptions(guidance_scale=1 + config(set_name)["cfg"], top_k=1)
     from golden.car_sets import vqvae
 

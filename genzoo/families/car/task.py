@@ -23,11 +23,12 @@ from genzoo.families.car.control.conditions import (
     read_pictures,
     redraw_mask,
 )
+from genzoo.families.car.control.decoder import MixedDecoder, Steering
 from genzoo.families.car.control.inputs import ControlEncoding, control_inputs
 from genzoo.families.car.control.model import CAR
 from genzoo.families.car.var.bf16_copy import HalfCopy
 from genzoo.families.car.var.model import VAR
-from genzoo.families.car.var.sampler_options import checked_options, draw_options, guided_decoder
+from genzoo.families.car.var.sampler_options import checked_options, draw_options
 from genzoo.families.car.vqvae.codec import VQVAECodec
 from genzoo.nn.embeddings import check_label_range, drop_labels
 from genzoo.nn.evaluating import evaluating
@@ -193,17 +194,20 @@ class NextScaleTask:
         if "image" in conditions:
             given = given_tokens(self.codec, conditions["image"].to(device), conditions["redraw"].to(device))
         with evaluating(model):
-            features = self._features(model, conditions, device)
-            predict = guided_decoder(model, labels, features, guided=chosen.is_guided)
+            if chosen.is_guided:
+                labels = torch.cat([labels, torch.full_like(labels, self.num_classes)])
+            base = model.base if isinstance(model, CAR) else model
+            predict = MixedDecoder(base, labels, self._steerings(model, conditions, device))
             quantizer, patch_nums = self.codec.quantizer, self.codec.patch_nums
             return sample_scales(predict, quantizer, patch_nums, generator, chosen, given=given)
 
-    def _features(self, model: VAR | CAR, conditions: Batch, device: torch.device) -> list[Tensor] | None:
+    def _steerings(self, model: VAR | CAR, conditions: Batch, device: torch.device) -> list[Steering]:
         if "control" not in conditions:
-            return None
+            return []
         if not isinstance(model, CAR):
             raise UsageError("a control was given, but this model takes none", fix="use a CAR")
-        return self.encode_control(model, conditions["control"].to(device))
+        features = self.encode_control(model, conditions["control"].to(device))
+        return [Steering(model, features, [1.0] * len(self.codec.patch_nums))]
 
     def _latents(self, batch: Batch, generator: SampleStreams, device: torch.device) -> Tensor:
         if "moments" in batch:

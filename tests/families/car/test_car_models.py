@@ -24,6 +24,7 @@ from torch import Tensor, nn
 
 from genzoo.autoregression.scales import split_scales
 from genzoo.core.errors import GenzooError, ShapeError, UsageError
+from genzoo.families.car.control.decoder import decoder_of
 from genzoo.families.car.control.model import CAR
 from genzoo.families.car.var.model import VAR
 from genzoo.families.car.vqvae.model import VQVAE
@@ -61,7 +62,7 @@ def cached(decoder: Any, read: Tensor) -> Tensor:
 @torch.no_grad()
 def test_cached_prediction_of_var_equals_teacher_forcing(options: dict[str, Any]) -> None:
     model, (labels, read) = tiny_var(**options), inputs()
-    assert torch.allclose(cached(model.decoder(labels), read), model(labels, read), atol=1e-5)
+    assert torch.allclose(cached(decoder_of(model, labels), read), model(labels, read), atol=1e-5)
 
 
 @pytest.mark.parametrize("options", VARIANTS, ids=str)
@@ -69,7 +70,7 @@ def test_cached_prediction_of_var_equals_teacher_forcing(options: dict[str, Any]
 def test_cached_prediction_of_car_equals_teacher_forcing(options: dict[str, Any]) -> None:
     model, (labels, read) = tiny_car(**options), inputs()
     pyramid = controls(model)
-    decoder = model.decoder(labels, model.encode_control(pyramid))
+    decoder = decoder_of(model, labels, model.encode_control(pyramid))
     forced = model(labels, read, pyramid)
     assert torch.allclose(cached(decoder, read), forced, atol=1e-5)
     shuffled = [picture.flip(0) for picture in pyramid]
@@ -82,7 +83,7 @@ def test_one_encoded_control_serves_all_labels() -> None:
     pyramid = controls(model, batch=1)
     features = model.encode_control(pyramid)
     forced = model(labels, read, [picture.expand(2, -1, -1, -1) for picture in pyramid])
-    assert torch.allclose(cached(model.decoder(labels, features), read), forced, atol=1e-5)
+    assert torch.allclose(cached(decoder_of(model, labels, features), read), forced, atol=1e-5)
 
 
 @torch.no_grad()
@@ -146,13 +147,24 @@ def test_paths_are_dropped_in_training_only() -> None:
     assert not torch.equal(model(labels, read), first)
 
 
+def test_dropped_paths_are_made_up_for_in_the_others() -> None:
+    block = tiny_var(drop_path=0.75).blocks[-1].train()
+    torch.manual_seed(0)
+    branch = torch.rand(4000, 2, 3) + 1
+    kept = block._drop(branch)
+    survivors = kept.flatten(1).any(1)
+    assert survivors.float().mean() == pytest.approx(0.25, abs=0.03)
+    assert torch.allclose(kept[survivors], branch[survivors] / 0.25)
+    assert not kept[~survivors].any()
+
+
 @torch.no_grad()
 def test_bfloat16_weights_predict_about_the_same() -> None:
     model, (labels, read) = tiny_car(), inputs()
     pyramid = controls(model)
-    exact = cached(model.decoder(labels, model.encode_control(pyramid)), read)
+    exact = cached(decoder_of(model, labels, model.encode_control(pyramid)), read)
     model.bfloat16()
-    rounded = cached(model.decoder(labels, model.encode_control(pyramid)), read)
+    rounded = cached(decoder_of(model, labels, model.encode_control(pyramid)), read)
     assert rounded.dtype == torch.float32
     assert 0 < (rounded - exact).abs().mean() < 0.1 * exact.std()
 

@@ -7,9 +7,12 @@ from pathlib import Path
 import pytest
 import torch
 from families.car.tiny import pictures, streams, tiny_car, tiny_task, tiny_var
+from torch import nn
 
 from genzoo.core.errors import UsageError
 from genzoo.families.car.var.bf16_copy import HalfCopy, halved
+from genzoo.training.config import TrainConfig
+from genzoo.training.ema import ParameterAverage
 
 GREEDY = {"guidance_scale": 2.5, "top_k": 1}
 
@@ -47,6 +50,42 @@ def test_a_copy_follows_its_weights() -> None:
     assert torch.equal(halved(model).head.bias, second.head.bias)
     other = tiny_var(seed=5)
     assert torch.equal(copies(other).head.bias, other.head.bias.bfloat16())
+
+
+def average_of(model: nn.Module) -> ParameterAverage:
+    """An average that is not the weights."""
+    average = ParameterAverage(
+        dict(model.named_parameters()), TrainConfig(steps=1, batch_size=1, ema_decay=0.5)
+    )
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(0.25)
+    return average
+
+
+def test_copies_follow_an_average_that_is_swapped_in_and_out() -> None:
+    model, copies = tiny_var(), HalfCopy()
+    average = average_of(model)
+    raw = copies(model).head.bias.clone()
+    with average.swapped_in():
+        assert torch.equal(copies(model).head.bias, model.head.bias.bfloat16())
+        assert not torch.equal(copies(model).head.bias, raw)
+    assert torch.equal(copies(model).head.bias, raw)
+
+
+def test_a_control_is_encoded_anew_by_an_average_that_is_swapped_in_and_out(tmp_path: Path) -> None:
+    model = tiny_car()
+    encode, control = tiny_task(tmp_path, model).encode_control, pictures(1)
+    average = average_of(model)
+    with torch.no_grad():
+        raw = encode(model, control)
+        assert encode(model, control) is raw
+        with average.swapped_in():
+            averaged = encode(model, control)
+            assert averaged is not raw
+            assert not torch.equal(averaged[0], raw[0])
+        again = encode(model, control)
+    assert all(torch.equal(one, other) for one, other in zip(again, raw, strict=True))
 
 
 def test_the_decoder_has_a_copy_too(tmp_path: Path) -> None:

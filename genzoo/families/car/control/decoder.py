@@ -1,58 +1,147 @@
-"""Cached prediction of the base under the control branch, one scale after the other."""
+"""Cached prediction, one scale after the other: of a VAR alone, under a control, or under several mixed.
+
+The base is frozen, so that the model without control is always at hand. Controls enter its second half only:
+its first half sees the same tokens whatever steers, and is computed once for all.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
 
-from torch import Tensor
+from torch import Tensor, nn
 
+from genzoo.families.car.control.model import CAR
 from genzoo.families.car.var.blocks import KeyValueCache
-from genzoo.families.car.var.model import repeat_to, scale_contents
+from genzoo.families.car.var.model import VAR, repeat_to, scale_contents
 
-if TYPE_CHECKING:
-    from genzoo.families.car.control.model import CAR
+# below this a weight is what rounding left of 0
+SMALLEST_WEIGHT = 1e-9
 
 
-class ControlledDecoder:
-    """Cached prediction under a control, one scale per call and in order.
+@dataclass(frozen=True)
+class Steering:
+    """One control of a sampling.
 
-    class_labels: (b,).   features: (b', d, h_k, w_k) per scale, b a multiple of b'.
+    model: the CAR that was trained on it.   features: (b', d, h_k, w_k) per scale.   strengths: one per
+    scale; 0 leaves the base alone, 1 is the CAR, more pushes further, less than 0 away.
     """
 
-    def __init__(self, model: CAR, class_labels: Tensor, features: Sequence[Tensor]) -> None:
-        self.model, self.features = model, list(features)
-        base = model.base
+    model: CAR
+    features: Sequence[Tensor]
+    strengths: Sequence[float]
+
+
+class MixedDecoder:
+    """Predicts scale after scale, with each control at its strength.
+
+    base: what all controls steer; their models' own bases are not run.   class_labels: (b,), a multiple of
+    the features' rows. A branch runs as long as a scale to come has a weight for it: its caches need the
+    scales before.
+    """
+
+    def __init__(self, base: VAR, class_labels: Tensor, steerings: Sequence[Steering] = ()) -> None:
+        self.base = base
         self.condition = base.condition(class_labels)
-        self.modulations = base.modulations(base.blocks, self.condition)
-        self.caches = [KeyValueCache(base.length) for _ in base.blocks]
-        self.is_transformer = model.arguments["control_network"] == "transformer"
-        if self.is_transformer:
-            self.control_modulations = base.modulations(model.car_blocks, self.condition)
-            self.control_caches = [KeyValueCache(base.length) for _ in model.car_blocks]
+        self.first = _Stack(base, base.blocks[: base.depth // 2], self.condition)
+        self.weights = mixture([list(steering.strengths) for steering in steerings], len(base.sizes))
+        self.branches = [
+            _SecondHalf(base, self.condition, steering) if any(weights) else None
+            for weights, steering in zip(self.weights, (None, *steerings), strict=True)
+        ]
 
-    def __call__(self, scale: int, read: Tensor | None) -> Tensor:
-        """Logits (b, h_k w_k, v).   read: (b', c, h_k, w_k); None at the first scale."""
-        base, count = self.model.base, len(self.condition)
-        contents = scale_contents(base, self.condition, read)
-        fused = self.model.fuse(
-            repeat_to(contents, max(len(contents), len(self.features[scale]))), self.features[scale]
-        )
-        outputs = self._control_outputs(base.place(repeat_to(fused, count), scale), scale)
-        tokens = base.place(repeat_to(contents, count), scale)
-        layers = zip(base.blocks, self.modulations, self.caches, strict=True)
-        for index, (block, modulation, cache) in enumerate(layers):
-            if index >= self.model.num_injections:
-                tokens = self.model.inject(tokens, outputs.pop(), index - self.model.num_injections)
-            tokens = block(tokens, modulation, cache=cache)
-        return base.logits(tokens, self.condition)
+    def __call__(self, scale: int, read: Tensor | None) -> list[tuple[float, Tensor]]:
+        """Weights, which sum to 1, and logits (b, h_k w_k, v) of the base alone and of each control.
 
-    def _control_outputs(self, tokens: Tensor, scale: int) -> list[Tensor]:
-        if not self.is_transformer:
-            return self.model.convolved(tokens, [self.model.base.sizes[scale]])
-        outputs = []
-        layers = zip(self.model.car_blocks, self.control_modulations, self.control_caches, strict=True)
-        for block, modulation, cache in layers:
+        read: (b', c, h_k, w_k); None at the first scale. What has no weight is left out.
+        """
+        contents = scale_contents(self.base, self.condition, read)
+        tokens = self.first(self.base.place(repeat_to(contents, len(self.condition)), scale))
+        mixed = []
+        for weights, branch in zip(self.weights, self.branches, strict=True):
+            if branch is None or not any(weights[scale:]):
+                continue
+            passed = branch(scale, contents, tokens)
+            if weights[scale]:
+                mixed.append((weights[scale], self.base.logits(passed, self.condition)))
+        return mixed
+
+
+def mixture(strengths: Sequence[Sequence[float]], num_scales: int) -> list[list[float]]:
+    """Weights of the base alone and of each control, per scale: L = (1 - sum s_j) L_0 + sum s_j L_j.
+
+    The form with weights, not with differences: it gives the bits of the one that has weight 1.
+    """
+    alone = [1.0 - sum(row[scale] for row in strengths) for scale in range(num_scales)]
+    rows = [alone, *(list(row) for row in strengths)]
+    return [[0.0 if abs(weight) < SMALLEST_WEIGHT else weight for weight in row] for row in rows]
+
+
+def decoder_of(
+    model: VAR | CAR, class_labels: Tensor, features: Sequence[Tensor] | None = None
+) -> Callable[[int, Tensor | None], Tensor]:
+    """What predicts logits (b, h_k w_k, v) of scale after scale for these labels.
+
+    features: of `CAR.encode_control`; the base alone when left out.
+    """
+    base = model.base if isinstance(model, CAR) else model
+    steerings: list[Steering] = []
+    if features is not None:
+        assert isinstance(model, CAR)
+        steerings = [Steering(model, features, [1.0] * len(base.sizes))]
+    mixed = MixedDecoder(base, class_labels, steerings)
+    return lambda scale, read: mixed(scale, read)[0][1]
+
+
+class _Stack:
+    """Blocks in a row, with what they remember of the scales so far."""
+
+    def __init__(self, base: VAR, blocks: Sequence[nn.Module] | nn.ModuleList, condition: Tensor) -> None:
+        self.blocks, self.modulations = blocks, base.modulations(blocks, condition)
+        self.caches = [KeyValueCache(base.length) for _ in blocks]
+
+    def __call__(self, tokens: Tensor, before: Callable[[Tensor, int], Tensor] | None = None) -> Tensor:
+        """(b, l_k, d) after the last block.   before: changes the tokens that enter block number i."""
+        for index, (block, modulation, cache) in enumerate(self._layers()):
+            entering = tokens if before is None else before(tokens, index)
+            tokens = block(entering, modulation, cache=cache)
+        return tokens
+
+    def each(self, tokens: Tensor) -> list[Tensor]:
+        """(b, l_k, d) after every block."""
+        passed = []
+        for block, modulation, cache in self._layers():
             tokens = block(tokens, modulation, cache=cache)
-            outputs.append(tokens)
-        return outputs
+            passed.append(tokens)
+        return passed
+
+    def _layers(self) -> Iterator[tuple[nn.Module, Any, KeyValueCache]]:
+        return zip(self.blocks, self.modulations, self.caches, strict=True)
+
+
+class _SecondHalf:
+    """The later blocks of the base under one control, or under none."""
+
+    def __init__(self, base: VAR, condition: Tensor, steering: Steering | None) -> None:
+        self.base, self.steering, self.count = base, steering, len(condition)
+        self.blocks = _Stack(base, base.blocks[base.depth // 2 :], condition)
+        self.network: _Stack | None = None
+        if steering is not None and steering.model.arguments["control_network"] == "transformer":
+            self.network = _Stack(base, steering.model.car_blocks, condition)
+
+    def __call__(self, scale: int, contents: Tensor, tokens: Tensor) -> Tensor:
+        """(b, l_k, d) after the last block.   contents: (b', l_k, d), what is read.   tokens: (b, l_k, d)."""
+        if self.steering is None:
+            return self.blocks(tokens)
+        model, outputs = self.steering.model, self._outputs(self.steering, scale, contents)
+        return self.blocks(tokens, lambda entering, index: model.inject(entering, outputs.pop(), index))
+
+    def _outputs(self, steering: Steering, scale: int, contents: Tensor) -> list[Tensor]:
+        """What each layer of the control branch says, shallowest first."""
+        features, model = steering.features[scale], steering.model
+        fused = model.fuse(repeat_to(contents, max(len(contents), len(features))), features)
+        placed = self.base.place(repeat_to(fused, self.count), scale)
+        if self.network is None:
+            return model.convolved(placed, [self.base.sizes[scale]])
+        return self.network.each(placed)

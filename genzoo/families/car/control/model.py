@@ -15,7 +15,6 @@ from torch import Tensor, nn
 
 from genzoo.autoregression.scales import split_scales
 from genzoo.core.errors import ShapeError, UsageError, did_you_mean
-from genzoo.families.car.control.decoder import ControlledDecoder
 from genzoo.families.car.control.injection import (
     CONTROL_CHANNELS,
     ControlEncoder,
@@ -24,7 +23,7 @@ from genzoo.families.car.control.injection import (
     concat_norm_linear,
 )
 from genzoo.families.car.var.blocks import NORM_EPS
-from genzoo.families.car.var.model import VAR, ScaleDecoder, repeat_to
+from genzoo.families.car.var.model import VAR, repeat_to
 from genzoo.families.car.vqvae.model import PATCH_NUMS
 from genzoo.families.car.weights.init import base_std, mark_no_decay, reset_convolutions, reset_layers
 
@@ -204,14 +203,6 @@ class CAR(nn.Module):
             maps = [block(map_) for map_ in maps]
             outputs.append(torch.cat([rearrange(m, "b d h w -> b (h w) d") for m in maps], dim=1))
         return outputs
-
-    def decoder(
-        self, class_labels: Tensor, features: Sequence[Tensor] | None = None
-    ) -> ScaleDecoder | ControlledDecoder:
-        """What predicts scale after scale.   features: of `encode_control`; the base alone when left out."""
-        if features is None:
-            return self.base.decoder(class_labels)
-        return ControlledDecoder(self, class_labels, features)
 
     def control_shapes(self) -> list[tuple[int, int, int]]:
         """Channels, height and width of the control of every scale."""

@@ -5,7 +5,7 @@ Tian et al., "Visual Autoregressive Modeling: Scalable Image Generation via Next
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -14,7 +14,7 @@ from torch.utils.checkpoint import checkpoint
 
 from genzoo.autoregression.scales import block_causal_bias, scale_bounds, scale_of_token, scale_sizes
 from genzoo.core.errors import ShapeError, UsageError
-from genzoo.families.car.var.blocks import Block, HeadNorm, KeyValueCache, own_precision
+from genzoo.families.car.var.blocks import Block, HeadNorm, own_precision
 from genzoo.families.car.vqvae.model import PATCH_NUMS
 from genzoo.families.car.weights.init import base_std, mark_no_decay, reset_layers, shrink_residuals
 
@@ -196,36 +196,11 @@ class VAR(nn.Module):
             logits: Tensor = self.head(self.head_nm(tokens.to(dtype), condition.to(dtype)))
         return logits.float()
 
-    def decoder(self, class_labels: Tensor) -> ScaleDecoder:
-        """What predicts scale after scale for these labels, remembering those before."""
-        return ScaleDecoder(self, class_labels)
-
     def example_inputs(self) -> tuple[Tensor, Tensor]:
         """Arguments of `forward` for one sample."""
         device, width = self.pos_1LC.device, self.word_embed.in_features
         labels = torch.zeros(1, dtype=torch.long, device=device)
         return labels, torch.zeros(1, self.length - self.first_length, width, device=device)
-
-
-class ScaleDecoder:
-    """Cached prediction, one scale per call and in order.   class_labels: (b,)."""
-
-    def __init__(self, model: VAR, class_labels: Tensor) -> None:
-        self.model = model
-        self.condition = model.condition(class_labels)
-        self.modulations = model.modulations(model.blocks, self.condition)
-        self.caches = [KeyValueCache(model.length) for _ in model.blocks]
-
-    def __call__(self, scale: int, read: Tensor | None) -> Tensor:
-        """Logits (b, h_k w_k, v).   read: (b, c, h_k, w_k); None at the first scale."""
-        contents = scale_contents(self.model, self.condition, read)
-        tokens = self.model.place(repeat_to(contents, len(self.condition)), scale)
-        for block, modulation, cache in self._layers():
-            tokens = block(tokens, modulation, cache=cache)
-        return self.model.logits(tokens, self.condition)
-
-    def _layers(self) -> Iterator[tuple[nn.Module, Any, KeyValueCache]]:
-        return zip(self.model.blocks, self.modulations, self.caches, strict=True)
 
 
 def scale_contents(model: VAR, condition: Tensor, read: Tensor | None) -> Tensor:
