@@ -88,7 +88,7 @@ def validate(
     recipes: Annotated[list[str], typer.Argument(metavar="RECIPE... [KEY=VALUE]...")],
 ) -> None:
     """Check recipes against the code they name; every problem is listed at once."""
-    from genzoo.api.recipes.check import check_recipe
+    from genzoo.api.recipes.plan import check_recipe
     from genzoo.core.recipe import load_recipe
 
     overrides = [text for text in recipes if "=" in text]

@@ -18,9 +18,9 @@ from genzoo.core.registry import COMMANDS
 
 if TYPE_CHECKING:
     from genzoo.api.recipes.build import build_task
-    from genzoo.api.recipes.check import check_recipe
     from genzoo.api.recipes.listing import list_models, list_recipes
     from genzoo.api.recipes.models import count, create_model
+    from genzoo.api.recipes.plan import check_recipe
     from genzoo.api.run import Run, load_run, train
     from genzoo.api.sampling.samples import Grid, Samples
     from genzoo.api.training.train import dry_run
@@ -48,7 +48,7 @@ _WHERE = {
     "train": "genzoo.api.run",
     "Grid": "genzoo.api.sampling.samples",
     "Samples": "genzoo.api.sampling.samples",
-    "check_recipe": "genzoo.api.recipes.check",
+    "check_recipe": "genzoo.api.recipes.plan",
     "dry_run": "genzoo.api.training.train",
     "Recipe": "genzoo.core.recipe",
     "load_recipe": "genzoo.core.recipe",

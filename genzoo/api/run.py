@@ -7,10 +7,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from genzoo.api.recipes.plan import RunPlan, variant
 from genzoo.api.runs.opened_file import open_file
 from genzoo.api.runs.run_report import report_is_current, run_report, write_card
 from genzoo.api.runs.stored import open_stored
 from genzoo.api.sampling.sample_run import sample_run, sample_run_to
+from genzoo.core.node import node_of
 
 if TYPE_CHECKING:
     import torch
@@ -50,9 +52,9 @@ def train(
     done = train_recipe(recipe, output=output, resume=resume, hooks=hooks)
     run = Run(done.run)
     if done.is_main:
-        wanted = run.recipe.data.get("report") or []
+        wanted = run.plan.report
         if wanted and not report_is_current(run):
-            logger.info("measuring: %s", ", ".join(section["name"] for section in wanted))
+            logger.info("measuring: %s", ", ".join(metric.name for metric in wanted))
             run.report()
         write_card(run, batch=done.batch)
     return run
@@ -79,6 +81,11 @@ class Run:
     def recipe(self) -> Recipe:
         """What made it, fully expanded."""
         return self.data.recipe
+
+    @property
+    def plan(self) -> RunPlan:
+        """The recipe as records; the data may be missing. Raises RecipeError when it cannot be used."""
+        return self.data.plan
 
     @property
     def step(self) -> int:
@@ -144,14 +151,11 @@ class Run:
 
     def report(self, metrics: Sequence[Mapping[str, Any]] | None = None) -> dict[str, dict[str, Any]]:
         """Run the recipe's report, or the given metric sections, and keep the results in report.json."""
-        return run_report(self, self.recipe.data.get("report") or [] if metrics is None else metrics)
+        return run_report(self, self.plan.report if metrics is None else [node_of(one) for one in metrics])
 
     def variant(self, name: str, changes: Mapping[str, Any]) -> Run:
         """This run's recipe with other settings (dotted keys), trained into variants/NAME of its folder.
 
         Without report and previews. A variant that was trained before is not trained again.
         """
-        quiet = {"preview.every": 0} if self.recipe.data.get("preview") else {}
-        settings = {**changes, **quiet, "name": name, "report": []}
-        recipe = self.recipe.replaced(settings, f"variant {name} of {self.recipe.name}")
-        return train(recipe, output=self.folder / "variants" / name)
+        return train(variant(self.recipe, name, changes), output=self.folder / "variants" / name)

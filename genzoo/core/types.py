@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor, nn
 
+    from genzoo.core.node import Node
     from genzoo.core.recipe import Recipe
     from genzoo.core.seeds import SampleStreams
 
@@ -97,14 +98,30 @@ class DrawnSamples(Protocol):
         """All clips side by side, which have `save(path)`."""
 
 
+class MeasuredPlan(Protocol):
+    """What a metric may know of a recipe."""
+
+    @property
+    def data(self) -> Node: ...
+
+    @property
+    def model(self) -> Node: ...
+
+    @property
+    def sampler(self) -> Node | None: ...
+
+
 class MeasuredRun(Protocol):
     """What a metric takes: a trained run, its data and task, and samples of it.
 
-    folder: where pictures and files go.   recipe: fully expanded.   step: of the newest checkpoint.
+    folder: where pictures and files go.   plan: what its recipe says.   step: of the newest checkpoint.
     """
 
     @property
     def folder(self) -> Path: ...
+
+    @property
+    def plan(self) -> MeasuredPlan: ...
 
     @property
     def recipe(self) -> Recipe: ...

@@ -90,8 +90,8 @@ def _pictures(run: MeasuredRun, classes: str) -> Dataset:
     dataset: Dataset = run.dataset()
     if classes == "all":
         return dataset
-    section = run.recipe.section("data")
-    if not any(section.get(name) for name in LISTS):
+    data = run.plan.data
+    if not any(data.arguments.get(name) for name in LISTS):
         raise DataError(
             "training saw every class, so none is unseen",
             fix="set data.exclude_classes, or measure with classes: all",
@@ -99,8 +99,8 @@ def _pictures(run: MeasuredRun, classes: str) -> Dataset:
     names = dataset.class_names or []
     seen = {names[int(label)] for label in dataset.labels}  # type: ignore[attr-defined]
     unseen = [name for name in names if name not in seen]
-    arguments = {key: value for key, value in section.items() if key not in (*LISTS, "name", "controls")}
-    other: Dataset = DATASETS.get(section["name"])(**arguments, include_classes=unseen)
+    arguments = data.without(*LISTS, "controls").arguments
+    other: Dataset = DATASETS.get(data.name)(**arguments, include_classes=unseen)
     return other
 
 

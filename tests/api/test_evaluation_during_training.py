@@ -11,15 +11,11 @@ import pytest
 from recipe_cases import TINY
 
 from genzoo.api.evaluation.evaluate_run import evaluate_run
-from genzoo.api.recipes.check import check_recipe
+from genzoo.api.recipes.plan import check_recipe
+from genzoo.api.recipes.sections import Evaluation
 from genzoo.api.run import load_run, train
-from genzoo.api.training.evaluation_hook import (
-    Evaluation,
-    EvaluationHook,
-    evaluation_hooks,
-    keep_best,
-    result_file,
-)
+from genzoo.api.training.evaluation_hook import EvaluationHook, keep_best, result_file
+from genzoo.api.training.train import build_trainer
 from genzoo.core.errors import RecipeError, UsageError, WeightsError
 from genzoo.core.recipe import Recipe, recipe_from
 from genzoo.core.run_folder import read_metrics
@@ -146,6 +142,7 @@ def test_best_is_lowest_or_highest(
         keep_best(tmp_path, checkpoint, 9, chosen, {"other": 1.0})
 
 
-def test_no_section_no_hook() -> None:
-    assert evaluation_hooks({}) == []
-    assert isinstance(evaluation_hooks(EVALUATION)[0], EvaluationHook)
+@pytest.mark.parametrize(("recipe", "hooks"), [(recipe_from(TINY), 0), (tiny(), 1)], ids=["without", "with"])
+def test_no_section_no_hook(recipe: Recipe, hooks: int, tmp_path: Path) -> None:
+    trainer, _ = build_trainer(recipe, output=tmp_path)
+    assert sum(isinstance(hook, EvaluationHook) for hook in trainer.hooks) == hooks

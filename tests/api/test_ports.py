@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from recipe_cases import SHIPPED, TINY
 
-from genzoo.api.recipes.check import check_recipe
+from genzoo.api.recipes.plan import check_recipe
 from genzoo.api.recipes.ports import port_problems, require_sampler
 from genzoo.core.errors import RecipeError, UsageError
 from genzoo.core.recipe import load_recipe

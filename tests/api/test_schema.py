@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from recipe_cases import ROOT, SHIPPED, TINY
 
-from genzoo.api.recipes.check import check_recipe, require_complete
+from genzoo.api.recipes.plan import check_recipe, plan_of
 from genzoo.core.errors import RecipeError
 from genzoo.core.recipe import load_recipe, recipe_from
 
@@ -103,8 +103,8 @@ def test_missing_values_are_asked_for_by_key() -> None:
     recipe = recipe_from(_changed(data={"name": "image_folder", "root": "???"}))
     assert check_recipe(recipe) == ["data.root"]
     with pytest.raises(RecipeError, match=r"data\.root=\.\.\."):
-        require_complete(recipe)
-    require_complete(recipe, but=("data",))
+        plan_of(recipe)
+    assert plan_of(recipe, but=("data",)).data.arguments == {"root": "???"}
 
 
 def test_extractors_are_checked_like_sections() -> None:

@@ -11,6 +11,7 @@ from PIL import Image
 from recipe_cases import TINY
 
 from genzoo.api.recipes.build import build_model, build_task, facts
+from genzoo.api.recipes.plan import plan_of
 from genzoo.api.rerun import compare_losses, rerun_recipe
 from genzoo.api.run import Run, load_run, train
 from genzoo.api.runs.run_report import read_report, report_is_current
@@ -49,7 +50,9 @@ def test_facts_of_videos_and_of_samples_that_are_not_square() -> None:
 def test_initial_weights_depend_on_the_seed_and_leave_the_global_generator_alone() -> None:
     fixed = {"num_classes": 3, "in_channels": 1, "input_size": 8}
     before = torch.get_rng_state()
-    first, again, other = (build_model(tiny(model=fixed, train={"seed": seed})) for seed in (1, 1, 2))
+    first, again, other = (
+        build_model(plan_of(tiny(model=fixed, train={"seed": seed}))) for seed in (1, 1, 2)
+    )
     assert torch.equal(before, torch.get_rng_state())
     key = "t_embedder.mlp.0.weight"
     assert torch.equal(first.state_dict()[key], again.state_dict()[key])

@@ -13,7 +13,9 @@ import torch
 from PIL import Image
 
 from genzoo.api.evaluation.evaluate_run import evaluate_run
+from genzoo.api.recipes.sections import Sampling
 from genzoo.cli import main
+from genzoo.core.node import Node
 from genzoo.data.digits import Digits
 from genzoo.evaluation.evaluate_images import Settings
 from genzoo.evaluation.image_sources import DatasetImages
@@ -141,10 +143,9 @@ class TinyRun:
 
     def __init__(self, folder: Path) -> None:
         self.folder, self.made = folder, 0
-        section = {"name": "ddim", "steps": 20, "guidance_scale": 1.5}
-        self.recipe = SimpleNamespace(
-            name="tiny", sha256="abc", section=lambda key: section if key == "sampler" else {"name": "digits"}
-        )
+        self.recipe = SimpleNamespace(name="tiny", sha256="abc")
+        sampler = Node("ddim", {"steps": 20, "guidance_scale": 1.5})
+        self.plan = SimpleNamespace(sampler=sampler, sampling=Sampling(block_size=7), data=Node("digits"))
 
     def checkpoint(self, which: object = None) -> Path:
         path = self.folder / "checkpoints" / "step_00000007"
@@ -185,6 +186,7 @@ def test_a_run_is_sampled_once_and_judged_by_its_own_data(
     assert (run.made, first.metrics) == (50, again.metrics)
     assert first.sampling["steps"] == 5
     assert first.sampling["guidance_scale"] == 1.5
+    assert first.sampling["block_size"] == 7
     assert first.sampling["checkpoint"] == "step_00000007"
     assert first.reference["name"] == "digits"
     assert first.reference["num"] == len(Digits())

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from genzoo.api.sampling.samples import Samples
 from genzoo.core.errors import DataError, UsageError
+from genzoo.core.node import Node
 from genzoo.data.emoji import Emoji
 from genzoo.evaluation.control_edges import agreement, as_seen, control_edges
 
@@ -28,7 +29,7 @@ class LineRun:
 
     def __init__(self, folder: Path, dataset: Any, **data: Any) -> None:
         self.folder, self._dataset = folder, dataset
-        self.recipe = SimpleNamespace(section=lambda name: {"name": "emoji", **data})
+        self.plan = SimpleNamespace(data=Node("emoji", data))
         self.asked: list[dict[str, Any]] = []
 
     def dataset(self) -> Any:

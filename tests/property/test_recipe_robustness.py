@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from recipe_cases import SHIPPED, TINY
 
-from genzoo.api.recipes.check import check_recipe
+from genzoo.api.recipes.plan import check_recipe
 from genzoo.core.errors import RecipeError
 from genzoo.core.recipe import load_recipe, recipe_from
 

@@ -108,7 +108,7 @@ def _judge(folder: Path, run: RunData, reference: Any, judging: Mapping[str, Any
     if reference is not None:
         return judge(folder, reference=reference, **judging)  # type: ignore[no-any-return]
     own = DatasetClips(run.dataset()) if clips else DatasetImages(run.dataset())
-    name = str(run.recipe.section("data").get("name"))
+    name = run.plan.data.name
     return judge(folder, reference=own, reference_name=name, **judging)  # type: ignore[no-any-return]
 
 
@@ -116,8 +116,9 @@ def sampling_of(
     run: RunData, checkpoint: str, seed: int, weights: str, options: Mapping[str, Any]
 ) -> dict[str, Any]:
     """How the samples were made, as the result states it."""
-    section = dict(run.recipe.section("sampler"))
-    chosen = {"sampler": section.pop("name", None), **section, **options}
+    sampler, block_size = run.plan.sampler, run.plan.sampling.block_size
+    chosen = {} if sampler is None else {"sampler": sampler.name, **sampler.arguments}
+    chosen |= {"block_size": block_size, **options}
     return {
         **chosen,
         "weights": weights,

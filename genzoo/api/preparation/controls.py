@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from genzoo.api.recipes.build import build_dataset
-from genzoo.api.recipes.check import require_complete
+from genzoo.api.recipes.plan import plan_of
 from genzoo.api.runs.stored import default_device
 from genzoo.api.sampling.samples import make_grid, to_uint8
 from genzoo.core.controls import build_control
@@ -50,16 +50,16 @@ def prepare_controls(
 
     Killed at any point, the next call goes on from there. Returns what was done, and a sheet to look at.
     """
-    require_complete(recipe, but=("model", "codec"))
-    if not recipe.section("data").get("controls"):
+    plan = plan_of(recipe, but=("model", "codec"))
+    if not plan.data.arguments.get("controls"):
         raise UsageError(
             f"{recipe.source} names no folder for controls",
             fix="add data.controls=FOLDER, here and in training",
         )
-    control = recipe.section("task").get("control")
+    control = plan.task.arguments.get("control")
     if control is None:
         raise UsageError(f"{recipe.source} names no extractor", fix="add task.control=canny")
-    extractor, dataset = build_control(control), build_dataset(recipe)
+    extractor, dataset = build_control(control), build_dataset(plan)
     assert isinstance(dataset, CachedControls)
     report = build_latent_cache(
         dataset.rows,

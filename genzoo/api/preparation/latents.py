@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from genzoo.api.recipes.build import build_codec, build_dataset
-from genzoo.api.recipes.check import require_complete
+from genzoo.api.recipes.plan import plan_of
 from genzoo.api.runs.stored import default_device
 from genzoo.core.errors import UsageError
 
@@ -28,17 +28,17 @@ def prepare_latents(
     """Fill the folder `data.latent_cache` with the moments of every image; see `build_latent_cache`."""
     from genzoo.data.latent_cache import build_latent_cache
 
-    require_complete(recipe)
-    if not recipe.section("data").get("latent_cache"):
+    plan = plan_of(recipe)
+    if not plan.data.arguments.get("latent_cache"):
         raise UsageError(
             f"{recipe.source} names no folder for latents",
             fix="add data.latent_cache=FOLDER, here and in training",
         )
-    codec = build_codec(recipe)
+    codec = build_codec(plan)
     if codec is None:
         raise UsageError(f"{recipe.source} has no codec: it trains on pixels, which need no cache")
     return build_latent_cache(
-        build_dataset(recipe),
+        build_dataset(plan),
         codec,
         batch_size=batch_size,
         num_workers=num_workers,

@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from genzoo.api.recipes.check import require_complete
+from genzoo.api.recipes.plan import RunPlan, plan_of
 from genzoo.core.contracts import TellsModel, able
 from genzoo.core.errors import RecipeError, ShapeError
+from genzoo.core.node import Node
 from genzoo.core.recipe import Recipe
 from genzoo.core.registry import CODECS, DATASETS, MODELS, TASKS, Registry
 from genzoo.core.seeds import mix_seed
@@ -25,56 +26,50 @@ def build_task(recipe: Recipe, dataset: Dataset | None = None) -> Task:
 
     dataset: looked at for facts when the model has `auto` arguments; built from the recipe when left out.
     """
-    require_complete(recipe)
-    codec = build_codec(recipe)
-    if has_auto(recipe):
-        recipe = resolve(recipe, build_dataset(recipe) if dataset is None else dataset, codec)
-    return assemble(recipe, codec)
+    plan = plan_of(recipe)
+    codec = build_codec(plan)
+    if has_auto(plan):
+        plan = resolve(plan, build_dataset(plan) if dataset is None else dataset, codec)
+    return assemble(plan, codec)
 
 
-def assemble(recipe: Recipe, codec: LatentCodec | None) -> Task:
-    """The task around a codec that is already built; the recipe holds no `auto` any more."""
-    section = recipe.section("task")
-    factory = TASKS.get(section.pop("name"))
-    sampler = {key: value for key, value in recipe.section("sampler").items() if key != "block_size"}
-    if sampler:
-        section["sampler"] = sampler
-    task: Task = factory(build_model(recipe), codec=codec, **section)
+def assemble(plan: RunPlan, codec: LatentCodec | None) -> Task:
+    """The task around a codec that is already built; the plan's model holds no `auto` any more."""
+    sampler = {} if plan.sampler is None else {"sampler": plan.sampler.section()}
+    factory = TASKS.get(plan.task.name)
+    task: Task = factory(build_model(plan), codec=codec, **plan.task.arguments, **sampler)
     return task
 
 
-def build_model(recipe: Recipe) -> nn.Module:
+def build_model(plan: RunPlan) -> nn.Module:
     """The recipe's model; its initial weights depend on train.seed and nothing else."""
-    seed = recipe.section("train").get("seed", 0)
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(mix_seed(seed, "init"))
-        model: nn.Module = _build(recipe, "model", MODELS)
+        torch.manual_seed(mix_seed(plan.seed, "init"))
+        model: nn.Module = _build(plan, "model", plan.model, MODELS)
     return model
 
 
-def build_dataset(recipe: Recipe) -> Dataset:
+def build_dataset(plan: RunPlan) -> Dataset:
     """The recipe's data set. Raises DataError when its files are missing."""
-    dataset: Dataset = _build(recipe, "data", DATASETS)
+    dataset: Dataset = _build(plan, "data", plan.data, DATASETS)
     return dataset
 
 
-def build_codec(recipe: Recipe) -> LatentCodec | None:
+def build_codec(plan: RunPlan) -> LatentCodec | None:
     """The recipe's codec, or None when it trains on the pixels themselves. Raises WeightsError offline."""
-    return _build(recipe, "codec", CODECS) if recipe.data.get("codec") else None
+    return None if plan.codec is None else _build(plan, "codec", plan.codec, CODECS)
 
 
-def has_auto(recipe: Recipe) -> bool:
+def has_auto(plan: RunPlan) -> bool:
     """True while the model has arguments that wait for facts."""
-    return AUTO in recipe.section("model").values()
+    return AUTO in plan.model.arguments.values()
 
 
-def resolve(recipe: Recipe, dataset: Dataset, codec: LatentCodec | None) -> Recipe:
-    """The recipe with the model's `auto` arguments replaced by what the data set and the codec say."""
+def resolve(plan: RunPlan, dataset: Dataset, codec: LatentCodec | None) -> RunPlan:
+    """The plan with the model's `auto` arguments replaced by what the data set and the codec say."""
     known = facts(dataset, codec)
-    waiting = [name for name, value in recipe.section("model").items() if value == AUTO and name in known]
-    return recipe.replaced(
-        {f"model.{name}": known[name] for name in waiting}, "auto: from the data and the codec"
-    )
+    waiting = [name for name, value in plan.model.arguments.items() if value == AUTO and name in known]
+    return plan.with_model({name: known[name] for name in waiting}, "auto: from the data and the codec")
 
 
 def facts(dataset: Dataset, codec: LatentCodec | None) -> dict[str, Any]:
@@ -94,9 +89,8 @@ def facts(dataset: Dataset, codec: LatentCodec | None) -> dict[str, Any]:
     return known | ({"num_frames": shape[0]} if len(shape) == 4 else {}) | told
 
 
-def _build(recipe: Recipe, section: str, registry: Registry) -> Any:
-    arguments = recipe.section(section)
+def _build(plan: RunPlan, section: str, node: Node, registry: Registry) -> Any:
     try:
-        return registry.get(arguments.pop("name"))(**arguments)
+        return registry.get(node.name)(**node.arguments)
     except TypeError as error:  # a value of the right type that the constructor still cannot use
-        raise RecipeError(f"{recipe.source}: {section}: {error}") from error
+        raise RecipeError(f"{plan.recipe.source}: {section}: {error}") from error

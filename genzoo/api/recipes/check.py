@@ -1,15 +1,15 @@
-"""Which factory answers for which section of a recipe, and the check of a whole recipe against them."""
+"""Which factory or record answers for which section of a recipe, and the check of one against it."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TypeVar
 
-from genzoo.api.recipes.ports import port_problems
+from genzoo.api.recipes.sections import Sampling
 from genzoo.core.contracts import SharesSamplingOptions, SuppliesLossOptions, TellsModel, able
-from genzoo.core.errors import GenzooError, RecipeError, RegistryError, did_you_mean
-from genzoo.core.recipe import MISSING, Recipe
+from genzoo.core.errors import GenzooError, RecipeError, RegistryError
+from genzoo.core.recipe import MISSING
 from genzoo.core.registry import (
     CODECS,
     CONTROLS,
@@ -27,10 +27,7 @@ from genzoo.core.signatures import Parameter, Problem, check_settings, parameter
 FACTS = ("num_classes", "in_channels", "input_size", "num_frames")
 """Model arguments that may say `auto`: the data set and the codec know them. A data set may know more."""
 
-BLOCK_SIZE = Parameter(int, False)
-WHILE_TRAINING = ("preview", "evaluation", "report")
-BEFORE_TRAINING = ("name", "task", "model", "init_from", "data", "codec", "sampler", "optim")
-SECTIONS = (*BEFORE_TRAINING, "train", *WHILE_TRAINING)
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -51,48 +48,14 @@ KINDS = {
     "task": Kind(TASKS, injected=INJECTED_INTO_TASK),
     "loss": Kind(LOSSES, options=True),
     "sampler": Kind(SAMPLERS, options=True),
+    "optim": Kind(OPTIMIZERS, options=True),
     "metric": Kind(METRICS, options=True),
     "control": Kind(CONTROLS, options=True),
 }
 
 
-def check_recipe(recipe: Recipe) -> list[str]:
-    """Raise one RecipeError with everything that is wrong; return the keys that only the user can fill in."""
-    problems = list(recipe_problems(recipe))
-    if problems:
-        lines = list(dict.fromkeys(f"{recipe.origin(p.key)}: {p.key}: {p.message}" for p in problems))
-        count = f"{recipe.source}: {len(lines)} problems\n" if len(lines) > 1 else ""
-        raise RecipeError(count + "\n".join(lines))
-    return recipe.missing()
-
-
-def require_complete(recipe: Recipe, but: Sequence[str] = ()) -> None:
-    """Raise RecipeError when the recipe is wrong or still holds `???`; sections in `but` may."""
-    missing = [key for key in check_recipe(recipe) if key.partition(".")[0] not in but]
-    if missing:
-        given = " ".join(f"{key}=..." for key in missing)
-        raise RecipeError(
-            f"{recipe.source}: {', '.join(missing)}: you have to give this value", fix=f"add {given}"
-        )
-
-
-def recipe_problems(recipe: Recipe) -> Iterator[Problem]:
-    """Everything wrong with a recipe, section by section."""
-    for key in recipe.data:
-        if key not in SECTIONS:
-            hint = did_you_mean(key, SECTIONS) or f"a recipe has {', '.join(SECTIONS)}"
-            yield Problem(key, f"there is no section {key!r}; {hint}")
-    if not isinstance(recipe.data.get("name", ""), str):
-        yield Problem("name", f"must be text, not {recipe.data['name']!r}")
-    for key in ("task", "model", "data"):
-        if recipe.data.get(key) is None:
-            yield Problem(key, "a recipe needs this section")
-    yield from _named_sections(recipe.data)
-    yield from _plain_sections(recipe.data)
-    yield from port_problems(recipe.data)
-
-
-def _named_sections(data: Mapping[str, Any]) -> Iterator[Problem]:
+def named_problems(data: Mapping[str, Any]) -> Iterator[Problem]:
+    """Problems of the sections that name a factory, each against the signature of that factory."""
     for key in ("model", "data", "codec"):
         if data.get(key) is not None:
             kind = (
@@ -104,6 +67,8 @@ def _named_sections(data: Mapping[str, Any]) -> Iterator[Problem]:
     if data.get("sampler") is not None:
         extra = _sampling_parameters(data.get("task"))
         yield from check_node("sampler", data["sampler"], KINDS["sampler"], extra=extra)
+    if data.get("optim") is not None:
+        yield from check_node("optim", with_optimizer(data["optim"]), KINDS["optim"])
     report = data.get("report")
     if report is not None and not isinstance(report, list):
         yield Problem("report", f"must be a list of metrics, not {report!r}")
@@ -111,20 +76,9 @@ def _named_sections(data: Mapping[str, Any]) -> Iterator[Problem]:
         yield from check_node(f"report.{index}", node, KINDS["metric"])
 
 
-def _plain_sections(data: Mapping[str, Any]) -> Iterator[Problem]:
-    from genzoo.api.runs.warm_start import InitFrom
-    from genzoo.api.training.evaluation_hook import Evaluation
-    from genzoo.api.training.preview_hook import Preview
-    from genzoo.training.config import TrainConfig
-
-    yield from _check_plain("train", data.get("train"), TrainConfig)
-    yield from _check_plain("preview", data.get("preview"), Preview)
-    yield from _check_plain("init_from", data.get("init_from"), InitFrom)
-    yield from _check_plain("evaluation", data.get("evaluation"), Evaluation)
-    if data.get("optim") is not None:
-        node = data["optim"]
-        named = {"name": "adamw", **node} if isinstance(node, Mapping) else node
-        yield from check_node("optim", named, Kind(OPTIMIZERS, options=True))
+def with_optimizer(node: Any) -> Any:
+    """The optim section with the name that it has when it says none."""
+    return {"name": "adamw", **node} if isinstance(node, Mapping) else node
 
 
 def check_node(
@@ -186,26 +140,27 @@ def _task_problems(node: Any) -> Iterator[Problem]:
 def _sampling_parameters(task: Any) -> dict[str, Parameter]:
     """What every sampler takes from this task, such as the guidance scale."""
     factory = _factory(task, KINDS["task"])
-    extra = {"block_size": BLOCK_SIZE}
+    extra = parameters(Sampling)
     sharing = able(factory, SharesSamplingOptions)
     for source in () if sharing is None else sharing.sampling_options:
         extra |= parameters(source)
     return extra
 
 
-def _check_plain(key: str, node: Any, factory: Callable[..., Any]) -> Iterator[Problem]:
-    """Problems of a section that is not registered by name; its class may check ranges when built."""
+def read_record(key: str, node: Any, record: Callable[..., T]) -> tuple[T | None, list[Problem]]:
+    """What a section says that names no factory, and what is wrong with it; its class may check ranges.
+
+    None instead of the record for a section that is absent, wrong, or waits for the user's values.
+    """
     if node is None:
-        return
+        return None, []
     if not isinstance(node, Mapping):
-        yield Problem(key, f"must be a mapping of settings, not {node!r}")
-        return
-    problems = check_settings(node, parameters(factory), key=key, owner=key)
-    yield from problems
-    if not problems and MISSING not in node.values():
-        try:
-            factory(**node)
-        except RecipeError as error:
-            for line in error.what.splitlines():
-                name, _, message = line.removeprefix(f"{key}.").partition(": ")
-                yield Problem(f"{key}.{name}", message)
+        return None, [Problem(key, f"must be a mapping of settings, not {node!r}")]
+    problems = check_settings(node, parameters(record), key=key, owner=key)
+    if problems or MISSING in node.values():
+        return None, problems
+    try:
+        return record(**node), []
+    except RecipeError as error:
+        lines = [line.removeprefix(f"{key}.").partition(": ") for line in error.what.splitlines()]
+        return None, [Problem(f"{key}.{name}", message) for name, _, message in lines]

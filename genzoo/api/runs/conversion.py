@@ -96,7 +96,7 @@ def export(
         }
     metadata = {
         "format": "pt",
-        "genzoo_model": json.dumps(run.recipe.section("model")),
+        "genzoo_model": json.dumps(run.plan.model.section()),
         "genzoo_run": run.recipe.name,
         "genzoo_step": str(run.step),
         "genzoo_weights": chosen,

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from genzoo.api.recipes.build import assemble, build_codec
-from genzoo.api.recipes.check import require_complete
+from genzoo.api.recipes.plan import RunPlan, plan_of
 from genzoo.api.runs.stored import default_device, ready
 from genzoo.core.checkpoint_manifest import file_digest
 from genzoo.core.errors import UsageError
@@ -53,6 +54,15 @@ class OpenedFile:
     def __repr__(self) -> str:
         return f"OpenedFile({str(self.path)!r})"
 
+    @cached_property
+    def plan(self) -> RunPlan:
+        """The recipe as records, without data. Raises UsageError naming what the file does not tell."""
+        missing = [key for key in self.recipe.missing() if not key.startswith("data.")]
+        if missing:
+            options = " ".join(f"{name}=..." for name in parameters(self._opener, keyword_only=True))
+            raise UsageError(f"{self.path} does not tell {', '.join(missing)}", fix=f"add it: {options}")
+        return plan_of(self.recipe, but=("data",))
+
     def dataset(self) -> Dataset:
         """Raises UsageError: a file brings no data."""
         raise UsageError(
@@ -85,7 +95,7 @@ class OpenedFile:
         self.choose(self.checkpoint(checkpoint), weights)
         target = str(device or default_device())
         if target not in self._tasks:
-            self._tasks = {target: ready(self._load(), target)}
+            self._tasks = {target: ready(assemble(self.plan, build_codec(self.plan)), target)}
         return self._tasks[target]
 
     def described(self, checkpoint: Path, weights: Weights | None = None) -> dict[str, Any]:
@@ -110,14 +120,6 @@ class OpenedFile:
             assert recipe is not None
             self._others = {key: OpenedFile(self.path, recipe, self._opener)}
         return self._others[key]
-
-    def _load(self) -> Task:
-        missing = [key for key in self.recipe.missing() if not key.startswith("data.")]
-        if missing:
-            options = " ".join(f"{name}=..." for name in parameters(self._opener, keyword_only=True))
-            raise UsageError(f"{self.path} does not tell {', '.join(missing)}", fix=f"add it: {options}")
-        require_complete(self.recipe, but=("data",))
-        return assemble(self.recipe, build_codec(self.recipe))
 
 
 def _digest(path: Path) -> str:

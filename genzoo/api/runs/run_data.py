@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 if TYPE_CHECKING:
     import torch
 
+    from genzoo.api.recipes.plan import RunPlan
     from genzoo.core.recipe import Recipe
     from genzoo.core.types import Dataset, Task
 
@@ -27,6 +28,10 @@ class RunData(Protocol):
 
     @property
     def recipe(self) -> Recipe: ...
+
+    @property
+    def plan(self) -> RunPlan:
+        """The recipe as records; the data may be missing. Raises RecipeError when it cannot be used."""
 
     @property
     def step(self) -> int: ...

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from genzoo.core.files import write_file, write_json
+from genzoo.core.node import Node
 from genzoo.core.registry import METRICS
 
 if TYPE_CHECKING:
@@ -14,13 +15,12 @@ if TYPE_CHECKING:
     from genzoo.core.types import MeasuredRun
 
 
-def run_report(run: MeasuredRun, metrics: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
-    """Results of each metric section by name; report.json keeps them with the step and the options."""
+def run_report(run: MeasuredRun, metrics: Sequence[Node]) -> dict[str, dict[str, Any]]:
+    """Results of each metric by name; report.json keeps them with the step and the options."""
     results, entries = {}, []
-    for section in metrics:
-        options = {key: value for key, value in section.items() if key != "name"}
-        results[section["name"]] = result = METRICS.get(section["name"])(run, **options)
-        entries.append({"name": section["name"], "options": options, "result": result})
+    for metric in metrics:
+        results[metric.name] = result = METRICS.get(metric.name)(run, **metric.arguments)
+        entries.append({"name": metric.name, "options": dict(metric.arguments), "result": result})
     content = {"step": run.step, "recipe_sha256": run.recipe.sha256, "metrics": entries}
     write_json(run.folder / "report.json", content, default=str)
     return results
@@ -52,16 +52,17 @@ def report_lines(report: Mapping[str, Any]) -> list[str]:
 
 def write_card(run: RunData, *, batch: str) -> None:
     """README.md of a run: what it is, how it was made, what came out, how to use it."""
-    train, data, model = (run.recipe.section(name) for name in ("train", "data", "model"))
+    plan = run.plan
+    assert plan.train is not None, "a card is written about a run that was trained"
     commands = _read(run, "command.txt").strip() or "(from Python)"
     results = "\n".join(f"- {line}" for line in report_lines(read_report(run))) or "No report."
     environment = _read_json(run, "env.json")
     packages = ", ".join(f"{k} {v}" for k, v in environment.get("packages", {}).items() if v)
     lines = [
         f"# {run.recipe.name}",
-        f"`{model.get('name')}` on `{data.get('name')}`, {run.step} of {train.get('steps')} steps.",
+        f"`{plan.model.name}` on `{plan.data.name}`, {run.step} of {plan.train.steps} steps.",
         f"## How it was made\n\n```sh\n{commands}\n```",
-        f"- {batch}\n- seed {train.get('seed', 0)}, precision {train.get('precision', 'fp32')}"
+        f"- {batch}\n- seed {plan.train.seed}, precision {plan.train.precision}"
         f"\n- on {environment.get('device')}, {environment.get('cpu')}; {packages}"
         f"\n- `recipe.yaml` is the complete recipe, sha256 of its content `{run.recipe.sha256[:16]}`",
         f"## Results\n\n{results}",

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from genzoo.api.recipes.build import assemble, build_codec, build_dataset, has_auto, resolve
-from genzoo.api.recipes.check import require_complete
+from genzoo.api.recipes.plan import RunPlan, plan_of
 from genzoo.core.checkpoint import latest_valid, load_checkpoint, step_folder
 from genzoo.core.checkpoint_manifest import holds_average
 from genzoo.core.checkpoint_memory import CheckpointMemory
@@ -58,8 +58,13 @@ class StoredRun:
         return 0 if path is None else step_of(path)
 
     @cached_property
+    def plan(self) -> RunPlan:
+        """The recipe as records; the data may be missing. Raises RecipeError when it cannot be used."""
+        return plan_of(self.recipe, but=("data",))
+
+    @cached_property
     def _dataset(self) -> Dataset:
-        return build_dataset(self.recipe)
+        return build_dataset(self.plan)
 
     def dataset(self) -> Dataset:
         """The data set the run was trained on, built once; of cached latents or controls, the images."""
@@ -122,10 +127,9 @@ class StoredRun:
         return latest_valid(self.folder / "checkpoints", self._memory.verify)
 
     def _load(self, checkpoint: Path, weights: Weights, device: str) -> Task:
-        require_complete(self.recipe, but=("data",))
-        codec = build_codec(self.recipe)
-        recipe = resolve(self.recipe, self._dataset, codec) if has_auto(self.recipe) else self.recipe
-        task = assemble(recipe, codec)
+        codec = build_codec(self.plan)
+        plan = resolve(self.plan, self._dataset, codec) if has_auto(self.plan) else self.plan
+        task = assemble(plan, codec)
         put_weights(task, self.weights(checkpoint), weights)
         return ready(task, device)
 

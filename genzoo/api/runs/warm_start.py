@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from genzoo.api.recipes.plan import prediction_of
+from genzoo.api.recipes.sections import InitFrom
 from genzoo.api.runs.stored import open_stored
-from genzoo.core.errors import RecipeError, WeightsError
+from genzoo.core.errors import WeightsError
 from genzoo.core.files import write_json
 from genzoo.training.hook import Hook, TrainingView
 
@@ -21,28 +23,6 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 REPORT = "init_from.json"
-
-
-@dataclass(frozen=True, kw_only=True)
-class InitFrom:
-    """A recipe's `init_from:` section.
-
-    path: a run folder, a weights file of a known layout, or several, the later ones taking precedence.
-    weights: "ema" or "raw", of run folders.   checkpoint: its step, the newest when left out.
-    """
-
-    path: str | Sequence[str]
-    weights: str = "ema"
-    checkpoint: int | None = None
-
-    def __post_init__(self) -> None:
-        if self.weights not in ("ema", "raw"):
-            raise RecipeError(f'init_from.weights: is "ema" or "raw", not {self.weights!r}')
-
-    @property
-    def paths(self) -> list[str]:
-        """Every source, in order."""
-        return [self.path] if isinstance(self.path, str) else list(self.path)
 
 
 def warm_start_model(
@@ -78,7 +58,7 @@ class WarmStartReport(Hook):
 def _weights(path: str, section: InitFrom, prediction: str | None) -> Mapping[str, Tensor]:
     if Path(path).is_dir():
         run = open_stored(path)
-        _require_same_prediction(run.recipe.section("task").get("prediction", "noise"), prediction, path)
+        _require_same_prediction(prediction_of(run.recipe), prediction, path)
         content = run.weights(section.checkpoint)
         return content.averaged() if section.weights == "ema" else content.weights
     from genzoo.core.registry import CONVERTERS

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from genzoo.api.recipes.sections import BLOCK_SIZE
 from genzoo.core.errors import UsageError
 from genzoo.core.seeds import SampleStreams
 
@@ -21,8 +22,6 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from genzoo.core.types import Batch, Task
-
-BLOCK_SIZE = 16
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ import torch
 
 from genzoo.api.recipes.ports import require_sampler
 from genzoo.api.sampling.folder import Progress, Worker, write_samples
-from genzoo.api.sampling.plan import BLOCK_SIZE, SamplePlan, make_plan, sample_all
+from genzoo.api.sampling.plan import SamplePlan, make_plan, sample_all
 from genzoo.api.sampling.samples import Samples
 
 if TYPE_CHECKING:
@@ -100,7 +100,7 @@ def _prepare(
     task = run.task(weights=weights, checkpoint=path, device=device)
     if isinstance(options.get("sampler"), str):
         require_sampler(run.recipe.data, options["sampler"])
-    size = block_size or run.recipe.section("sampler").get("block_size") or BLOCK_SIZE
+    size = run.plan.sampling.block_size if block_size is None else block_size
     plan = make_plan(task, num=num, seed=seed, block_size=size, options=options)
     settings = {
         "run": run.recipe.name,

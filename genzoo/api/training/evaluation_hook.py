@@ -7,13 +7,13 @@ import logging
 import os
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING
 
 import torch
 
-from genzoo.api.sampling.plan import BLOCK_SIZE, make_plan, sample_all
+from genzoo.api.recipes.sections import BLOCK_SIZE, Evaluation
+from genzoo.api.sampling.plan import make_plan, sample_all
 from genzoo.api.sampling.samples import to_uint8
 from genzoo.core.errors import GenzooError, RecipeError, UsageError
 from genzoo.core.files import write_folder, write_json
@@ -27,54 +27,6 @@ if TYPE_CHECKING:
     from genzoo.evaluation.result import EvaluationResult
 
 logger = logging.getLogger(__name__)
-HIGHER_IS_BETTER = ("precision", "recall", "inception_score", "class_score")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Evaluation:
-    """A recipe's `evaluation:` section.
-
-    every: optimizer steps between two evaluations; the last step is judged too.   protocol, num: as for
-    `genzoo evaluate`; the reference is the data set itself.   keep_best: a metric's name, such as lite0_kid:
-    the checkpoint with its best value is kept in best/, whatever keep_last says.   better: "lower" or
-    "higher", known for the metrics that come with the library.   weights: file of the feature network.
-    steps, guidance_scale: in place of the recipe's sampler section.
-    """
-
-    every: int = 5000
-    protocol: str = "quick"
-    num: int | None = None
-    seed: int = 0
-    keep_best: str | None = None
-    better: Literal["lower", "higher"] | None = None
-    weights: str | None = None
-    steps: int | None = None
-    guidance_scale: float | None = None
-    batch_size: int = 64
-
-    def __post_init__(self) -> None:
-        problems = [
-            f"evaluation.{name}: must be at least {least}, not {value}"
-            for name, value, least in (
-                ("every", self.every, 1),
-                ("num", self.num or 2, 2),
-                ("batch_size", self.batch_size, 1),
-            )
-            if value < least
-        ]
-        try:
-            if load_protocol(self.protocol).kind != "images":
-                problems.append(f"evaluation.protocol: {self.protocol} does not judge images")
-        except UsageError as error:
-            problems.append(f"evaluation.protocol: {error.what}")
-        if problems:
-            raise RecipeError("\n".join(problems))
-
-    def lower_is_better(self) -> bool:
-        """Whether a smaller value of `keep_best` is the better one."""
-        if self.better is not None:
-            return self.better == "lower"
-        return not any((self.keep_best or "").endswith(name) for name in HIGHER_IS_BETTER)
 
 
 class EvaluationHook(Hook):
@@ -83,8 +35,8 @@ class EvaluationHook(Hook):
     An evaluation that an interruption left out is made up for at the next start.
     """
 
-    def __init__(self, evaluation: Evaluation, *, block_size: int | None = None) -> None:
-        self.evaluation, self.block_size = evaluation, block_size or BLOCK_SIZE
+    def __init__(self, evaluation: Evaluation, *, block_size: int = BLOCK_SIZE) -> None:
+        self.evaluation, self.block_size = evaluation, block_size
         self._network: FeatureNetwork | None = None
 
     def on_start(self, trainer: TrainingView) -> None:
@@ -197,8 +149,3 @@ def _link_or_copy(source: str, target: str) -> str:
     except OSError:
         shutil.copy2(source, target)
     return target
-
-
-def evaluation_hooks(section: Mapping[str, Any], *, block_size: int | None = None) -> list[Hook]:
-    """The hooks of a recipe's `evaluation:` section: one, or none when there is no section."""
-    return [EvaluationHook(Evaluation(**section), block_size=block_size)] if section else []

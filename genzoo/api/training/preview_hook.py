@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -13,10 +12,9 @@ from einops import rearrange
 from torch.nn.functional import pad
 
 from genzoo.api.sampling.folder import write_grid
-from genzoo.api.sampling.plan import BLOCK_SIZE, make_plan, sample_all
+from genzoo.api.sampling.plan import make_plan, sample_all
 from genzoo.api.sampling.samples import to_uint8
 from genzoo.core.contracts import DrawsAgain, able
-from genzoo.core.errors import RecipeError
 from genzoo.data.collate import collate
 
 if TYPE_CHECKING:
@@ -24,49 +22,14 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
+    from genzoo.api.recipes.sections import Preview
     from genzoo.core.types import Dataset, Task
     from genzoo.training.hook import TrainingView
 
 logger = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, kw_only=True)
-class Preview:
-    """A recipe's `preview:` section.
-
-    every: optimizer steps between two previews; 0 draws none.   num: pictures.   columns: of the grid.
-    class_labels: one for each picture; every class in turn when left out.   steps, guidance_scale: in place
-    of the recipe's sampler section. A task that is steered by pictures gets those of `num` items, spread over
-    the data set, and the grid shows each above its sample.
-    """
-
-    every: int = 1000
-    num: int = 16
-    seed: int = 0
-    columns: int | None = None
-    class_labels: Sequence[int] | None = None
-    steps: int | None = None
-    guidance_scale: float | None = None
-
-    def __post_init__(self) -> None:
-        problems = []
-        if self.every < 0:
-            problems.append(f"preview.every: must not be negative, not {self.every}")
-        if self.num < 1:
-            problems.append(f"preview.num: must be at least 1, not {self.num}")
-        if self.class_labels is not None and len(self.class_labels) != self.num:
-            problems.append(
-                f"preview.class_labels: has {len(self.class_labels)} labels for {self.num} pictures"
-            )
-        if problems:
-            raise RecipeError("\n".join(problems))
-
-    def options(self) -> dict[str, Any]:
-        """What to hand to the sampler."""
-        return {"class_labels": self.class_labels, "steps": self.steps, "guidance_scale": self.guidance_scale}
-
-
-def preview_function(preview: Preview, block_size: int | None) -> Callable[[TrainingView, int], None]:
+def preview_function(preview: Preview, block_size: int) -> Callable[[TrainingView, int], None]:
     """What a PreviewHook calls: draw a grid into samples/step_*/ of the run's folder, of clips also a GIF."""
 
     def draw(trainer: TrainingView, step: int) -> None:
@@ -76,7 +39,7 @@ def preview_function(preview: Preview, block_size: int | None) -> Callable[[Trai
             trainer.task,
             num=preview.num,
             seed=preview.seed,
-            block_size=block_size or BLOCK_SIZE,
+            block_size=block_size,
             options=from_data | asked,
         )
         pixels = torch.cat([part for _, part in sample_all(trainer.task, plan)])

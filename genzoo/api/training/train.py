@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from genzoo.api.recipes.build import assemble, build_codec, build_dataset, resolve
-from genzoo.api.recipes.check import require_complete
+from genzoo.api.recipes.plan import RunPlan, plan_of
 from genzoo.api.runs.stored import StoredRun, open_stored
-from genzoo.api.runs.warm_start import InitFrom, WarmStartReport, warm_start_model
-from genzoo.api.training.evaluation_hook import evaluation_hooks
-from genzoo.api.training.preview_hook import Preview, preview_function
+from genzoo.api.runs.warm_start import WarmStartReport, warm_start_model
+from genzoo.api.training.evaluation_hook import EvaluationHook
+from genzoo.api.training.preview_hook import preview_function
 from genzoo.core.checkpoint import checkpoint_steps
 from genzoo.core.contracts import ExtractsControls, NeedsCodec, NeedsControl, Predicts, able
+from genzoo.core.errors import RecipeError
 from genzoo.core.memory import keep_freed_memory
 from genzoo.core.recipe import Recipe, load_recipe
 from genzoo.data.label_check import check_labels
-from genzoo.training.config import TrainConfig
 from genzoo.training.hook import Hook
 from genzoo.training.hooks import PreviewHook
 from genzoo.training.trainer import Trainer
@@ -62,41 +62,42 @@ def build_trainer(
     output: str | Path | None = None,
     hooks: Sequence[Hook] = (),
     resume: str | Path = "never",
-) -> tuple[Trainer, Recipe]:
-    """The trainer of a recipe, and the recipe with every `auto` filled in. Labels are checked here.
+) -> tuple[Trainer, RunPlan]:
+    """The trainer of a recipe, and its plan with every `auto` filled in. Labels are checked here.
 
     resume: as in `train`; a run that goes on from a checkpoint does not look at `init_from` again.
     """
-    require_complete(recipe)
-    config = TrainConfig(**recipe.section("train"))
-    dataset, codec = build_dataset(recipe), build_codec(recipe)
-    recipe = resolve(recipe, dataset, codec)
-    check_labels(dataset, recipe.section("model").get("num_classes"))
+    plan = plan_of(recipe)
+    config = plan.train
+    if config is None:
+        raise RecipeError(f"{recipe.source}: train: a recipe needs this section to be trained")
+    dataset, codec = build_dataset(plan), build_codec(plan)
+    plan = resolve(plan, dataset, codec)
+    check_labels(dataset, plan.model.arguments.get("num_classes"))
     latents = able(dataset, NeedsCodec)
     if latents is not None:
         latents.bind_codec(codec)
-    task = assemble(recipe, codec)
+    task = assemble(plan, codec)
     controls = able(dataset, NeedsControl)
     if controls is not None:
         extracting = able(task, ExtractsControls)
         controls.bind_control(None if extracting is None else extracting.extract)
     folder = Path(output) if output is not None else Path("runs") / recipe.name
-    if recipe.section("init_from") and not _goes_on(folder, resume):
-        section = InitFrom(**recipe.section("init_from"))
+    if plan.init_from is not None and not _goes_on(folder, resume):
         predicting = able(task, Predicts)
         prediction = None if predicting is None else predicting.prediction
-        fates = warm_start_model(task.model, section, prediction=prediction)
+        fates = warm_start_model(task.model, plan.init_from, prediction=prediction)
         hooks = (*hooks, WarmStartReport(fates))
     trainer = Trainer(
         task,
         dataset,
         config,
-        optim=recipe.section("optim"),
+        optim=plan.optim.section(),
         output=folder,
-        hooks=(*_preview_hooks(recipe), *_evaluation_hooks(recipe), *hooks),
-        recipe_text=recipe.to_yaml(),
+        hooks=(*_watching(plan), *hooks),
+        recipe_text=plan.recipe.to_yaml(),
     )
-    return trainer, recipe
+    return trainer, plan
 
 
 def _goes_on(folder: Path, resume: str | Path) -> bool:
@@ -110,16 +111,10 @@ def as_recipe(recipe: Recipe | str | Path) -> Recipe:
     return recipe if isinstance(recipe, Recipe) else load_recipe(recipe)
 
 
-def _preview_hooks(recipe: Recipe) -> list[Hook]:
-    section = recipe.section("preview")
-    if not section:
-        return []
-    preview = Preview(**section)
-    draw = preview_function(preview, recipe.section("sampler").get("block_size"))
-    return [PreviewHook(draw, every=preview.every)]
-
-
-def _evaluation_hooks(recipe: Recipe) -> list[Hook]:
-    return evaluation_hooks(
-        recipe.section("evaluation"), block_size=recipe.section("sampler").get("block_size")
-    )
+def _watching(plan: RunPlan) -> Iterator[Hook]:
+    """The hooks that the recipe asks for."""
+    block_size = plan.sampling.block_size
+    if plan.preview is not None:
+        yield PreviewHook(preview_function(plan.preview, block_size), every=plan.preview.every)
+    if plan.evaluation is not None:
+        yield EvaluationHook(plan.evaluation, block_size=block_size)

@@ -74,7 +74,7 @@ def concept_study(
     other = run.variant("second", _changes(second))
     merged_file = run.folder / "merged.safetensors"
     collection = _gallery(gallery)
-    base = run.recipe.section("model")["base_model"]
+    base = run.plan.model.arguments["base_model"]
     merge_concepts(
         [run.folder.joinpath("concept.safetensors"), _written(other)],
         base=base,
@@ -174,7 +174,7 @@ def _merged_task(base: str, concept: Path, run: MeasuredRun) -> ConceptTask:
 
 
 def _sampler(run: MeasuredRun) -> dict[str, Any]:
-    return {key: value for key, value in run.recipe.section("sampler").items() if key != "block_size"}
+    return {} if run.plan.sampler is None else run.plan.sampler.section()
 
 
 def _streams(num: int, seed: int) -> SampleStreams:

@@ -12,7 +12,8 @@ import torch
 from families.car.tiny import NUM_CLASSES, pictures, tiny_car, tiny_task, tiny_var, tiny_vqvae
 from PIL import Image
 
-from genzoo.api.training.preview_hook import Preview, options_from_data, preview_function
+from genzoo.api.recipes.sections import Preview
+from genzoo.api.training.preview_hook import options_from_data, preview_function
 from genzoo.families.car.vqvae.task import VQVAETask
 
 CELL = 36

@@ -14,7 +14,7 @@ from PIL import Image
 import genzoo
 from genzoo.core.errors import UsageError
 from genzoo.core.recipe import load_recipe
-from genzoo.core.registry import DATASETS
+from genzoo.core.registry import DATASETS, Entry
 from genzoo.families.custom_diffusion.concept_study import concept_study
 from genzoo.families.custom_diffusion.data.latent_distances import (
     distances,
@@ -52,7 +52,7 @@ class Captioned:
 
 @pytest.fixture
 def captioned(monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
-    monkeypatch.setitem(DATASETS._entries, "three_captions", Captioned)
+    monkeypatch.setitem(DATASETS._entries, "three_captions", Entry(Captioned))
     return {"name": "three_captions"}
 
 

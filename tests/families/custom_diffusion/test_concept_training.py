@@ -17,6 +17,7 @@ from safetensors.torch import load_file
 
 import genzoo
 from genzoo.api.recipes.build import build_dataset, build_task
+from genzoo.api.recipes.plan import plan_of
 from genzoo.api.run import Run
 from genzoo.core.errors import UsageError, WeightsError
 from genzoo.core.recipe import Recipe, load_recipe
@@ -86,7 +87,7 @@ def test_checkpoint_holds_the_concept_only(sd: Path, taught: Run) -> None:
 
 def test_new_word_begins_as_its_rare_word_and_no_other_row_can_move(sd: Path, listed: Listed) -> None:
     built = recipe(sd, listed("cat", "pot"))
-    task: Any = build_task(built, build_dataset(built))
+    task: Any = build_task(built, build_dataset(plan_of(built)))
     table = load_prompt_encoder(sd).models[0].get_input_embeddings().weight
     (embedding,) = task.model.embeddings
     assert torch.equal(embedding.rows, table[[42170, 47629]])
