@@ -250,6 +250,18 @@ class HasFrames(Protocol):
     num_frames: int
 
 
+class PredictsVariance(Protocol):
+    """learn_sigma: whether a second half of the model's output is a variance."""
+
+    learn_sigma: bool
+
+
+class HasPatches(Protocol):
+    """patch_size: side of the squares of latents that become one token each."""
+
+    patch_size: int
+
+
 class HasFixedTables(Protocol):
     """fixed_tables: names of parameters that are stored but never learned, such as sinusoidal positions."""
 
@@ -347,3 +359,10 @@ class MovesTo(Protocol):
 
     def to(self, device: torch.device | str) -> Any:
         """Move them."""
+
+
+class ChecksTask(Protocol):
+    """A layout whose weights mean something under certain tasks only."""
+
+    def check_task(self, task: Mapping[str, Any]) -> None:
+        """Raise UsageError when a recipe's task section reads such weights otherwise."""

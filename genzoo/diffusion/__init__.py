@@ -8,6 +8,7 @@ from genzoo.core.registry import LOSSES, SAMPLERS, SCHEDULES, TASKS
 # model "denoiser": (x_t, timesteps, class_labels) -> noise, or noise and variance; x_t (b, c, h, w);
 #     "clip_denoiser": the same with x_t (b, f, c, h, w); "prompted_denoiser": input_ids in place of labels.
 # loss "diffusion": as in genzoo.diffusion.losses.   sampler "diffusion": as in genzoo.diffusion.samplers.
+# loss "flow": as in genzoo.diffusion.flow.losses.   sampler "flow": as in genzoo.diffusion.flow.solvers.
 # codec "latents": a LatentCodec whose latents are continuous.
 TASKS.lazy(
     "latent_diffusion",
@@ -34,6 +35,25 @@ TASKS.lazy(
         "model": "prompted_denoiser",
         "data": "captioned_pictures",
         "sampler": "diffusion",
+        "codec": "latents",
+    },
+)
+
+TASKS.lazy(
+    "flow_matching",
+    "genzoo.diffusion.flow.task:FlowMatchingTask",
+    help="predict the velocity from noise to data in pixels or latents, with class labels or without",
+    takes={"model": ("denoiser", "clip_denoiser"), "loss": "flow", "sampler": "flow", "codec": "latents"},
+)
+TASKS.lazy(
+    "flow_text_to_image",
+    "genzoo.diffusion.flow.text_to_image_task:FlowTextToImageTask",
+    help="predict the velocity of captioned pictures; trains text encoder and UNet",
+    takes={
+        "model": "prompted_denoiser",
+        "data": "captioned_pictures",
+        "loss": "flow",
+        "sampler": "flow",
         "codec": "latents",
     },
 )
@@ -65,3 +85,21 @@ _SAMPLERS = {
 }
 for _name, _help in _SAMPLERS.items():
     SAMPLERS.lazy(_name, f"genzoo.diffusion.samplers:{_name}", help=_help, port="diffusion")
+
+_FLOW_LOSSES = {
+    "velocity_mse": "squared error of the velocity, whatever the network predicts",
+    "prediction_mse": "squared error of the prediction itself, with SiT's weights for noise and score",
+}
+for _name, _help in _FLOW_LOSSES.items():
+    LOSSES.lazy(_name, f"genzoo.diffusion.flow.losses:{_name}", help=_help, port="flow")
+
+_FLOW_SAMPLERS = {
+    "flow_euler": ("solvers", "Euler steps along the velocity, 25 to 50 steps"),
+    "flow_heun": ("solvers", "second order, two model calls a step"),
+    "flow_ode": ("solvers", "another Runge-Kutta method of order 1 to 4"),
+    "flow_dpm_solver_pp": ("multistep", "DPM-Solver++ multistep, ODE or SDE form, 10 to 25 steps"),
+    "flow_unipc": ("multistep", "predictor-corrector on the linear path, 10 to 20 steps"),
+    "flow_sde": ("sde", "the SDE by Euler-Maruyama or Heun, 100 to 250 steps"),
+}
+for _name, (_module, _help) in _FLOW_SAMPLERS.items():
+    SAMPLERS.lazy(_name, f"genzoo.diffusion.flow.{_module}:{_name}", help=_help, port="flow")

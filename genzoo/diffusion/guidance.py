@@ -30,10 +30,7 @@ class Guidance:
     guidance_interval: Sequence[int] | None = None
 
     def __post_init__(self) -> None:
-        if self.cfg_channels != "all" and (not isinstance(self.cfg_channels, int) or self.cfg_channels < 1):
-            raise UsageError(
-                f"cfg_channels is {self.cfg_channels!r}", fix='use "all" or a number of channels, such as 3'
-            )
+        check_cfg_channels(self.cfg_channels)
         interval = self.guidance_interval
         if interval is not None and (len(interval) != 2 or interval[0] > interval[1]):
             raise UsageError(
@@ -47,6 +44,14 @@ class Guidance:
             return self.guidance_scale != 1.0
         low, high = self.guidance_interval
         return low <= int(timesteps[0]) <= high
+
+
+def check_cfg_channels(cfg_channels: int | str) -> None:
+    """Raise UsageError unless it is "all" or a number of channels."""
+    if cfg_channels != "all" and (not isinstance(cfg_channels, int) or cfg_channels < 1):
+        raise UsageError(
+            f"cfg_channels is {cfg_channels!r}", fix='use "all" or a number of channels, such as 3'
+        )
 
 
 def guided_output(
@@ -66,6 +71,30 @@ def guided_output(
     """
     if not guidance.active(timesteps):
         return model(x_t, timesteps, class_labels)
+    return doubled_output(
+        model,
+        x_t,
+        timesteps,
+        class_labels,
+        null_label,
+        guidance.guidance_scale,
+        cfg_channels=guidance.cfg_channels,
+        channel_axis=channel_axis,
+    )
+
+
+def doubled_output(
+    model: ConditionalModel,
+    x_t: Tensor,
+    timesteps: Tensor,
+    class_labels: Tensor,
+    null_label: int,
+    guidance_scale: float,
+    *,
+    cfg_channels: int | Literal["all"] = "all",
+    channel_axis: int = 1,
+) -> Tensor:
+    """The same where guidance acts for sure; timesteps may be fractional."""
     null = torch.full_like(class_labels, null_label)
     both = model(torch.cat([x_t, x_t]), torch.cat([timesteps, timesteps]), torch.cat([class_labels, null]))
     # float32: the difference of two bfloat16 outputs, magnified, would show its rounding
@@ -73,9 +102,9 @@ def guided_output(
     return combine(
         conditional,
         unconditional,
-        guidance.guidance_scale,
+        guidance_scale,
         num_channels=x_t.shape[channel_axis],
-        cfg_channels=guidance.cfg_channels,
+        cfg_channels=cfg_channels,
         channel_axis=channel_axis,
     )
 

@@ -114,20 +114,38 @@ class PromptedDenoiser:
         return output
 
     def _guided(self, x: Tensor, timesteps: Tensor) -> Tensor:
-        like = self.text.hidden
-        x_t = x.to(like.dtype)
-        if not self.guidance.active(timesteps):
-            return self.model.predict(x_t, timesteps, self.text).to(x.dtype)
-        # two calls and not one doubled batch: the halves then round alike whether or not there is guidance
-        conditional = self.model.predict(x_t, timesteps, self.text).to(x.dtype)
-        unconditional = self.model.predict(x_t, timesteps, self.negative).to(x.dtype)
-        return combine(
-            conditional,
-            unconditional,
+        negative = self.negative if self.guidance.active(timesteps) else None
+        return prompted_output(
+            self.model,
+            x,
+            timesteps,
+            self.text,
+            negative,
             self.guidance.guidance_scale,
-            num_channels=x.shape[1],
             cfg_channels=self.guidance.cfg_channels,
         )
+
+
+def prompted_output(
+    model: Prompted,
+    x: Tensor,
+    timesteps: Tensor,
+    text: Any,
+    negative: Any,
+    guidance_scale: float,
+    *,
+    cfg_channels: int | Literal["all"] = "all",
+) -> Tensor:
+    """The model's output in x's dtype, guided away from `negative` unless that is None."""
+    x_t = x.to(text.hidden.dtype)
+    conditional = model.predict(x_t, timesteps, text).to(x.dtype)
+    if negative is None:
+        return conditional
+    # two calls and not one doubled batch: the halves then round alike whether or not there is guidance
+    unconditional = model.predict(x_t, timesteps, negative).to(x.dtype)
+    return combine(
+        conditional, unconditional, guidance_scale, num_channels=x.shape[1], cfg_channels=cfg_channels
+    )
 
 
 @torch.no_grad()

@@ -6,7 +6,7 @@ import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import fields
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 from genzoo.core.errors import UsageError, did_you_mean
 from genzoo.core.registry import LOSSES, SAMPLERS, Registry
@@ -16,7 +16,8 @@ from genzoo.diffusion.schedule import NoiseSchedule, make_schedule
 GUIDANCE_OPTIONS = tuple(field.name for field in fields(Guidance))
 # set by the task for loss and sampler alike, so that they cannot disagree
 SHARED_OPTIONS = ("prediction", "channel_axis")
-PORT = "diffusion"  # of the losses and samplers that these tasks take
+PORT = "diffusion"  # of the losses and samplers that the Gaussian tasks take
+GuidanceKind = TypeVar("GuidanceKind")
 
 
 def option_names(registry: Registry, name: str) -> list[str]:
@@ -36,12 +37,12 @@ def check_options(registry: Registry, name: str, options: Mapping[str, Any]) -> 
         )
 
 
-def build_loss(loss: str | Mapping[str, Any] | Callable[..., Any]) -> Callable[..., Any]:
+def build_loss(loss: str | Mapping[str, Any] | Callable[..., Any], *, port: str = PORT) -> Callable[..., Any]:
     """A loss function from a name, from a section `{name: hybrid, vb_weight: 1.0}`, or as it is."""
     if callable(loss):
         return loss
     name, options = _split({"name": loss} if isinstance(loss, str) else loss, LOSSES)
-    LOSSES.require_port(name, PORT)
+    LOSSES.require_port(name, port)
     check_options(LOSSES, name, options)
     return partial(LOSSES.get(name), **options)
 
@@ -62,7 +63,9 @@ def build_schedule(schedule: str | Mapping[str, Any] | NoiseSchedule | None) -> 
     return make_schedule(**section)
 
 
-def merge_sampler(section: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
+def merge_sampler(
+    section: Mapping[str, Any], overrides: Mapping[str, Any], *, port: str = PORT
+) -> dict[str, Any]:
     """A sampler section under overrides; "sampler" or "name" chooses another and drops the old options.
 
     Guidance outlives such a change: it belongs to the model.
@@ -73,15 +76,22 @@ def merge_sampler(section: Mapping[str, Any], overrides: Mapping[str, Any]) -> d
     kept = {key: value for key, value in section.items() if same or key in GUIDANCE_OPTIONS}
     merged = {**kept, **changes, "name": name}
     name, options = _split(merged, SAMPLERS)
-    SAMPLERS.require_port(name, PORT)
+    SAMPLERS.require_port(name, port)
     check_options(SAMPLERS, name, options)
     return merged
 
 
 def build_sampler(section: Mapping[str, Any]) -> tuple[Callable[..., Any], Guidance]:
     """The sampler function with its options, and the guidance, of a checked section."""
+    return split_guidance(section, Guidance)
+
+
+def split_guidance(
+    section: Mapping[str, Any], kind: Callable[..., GuidanceKind]
+) -> tuple[Callable[..., Any], GuidanceKind]:
+    """The same with guidance of another kind, whose options have the same names."""
     name, options = _split(section, SAMPLERS)
-    guidance = Guidance(**{key: options.pop(key) for key in GUIDANCE_OPTIONS if key in options})
+    guidance = kind(**{key: options.pop(key) for key in GUIDANCE_OPTIONS if key in options})
     return partial(SAMPLERS.get(name), **options), guidance
 
 

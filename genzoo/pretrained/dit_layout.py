@@ -5,16 +5,19 @@ Our keys are theirs. Latte's layout is DiT's with a table of frames, `temp_embed
 
 from __future__ import annotations
 
+import inspect
 import math
 import re
 from argparse import Namespace
 from collections.abc import Callable, Collection, Mapping
+from types import MappingProxyType
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from genzoo.core.errors import WeightsError
+from genzoo.core.errors import UsageError, WeightsError
+from genzoo.core.registry import TASKS
 from genzoo.core.types import Conversion
 from genzoo.nn.embeddings import sincos_1d, sincos_2d
 from genzoo.pretrained.loading import check_against, spec_of
@@ -39,15 +42,30 @@ class DiTLayout:
     """The layout of the released checkpoints: a bare state dict, or {model, ema, opt, args} from training.
 
     model: our name of it.   title: its own.   build: its class.   clips: whether it has a table of frames.
-    recipe: the one that such weights are usually sampled with.
+    recipe: the one that such weights are usually sampled with.   claimed: False for files that another layout
+    claims, since their entries look the same; they are read when the layout is named.   task: entries
+    of the recipe's section that such weights are trained by.
     """
 
     def __init__(
-        self, model: str, *, title: str, build: Callable[..., nn.Module], recipe: str, clips: bool = False
+        self,
+        model: str,
+        *,
+        title: str,
+        build: Callable[..., nn.Module],
+        recipe: str,
+        clips: bool = False,
+        claimed: bool = True,
+        task: Mapping[str, Any] = MappingProxyType({"name": "latent_diffusion"}),
     ) -> None:
         self.model, self.title, self.build, self.recipe, self.clips = model, title, build, recipe, clips
+        self.claimed, self.task = claimed, task
 
     def detect(self, tree: Mapping[str, Any]) -> bool:
+        """Whether the entries have the layout's names and nobody else's; never for an unclaimed layout."""
+        return self.claimed and self._fits(tree)
+
+    def _fits(self, tree: Mapping[str, Any]) -> bool:
         """Whether the entries have the layout's names; a table of frames tells Latte from DiT."""
         _, weights = _choose_weights(tree)
         names = {_unwrap(name) for name in weights}
@@ -55,7 +73,7 @@ class DiTLayout:
 
     def to_genzoo(self, tree: Mapping[str, Any], **arguments: Any) -> Conversion:
         """The averaged weights, where there are any; num_heads is needed for widths other than DiT's own."""
-        if not self.detect(tree):
+        if not self._fits(tree):
             raise WeightsError(
                 f"these are no {self.title} weights", why=f"expected {self._names()}; found {_first(tree)}"
             )
@@ -72,9 +90,22 @@ class DiTLayout:
             report += [(name, None, _why_left(name, chosen)) for name in tree if name != chosen]
         return Conversion(self.model, arguments, checked, report)
 
+    def check_task(self, task: Mapping[str, Any]) -> None:
+        """Raise UsageError unless the recipe's task is the one that such weights mean something to."""
+        given = {key: task.get(key, _default(str(task.get("name")), key)) for key in self.task}
+        differing = [f"{key}: {value!r}" for key, value in given.items() if value != self.task[key]]
+        if differing:
+            wanted = ", ".join(f"{key}: {value!r}" for key, value in self.task.items())
+            raise UsageError(
+                f"{self.title} weights belong to another task than this recipe's",
+                where="task",
+                why=f"it has {', '.join(differing)}",
+                fix=f"use a recipe with {wanted}",
+            )
+
     def from_genzoo(self, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """A bare state dict, as the released files are."""
-        if not self.detect(weights):
+        if not self._fits(weights):
             raise WeightsError(f"these are no {self.title} weights", why=f"found {_first(weights)}")
         # the number of heads changes no shape, so one serves for the check
         return self._checked(weights, infer_arguments(weights, {"num_heads": 1}))
@@ -93,6 +124,12 @@ class DiTLayout:
         spec = {name: (shape, floating.get(name, dtype)) for name, (shape, dtype) in expected.items()}
         checked = check_against(spec, weights, source=f"these {self.title} weights")
         return {name: value.detach().contiguous() for name, value in checked.items()}
+
+
+def _default(task: str, option: str) -> Any:
+    """What a task takes for an option that its section leaves out."""
+    parameter = inspect.signature(TASKS.get(task)).parameters.get(option) if task in TASKS else None
+    return None if parameter is None else parameter.default
 
 
 def infer_arguments(weights: Mapping[str, Tensor], options: Mapping[str, Any]) -> dict[str, Any]:

@@ -69,3 +69,52 @@ def test_a_converted_run_needs_no_data(trained: Run, tmp_path: Path) -> None:
     foreign = export(trained, tmp_path / "foreign.safetensors", layout="dit")
     convert(foreign, tmp_path / "run", recipe=str(path), arguments={"num_heads": 2})
     assert load_run(tmp_path / "run").sample(num=2).pixels.shape == (2, 1, 8, 8)
+
+
+FLOW = {"name": "flow_matching", "time_scale": 1.0}
+
+
+def test_weights_of_a_flow_are_read_by_naming_their_layout(trained: Run, tmp_path: Path) -> None:
+    foreign = tmp_path / "foreign.safetensors"
+    save_file(load_file(export(trained, tmp_path / "own.safetensors", layout="dit")), foreign)
+    recipe = tmp_path / "flow.yaml"
+    sampler = {"name": "flow_euler", "steps": 3, "block_size": 4}
+    recipe.write_text(recipe_from({**TINY, "task": FLOW, "sampler": sampler}).to_yaml())
+    options = {"recipe": str(recipe), "layout": "sit", "arguments": {"num_heads": 2}}
+    stored, conversion = convert(foreign, tmp_path / "run", **options)
+    assert conversion.model == "dit"
+    run = Run(stored)
+    assert run.sample(num=2).pixels.shape == (2, 1, 8, 8)
+    back = load_file(export(run, tmp_path / "back.safetensors", layout="sit"))
+    assert all(torch.equal(tensor, back[key]) for key, tensor in load_file(foreign).items())
+    # the file itself looks like DiT's, and is still taken for it
+    assert convert(foreign, tmp_path / "dit", recipe=_latent(tmp_path), arguments={"num_heads": 2})
+
+
+def _latent(folder: Path) -> str:
+    path = folder / "latent.yaml"
+    path.write_text(recipe_from(TINY).to_yaml())
+    return str(path)
+
+
+@pytest.mark.parametrize(
+    ("layout", "task", "seen"),
+    [
+        ("sit", TINY["task"], "name: 'latent_diffusion'"),
+        ("sit", {"name": "flow_matching"}, "time_scale: 1000.0"),
+        ("sit", {**FLOW, "path": "gvp"}, "path: 'gvp'"),
+        ("dit", FLOW, "name: 'flow_matching'"),
+    ],
+    ids=str,
+)
+def test_a_task_that_reads_the_weights_otherwise_is_refused(
+    trained: Run, tmp_path: Path, layout: str, task: dict[str, object], seen: str
+) -> None:
+    foreign = export(trained, tmp_path / "foreign.safetensors", layout="dit")
+    sampler = {"name": "flow_euler"} if task["name"] == "flow_matching" else TINY["sampler"]
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text(recipe_from({**TINY, "task": task, "sampler": sampler}).to_yaml())
+    with pytest.raises(UsageError, match="belong to another task") as caught:
+        convert(foreign, tmp_path / "run", recipe=str(recipe), layout=layout, arguments={"num_heads": 2})
+    assert seen in str(caught.value)
+    assert not (tmp_path / "run").exists()

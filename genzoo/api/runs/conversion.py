@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from genzoo.api.runs.stored import StoredRun, open_stored
 from genzoo.core.checkpoint import save_checkpoint
-from genzoo.core.contracts import ExportsPart, able
+from genzoo.core.contracts import ChecksTask, ExportsPart, able
 from genzoo.core.errors import UsageError, did_you_mean
 from genzoo.core.files import as_safetensors, write_file
 from genzoo.core.model_state import frozen_digest, stored_weights
@@ -50,6 +50,7 @@ def convert(
     conversion = converter.to_genzoo(tree, **dict(arguments or {}))
     base = load_recipe(recipe or converter.recipe, overrides)
     model = {"name": conversion.model, **conversion.arguments}
+    _check_task(converter, base.section("task"))
     made = base.replaced({"model": model, "name": Path(output).name}, f"converted from {Path(source).name}")
     folder = RunFolder(output)
     if folder.has_run():
@@ -89,7 +90,9 @@ def export(
     if layout is not None:
         if layout not in CONVERTERS:
             raise UsageError(f"there is no layout {layout!r}", fix=did_you_mean(layout, CONVERTERS))
-        tensors = CONVERTERS.get(layout)().from_genzoo(tensors)
+        converter = CONVERTERS.get(layout)()
+        _check_task(converter, run.recipe.section("task"))
+        tensors = converter.from_genzoo(tensors)
     if half:
         tensors = {
             key: value.half() if value.is_floating_point() else value for key, value in tensors.items()
@@ -102,3 +105,9 @@ def export(
         "genzoo_weights": chosen,
     }
     return write_file(output, as_safetensors(tensors, metadata))
+
+
+def _check_task(converter: Converter, task: Mapping[str, Any]) -> None:
+    checking = able(converter, ChecksTask)
+    if checking is not None:
+        checking.check_task(task)

@@ -26,3 +26,6 @@ MODELS.lazy(
 CONVERTERS.lazy(
     "dit", "genzoo.families.dim.convert:dit_converter", help="released DiT weights (DiT-XL-2-256x256.pt)"
 )
+CONVERTERS.lazy(
+    "sit", "genzoo.families.dim.convert:sit_converter", help="released SiT weights, which look like DiT's"
+)
