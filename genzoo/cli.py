@@ -18,12 +18,15 @@ from genzoo.api.commands.terminal import (
     report_error,
     settings_from,
 )
+from genzoo.core.errors import UsageError
+from genzoo.core.plugins import load_module
 from genzoo.core.processes import is_first
 from genzoo.core.registry import COMMANDS
 
 EXIT_CODES = """Exit codes: 0 ok, 2 usage or recipe, 3 missing optional part, 4 data or weights,
 5 non-finite numbers, 6 out of memory, 130/143 interrupted after a checkpoint.
-`--debug` anywhere shows the traceback of an error."""
+`--debug` anywhere shows the traceback of an error. `--import MODULE` anywhere reads a module's names first:
+models, tasks, data and commands of your own; installed packages declare the entry point genzoo.families."""
 
 app = typer.Typer(
     name="genzoo",
@@ -36,6 +39,8 @@ app = typer.Typer(
 
 prepare = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
 app.add_typer(prepare, name="prepare", help="Compute once what training reads again and again.")
+groups: dict[str, typer.Typer] = {"": app, "prepare": prepare}
+added: set[str] = set()  # the registered commands that are there already
 
 RecipeArgument = Annotated[
     str, typer.Argument(metavar="RECIPE", help="path of a recipe, or the name of a shipped one")
@@ -323,12 +328,16 @@ def main(argv: list[str] | None = None) -> None:
     arguments = list(sys.argv[1:] if argv is None else argv)
     debug = "--debug" in arguments
     try:
+        modules, arguments = _take_imports([text for text in arguments if text != "--debug"])
+        for module in modules:
+            load_module(module)
+        _add_registered_commands()
         if arguments[:1] == ["list"] and len(arguments) < 4 and not any(a.startswith("-") for a in arguments):
             # shells complete names with it: typer's parser alone would take twice the time of the answer
             kind, pattern = (*arguments[1:], None, None)[:2]
             list_(kind, pattern)
             return
-        app([text for text in arguments if text != "--debug"], prog_name="genzoo")
+        app(arguments, prog_name="genzoo")
     except BrokenPipeError:
         # the reader went away (`genzoo list | head`), and wants no message; nor may the exit flush again
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -336,6 +345,21 @@ def main(argv: list[str] | None = None) -> None:
         if debug:
             raise
         sys.exit(report_error(error))
+
+
+def _take_imports(arguments: list[str]) -> tuple[list[str], list[str]]:
+    """The modules of every `--import MODULE` and `--import=MODULE`, and the other arguments."""
+    modules, others, rest = [], [], iter(arguments)
+    for text in rest:
+        option, equals, value = text.partition("=")
+        if option != "--import":
+            others.append(text)
+            continue
+        module = value if equals else next(rest, "")
+        if not module:
+            raise UsageError("--import needs the name of a module", fix="for example --import my_family")
+        modules.append(module)
+    return modules, others
 
 
 class _LazyCommand(typer.core.TyperCommand):
@@ -351,21 +375,20 @@ class _LazyCommand(typer.core.TyperCommand):
 
 def _add_registered_commands() -> None:
     """Commands that families declare: "merge-things", or "prepare things" below a group."""
-    groups: dict[str, typer.Typer] = {"": app, "prepare": prepare}
     for name in COMMANDS:
         group, _, last = name.rpartition(" ")
         if group not in groups:
             groups[group] = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
             app.add_typer(groups[group], name=group)
-        lazy = type("LazyCommand", (_LazyCommand,), {"target": name})
-        groups[group].command(last, cls=lazy, help=COMMANDS.help(name))(_unused)
+        if name not in added:
+            lazy = type("LazyCommand", (_LazyCommand,), {"target": name})
+            groups[group].command(last, cls=lazy, help=COMMANDS.help(name))(_unused)
+            added.add(name)
 
 
 def _unused() -> None:
     raise AssertionError("a lazy command is replaced before it runs")
 
-
-_add_registered_commands()
 
 if __name__ == "__main__":
     main()

@@ -36,8 +36,17 @@ def shipped(folder: str) -> Path | None:
     return installed if installed.is_dir() else None
 
 
+_ADDED: list[Path] = []
+
+
+def add_root(folder: Path) -> None:
+    """Let a package's `configs` and `recipes` be found, after those beside the current folder and ours."""
+    if folder not in _ADDED:
+        _ADDED.append(folder)
+
+
 def roots(folder: str, near: Path | None = None) -> list[Path]:
-    """Folders to search for `configs` or `recipes`: around the recipe or the current folder, then ours."""
+    """Folders to search for `configs` or `recipes`: around the recipe or the current folder, ours, added."""
     starts = [near.resolve().parent] if near is not None else [Path.cwd()]
     found = [
         parent / folder
@@ -46,7 +55,8 @@ def roots(folder: str, near: Path | None = None) -> list[Path]:
         if (parent / folder).is_dir()
     ]
     ours = shipped(folder)
-    return list(dict.fromkeys([*found, *([ours] if ours else [])]))
+    added = [root / folder for root in _ADDED if (root / folder).is_dir()]
+    return list(dict.fromkeys([*found, *([ours] if ours else []), *added]))
 
 
 def names_in(root: Path) -> list[str]:

@@ -92,7 +92,8 @@ class Registry:
         """What was declared under that name. Raises RegistryError with the nearest names."""
         if name not in self._entries:
             hint = did_you_mean(name, self._entries) or f"known: {', '.join(self.names()) or 'none'}"
-            raise RegistryError(f"there is no {self.kind} {name!r}; {hint}")
+            unread = "".join(f"; the family {key!r} cannot be read: {why}" for key, why in _UNREAD.items())
+            raise RegistryError(f"there is no {self.kind} {name!r}; {hint}{unread}")
         return self._entries[name]
 
     def get(self, name: str) -> Factory:
@@ -155,6 +156,19 @@ class Registry:
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.names())
+
+
+_UNREAD: dict[str, str] = {}
+
+
+def note_unread(family: str, reason: str) -> None:
+    """Remember that a family's names are missing; whoever asks for an unknown name is told."""
+    _UNREAD[family] = reason
+
+
+def unread() -> dict[str, str]:
+    """The families whose names are missing, and why."""
+    return dict(_UNREAD)
 
 
 def _names(names: Names) -> tuple[str, ...]:

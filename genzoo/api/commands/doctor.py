@@ -137,8 +137,10 @@ def _assets() -> Iterator[Finding]:
 
 
 def _names() -> Iterator[Finding]:
-    from genzoo.core.registry import REGISTRIES
+    from genzoo.core.registry import REGISTRIES, unread
 
+    for family, reason in unread().items():
+        yield Finding(f"family {family}", "broken", reason)
     for kind, registry in REGISTRIES.items():
         for name in registry:
             problem = _resolve(registry, name)
