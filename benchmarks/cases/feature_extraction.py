@@ -11,9 +11,10 @@ import torch
 from PIL import Image
 
 from benchmarks.registry import Options, case
+from genzoo.data.picture_sets import open_pictures
+from genzoo.evaluation.batches import batches
 from genzoo.evaluation.extraction import extract
 from genzoo.evaluation.features import FeatureNetwork
-from genzoo.evaluation.image_sources import batches, open_images
 from genzoo.evaluation.networks.inception import SpatialTap
 
 BATCH = 32
@@ -54,7 +55,7 @@ def shares(options: Options) -> list[dict[str, Any]]:
     network = random_inception()
     with tempfile.TemporaryDirectory() as folder:
         write_pictures(Path(folder), count, side)
-        source = open_images(folder)
+        source = open_pictures(folder)
         extract(batches(source, batch_size=BATCH, indices=range(BATCH)), network, statistics=("pool",))
         data = batches(source, batch_size=BATCH)
         found = extract(data, network, statistics=("pool", "spatial"), rows=("pool", "logits"))

@@ -2,7 +2,8 @@
 
 Only JPEG, PNG and WebP decoders run, whatever the extension says; a file is decoded to its last byte,
 because headers of truncated files look fine; sizes are limited before memory is used. Pictures come out as a
-viewer shows them: EXIF rotation applied, transparency on white, 16 bits scaled (not clipped) to 8. Colour
+viewer shows them: EXIF rotation applied, transparency on white, 16 bits scaled (not clipped) to 8. The
+transparent colour of a PNG is compared with the samples as they are stored, at every bit depth. Colour
 profiles are not applied, and of an animation the first picture is taken. A JPEG with flipped bits, or a
 PNG with too few rows, that still decodes cannot be told from a good one.
 """
@@ -93,7 +94,7 @@ def decode_image(data: bytes, *, where: str, channels: int = 3, max_pixels: int 
                         where=where,
                     )
                 image.load()
-                return _upright(_flatten(image), image).convert("RGB" if channels == 3 else "L")
+                return _upright(_flatten(image, data), image).convert("RGB" if channels == 3 else "L")
     except DataError:
         raise
     except UnidentifiedImageError as error:
@@ -104,11 +105,14 @@ def decode_image(data: bytes, *, where: str, channels: int = 3, max_pixels: int 
         raise DataError("this picture cannot be decoded", where=where, why=reason(error)) from error
 
 
-def _flatten(image: Image.Image) -> Image.Image:
+def _flatten(image: Image.Image, data: bytes) -> Image.Image:
     """8-bit picture without transparency, which is laid on white."""
+    key = image.info.get("transparency")
+    if image.format == "PNG" and key is not None and image.mode != "P":
+        return _on_white(image, key, data)
     if image.mode.startswith("I"):
         return _from_16_bits(image)
-    if "transparency" in image.info or image.mode in ("RGBA", "LA", "PA", "RGBa", "La"):
+    if key is not None or image.mode in ("RGBA", "LA", "PA", "RGBa", "La"):
         rgba = image.convert("RGBA")
         return Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba).convert("RGB")
     return image if image.mode in ("L", "RGB") else image.convert("RGB")
@@ -117,9 +121,34 @@ def _flatten(image: Image.Image) -> Image.Image:
 def _from_16_bits(image: Image.Image) -> Image.Image:
     values = np.asarray(image).astype(np.int64)
     grey = np.clip((values + 128) // 257, 0, 255).astype(np.uint8)  # 65535 / 255 = 257, rounded
-    if isinstance(image.info.get("transparency"), int):
-        grey[values == image.info["transparency"]] = 255
     return Image.fromarray(grey)
+
+
+def _on_white(image: Image.Image, key: int | tuple[int, ...], data: bytes) -> Image.Image:
+    """A grey or RGB PNG with one transparent colour, `key`, which is given at the depth that is stored."""
+    depth = data[24]  # of the header, always the first chunk of a PNG
+    mask = 2**depth - 1
+    if image.mode.startswith("I"):
+        values, picture = np.asarray(image), np.array(_from_16_bits(image))
+    elif depth == 16:
+        values, picture = _sixteen_bit_colours(data), np.array(image)
+    else:  # fewer than 8 bits of grey come out scaled to 255, and of one bit, the key too
+        picture = np.array(image.convert("L") if image.mode == "1" else image)
+        values = picture // (255 // mask)
+        key = int(key != 0) if image.mode == "1" else key
+    hidden = values == np.bitwise_and(key, mask)
+    picture[hidden if hidden.ndim == 2 else hidden.all(-1)] = 255
+    return Image.fromarray(picture)
+
+
+def _sixteen_bit_colours(data: bytes) -> np.ndarray:
+    """(h, w, 3) of a 16-bit RGB PNG. Pillow keeps 8 bits of each sample: the upper ones, then the lower."""
+    halves = []
+    for order in ("RGB;16B", "RGB;16L"):
+        with Image.open(io.BytesIO(data), formats=("PNG",)) as image:
+            image.tile = [part._replace(args=order) for part in image.tile]
+            halves.append(np.asarray(image).astype(np.int64))
+    return halves[0] * 256 + halves[1]
 
 
 def _upright(picture: Image.Image, source: Image.Image) -> Image.Image:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +13,12 @@ import numpy as np
 
 from genzoo.core.errors import DataError, did_you_mean
 from genzoo.data.image_decode import EXTENSIONS, shown
+from genzoo.data.own_outputs import holds_only_runs, is_overview
 
 LAYOUT = "root/cat/1.jpg, root/dog/2.png, ... (a folder a class); or root/1.jpg, root/2.png, ... (no classes)"
+
+# under these names genzoo writes overviews; only such files are opened while a million others are listed
+OVERVIEW_NAMES = ("grid", "preview", "control_edges", "concepts")
 
 
 class Names(Sequence[str]):
@@ -38,6 +42,22 @@ class Names(Sequence[str]):
         return os.fsdecode(self._bytes[self._ends[index] : self._ends[index + 1]].tobytes())
 
 
+@dataclass
+class LeftOut:
+    """What lies among the data and is none of them, relative to root; hidden entries are not even counted.
+
+    other: files in a format that is not read.   ours: overviews and runs of genzoo.
+    """
+
+    other: list[str] = field(default_factory=list)
+    ours: list[str] = field(default_factory=list)
+
+    @property
+    def names(self) -> list[str]:
+        """All of them."""
+        return [*self.other, *self.ours]
+
+
 @dataclass(frozen=True)
 class Listing:
     """files: relative to root.   labels: (n,) int32, or None without classes.   ignored: other files."""
@@ -57,8 +77,8 @@ def list_images(
     class_names: the classes to use, in the order of their labels; all of them, sorted, when None.
     """
     folder = resolve_root(root)
-    ignored: list[str] = []
-    here, folders = scan_folder(folder, folder, ignored, follow_links)
+    left = LeftOut()
+    here, folders = scan_folder(folder, folder, left, follow_links)
     if here and folders:
         raise DataError(
             "the data folder has both pictures and folders, so it is not clear whether there are classes",
@@ -73,8 +93,8 @@ def list_images(
     if here:
         if class_names:
             raise DataError("class_names was given, but the folder has no class folders", where=shown(folder))
-        return Listing(folder, Names(here), None, None, ignored)
-    return _list_classes(folder, choose_classes(folders, class_names, folder), ignored, follow_links)
+        return Listing(folder, Names(here), None, None, left.names)
+    return _list_classes(folder, choose_classes(folders, class_names, folder), left, follow_links)
 
 
 def only_labels(listing: Listing, labels: Sequence[int] | None) -> Listing:
@@ -86,11 +106,11 @@ def only_labels(listing: Listing, labels: Sequence[int] | None) -> Listing:
     return replace(listing, files=files, labels=listing.labels[rows])
 
 
-def _list_classes(folder: Path, classes: list[str], ignored: list[str], follow_links: bool) -> Listing:
+def _list_classes(folder: Path, classes: list[str], left: LeftOut, follow_links: bool) -> Listing:
     files: list[str] = []
     counts: list[int] = []
     for name in classes:
-        found = list(_walk(folder / name, folder, ignored, follow_links, frozenset()))
+        found = list(walk_images(folder / name, folder, left, follow_links))
         if not found:
             raise DataError(
                 f"the class folder {shown(name)!r} holds no pictures",
@@ -99,9 +119,8 @@ def _list_classes(folder: Path, classes: list[str], ignored: list[str], follow_l
             )
         files += found
         counts.append(len(found))
-    return Listing(
-        folder, Names(files), np.repeat(np.arange(len(classes), dtype=np.int32), counts), classes, ignored
-    )
+    labels = np.repeat(np.arange(len(classes), dtype=np.int32), counts)
+    return Listing(folder, Names(files), labels, classes, left.names)
 
 
 def resolve_root(root: str | Path, layout: str = LAYOUT) -> Path:
@@ -133,56 +152,71 @@ def choose_classes(found: list[str], wanted: Sequence[str] | None, folder: Path)
     return list(wanted)
 
 
-def _walk(
-    folder: Path, root: Path, ignored: list[str], follow_links: bool, parents: frozenset[Path]
+def walk_images(
+    folder: Path, root: Path, left: LeftOut, follow_links: bool, parents: frozenset[Path] = frozenset()
 ) -> Iterator[str]:
-    """Pictures under a class folder, at any depth; a folder that links to its parent is visited once."""
+    """Pictures below a folder, at any depth, relative to root; a link to a parent is not followed again."""
     here = folder.resolve()
     if here in parents:
         return
-    files, folders = scan_folder(folder, root, ignored, follow_links)
+    files, folders = scan_folder(folder, root, left, follow_links)
     yield from files
     for name in folders:
-        yield from _walk(folder / name, root, ignored, follow_links, parents | {here})
+        yield from walk_images(folder / name, root, left, follow_links, parents | {here})
 
 
 def scan_folder(
     folder: Path,
     root: Path,
-    ignored: list[str],
+    left: LeftOut,
     follow_links: bool,
     extensions: tuple[str, ...] = EXTENSIONS,
 ) -> tuple[list[str], list[str]]:
     """Files with these extensions (relative to root) and sub-folders (names) of one folder.
 
-    Hidden entries do not count; all other files are added to `ignored`.
+    Hidden entries and what macOS packs beside files do not count; what else is no data is added to `left`.
     """
     files, folders = [], []
     try:
-        entries = list(os.scandir(folder))
+        entries = [entry for entry in os.scandir(folder) if not _is_hidden(entry.name)]
     except OSError as error:
         raise DataError("this folder cannot be read", where=shown(folder), why=str(error)) from error
+    names = {entry.name for entry in entries}
     prefix = "" if folder == root else f"{folder.relative_to(root)}{os.sep}"
     for entry in entries:
-        if entry.name.startswith("."):
-            continue
-        if entry.is_dir():
+        if _is_folder(entry):
             if entry.is_symlink() and not follow_links:
                 raise DataError(
                     "this folder is a link, and links to folders are not followed",
                     where=shown(entry.path),
                     fix="data.follow_links=true follows them",
                 )
-            folders.append(entry.name)
-        elif entry.name.lower().endswith(extensions):
-            files.append(prefix + entry.name)
+            if holds_only_runs(Path(entry.path), extensions):
+                left.ours.append(f"{prefix}{entry.name}{os.sep}")
+            else:
+                folders.append(entry.name)
+        elif not entry.name.lower().endswith(extensions):
+            left.other.append(prefix + entry.name)
+        elif entry.name.startswith(OVERVIEW_NAMES) and is_overview(Path(entry.path), names):
+            left.ours.append(prefix + entry.name)
         else:
-            ignored.append(prefix + entry.name)
+            files.append(prefix + entry.name)
     return sorted(files, key=natural), sorted(folders, key=natural)
 
 
-def natural(name: str) -> tuple[list[tuple[int, int, str]], str]:
-    """Sort key that reads runs of digits as numbers; the name itself decides between equals."""
-    parts = re.split(r"([0-9]+)", name.casefold())
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link to itself: reading it will say so
+        return False
+
+
+def _is_hidden(name: str) -> bool:
+    return name.startswith(".") or name == "__MACOSX"
+
+
+def natural(name: str) -> tuple[list[str | int], str]:
+    """Sort key that reads runs of the digits 0 to 9 as numbers; the name itself decides between equals."""
+    parts = re.split(r"([0-9]+)", name.casefold())  # text and numbers in turn, beginning with text
     # Python refuses to read numbers of thousands of digits, but a file name has at most a few hundred
-    return [(0, int(part), "") if part.isdecimal() else (1, 0, part) for part in parts], name
+    return [int(part) if place % 2 else part for place, part in enumerate(parts)], name

@@ -17,7 +17,7 @@ import numpy as np
 from genzoo.core.errors import DataError, did_you_mean
 from genzoo.data.class_lists import ClassList, kept_labels
 from genzoo.data.image_decode import EXTENSIONS, shown
-from genzoo.data.image_listing import Names, choose_classes, resolve_root, scan_folder
+from genzoo.data.image_listing import LeftOut, Names, choose_classes, resolve_root, scan_folder
 from genzoo.data.video_decode import VIDEO_EXTENSIONS
 
 LAYOUT = (
@@ -71,12 +71,10 @@ def list_videos(
     of UCF-101 serve as they are.
     """
     folder = resolve_root(root, LAYOUT)
-    ignored: list[str] = []
-    here = list(_clips_of(folder, folder, ignored, follow_links, frozenset(), deep=False))
-    _, folders = scan_folder(folder, folder, [], follow_links)
-    below = {
-        name: list(_clips_of(folder / name, folder, ignored, follow_links, frozenset())) for name in folders
-    }
+    left = LeftOut()
+    here = list(clips_of(folder, folder, left, follow_links, deep=False))
+    _, folders = scan_folder(folder, folder, LeftOut(), follow_links, EXTENSIONS + VIDEO_EXTENSIONS)
+    below = {name: list(clips_of(folder / name, folder, left, follow_links)) for name in folders}
     below = {name: clips for name, clips in below.items() if clips}
     if not here and not below:
         raise DataError(
@@ -89,12 +87,21 @@ def list_videos(
         kept = kept_labels(names, include_classes, exclude_classes)
         labels = range(len(names)) if kept is None else kept
         clips = [(label, clip) for label in labels for clip in below[names[label]]]
-        return _listing(folder, _split(clips, split_file, folder), names, ignored)
+        return _listing(folder, _split(clips, split_file, folder), names, left)
     kept_labels(None, include_classes, exclude_classes)  # without classes there is nothing to choose
     if class_names:
         raise DataError("class_names was given, but the folder has no class folders", where=shown(folder))
     clips = [(0, clip) for clip in [*here, *(clip for found in below.values() for clip in found)]]
-    return _listing(folder, _split(clips, split_file, folder), None, ignored)
+    return _listing(folder, _split(clips, split_file, folder), None, left)
+
+
+def list_all_clips(root: str | Path) -> tuple[VideoListing, LeftOut]:
+    """Every clip below a folder, at any depth and in natural order, links followed, whatever its class."""
+    folder, left = resolve_root(root, LAYOUT), LeftOut()
+    clips = list(clips_of(folder, folder, left, True))
+    if not clips:
+        raise DataError(f"there is no video and no folder of frames below {shown(folder)}")
+    return _listing(folder, [(0, clip) for clip in clips], None, left), left
 
 
 def _has_classes(
@@ -119,23 +126,23 @@ def _has_classes(
     return True
 
 
-def _clips_of(
+def clips_of(
     folder: Path,
     root: Path,
-    ignored: list[str],
+    left: LeftOut,
     follow_links: bool,
-    parents: frozenset[Path],
+    parents: frozenset[Path] = frozenset(),
     deep: bool = True,
 ) -> Iterator[Clip]:
     """The clips in a folder and, unless it is the root, below; a folder linking to its parent counts once."""
     here = folder.resolve()
     if here in parents:
         return
-    found, folders = scan_folder(folder, root, ignored, follow_links, EXTENSIONS + VIDEO_EXTENSIONS)
+    found, folders = scan_folder(folder, root, left, follow_links, EXTENSIONS + VIDEO_EXTENSIONS)
     videos = [name for name in found if name.lower().endswith(VIDEO_EXTENSIONS)]
     pictures = [name for name in found if not name.lower().endswith(VIDEO_EXTENSIONS)]
     if videos:
-        ignored += pictures
+        left.other += pictures
         yield from ((name, []) for name in videos)
     elif pictures and folders:
         raise DataError(
@@ -147,7 +154,7 @@ def _clips_of(
     elif pictures:
         yield str(folder.relative_to(root)), pictures
     for name in folders if deep else ():
-        yield from _clips_of(folder / name, root, ignored, follow_links, parents | {here})
+        yield from clips_of(folder / name, root, left, follow_links, parents | {here})
 
 
 def _split(
@@ -175,7 +182,7 @@ def _split(
 
 
 def _listing(
-    folder: Path, clips: list[tuple[int, Clip]], class_names: list[str] | None, ignored: list[str]
+    folder: Path, clips: list[tuple[int, Clip]], class_names: list[str] | None, left: LeftOut
 ) -> VideoListing:
     counts = [len(pictures) for _, (_, pictures) in clips]
     return VideoListing(
@@ -185,5 +192,5 @@ def _listing(
         np.cumsum([0, *counts]),
         None if class_names is None else np.array([label for label, _ in clips], np.int32),
         class_names,
-        ignored,
+        left.names,
     )

@@ -15,7 +15,7 @@ from genzoo.core.errors import DataError, ShapeError, UsageError
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from genzoo.evaluation.image_sources import ImageSet
+    from genzoo.data.picture_sets import PictureSet
 
 Extractor = Callable[["Tensor"], "Tensor"]
 """uint8 or float (b, 3, h, w) in 0..255 -> edges (b, h, w), bool or in [0, 1]."""
@@ -70,7 +70,7 @@ def _agreement(counts: Tensor) -> EdgeAgreement:
 
 
 def control_adherence(
-    images: ImageSet, controls: ImageSet, *, extractor: str | Extractor = "canny", tolerance: int = 2
+    images: PictureSet, controls: PictureSet, *, extractor: str | Extractor = "canny", tolerance: int = 2
 ) -> dict[str, float]:
     """Edges extracted again from the pictures against the maps they were made from, over the whole set.
 

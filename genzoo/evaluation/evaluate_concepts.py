@@ -4,43 +4,25 @@ from __future__ import annotations
 
 import json
 import re
-import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from torch.nn.functional import normalize
-
-from genzoo.core.errors import DataError, ShapeError, UsageError
-from genzoo.evaluation.extraction import extract
-from genzoo.evaluation.features import FeatureNetwork, build_network
-from genzoo.evaluation.image_sources import FirstImages, ImageSet, batches, open_images
-from genzoo.evaluation.judging import Notes, Settings, adjust, environment, note_network
+from genzoo.core.errors import DataError, UsageError
+from genzoo.data.image_decode import reason, shown
+from genzoo.data.picture_sets import PictureSet, content_hash, open_pictures
+from genzoo.evaluation.batches import batches
+from genzoo.evaluation.extraction import Features, extract
+from genzoo.evaluation.features import FeatureNetwork
+from genzoo.evaluation.judging import Settings, begin, judge
 from genzoo.evaluation.protocols import Protocol, load_protocol
+from genzoo.evaluation.reference import Reference
 from genzoo.evaluation.result import EvaluationResult
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 MODIFIER = re.compile(r"<[^<>\s]+>\s*")
-
-
-def text_alignment(images: Tensor, texts: Tensor, *, scale: float = 2.5) -> float:
-    """CLIPScore: scale * max(cos, 0) of each image with its own prompt, averaged (Hessel et al. 2021).
-
-    images, texts: (n, d), row i belongs to row i.
-    """
-    if images.shape != texts.shape:
-        raise ShapeError(f"one text for each image: {tuple(images.shape)} and {tuple(texts.shape)}")
-    cosines = (normalize(images.double()) * normalize(texts.double())).sum(1)
-    return float(scale * cosines.clamp_min(0).mean())
-
-
-def image_alignment(images: Tensor, targets: Tensor) -> float:
-    """Mean cosine over all pairs of generated and target images.   images: (n, d), targets: (m, d)."""
-    if images.shape[1:] != targets.shape[1:]:
-        raise ShapeError(f"features do not fit: {tuple(images.shape)} and {tuple(targets.shape)}")
-    return float((normalize(images.double()) @ normalize(targets.double()).T).mean())
 
 
 def without_modifiers(prompt: str) -> str:
@@ -50,13 +32,16 @@ def without_modifiers(prompt: str) -> str:
 
 def read_prompts(folder: Path) -> dict[str, str]:
     """prompts.json beside or in a folder of samples: file stem -> prompt."""
-    for path in (folder / "prompts.json", folder.parent / "prompts.json"):
-        if path.is_file():
-            content = json.loads(path.read_text(encoding="utf-8"))
-            return {Path(stem).stem: str(prompt) for stem, prompt in content.items()}
-    raise DataError(
-        f"there is no prompts.json in or beside {folder}", fix='write {"file stem": "prompt", ...} there'
-    )
+    places = (folder / "prompts.json", folder.parent / "prompts.json")
+    found = next((path for path in places if path.is_file()), None)
+    form = 'write {"file stem": "prompt", ...} there'
+    if found is None:
+        raise DataError(f"there is no prompts.json in or beside {shown(folder)}", fix=form)
+    try:
+        content = json.loads(found.read_text(encoding="utf-8-sig"))
+        return {Path(stem).stem: str(prompt) for stem, prompt in content.items()}
+    except (OSError, ValueError, AttributeError) as error:
+        raise DataError(f"{shown(found)} cannot be read", why=reason(error), fix=form) from error
 
 
 def evaluate_concepts(
@@ -75,60 +60,37 @@ def evaluate_concepts(
     Several concepts: image and subject alignment are taken for each folder, then averaged. networks, weights:
     by the names "clip" and "dino"; a network given for "clip" needs an "encode_text" among its extras.
     """
-    started, settings, notes = time.time(), settings or Settings(), Notes()
-    named = load_protocol(protocol)
-    if named.kind != "concepts" or named.second_network is None:
-        raise UsageError(f"{named.name} judges {named.kind}; evaluate_concepts() judges concepts")
-    images = open_images(Path(source))
-    used = adjust(named, num=num, available=len(images), notes=notes)
-    images = FirstImages(images, used.num)
-    folders = [reference] if isinstance(reference, str | Path) else list(reference)
-    targets = [open_images(Path(folder)) for folder in folders]
-    prompts = _prompts_for(images, read_prompts(Path(source)))
-    networks, weights = networks or {}, weights or {}
-    clip = build_network(
-        networks.get("clip", used.network), weights=weights.get("clip"), device=settings.device
-    )
-    dino = build_network(
-        networks.get("dino", named.second_network), weights=weights.get("dino"), device=settings.device
-    )
+    named = load_protocol(protocol, kinds=("concepts",), judge="evaluate_concepts")
+    opened = open_pictures(Path(source))
+    instead, files = networks or {}, weights or {}
+    roles = {named.network: "clip", str(named.second_network): "dino"}
+    chosen = {name: (instead.get(role), files.get(role)) for name, role in roles.items()}
+    judging = begin(named, available=len(opened), num=num, networks=chosen, settings=settings)
+    clip, dino = judging.networks
     if "encode_text" not in clip.extras:
         raise UsageError(f"{clip.name} has no text encoder, which text alignment needs")
-    note_network(named, clip, notes)
-    scores: dict[str, float] = {}
-    own = _rows(images, clip, settings)
-    scale = used.metrics["clip_text"]["scale"]
-    scores["clip_text"] = text_alignment(own, clip.extras["encode_text"](prompts), scale=scale)
-    for name, network in (("clip_image", clip), ("dino_image", dino)):
-        mine = own if network is clip else _rows(images, network, settings)
-        values = [image_alignment(mine, _rows(target, network, settings)) for target in targets]
-        scores[name] = sum(values) / len(values)
-    digest = [target.content_hash() for target in targets]
-    return EvaluationResult(
-        protocol=named.name,
-        metrics=scores,
-        comparable={
-            "protocol": used.name,
-            "definition": used.fingerprint(),
-            "network": [clip.name, dino.name],
-            "network file": [clip.weights_sha256, dino.weights_sha256],
-            "preprocessing": [clip.preprocessing, dino.preprocessing],
-            "generated images": len(images),
-            "prompts": sorted(set(prompts)),
-            "reference": digest,
-        },
-        generated={"num": len(images), "sha256": images.content_hash()},
-        reference={"name": "+".join(Path(folder).name for folder in folders), "num": sum(map(len, targets))},
-        network={"clip": clip.describe(), "dino": dino.describe()},
-        sampling=dict(sampling or {}),
-        differences=notes.differences,
-        warnings=notes.warnings,
-        choices=list(named.choices),
-        environment=environment(settings, None, time.time() - started),
+    images = judging.first(opened, "images")
+    prompts = _prompts_for(images, read_prompts(Path(source)))
+    folders = [Path(folder) for folder in ([reference] if isinstance(reference, str | Path) else reference)]
+    targets = [open_pictures(folder) for folder in folders]
+    found = Features(count=len(images), rows={"text": clip.extras["encode_text"](prompts)})
+    rows: dict[str, Tensor] = {}
+    for role, network in (("clip", clip), ("dino", dino)):
+        found.rows[role] = _rows(images, network, judging.settings)
+        rows |= {f"{role}/{i}": _rows(part, network, judging.settings) for i, part in enumerate(targets)}
+    hashes, count = [content_hash(part) for part in targets], sum(map(len, targets))
+    return judge(
+        found,
+        Reference(hashes, {}, rows, count),
+        judging,
+        comparable={"generated images": len(images), "prompts": sorted(set(prompts))},
+        described={"sha256": content_hash(images)},
+        reference_name="+".join(folder.name for folder in folders),
+        sampling=sampling,
     )
 
 
-def _prompts_for(images: ImageSet, prompts: Mapping[str, str]) -> list[str]:
+def _prompts_for(images: PictureSet, prompts: Mapping[str, str]) -> list[str]:
     stems = [Path(images.name(index)).stem for index in range(len(images))]
     missing = [stem for stem in stems if stem not in prompts]
     if missing:
@@ -136,6 +98,6 @@ def _prompts_for(images: ImageSet, prompts: Mapping[str, str]) -> list[str]:
     return [without_modifiers(prompts[stem]) for stem in stems]
 
 
-def _rows(images: ImageSet, network: FeatureNetwork, settings: Settings) -> Tensor:
+def _rows(images: PictureSet, network: FeatureNetwork, settings: Settings) -> Tensor:
     data = batches(images, batch_size=settings.batch_size, prepare=network.prepare, workers=settings.workers)
     return extract(data, network, statistics=(), rows=("pool",)).rows["pool"]

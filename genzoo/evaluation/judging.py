@@ -7,13 +7,14 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import torch
 
-from genzoo.core.errors import DataError, UsageError
+from genzoo.core.errors import DataError
+from genzoo.data.picture_sets import PictureSet, Subset
 from genzoo.evaluation.features import FeatureNetwork, build_network
-from genzoo.evaluation.protocols import Protocol, load_protocol
+from genzoo.evaluation.protocols import Protocol
 from genzoo.evaluation.result import EvaluationResult
 from genzoo.evaluation.scores import score
 
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from genzoo.evaluation.reference import Reference
 
 Progress = Callable[[str, int, int], None]
+Network: TypeAlias = "str | FeatureNetwork | Callable[[Tensor], Any] | None"
 
 
 @dataclass(frozen=True)
@@ -49,71 +51,95 @@ class Notes:
     warnings: list[str] = field(default_factory=list)
 
 
+@dataclass(frozen=True)
 class Judging:
-    """One evaluation by one network, from its protocol to its result; images and clips go the same way.
+    """What `judge` needs beside features: a protocol for what there is, and its networks, ready to run.
 
-    kinds: of protocols that `judge` (a name for messages) can follow.   available: generated images or clips.
-    num, network, weights: in place of the protocol's, noted when they differ.
+    named: the protocol as it is known.   used: for this number.   notes: what has been noticed so far.
     """
 
-    def __init__(
-        self, protocol: str | Protocol, *, kinds: tuple[str, ...], judge: str, settings: Settings | None
-    ) -> None:
-        self.started, self.settings, self.notes = time.time(), settings or Settings(), Notes()
-        self.named = load_protocol(protocol)
-        if self.named.kind not in kinds:
-            raise UsageError(f"{self.named.name} judges {self.named.kind}; {judge}() judges {kinds[0]}")
+    named: Protocol
+    used: Protocol
+    networks: tuple[FeatureNetwork, ...]
+    settings: Settings
+    notes: Notes
+    started: float
 
-    def choose(
-        self,
-        *,
-        num: int | None,
-        available: int,
-        network: str | FeatureNetwork | Callable[[Tensor], Any] | None,
-        weights: str | Path | None,
-    ) -> tuple[Protocol, FeatureNetwork]:
-        """The protocol for this number, and the network, ready to run."""
-        self.used = adjust(self.named, num=num, available=available, notes=self.notes)
-        self.network = build_network(
-            network or self.used.network, weights=weights, device=self.settings.device
-        )
-        note_network(self.named, self.network, self.notes)
-        return self.used, self.network
+    @property
+    def network(self) -> FeatureNetwork:
+        """The first, and mostly the only one."""
+        return self.networks[0]
 
-    def score(self, generated: Features, reference: Reference) -> dict[str, float]:
-        """The protocol's metrics; what the counts cannot carry is noted."""
-        note_counts(generated, reference, self.network, self.notes)
-        return score(self.used.metrics, generated, reference, label=self.network.label)
+    def first(self, pictures: PictureSet, what: str) -> PictureSet:
+        """As many as the protocol judges; what this leaves out is noted, and what was left out before."""
+        self.note(pictures, "generated")
+        if len(pictures) > self.used.num:
+            self.notes.warnings.append(
+                f"of {len(pictures)} generated {what} the first {self.used.num} were judged"
+            )
+        return Subset(pictures, range(self.used.num))
 
-    def result(
-        self,
-        metrics: Mapping[str, float],
-        generated: Features,
-        reference: Reference,
-        *,
-        comparable: Mapping[str, Any],
-        described: Mapping[str, Any],
-        reference_name: str | None,
-        sampling: Mapping[str, Any] | None,
-    ) -> EvaluationResult:
-        """All of it, with what it depends on.
+    def note(self, pictures: PictureSet, what: str) -> None:
+        """Warn of what the reader of these pictures has noticed."""
+        self.notes.warnings += [f"{what}: {line}" for line in pictures.notes]
 
-        comparable: what else two results must share.   described: what else is said of the generated ones.
-        """
-        name, digest = reference_name, reference.content_hash
-        return EvaluationResult(
-            protocol=self.named.name,
-            metrics=metrics,
-            comparable={**must_match(self.used, self.network), **comparable, "reference": digest},
-            generated={"num": generated.count, **described},
-            reference={"name": name, "num": reference.count, "sha256": digest},
-            network=self.network.describe(),
-            sampling=dict(sampling or {}),
-            differences=self.notes.differences,
-            warnings=self.notes.warnings,
-            choices=list(self.named.choices),
-            environment=environment(self.settings, generated, time.time() - self.started),
-        )
+
+def begin(
+    named: Protocol,
+    *,
+    available: int,
+    num: int | None = None,
+    networks: Mapping[str, tuple[Network, str | Path | None]],
+    settings: Settings | None = None,
+) -> Judging:
+    """Fit a protocol to `available` generated pictures or clips, and load its networks.
+
+    num: judge so many, in place of the protocol's number.   networks: those that the protocol names, each
+    with what stands in its place, if anything, and its weights file. Both are noted when they differ.
+    """
+    started, settings, notes = time.time(), settings or Settings(), Notes()
+    used = adjust(named, num=num, available=available, notes=notes)
+    built = tuple(
+        build_network(other or name, weights=weights, device=settings.device)
+        for name, (other, weights) in networks.items()
+    )
+    note_network(named, built[0], notes)
+    return Judging(named, used, built, settings, notes, started)
+
+
+def judge(
+    generated: Features,
+    reference: Reference,
+    judging: Judging,
+    *,
+    more: Mapping[str, float] | None = None,
+    comparable: Mapping[str, Any],
+    described: Mapping[str, Any],
+    reference_name: str | None,
+    sampling: Mapping[str, Any] | None,
+) -> EvaluationResult:
+    """The protocol's metrics of these features, with all that they depend on.
+
+    more: metrics that are not of features.   comparable: what else two results must share.   described: what
+    else is said of the generated ones.   sampling: how they were made.
+    """
+    note_counts(generated, reference, judging.network, judging.notes)
+    label = judging.network.label if len(judging.networks) == 1 else ""
+    metrics = score(judging.used.metrics, generated, reference, label=label)
+    digest = reference.content_hash
+    return EvaluationResult(
+        protocol=judging.named.name,
+        metrics=metrics | dict(more or {}),
+        comparable={**must_match(judging), **comparable, "reference": digest},
+        generated={"num": generated.count, **described},
+        reference={"name": reference_name, "num": reference.count, "sha256": digest},
+        network=_each([network.describe() for network in judging.networks]),
+        sampling=dict(sampling or {}),
+        differences=judging.notes.differences,
+        warnings=judging.notes.warnings,
+        choices=list(judging.named.choices),
+        environment=environment(judging.settings, generated, time.time() - judging.started),
+    )
 
 
 def adjust(protocol: Protocol, *, num: int | None, available: int, notes: Notes) -> Protocol:
@@ -163,23 +189,33 @@ def note_counts(generated: Features, reference: Reference, network: FeatureNetwo
             notes.warnings.append(f"{constant} of {count} {what} images are of one colour")
 
 
+def size_of(pictures: PictureSet) -> str:
+    """Height x width of the first picture; of a clip, frames before them."""
+    return " x ".join(map(str, pictures.read(0).shape[:-1]))
+
+
 def name_of(source: Any) -> str | None:
     """A name for a table: the last part of a path."""
     return Path(source).name if isinstance(source, str | Path) else None
 
 
-def must_match(protocol: Protocol, network: FeatureNetwork) -> dict[str, Any]:
-    """What two results must share in protocol and feature network to be compared."""
+def must_match(judging: Judging) -> dict[str, Any]:
+    """What two results must share in protocol and feature networks to be compared."""
     return {
-        "protocol": protocol.name,
-        "definition": protocol.fingerprint(),
-        "network": network.name,
-        "network file": network.weights_sha256,
-        "preprocessing": network.preprocessing,
+        "protocol": judging.used.name,
+        "definition": judging.used.fingerprint(),
+        "network": _each([network.name for network in judging.networks]),
+        "network file": _each([network.weights_sha256 for network in judging.networks]),
+        "preprocessing": _each([network.preprocessing for network in judging.networks]),
     }
 
 
-def environment(settings: Settings, features: Features | None, seconds: float) -> dict[str, Any]:
+def _each(values: list[Any]) -> Any:
+    """Of one network the value itself."""
+    return values[0] if len(values) == 1 else values
+
+
+def environment(settings: Settings, features: Features, seconds: float) -> dict[str, Any]:
     """Versions, device and where the time went."""
     import genzoo
 
@@ -191,5 +227,5 @@ def environment(settings: Settings, features: Features | None, seconds: float) -
         if settings.device.startswith("cuda")
         else platform.processor() or "cpu",
         "seconds": round(seconds, 3),
-        "stages": {name: round(value, 3) for name, value in features.seconds.items()} if features else {},
+        "stages": {name: round(value, 3) for name, value in features.seconds.items()},
     }

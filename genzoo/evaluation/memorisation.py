@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import torch
 
 from genzoo.core.errors import DataError, ShapeError
-from genzoo.evaluation.image_sources import DatasetImages
+from genzoo.data.picture_sets import DatasetPictures
 from genzoo.evaluation.statistics import check_features
 
 if TYPE_CHECKING:
@@ -85,7 +85,7 @@ def memorisation(generated: Tensor, reference: Tensor, *, copy_below: float = CO
 
 def report_memorisation(run: MeasuredRun, *, num: int = 256, seed: int = 0) -> dict[str, float]:
     """For a recipe's report: sample `num` images and compare their pixels with the run's own data set."""
-    images = DatasetImages(run.dataset())
+    images = DatasetPictures(run.dataset())
     real = torch.stack([torch.from_numpy(images.read(index)) for index in range(len(images))])
     samples = run.sample(num=num, seed=seed).images.movedim(1, -1)
     generated = samples.expand(*samples.shape[:-1], 3) if samples.shape[-1] == 1 else samples

@@ -77,10 +77,18 @@ def list_protocols() -> list[str]:
     return list(_read(Path(__file__).with_name("protocols.yaml")))
 
 
-def load_protocol(name: str | Protocol) -> Protocol:
-    """A protocol by name, or FILE.yaml:NAME from a file of the same form as protocols.yaml."""
-    if isinstance(name, Protocol):
-        return name
+def load_protocol(name: str | Protocol, *, kinds: tuple[str, ...] = (), judge: str = "") -> Protocol:
+    """A protocol by name, or FILE.yaml:NAME from a file of the same form as protocols.yaml.
+
+    kinds: of protocols that `judge` (a name for messages) can follow; all when left out.
+    """
+    found = name if isinstance(name, Protocol) else _named(name)
+    if kinds and found.kind not in kinds:
+        raise UsageError(f"{found.name} judges {found.kind}; {judge}() judges {kinds[0]}")
+    return found
+
+
+def _named(name: str) -> Protocol:
     file, found, own = name.rpartition(".yaml:")
     name = own if found else name
     path = Path(f"{file}.yaml") if found else Path(__file__).with_name("protocols.yaml")

@@ -10,15 +10,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
 
 from genzoo.core.cache_folder import cache_folder
-from genzoo.core.errors import DataError, UsageError
+from genzoo.core.errors import DataError
 from genzoo.core.files import as_safetensors, write_file
+from genzoo.data.array_files import array_names, read_array
+from genzoo.data.image_decode import shown
+from genzoo.data.picture_sets import ArrayPictures, PictureSet
 from genzoo.evaluation.extraction import all_agree
-from genzoo.evaluation.image_sources import ArrayImages, ImageSet
 from genzoo.evaluation.statistics import Gaussian
 
 if TYPE_CHECKING:
@@ -29,9 +30,12 @@ ADM_KEYS = {"pool": ("mu", "sigma"), "spatial": ("mu_s", "sigma_s")}
 
 @dataclass(frozen=True)
 class Reference:
-    """gaussians, rows: by output.   count: images behind the statistics, if known."""
+    """gaussians, rows: by output.   count: images behind the statistics, if known.
 
-    content_hash: str
+    content_hash: of several folders, that of each.
+    """
+
+    content_hash: str | list[str]
     gaussians: Mapping[str, Gaussian]
     rows: Mapping[str, Tensor] = field(default_factory=dict)
     count: int | None = None
@@ -40,53 +44,32 @@ class Reference:
 
 def is_adm_reference(path: str | Path) -> bool:
     """Whether a file is an npz with precomputed statistics."""
-    path = Path(path)
-    if path.suffix != ".npz" or not path.is_file():
-        return False
-    try:
-        with np.load(path, allow_pickle=False) as content:
-            return "mu" in content.files
-    except (OSError, ValueError):
-        return False
+    path = Path(path).expanduser()
+    return path.suffix == ".npz" and path.is_file() and "mu" in array_names(path)
 
 
-def read_adm_reference(path: str | Path) -> tuple[dict[str, Gaussian], ImageSet | None]:
+def read_adm_reference(path: str | Path) -> tuple[dict[str, Gaussian], PictureSet | None]:
     """Statistics of the whole set, and the images kept beside them for precision and recall, if any.
 
     Keys: mu, sigma (2,048), mu_s, sigma_s (2,023), arr_0 uint8 (n, h, w, 3). Raises DataError on misfits.
     """
-    with np.load(path, allow_pickle=False) as content:
-        gaussians = {}
-        for output, (mean, covariance) in ADM_KEYS.items():
-            if mean not in content.files:
-                continue
-            mu, sigma = (torch.from_numpy(content[key]).double() for key in (mean, covariance))
-            if mu.dim() != 1 or sigma.shape != (len(mu), len(mu)):
-                raise DataError(
-                    f"{path}: {mean} {tuple(mu.shape)} and {covariance} {tuple(sigma.shape)} do not fit"
-                )
-            gaussians[output] = Gaussian(mu, sigma, None, 1)
-        images = ArrayImages(content["arr_0"], Path(path).name) if "arr_0" in content.files else None
+    path = Path(path).expanduser()
+    names, gaussians = array_names(path), {}
+    for output, (mean, covariance) in ADM_KEYS.items():
+        if mean in names:
+            gaussians[output] = Gaussian(*_moments(path, mean, covariance), None, 1)
     if not gaussians:
-        raise DataError(f"{path} holds no statistics (mu, sigma)")
-    return gaussians, images
+        raise DataError(f"{shown(path)} holds no statistics (mu, sigma)")
+    where = f"{shown(path.name)}: arr_0"
+    return gaussians, ArrayPictures(read_array(path), where) if "arr_0" in names else None
 
 
-def write_adm_reference(
-    path: str | Path,
-    pool: Gaussian,
-    spatial: Gaussian | None = None,
-    images: np.ndarray[Any, Any] | None = None,
-) -> Path:
-    """A file that ADM's own evaluator reads: statistics in float64, images uint8 (n, h, w, 3) as arr_0."""
-    arrays: dict[str, np.ndarray[Any, Any]] = {"mu": pool.mean.numpy(), "sigma": pool.covariance.numpy()}
-    if spatial is not None:
-        arrays |= {"mu_s": spatial.mean.numpy(), "sigma_s": spatial.covariance.numpy()}
-    if images is not None:
-        arrays["arr_0"] = ArrayImages(images).array
-    if Path(path).suffix != ".npz":
-        raise UsageError(f"{path} is no name that ADM's evaluator reads", fix="name it .npz")
-    return write_file(path, lambda part: np.savez(part, **arrays))  # type: ignore[arg-type]
+def _moments(path: Path, mean: str, covariance: str) -> tuple[Tensor, Tensor]:
+    mu, sigma = read_array(path, mean), read_array(path, covariance)
+    if mu.dtype.kind != "f" or sigma.dtype.kind != "f" or mu.ndim != 1 or sigma.shape != (len(mu),) * 2:
+        found = f"{mean} {mu.dtype} {mu.shape} and {covariance} {sigma.dtype} {sigma.shape}"
+        raise DataError(f"{shown(path)}: {found} do not fit")
+    return torch.tensor(mu, dtype=torch.float64), torch.tensor(sigma, dtype=torch.float64)
 
 
 def cached_reference(key: Mapping[str, Any], make: Callable[[], Reference]) -> Reference:

@@ -9,13 +9,14 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from PIL import Image
 
-from genzoo.evaluation.image_sources import ImageSet
+from genzoo.data.array_files import Array
+from genzoo.data.picture_sets import ArrayPictures, PictureSet
 from genzoo.evaluation.memorisation import nearest
 from genzoo.evaluation.tables import number, paper_table
 
@@ -36,8 +37,8 @@ figure{display:inline-block;margin:.4rem}figcaption{font-size:12px;color:#666}
 def build_report(
     result: EvaluationResult,
     protocol: Protocol,
-    generated: ImageSet,
-    reference: ImageSet | None = None,
+    generated: PictureSet,
+    reference: PictureSet | None = None,
     metrics_file: Path | None = None,
 ) -> str:
     """The page: numbers, warnings, samples, nearest reference images, curves, papers, the whole JSON."""
@@ -71,7 +72,7 @@ def _numbers(result: EvaluationResult) -> str:
     return f"<table>{rows}</table>{warnings}"
 
 
-def grid(images: ImageSet, most: int, *, smallest: int = 48) -> Image.Image:
+def grid(images: PictureSet, most: int, *, smallest: int = 48) -> Image.Image:
     """The first images side by side, small ones enlarged pixel by pixel."""
     shown = [images.read(index) for index in range(min(most, len(images)))]
     height, width = shown[0].shape[:2]
@@ -96,7 +97,7 @@ def _picture(image: Image.Image, caption: str) -> str:
     )
 
 
-def _neighbours(generated: ImageSet, reference: ImageSet) -> str:
+def _neighbours(generated: PictureSet, reference: PictureSet) -> str:
     """Samples beside the reference image whose small grey version is nearest."""
     queries = _thumbnails(generated, range(min(PAIRS, len(generated))))
     # a large reference is searched at even steps: the caption says how many images were looked at
@@ -104,7 +105,7 @@ def _neighbours(generated: ImageSet, reference: ImageSet) -> str:
     found = nearest(queries, _thumbnails(reference, searched))
     figures = []
     for index, (distance, where) in enumerate(zip(found.distances[:, 0], found.indices[:, 0], strict=True)):
-        pair = _Pair(generated.read(index), reference.read(searched[int(where)]))
+        pair = _pair(generated.read(index), reference.read(searched[int(where)]))
         caption = f"{generated.name(index)} / {reference.name(searched[int(where)])}, distance {distance:.2f}"
         figures.append(_picture(grid(pair, 2, smallest=64), caption))
     scope = (
@@ -113,27 +114,13 @@ def _neighbours(generated: ImageSet, reference: ImageSet) -> str:
     return f"<p>{scope}</p>{''.join(figures)}"
 
 
-class _Pair:
+def _pair(left: Array, right: Array) -> PictureSet:
     """Two pictures brought to one size, as a set that `grid` can draw."""
-
-    def __init__(self, left: np.ndarray[Any, Any], right: np.ndarray[Any, Any]) -> None:
-        size = left.shape[1], left.shape[0]
-        self.images = left, np.asarray(Image.fromarray(right).resize(size))
-
-    def __len__(self) -> int:
-        return 2
-
-    def name(self, index: int) -> str:
-        return ("sample", "reference")[index]
-
-    def read(self, index: int) -> np.ndarray[Any, Any]:
-        return self.images[index]
-
-    def content_hash(self) -> str:
-        return ""
+    size = left.shape[1], left.shape[0]
+    return ArrayPictures(np.stack([left, np.asarray(Image.fromarray(right).resize(size))]))
 
 
-def _thumbnails(images: ImageSet, indices: Sequence[int]) -> torch.Tensor:
+def _thumbnails(images: PictureSet, indices: Sequence[int]) -> torch.Tensor:
     small = [
         Image.fromarray(images.read(i)).convert("L").resize((32, 32), Image.Resampling.BOX) for i in indices
     ]

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from genzoo.core.errors import DataError, UsageError
+from genzoo.evaluation.alignment import image_alignment, text_alignment
 from genzoo.evaluation.extraction import evenly
 from genzoo.evaluation.frechet import distance_between
 from genzoo.evaluation.inception_score import inception_score_adm, inception_score_torch_fidelity
@@ -101,6 +102,20 @@ def _precision_recall(
     return {"precision": result.precision, "recall": result.recall}
 
 
+def _text_alignment(
+    name: str, generated: Features, reference: Reference, *, scale: float
+) -> dict[str, float]:
+    return {name: text_alignment(generated.rows["clip"], generated.rows["text"], scale=scale)}
+
+
+def _image_alignment(name: str, generated: Features, reference: Reference, **_: Any) -> dict[str, float]:
+    """Taken for each concept's pictures, whose rows are numbered, then averaged."""
+    network = name.removesuffix("_image")
+    targets = [rows for key, rows in reference.rows.items() if key.startswith(f"{network}/")]
+    values = [image_alignment(generated.rows[network], rows) for rows in targets]
+    return {name: sum(values) / len(values)}
+
+
 def _rows(reference: Reference, output: str, name: str) -> Tensor:
     if output not in reference.rows:
         raise DataError(
@@ -118,4 +133,7 @@ _SCORES: dict[str, Score] = {
     "inception_score": _inception_score,
     "kid": _kid,
     "precision_recall": _precision_recall,
+    "clip_text": _text_alignment,
+    "clip_image": _image_alignment,
+    "dino_image": _image_alignment,
 }

@@ -12,7 +12,8 @@ import pytest
 from genzoo.api.run import Run
 from genzoo.cli import main
 from genzoo.data.moving_digits import MovingDigits
-from genzoo.evaluation.clip_sources import DatasetClips, find_videos
+from genzoo.data.picture_sets import DatasetPictures, content_hash
+from genzoo.evaluation.clip_sources import choose_clips, open_videos
 
 
 @pytest.fixture
@@ -39,7 +40,7 @@ def test_a_run_of_clips_is_judged_by_its_own_data(run: Path, capsys: pytest.Capt
     assert "reference clips as the data set cuts them, without augmentation" in content["differences"]
     assert content["sampling"]["steps"] == 2
     (samples,) = [folder for folder in (run / "evaluation").iterdir() if folder.is_dir()]
-    assert len(find_videos(samples)) == 6  # without the overview
+    assert len(open_videos(samples)[0]) == 6  # without the overview
     shutil.rmtree(samples / "000004")
     assert evaluate(run, "--steps", 2) == 0
     assert json.loads(path.read_text())["metrics"] == content["metrics"]
@@ -53,7 +54,7 @@ def test_a_folder_of_films_is_judged_against_films(
         trained_clips.sample_to(tmp_path / name, num=4, seed=seed, steps=2, clip_format="mp4")
         for name, seed in (("made", 0), ("real", 1))
     )
-    assert len(find_videos(made)) == 4
+    assert len(open_videos(made)[0]) == 4
     assert evaluate(made, "--reference", real, num=4) == 0
     result = json.loads((tmp_path / "made.quick-video.json").read_text())
     assert result["sampling"]["run"] == "tiny_clips"
@@ -78,10 +79,11 @@ def test_what_cannot_be_judged_is_said_before_anything_is_sampled(
 
 
 def test_clips_of_a_data_set_are_numbered_chosen_and_hashed() -> None:
-    clips = DatasetClips(MovingDigits(num_frames=3, clips_per_digit=1))
+    clips = DatasetPictures(MovingDigits(num_frames=3, clips_per_digit=1))
     assert clips.read(5).shape == (3, 16, 16, 3)
-    part = clips.take(7, select="random", seed=0)
+    part, again = (choose_clips(clips, 7, select="random", seed=0) for _ in range(2))
+    first = choose_clips(clips, 7, select="first", seed=0)
     assert len(set(part.indices)) == len(part) == 7
-    assert list(part.indices) == list(clips.take(7, select="random", seed=0).indices) != list(range(7))
-    assert part.content_hash() != clips.content_hash() != clips.take(7, select="first", seed=0).content_hash()
+    assert list(part.indices) == list(again.indices) != list(range(7))
+    assert len({content_hash(each) for each in (part, clips, first)}) == 3
     assert np.array_equal(part.read(2), clips.read(part.indices[2]))

@@ -11,12 +11,8 @@ import torch
 from PIL import Image
 
 from genzoo.core.errors import DataError, UsageError
-from genzoo.evaluation.evaluate_concepts import (
-    evaluate_concepts,
-    image_alignment,
-    text_alignment,
-    without_modifiers,
-)
+from genzoo.evaluation.alignment import image_alignment, text_alignment
+from genzoo.evaluation.evaluate_concepts import evaluate_concepts, without_modifiers
 from genzoo.evaluation.features import FeatureNetwork, from_callable
 
 

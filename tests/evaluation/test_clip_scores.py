@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 from genzoo.core.errors import DataError, UsageError
-from genzoo.evaluation.clip_sources import ClipSet, find_videos
+from genzoo.evaluation.clip_sources import ClipSet, choose_clips, open_videos
 from genzoo.evaluation.evaluate_clips import evaluate_clips
 from genzoo.evaluation.features import FeatureNetwork
 from genzoo.evaluation.frechet import frechet_distance
@@ -55,17 +55,17 @@ def frame_folders(root: Path, lengths: list[int]) -> Path:
 
 
 def test_short_videos_are_left_out_and_counted(tmp_path: Path) -> None:
-    clips = ClipSet(find_videos(frame_folders(tmp_path, [5, 9, 8])), frames=4, stride=2)
+    clips = ClipSet(frame_folders(tmp_path, [5, 9, 8]), frames=4, stride=2)
     assert (len(clips), clips.short) == (2, 1)
     assert clips.read(0)[:, 0, 0, 0].tolist() == [0, 2, 4, 6]
     with pytest.raises(DataError, match="no video has 31 frames"):
-        ClipSet(find_videos(tmp_path), frames=16, stride=2)
+        ClipSet(tmp_path, frames=16, stride=2)
 
 
 def test_animations_are_read_frame_by_frame(tmp_path: Path) -> None:
     frames = [Image.new("RGB", (5, 4), (60 * index, 0, 0)) for index in range(4)]
     frames[0].save(tmp_path / "a.gif", save_all=True, append_images=frames[1:])
-    clip = ClipSet(find_videos(tmp_path), frames=4).read(0)
+    clip = ClipSet(tmp_path, frames=4).read(0)
     assert clip.shape == (4, 4, 5, 3)
     np.testing.assert_allclose(clip[:, 0, 0, 0], [0, 60, 120, 180], atol=2)
 
@@ -79,17 +79,17 @@ def test_mp4_files_are_decoded(tmp_path: Path) -> None:
             picture = np.full((16, 32, 3), 30 * index, np.uint8)
             container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
         container.mux(stream.encode(None))
-    clip = ClipSet(find_videos(tmp_path), frames=3, stride=2).read(0)
+    clip = ClipSet(tmp_path, frames=3, stride=2).read(0)
     assert clip.shape == (3, 16, 32, 3)
     np.testing.assert_allclose(clip.mean((1, 2, 3)), [0, 60, 120], atol=8)
 
 
 def test_random_selection_draws_without_replacement_and_repeats() -> None:
     clips = ClipSet(exact(12, 5), frames=5)
-    taken = clips.take(7, select="random", seed=1)
-    assert len(set(taken.usable)) == 7
-    assert taken.usable == clips.take(7, select="random", seed=1).usable != list(range(7))
-    assert clips.take(7, select="first", seed=1).usable == list(range(7))
+    taken = choose_clips(clips, 7, select="random", seed=1)
+    assert len(set(taken.indices)) == 7
+    assert taken.indices == choose_clips(clips, 7, select="random", seed=1).indices != list(range(7))
+    assert list(choose_clips(clips, 7, select="first", seed=1).indices) == list(range(7))
 
 
 def i3d_like(clips: torch.Tensor) -> dict[str, torch.Tensor]:
@@ -126,11 +126,11 @@ def test_quick_video_needs_no_weights_and_grows_with_noise() -> None:
 
 def test_bad_videos_are_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no video and no folder"):
-        find_videos(tmp_path)
-    with pytest.raises(DataError, match=r"clips must be uint8 \(n, frames"):
-        find_videos(np.zeros((3, 4, 5, 3), np.uint8))
+        open_videos(tmp_path)
+    with pytest.raises(DataError, match=r"it should be \(n, frames, h, w, 3\)"):
+        open_videos(np.zeros((3, 4, 5, 3), np.uint8))
     with pytest.raises(UsageError, match="judges images"):
         evaluate_clips(videos(3), protocol="quick", reference=videos(3))
     with pytest.raises(UsageError, match="'first' or 'random'"):
-        ClipSet(exact(3, 4), frames=2).take(1, select="best", seed=0)
+        choose_clips(ClipSet(exact(3, 4), frames=2), 1, select="best", seed=0)
     assert load_protocol("latte-fvd2048-16f").clips["stride"] == 3

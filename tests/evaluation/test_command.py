@@ -10,6 +10,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from adm_files import write_adm_reference
 from PIL import Image
 
 from genzoo.api.evaluation.evaluate_run import evaluate_run
@@ -17,9 +18,8 @@ from genzoo.api.recipes.sections import Sampling
 from genzoo.cli import main
 from genzoo.core.node import Node
 from genzoo.data.digits import Digits
+from genzoo.data.picture_sets import DatasetPictures
 from genzoo.evaluation.evaluate_images import Settings
-from genzoo.evaluation.image_sources import DatasetImages
-from genzoo.evaluation.reference import write_adm_reference
 from genzoo.evaluation.report import read_metrics
 from genzoo.evaluation.statistics import FeatureStatistics
 
@@ -31,7 +31,7 @@ def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def write(folder: Path, start: int, stop: int) -> Path:
     folder.mkdir(parents=True)
-    images = DatasetImages(Digits())
+    images = DatasetPictures(Digits())
     for index in range(start, stop):
         Image.fromarray(images.read(index)).save(folder / f"{index:06d}.png")
     return folder
@@ -167,7 +167,7 @@ class TinyRun:
 
     def sample_to(self, folder: Path, *, num: int, **options: object) -> Path:
         folder.mkdir(parents=True, exist_ok=True)
-        images = DatasetImages(Digits())
+        images = DatasetPictures(Digits())
         for index in range(num):
             if not (folder / f"{index:06d}.png").exists():
                 Image.fromarray(images.read(index)).save(folder / f"{index:06d}.png")
@@ -213,7 +213,7 @@ def test_samples_json_states_how_the_samples_were_made(folders) -> None:
 
 
 def test_an_npz_of_images(folders, tmp_path: Path) -> None:
-    images = DatasetImages(Digits())
+    images = DatasetPictures(Digits())
     np.savez(tmp_path / "many.npz", np.stack([images.read(index) for index in range(60)]))
     arguments = ["--reference", folders[1], "--protocol", "quick-pixels", "--num", 60]
     assert exit_code(tmp_path / "many.npz", *arguments) == 0

@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from genzoo.core.errors import DataError, ShapeError, UsageError
+from genzoo.data.picture_sets import ArrayPictures
 from genzoo.evaluation.edges import canny, control_adherence, edge_agreement
-from genzoo.evaluation.image_sources import ArrayImages
 
 
 def square(side: int = 32, value: int = 255) -> torch.Tensor:
@@ -84,18 +84,18 @@ def maps(images: np.ndarray) -> np.ndarray:
 def test_pictures_made_from_their_maps_adhere_and_shuffled_ones_less() -> None:
     images = pictures()
     controls = maps(images)
-    assert control_adherence(ArrayImages(images), ArrayImages(controls))["control_f1"] == 1.0
+    assert control_adherence(ArrayPictures(images), ArrayPictures(controls))["control_f1"] == 1.0
     blank = np.zeros_like(images)
-    assert control_adherence(ArrayImages(blank), ArrayImages(controls))["control_recall"] == 0.0
+    assert control_adherence(ArrayPictures(blank), ArrayPictures(controls))["control_recall"] == 0.0
     far = np.roll(controls, 6, axis=1)
-    assert control_adherence(ArrayImages(images), ArrayImages(far))["control_f1"] < 0.6
+    assert control_adherence(ArrayPictures(images), ArrayPictures(far))["control_f1"] < 0.6
 
 
 def test_maps_must_fit_their_pictures() -> None:
     images = pictures()
     with pytest.raises(DataError, match="3 images but 2 control maps"):
-        control_adherence(ArrayImages(images), ArrayImages(maps(images)[:2]))
+        control_adherence(ArrayPictures(images), ArrayPictures(maps(images)[:2]))
     with pytest.raises(DataError, match="differ in size"):
-        control_adherence(ArrayImages(images), ArrayImages(maps(images)[:, 1:]))
+        control_adherence(ArrayPictures(images), ArrayPictures(maps(images)[:, 1:]))
     with pytest.raises(UsageError, match="no edge extractor 'sobel'"):
-        control_adherence(ArrayImages(images), ArrayImages(maps(images)), extractor="sobel")
+        control_adherence(ArrayPictures(images), ArrayPictures(maps(images)), extractor="sobel")

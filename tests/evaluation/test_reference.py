@@ -7,12 +7,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from adm_files import write_adm_reference
 
 from genzoo.core.errors import DataError
 from genzoo.evaluation.evaluate_images import evaluate
 from genzoo.evaluation.features import FeatureNetwork
 from genzoo.evaluation.protocols import load_protocol
-from genzoo.evaluation.reference import is_adm_reference, read_adm_reference, write_adm_reference
+from genzoo.evaluation.reference import is_adm_reference, read_adm_reference
 from genzoo.evaluation.statistics import FeatureStatistics, Gaussian
 
 

@@ -12,9 +12,9 @@ from PIL import Image, ImageFilter
 
 from genzoo.core.errors import DataError, NonFiniteError, UsageError
 from genzoo.data.digits import Digits
+from genzoo.data.picture_sets import DatasetPictures
 from genzoo.evaluation.evaluate_images import Settings, evaluate
 from genzoo.evaluation.features import FeatureNetwork, from_callable
-from genzoo.evaluation.image_sources import DatasetImages
 from genzoo.evaluation.protocols import list_protocols, load_protocol
 from genzoo.evaluation.result import load_result, protocol_differences, require_comparable
 from genzoo.evaluation.tables import comparison_table, differences_from_paper, paper_table, result_table
@@ -28,7 +28,7 @@ def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture(scope="module")
 def digits() -> np.ndarray:
-    images = DatasetImages(Digits())
+    images = DatasetPictures(Digits())
     return np.stack([images.read(index) for index in range(600)])
 
 

@@ -126,17 +126,17 @@ def write_report(
     target: Path,
 ) -> Path:
     """The HTML page about a result. A reference that holds only statistics has no pictures to show."""
-    from genzoo.evaluation.image_sources import DatasetImages, FirstImages, ImageSet, open_images
+    from genzoo.data.picture_sets import DatasetPictures, PictureSet, Subset, open_pictures
     from genzoo.evaluation.reference import is_adm_reference, read_adm_reference
     from genzoo.evaluation.report import build_report
 
-    images = open_images(source if run is None else run.folder / "evaluation" / result.generated["folder"])
-    images = FirstImages(images, result.generated["num"])
-    real: ImageSet | None
+    images = open_pictures(source if run is None else run.folder / "evaluation" / result.generated["folder"])
+    images = Subset(images, range(result.generated["num"]))
+    real: PictureSet | None
     if reference is None:
-        real = DatasetImages(run.dataset()) if run is not None else None
+        real = DatasetPictures(run.dataset()) if run is not None else None
     else:
-        real = read_adm_reference(reference)[1] if is_adm_reference(reference) else open_images(reference)
+        real = read_adm_reference(reference)[1] if is_adm_reference(reference) else open_pictures(reference)
     curves = None if run is None else run.folder / "metrics.jsonl"
     return write_file(target, build_report(result, protocol, images, real, curves))
 

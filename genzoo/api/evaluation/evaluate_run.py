@@ -98,17 +98,14 @@ def _check_kind(protocol: Protocol, *, clips: bool) -> None:
 
 def _judge(folder: Path, run: RunData, reference: Any, judging: Mapping[str, Any]) -> EvaluationResult:
     """Samples against a reference, or against the run's own data."""
-    from genzoo.evaluation.clip_sources import DatasetClips
+    from genzoo.data.picture_sets import DatasetPictures
     from genzoo.evaluation.evaluate_clips import evaluate_clips
     from genzoo.evaluation.evaluate_images import evaluate
-    from genzoo.evaluation.image_sources import DatasetImages
 
-    clips = judging["protocol"].kind == "clips"
-    judge: Any = evaluate_clips if clips else evaluate
+    judge: Any = evaluate_clips if judging["protocol"].kind == "clips" else evaluate
     if reference is not None:
         return judge(folder, reference=reference, **judging)  # type: ignore[no-any-return]
-    own = DatasetClips(run.dataset()) if clips else DatasetImages(run.dataset())
-    name = run.plan.data.name
+    own, name = DatasetPictures(run.dataset()), run.plan.data.name
     return judge(folder, reference=own, reference_name=name, **judging)  # type: ignore[no-any-return]
 
 

@@ -14,9 +14,11 @@ from einops import rearrange
 
 from genzoo.core.errors import ShapeError, UsageError
 from genzoo.core.files import write_file
+from genzoo.data.own_outputs import overview_mark
 
 if TYPE_CHECKING:
     from PIL.Image import Image
+    from PIL.PngImagePlugin import PngInfo
     from torch import Tensor
 
     from genzoo.api.sampling.clips import Animation
@@ -32,10 +34,10 @@ class Grid:
 
     def save(self, path: str | Path) -> Path:
         """Write a PNG in one step: the file is complete or absent."""
-        return write_file(path, png(self.image))
+        return write_file(path, self._repr_png_())
 
     def _repr_png_(self) -> bytes:
-        return png(self.image)
+        return png(self.image, pnginfo=overview_mark())
 
 
 @dataclass(frozen=True)
@@ -124,8 +126,8 @@ def to_pil(image: Tensor) -> Image:
     return Image.fromarray(array[..., 0] if array.shape[-1] == 1 else array)
 
 
-def png(image: Image) -> bytes:
+def png(image: Image, *, pnginfo: PngInfo | None = None) -> bytes:
     """The picture as PNG; the same bytes for the same pixels."""
     buffer = io.BytesIO()
-    image.save(buffer, format="PNG")
+    image.save(buffer, format="PNG", pnginfo=pnginfo)
     return buffer.getvalue()

@@ -17,9 +17,9 @@ from genzoo.api.sampling.plan import make_plan, sample_all
 from genzoo.api.sampling.samples import to_uint8
 from genzoo.core.errors import GenzooError, RecipeError, UsageError
 from genzoo.core.files import write_folder, write_json
+from genzoo.data.picture_sets import ArrayPictures, DatasetPictures
 from genzoo.evaluation.evaluate_images import Settings, evaluate
 from genzoo.evaluation.features import FeatureNetwork, build_network
-from genzoo.evaluation.image_sources import ArrayImages, DatasetImages
 from genzoo.evaluation.protocols import load_protocol
 from genzoo.training.hook import Hook, StepRecord, TrainingView
 
@@ -94,9 +94,9 @@ class EvaluationHook(Hook):
         sampling = {"weights": "raw" if trainer.average is None else "ema", "seed": chosen.seed, "step": step}
         given = {"steps": chosen.steps, "guidance_scale": chosen.guidance_scale}
         return evaluate(
-            ArrayImages(pixels.movedim(1, -1).contiguous().numpy(), f"samples of step {step}"),
+            ArrayPictures(pixels.movedim(1, -1).contiguous().numpy(), f"samples of step {step}"),
             protocol=chosen.protocol,
-            reference=DatasetImages(trainer.dataset),
+            reference=DatasetPictures(trainer.dataset),
             num=chosen.num,
             network=self._network,
             sampling={**sampling, **{key: value for key, value in given.items() if value is not None}},

@@ -17,6 +17,7 @@ from genzoo.core.files import write_file
 from genzoo.core.registry import DATASETS
 from genzoo.core.seeds import SampleStreams
 from genzoo.core.types import MeasuredRun
+from genzoo.data.own_outputs import overview_mark
 from genzoo.diffusion.prompted import sample_prompts, schedule_from
 from genzoo.families.custom_diffusion.data.concept_list import MODIFIER
 from genzoo.families.custom_diffusion.data.latent_distances import (
@@ -128,7 +129,7 @@ def write_sheet(rows: Sequence[tuple[str, Tensor]], path: Path, *, scale: int = 
             tile = Image.fromarray(picture).resize((side, side), Image.Resampling.NEAREST)
             sheet.paste(tile, (column * (side + 2), top + margin - 2))
     buffer = io.BytesIO()
-    sheet.save(buffer, "PNG")
+    sheet.save(buffer, "PNG", pnginfo=overview_mark())
     return write_file(path, buffer.getvalue())
 
 

@@ -1,0 +1,68 @@
+"""What genzoo itself writes beside data: overviews and run folders, which are no pictures to learn or judge.
+
+An overview says so in its file, or is the grid beside a samples.json; a run folder is known by its small
+files. A name alone says nothing: somebody's own grid.png is a picture.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Collection
+from pathlib import Path
+
+from PIL.PngImagePlugin import PngInfo
+
+OVERVIEW = "genzoo:overview"
+SAMPLES = "samples.json"
+GRIDS = ("grid.png", "grid.gif", "grid.mp4")
+_HEAD = 4096  # bytes; the mark stands before the pixels
+_RECIPE, _STARTED, _LOCK = "recipe.yaml", ("status.json", "env.json", "checkpoints"), ".lock"
+
+
+def overview_mark() -> PngInfo:
+    """What a PNG that shows many pictures says of itself."""
+    mark = PngInfo()
+    mark.add_text(OVERVIEW, "1")
+    return mark
+
+
+def is_overview(path: Path, beside: Collection[str] = ()) -> bool:
+    """Whether a file is a grid, sheet or preview of many pictures.   beside: the names in its folder."""
+    if path.name in GRIDS and SAMPLES in beside:
+        return True
+    if not path.name.lower().endswith((".png", ".gif")) or not path.is_file():  # a pipe would never end
+        return False
+    try:
+        with path.open("rb") as file:
+            return OVERVIEW.encode() in file.read(_HEAD)
+    except OSError:
+        return False
+
+
+def is_run(folder: Path) -> bool:
+    """Whether a folder is a run, be it one that has only just begun."""
+    try:
+        names = set(os.listdir(folder)) if (folder / _RECIPE).is_file() or (folder / _LOCK).is_file() else ()
+    except OSError:
+        return False
+    return names == {_LOCK} or (_RECIPE in names and any(name in names for name in _STARTED))
+
+
+def holds_only_runs(folder: Path, media: tuple[str, ...]) -> bool:
+    """Whether a folder is a run, or has runs below it and no file with one of the suffixes `media`."""
+    if is_run(folder):
+        return True
+    found = False
+    try:
+        for entry in os.scandir(folder):
+            if entry.name.startswith("."):
+                continue
+            if entry.is_dir(follow_symlinks=False):
+                if not holds_only_runs(Path(entry.path), media):
+                    return False
+                found = True
+            elif entry.name.lower().endswith(media):
+                return False
+    except OSError:  # whoever lists it will say so
+        return False
+    return found

@@ -1,0 +1,103 @@
+"""From pictures or clips to the features that a protocol asks for; those of a reference are remembered."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from genzoo.core.errors import UsageError
+from genzoo.data.image_decode import shown
+from genzoo.data.picture_sets import PictureSet, content_hash, open_pictures
+from genzoo.evaluation.batches import batches
+from genzoo.evaluation.extraction import Features, evenly, extract, gather_features, shard
+from genzoo.evaluation.judging import Judging
+from genzoo.evaluation.reference import Reference, cached_reference, is_adm_reference, read_adm_reference
+from genzoo.evaluation.scores import outputs_needed
+from genzoo.pretrained.known_weights import file_sha256
+
+if TYPE_CHECKING:
+    from genzoo.data.picture_sets import PictureSource
+
+FORMAT = 2  # of what is remembered, and of the reader that it was read with
+CLIP_SHARE = 8  # a clip takes the memory of many pictures
+
+
+def features_of(
+    pictures: PictureSet,
+    judging: Judging,
+    what: str,
+    *,
+    outputs: tuple[set[str], set[str]] | None = None,
+    keep: int | None = None,
+) -> Features:
+    """This set's features, joined over processes.
+
+    outputs: those whose statistics, and those whose rows are needed; what the protocol needs when left out.
+    keep: rows of this many pictures only, taken at even steps, because a folder is often sorted by class.
+    """
+    statistics, rows = outputs_needed(judging.used.metrics) if outputs is None else outputs
+    settings, network, part = judging.settings, judging.network, shard(len(pictures))
+    wanted = None if keep is None else set(evenly(len(pictures), keep))
+    kept = None if wanted is None else [index in wanted for index in part]
+    share = CLIP_SHARE if judging.used.kind == "clips" else 1
+    data = batches(
+        pictures,
+        batch_size=max(1, settings.batch_size // share),
+        indices=part,
+        prepare=network.prepare,
+        workers=settings.workers,
+    )
+    on_batch = settings.report(what, len(pictures))
+    found = extract(data, network, statistics=statistics, rows=rows, keep=kept, on_batch=on_batch)
+    return gather_features(found)
+
+
+def reference_of(source: PictureSource, judging: Judging) -> Reference:
+    """The reference's statistics and rows: read from an ADM file, from the cache, or extracted."""
+    statistics, rows = outputs_needed(judging.used.metrics)
+    rows -= {"logits"}  # only the generated images have an Inception Score
+    if isinstance(source, str | Path) and is_adm_reference(source):
+        return _adm_reference(Path(source), judging, rows)
+    pictures = open_pictures(source)
+    judging.note(pictures, "reference")
+    metrics = judging.used.metrics
+    keep = None if "kid" in metrics else metrics.get("precision_recall", {}).get("reference_num")
+    ddof, digest = metrics.get("fvd", {}).get("ddof", 1), content_hash(pictures)
+
+    def make() -> Reference:
+        found = features_of(pictures, judging, "reference", outputs=(statistics, rows), keep=keep)
+        gaussians = {name: part.gaussian(ddof=ddof) for name, part in found.statistics.items()}
+        return Reference(digest, gaussians, found.rows, found.count, found.constant)
+
+    outputs = [sorted(statistics), sorted(rows)]
+    return _remembered(judging, make, content=digest, outputs=outputs, ddof=ddof, rows_kept=keep)
+
+
+def _adm_reference(path: Path, judging: Judging, rows: set[str]) -> Reference:
+    if judging.network.name != "inception-2015":
+        raise UsageError(
+            f"{shown(path.name)} holds statistics of the 2015 Inception network, not of"
+            f" {judging.network.name}",
+            fix="give a folder of reference images, or use that network",
+        )
+    gaussians, pictures = read_adm_reference(path)
+    digest, kept = file_sha256(path), {}
+    if rows and pictures is not None:
+        held = pictures
+
+        def make() -> Reference:
+            found = features_of(held, judging, "reference", outputs=(set(), rows))
+            return Reference(digest, {}, found.rows, found.count, found.constant)
+
+        kept = dict(_remembered(judging, make, content=digest, rows=sorted(rows)).rows)
+    return Reference(digest, gaussians, kept, None)
+
+
+def _remembered(judging: Judging, make: Callable[[], Reference], **key: Any) -> Reference:
+    network = judging.network
+    # a callable without a hash may have changed since: only what has one is remembered
+    known = network.weights_sha256 is not None or network.name in ("pixels", "video-pixels")
+    if not (judging.settings.cache and known):
+        return make()
+    return cached_reference({**key, **network.describe(), "format": FORMAT}, make)
