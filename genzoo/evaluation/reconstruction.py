@@ -61,12 +61,11 @@ def _pictures(run: MeasuredRun, pictures: str) -> Dataset:
     if pictures == "seen":
         seen: Dataset = run.dataset()
         return seen
-    section = run.recipe.section("data")
-    if section.get("split") != "train":
+    data = run.plan.data
+    if data.arguments.get("split") != "train":
         raise DataError(
             "training saw every picture, so none is held out",
             fix="hold some out and set data.split=train, or measure with pictures: seen",
         )
-    arguments = {key: value for key, value in section.items() if key not in ("name", "split")}
-    other: Dataset = DATASETS.get(section["name"])(**arguments, split="held_out")
+    other: Dataset = DATASETS.get(data.name)(**data.without("split").arguments, split="held_out")
     return other

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from genzoo.core.errors import DataError, UsageError
+from genzoo.core.node import Node
 from genzoo.data.emoji import Emoji
 from genzoo.evaluation.colour import ciede2000, lab
 from genzoo.evaluation.reconstruction import reconstruction
@@ -55,10 +56,10 @@ class Darker(torch.nn.Module):
 
 def run_of(data: dict[str, Any]) -> tuple[Any, Darker]:
     model = Darker()
-    recipe = SimpleNamespace(section=lambda name: {"name": "emoji", **data})
+    plan = SimpleNamespace(data=Node("emoji", data))
     dataset = Emoji(**data)
     return (
-        SimpleNamespace(task=lambda: SimpleNamespace(model=model), recipe=recipe, dataset=lambda: dataset),
+        SimpleNamespace(task=lambda: SimpleNamespace(model=model), plan=plan, dataset=lambda: dataset),
         model,
     )
 
