@@ -20,7 +20,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from genzoo.core.errors import ShapeError, UsageError
-from genzoo.kernels.causal_conv1d import causal_conv1d
+from genzoo.kernels.causal_conv1d import bidirectional_causal_conv1d, causal_conv1d
 from genzoo.kernels.scan import Scan, scan_both, scan_one
 
 MIXERS = ("v2", "v1", "none")
@@ -120,20 +120,24 @@ class MambaMixer(nn.Module):
         return out if self.layer_scale is None else out * self.gamma
 
     def _scan(self, x: Tensor, z: Tensor) -> Tensor:
-        first = self._branch(x, "", reverse=False)
-        if self.mixer == "none":
-            return scan_one(first, z=z, softplus=True, backend=self.scan_backend)[0]
-        if self.mixer == "v1":
-            second = first._replace(A=_decay(self.A_b_log))
+        taps, backend = self._taps(""), conv_backend(self.scan_backend)
+        if self.mixer == "v2":
+            u, u_b = bidirectional_causal_conv1d(x, *taps, *self._taps("_b"), backend=backend)
+            first, second = self._branch(u, ""), self._branch(u_b, "_b")
         else:
-            second = self._branch(x, "_b", reverse=True)
+            first = self._branch(causal_conv1d(x, *taps, backend=backend), "")
+            if self.mixer == "none":
+                return scan_one(first, z=z, softplus=True, backend=self.scan_backend)[0]
+            second = first._replace(A=_decay(self.A_b_log))
         return scan_both(first, second, z=z, softplus=True, backend=self.scan_backend)
 
-    def _branch(self, x: Tensor, suffix: str, *, reverse: bool) -> Scan:
-        conv, dt_proj = getattr(self, f"conv1d{suffix}"), getattr(self, f"dt_proj{suffix}")
-        u = causal_conv1d(
-            x, conv.weight[:, 0], conv.bias, reverse=reverse, backend=conv_backend(self.scan_backend)
-        )
+    def _taps(self, suffix: str) -> tuple[Tensor, Tensor | None]:
+        conv = self.get_submodule(f"conv1d{suffix}")
+        assert isinstance(conv, nn.Conv1d)
+        return conv.weight[:, 0], conv.bias
+
+    def _branch(self, u: Tensor, suffix: str) -> Scan:
+        dt_proj = getattr(self, f"dt_proj{suffix}")
         dt, B, C = getattr(self, f"x_proj{suffix}")(u).split(
             [self.dt_rank, self.d_state, self.d_state], dim=-1
         )

@@ -17,8 +17,14 @@ def golden_root() -> Path:
 
 
 def golden_cases(set_name: str, file_key: str) -> list[dict[str, Any]]:
-    """The manifest's cases of one file of a set, in its order; never empty."""
-    manifest = json.loads((golden_root() / set_name / "manifest.json").read_text())
+    """The manifest's cases of one file of a set, in its order; none only where another folder lacks it."""
+    path = golden_root() / set_name / "manifest.json"
+    elsewhere = bool(os.environ.get("GENZOO_GOLDEN"))
+    if elsewhere and not path.exists():
+        return []
+    manifest = json.loads(path.read_text())
+    if elsewhere and file_key not in manifest["files"]:
+        return []
     cases = manifest["files"][file_key]["cases"]
     assert cases, f"{set_name}: the manifest lists no case under {file_key!r}"
     return cases

@@ -7,7 +7,8 @@ import torch
 from kernels.scan_cases import gap, scan_inputs, scan_record
 
 from genzoo.kernels import bidirectional_selective_scan, selective_scan
-from genzoo.kernels.causal_conv1d import _conv, causal_conv1d
+from genzoo.kernels.causal_conv1d import causal_conv1d
+from genzoo.kernels.conv.cpu_conv import _conv
 from genzoo.kernels.native import build
 from genzoo.kernels.scan import cpu_scan, torch_scan
 from genzoo.kernels.scan.record import pack

@@ -13,72 +13,19 @@ from typing import Any
 
 import pytest
 import torch
+from kernels.triton_compiler import CAPABILITIES, Compiler
 from torch import Tensor
 
 from genzoo.kernels.scan import Scan, triton_op, triton_scan
 from genzoo.kernels.scan.triton_configs import backward_tiles, forward_tiles, padded_state
-from genzoo.kernels.scan.triton_launch import kernel
 
 pytest.importorskip("triton", reason="Triton has no wheels for this platform")
 pytestmark = pytest.mark.skipif(
     os.environ.get("TRITON_INTERPRET", "0") == "1", reason="the interpreter replaces the compiler"
 )
 
-TYPES = {torch.float32: "*fp32", torch.bfloat16: "*bf16", torch.float16: "*fp16"}
 
-
-class Compiler:
-    """Stands in for a kernel: `kernel[grid](...)` compiles for one architecture and keeps the result."""
-
-    def __init__(self, capability: int) -> None:
-        self.capability = capability
-        self.compiled: list[Any] = []
-
-    def __call__(self, module: str, name: str) -> Compiler:
-        self.kernel = kernel(module, name)
-        return self
-
-    def __getitem__(self, grid: tuple[int, ...]) -> Any:
-        assert all(extent > 0 for extent in grid)
-        return self.compile
-
-    def compile(self, *arguments: Any, num_warps: int, enable_fp_fusion: bool, **constants: Any) -> None:
-        import triton
-        from triton.backends.compiler import GPUTarget
-        from triton.compiler import ASTSource
-
-        names = self.kernel.arg_names
-        values = dict(zip(names, arguments, strict=False)) | constants
-        assert list(values) == names
-        fixed: dict[tuple[int, ...], Any] = {}
-        aligned: dict[tuple[int, ...], list[list[object]]] = {}
-        signature = {
-            name: "constexpr" if name in constants else describe(value, (i,), fixed, aligned)
-            for i, (name, value) in enumerate(values.items())
-        }
-        fixed |= {(names.index(name),): value for name, value in constants.items()}
-        source = ASTSource(self.kernel, signature, fixed, aligned)
-        options = {"num_warps": num_warps, "enable_fp_fusion": enable_fp_fusion}
-        self.compiled.append(triton.compile(source, GPUTarget("cuda", self.capability, 32), options))
-
-
-def describe(value: Any, path: tuple[int, ...], fixed: dict[Any, Any], aligned: dict[Any, Any]) -> Any:
-    """Triton's type of an argument; collects what its launcher makes a constant or knows to be aligned."""
-    if isinstance(value, tuple):
-        return tuple(describe(item, (*path, i), fixed, aligned) for i, item in enumerate(value))
-    if isinstance(value, Tensor):
-        address, kind = value.data_ptr(), TYPES[value.dtype]
-    elif value is None or value == 1:
-        fixed[path] = value
-        return "constexpr"
-    else:
-        address, kind = value, "i32"
-    if address % 16 == 0:
-        aligned[path] = [["tt.divisibility", 16]]
-    return kind
-
-
-@pytest.fixture(params=[80, 90], ids=["sm_80", "sm_90"])
+@pytest.fixture(params=CAPABILITIES, ids=[f"sm_{n}" for n in CAPABILITIES])
 def compiler(
     request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Compiler]:
@@ -118,9 +65,8 @@ def assert_time_stays_in_a_thread(compiled: Any) -> None:
 def test_both_directions_with_gradients_compile(
     compiler: Compiler, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    number = int(
-        (dtype == torch.bfloat16) == (compiler.capability == 80)
-    )  # the default tiles on sm_90 in bf16
+    # the default tiles in bf16 on sm_90 and later, others elsewhere
+    number = int((dtype == torch.bfloat16) == (compiler.capability == 80))
     monkeypatch.setattr(triton_op, "pick_tiles", lambda key, candidates, launch: candidates[number])
     scan, z = make_inputs(dtype, (2, 48, 64, 16))
     out = triton_scan.both_directions(scan, scan, z=z, softplus=True)

@@ -8,6 +8,8 @@ from typing import NamedTuple
 import torch.nn.functional as F
 from torch import Tensor
 
+from genzoo.kernels.triton_host import spread
+
 
 class Scan(NamedTuple):
     """What one direction of the recurrence reads, and its parameters.
@@ -37,8 +39,7 @@ def pack(scans: Sequence[Scan], z: Tensor | None) -> tuple[list[Tensor], list[bo
 
 def unpack(tensors: Sequence[Tensor], present: Sequence[bool]) -> tuple[list[Scan], Tensor | None]:
     """Undo `pack`."""
-    remaining, size = iter(tensors), len(Scan._fields)
-    *fields, z = [next(remaining) if here else None for here in present]
+    (*fields, z), size = spread(tensors, present), len(Scan._fields)
     return [Scan(*fields[i : i + size]) for i in range(0, len(fields), size)], z  # type: ignore[arg-type]
 
 

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import functools
-import importlib
 from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
 from typing import Any, NamedTuple
 
 import torch
@@ -14,6 +11,7 @@ from torch import Tensor
 from genzoo.kernels.scan import triton_configs
 from genzoo.kernels.scan.record import Scan
 from genzoo.kernels.scan.triton_configs import Tiles, padded_state
+from genzoo.kernels.triton_host import dense_rows, empty_like, strides
 
 NO_STRIDES = (0, 0)
 ABSENT = ((None,) * 9, (NO_STRIDES,) * 4)
@@ -107,34 +105,3 @@ def tuning_key(scan: Scan, *rest: object) -> tuple[object, ...]:
 def num_blocks(width: int, tiles: Tiles) -> int:
     """Programs that share the channels of one sample."""
     return -(-width // (tiles.groups * tiles.lanes))
-
-
-def dense_rows(tensor: Tensor) -> Tensor:
-    """As it is when its last axis is dense, whatever the other strides: halves of a tensor are not copied."""
-    return tensor if tensor.stride(-1) == 1 else tensor.contiguous()
-
-
-def strides(tensor: Tensor) -> tuple[int, int]:
-    """Of batch and row."""
-    return tensor.stride(0), tensor.stride(1)
-
-
-def empty_like(tensor: Tensor) -> Tensor:
-    """Contiguous whatever the layout of the model."""
-    return torch.empty_like(tensor, memory_format=torch.contiguous_format)
-
-
-def on_device(tensor: Tensor) -> AbstractContextManager[object]:
-    """Triton launches on the current device, which need not be the tensor's."""
-    return torch.cuda.device(tensor.device) if tensor.is_cuda else nullcontext()
-
-
-def given(tensor: Tensor) -> Tensor | None:
-    """None for the empty tensors of `Results`, which the kernels then leave out at compile time."""
-    return tensor if tensor.numel() else None
-
-
-@functools.cache
-def kernel(module: str, name: str) -> Any:
-    """A kernel, imported on first use: importing this backend must not need Triton."""
-    return getattr(importlib.import_module(f"genzoo.kernels.scan.{module}"), name)

@@ -23,20 +23,15 @@ from genzoo.kernels.scan.triton_launch import (
     ABSENT,
     NO_STRIDES,
     allocate,
-    dense_rows,
-    empty_like,
-    given,
     gradient_buffers,
-    kernel,
     num_blocks,
-    on_device,
     pointers_and_strides,
     reduce_slots,
     scratch_states,
-    strides,
     tile_arguments,
     tuning_key,
 )
+from genzoo.kernels.triton_host import dense_rows, empty_like, given, kernel, on_device, strides
 
 
 @torch.library.custom_op("genzoo::triton_selective_scan", mutates_args=())
@@ -58,7 +53,7 @@ def scan_op(
     def launch(tiles: Tiles) -> None:
         first = pointers_and_strides(scans[0], given(results.last_state), given(results.saved))
         second = pointers_and_strides(scans[1], None, given(results.saved_b)) if both else ABSENT
-        kernel("triton_forward", "forward_kernel")[(num_blocks(width, tiles) * batch,)](
+        kernel("scan.triton_forward", "forward_kernel")[(num_blocks(width, tiles) * batch,)](
             *first,
             *second,
             gate,
@@ -122,7 +117,7 @@ def gradient_op(
             arguments += [*pointers_and_strides(scan, states, scratch_states(scan, tiles)), buffers[-1]]
         if len(scans) == 1:
             arguments += [*ABSENT, (None,) * len(buffers[0])]
-        kernel("triton_backward", "backward_kernel")[(num_blocks(width, tiles) * batch, len(scans))](
+        kernel("scan.triton_backward", "backward_kernel")[(num_blocks(width, tiles) * batch, len(scans))](
             *arguments,
             grad_out,
             strides(grad_out),

@@ -7,42 +7,25 @@ Triton is imported only when a scan runs. With TRITON_INTERPRET=1 they run, slow
 
 from __future__ import annotations
 
-import functools
-import importlib
-import os
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
+from genzoo.kernels import triton_host
 from genzoo.kernels.scan.record import Scan, pack
 from genzoo.kernels.scan.shapes import MAX_STATE
 from genzoo.kernels.scan.triton_op import scan_op
+from genzoo.kernels.triton_host import unavailable_reason
 
-DTYPES = (torch.float32, torch.bfloat16, torch.float16)
-
-
-def unavailable_reason() -> str | None:
-    """Why no scan can run on this machine, or None."""
-    missing = _import_problem()
-    if missing is not None:
-        return missing
-    if _interpreted() or torch.cuda.is_available():
-        return None
-    return "no CUDA device (TRITON_INTERPRET=1 runs it, very slowly, on the CPU)"
+__all__ = ["both_directions", "one_direction", "unavailable_reason", "unsupported_reason"]
 
 
 def unsupported_reason(scan: Scan, z: Tensor | None) -> str | None:
     """Why this call cannot run, or None."""
-    tensors = [tensor for tensor in (*scan, z) if tensor is not None]
-    reason = unavailable_reason()
+    reason = triton_host.unsupported_reason((*scan, z))
     if reason is not None:
         return reason
-    if not _interpreted() and any(not t.is_cuda for t in tensors):
-        return f"the tensors are on {scan.u.device}, not on a CUDA device"
-    wrong = sorted({str(t.dtype) for t in tensors if t.dtype not in DTYPES})
-    if wrong:
-        return f"computes float32, bfloat16 and float16, not {', '.join(wrong)}"
     if scan.B.ndim != 3 or scan.C.ndim != 3:
         return "takes B and C of shape (b, l, n) only, neither constant (d, n) nor grouped (b, l, g, n)"
     if scan.A.shape[1] > MAX_STATE:
@@ -70,16 +53,3 @@ def _run(
     training = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors)
     out, _, last_state, _, _ = scan_op(tensors, present, softplus, reverse, training, want_state)
     return out, last_state
-
-
-def _interpreted() -> bool:
-    return os.environ.get("TRITON_INTERPRET", "0") == "1"
-
-
-@functools.cache
-def _import_problem() -> str | None:
-    try:
-        importlib.import_module("triton")
-    except (ImportError, OSError) as error:
-        return f"triton cannot be imported: {error}"
-    return None

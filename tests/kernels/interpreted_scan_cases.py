@@ -14,12 +14,12 @@ import pytest
 import torch
 from torch import Tensor
 
+from genzoo.kernels import triton_host
 from genzoo.kernels.scan import (
     Scan,
     bidirectional_selective_scan,
     selective_scan,
     triton_configs,
-    triton_launch,
     triton_op,
     triton_scan,
 )
@@ -202,7 +202,7 @@ def test_softplus_keeps_its_digits(offset: float) -> None:
 def test_halves_of_a_projection_are_not_copied() -> None:
     u, _, _, B, _, _, z, _ = make_inputs(2, 5, 6, 3)
     assert [t.is_contiguous() for t in (u, z, B)] == [False, False, False]
-    assert [triton_launch.dense_rows(t).data_ptr() for t in (u, z, B)] == [t.data_ptr() for t in (u, z, B)]
+    assert [triton_host.dense_rows(t).data_ptr() for t in (u, z, B)] == [t.data_ptr() for t in (u, z, B)]
 
 
 def test_layouts_without_a_dense_last_axis_give_the_same() -> None:
@@ -252,10 +252,10 @@ def test_the_custom_op_has_a_correct_fake_kernel_and_autograd() -> None:
 def test_compiled_and_autocast_calls_give_the_same() -> None:
     inputs = make_inputs(1, 3, 4, 2)
 
-    def scan(u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, *rest: Tensor) -> Tensor:
-        D, z, bias = rest
-        record = Scan(u, delta, A, B, C, D, bias)
-        return triton_scan.one_direction(record, z=z, softplus=True, reverse=False)[0]
+    def scan(*tensors: Tensor) -> Tensor:
+        out = triton_one(*tensors, delta_softplus=True)
+        assert isinstance(out, Tensor)
+        return out
 
     expected, wanted = gradients_of(scan, inputs)
     compiled = torch.compile(scan, backend="aot_eager", fullgraph=True)

@@ -1,0 +1,95 @@
+"""What the host side of every Triton kernel needs; Triton itself is imported when a kernel first runs."""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import os
+from collections.abc import Iterable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+import torch
+from torch import Tensor
+
+DTYPES = (torch.float32, torch.bfloat16, torch.float16)
+
+
+@torch.compiler.assume_constant_result  # importing and reading the environment is nothing to trace
+def unavailable_reason() -> str | None:
+    """Why no Triton kernel can run on this machine, or None."""
+    missing = _import_problem()
+    if missing is not None:
+        return missing
+    if interpreted() or torch.cuda.is_available():
+        return None
+    return "no CUDA device (TRITON_INTERPRET=1 runs it, very slowly, on the CPU)"
+
+
+def unsupported_reason(tensors: Iterable[Tensor | None]) -> str | None:
+    """Why these tensors cannot go to a Triton kernel, or None."""
+    reason = unavailable_reason()
+    if reason is not None:
+        return reason
+    given_tensors = [tensor for tensor in tensors if tensor is not None]
+    if not interpreted() and not all(tensor.is_cuda for tensor in given_tensors):
+        return f"the tensors are on {given_tensors[0].device}, not on a CUDA device"
+    wrong = sorted({str(tensor.dtype) for tensor in given_tensors if tensor.dtype not in DTYPES})
+    return f"computes float32, bfloat16 and float16, not {', '.join(wrong)}" if wrong else None
+
+
+@torch.compiler.assume_constant_result
+def interpreted() -> bool:
+    """Whether Triton was asked to interpret its kernels, on any device."""
+    return os.environ.get("TRITON_INTERPRET", "0") == "1"
+
+
+@functools.cache
+def _import_problem() -> str | None:
+    try:
+        importlib.import_module("triton")
+    except (ImportError, OSError) as error:
+        return f"triton cannot be imported: {error}"
+    return None
+
+
+@functools.cache
+def kernel(module: str, name: str) -> Any:
+    """A kernel of a module below genzoo.kernels, imported on first use: backends must not need Triton."""
+    return getattr(importlib.import_module(f"genzoo.kernels.{module}"), name)
+
+
+def dense_rows(tensor: Tensor) -> Tensor:
+    """As it is when its last axis is dense, whatever the other strides: halves of a tensor are not copied."""
+    return tensor if tensor.stride(-1) == 1 else tensor.contiguous()
+
+
+def strides(tensor: Tensor) -> tuple[int, int]:
+    """Of batch and row."""
+    return tensor.stride(0), tensor.stride(1)
+
+
+def empty_like(tensor: Tensor) -> Tensor:
+    """Contiguous whatever the layout of the model."""
+    return torch.empty_like(tensor, memory_format=torch.contiguous_format)
+
+
+def zeros_like(tensor: Tensor) -> Tensor:
+    """Contiguous zeros."""
+    return torch.zeros_like(tensor, memory_format=torch.contiguous_format)
+
+
+def on_device(tensor: Tensor) -> AbstractContextManager[object]:
+    """Triton launches on the current device, which need not be the tensor's."""
+    return torch.cuda.device(tensor.device) if tensor.is_cuda else nullcontext()
+
+
+def given(tensor: Tensor) -> Tensor | None:
+    """None for the empty tensors that stand for absent outputs; kernels leave them out at compile time."""
+    return tensor if tensor.numel() else None
+
+
+def spread(tensors: Sequence[Tensor], present: Sequence[bool]) -> list[Tensor | None]:
+    """The tensors at their places, None at the others: custom ops take no optional tensors in lists."""
+    remaining = iter(tensors)
+    return [next(remaining) if here else None for here in present]
