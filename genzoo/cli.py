@@ -20,7 +20,7 @@ from genzoo.api.commands.terminal import (
 )
 from genzoo.core.errors import UsageError
 from genzoo.core.plugins import load_module
-from genzoo.core.processes import is_first
+from genzoo.core.processes import World
 from genzoo.core.registry import COMMANDS
 
 EXIT_CODES = """Exit codes: 0 ok, 2 usage or recipe, 3 missing optional part, 4 data or weights,
@@ -122,7 +122,7 @@ def train(
         typer.echo(str(training.dry_run(loaded, output=output)))
         return
     run = train_run(loaded, output=output, resume=resume)
-    if is_first():
+    if World.current().is_first:
         typer.echo("\n".join([*report_lines(read_report(run)), f"run: {run.folder}"]))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 
 class GenzooError(Exception):
@@ -20,12 +21,22 @@ class GenzooError(Exception):
         self.what, self.where, self.why, self.fix = what, where, why, fix
         super().__init__(self._render())
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        # errors travel between processes, and some constructors ask for more than their text
+        return _again, (type(self), self.args, self.__dict__)
+
     def _render(self) -> str:
         lines = [self.what]
         lines += [f"  where: {self.where}"] if self.where else []
         lines += [f"  why:   {self.why}"] if self.why else []
         lines += [f"  fix:   {self.fix}"] if self.fix else []
         return "\n".join(lines)
+
+
+def _again(kind: type[GenzooError], args: tuple[Any, ...], content: dict[str, Any]) -> GenzooError:
+    error = kind.__new__(kind, *args)
+    error.__dict__.update(content)
+    return error
 
 
 class UsageError(GenzooError, ValueError):

@@ -1,35 +1,166 @@
-"""The processes that torchrun started, outside training: they share sampling and feature extraction."""
+"""Which of the processes that work together this one is, and the few things they tell each other.
+
+Nothing below asks a global whether there are others: whoever shares work is handed a `World`, and each of its
+processes then makes the same calls in the same order. `World.single()` works alone.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import datetime
 import os
-from collections.abc import Iterator
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar, cast
+
+from genzoo.core.errors import GenzooError
+
+Value = TypeVar("Value")
+# they meet at the end of a stage only, and the slowest disk or device decides when
+PATIENCE = datetime.timedelta(hours=12)
+
+
+@dataclass(frozen=True)
+class World:
+    """The processes that share one piece of work; this one is number `rank` of `size`.
+
+    group: torch.distributed's, over which they talk; without one they can only divide the work.
+    """
+
+    rank: int = 0
+    size: int = 1
+    group: Any = None
+
+    @classmethod
+    def single(cls) -> World:
+        """This process alone, whatever others there may be."""
+        return cls()
+
+    @classmethod
+    def current(cls) -> World:
+        """All that torch.distributed joined; without it, as torchrun numbers them, or alone."""
+        distributed = sys.modules.get("torch.distributed")  # not imported, it has joined nobody
+        if distributed is not None and distributed.is_available() and distributed.is_initialized():
+            return cls(distributed.get_rank(), distributed.get_world_size(), distributed.group.WORLD)
+        return cls(int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1)))
+
+    @property
+    def is_first(self) -> bool:
+        """Whether this process writes and prints."""
+        return self.rank == 0
+
+    def part(self, num: int) -> range:
+        """This process's contiguous part of `num` items: joined by rank, the parts are in order."""
+        return range(num * self.rank // self.size, num * (self.rank + 1) // self.size)
+
+    def every(self, items: Sequence[Value]) -> Sequence[Value]:
+        """This process's share of items that may be done in any order: one in `size`."""
+        return items[self.rank :: self.size]
+
+    def gather(self, value: Value) -> list[Value]:
+        """Every process's value in rank order, in every process."""
+        if self.size == 1:
+            return [value]
+        import torch.distributed as distributed
+
+        everyone: list[Any] = [None] * self.size
+        distributed.all_gather_object(everyone, value, group=self._joined())
+        return everyone
+
+    def all_agree(self, here: bool) -> bool:
+        """Whether it is so in every process."""
+        return all(self.gather(here))
+
+    def together(self, action: Callable[[], Value]) -> Value:
+        """Run an action in every process, and return its result here; an error in one is raised in all.
+
+        Else the others would wait for ever for the one that failed.
+        """
+        if self.size == 1:
+            return action()
+        result, error = None, None
+        try:
+            result = action()
+        except Exception as raised:
+            error = raised
+        self._raise_first(self.gather(_portable(error)), own=error)
+        return cast(Value, result)
+
+    def on_first(self, action: Callable[[], Value]) -> Value:
+        """Run an action in the first process; all return its result, or raise its error."""
+        if self.size == 1:
+            return action()
+        import torch.distributed as distributed
+
+        outcome: list[Any] = [None, None]
+        own: Exception | None = None
+        if self.is_first:
+            try:
+                outcome[0] = action()
+            except Exception as raised:
+                outcome[1], own = _portable(raised), raised
+        distributed.broadcast_object_list(outcome, group=self._joined(), group_src=0)
+        self._raise_first(outcome[1:], own=own)
+        return cast(Value, outcome[0])
+
+    def wait(self) -> None:
+        """Wait until every process is here."""
+        self.gather(None)
+
+    def _joined(self) -> Any:
+        if self.group is None:
+            raise GenzooError(
+                f"this process is number {self.rank} of {self.size}, and cannot talk to the others",
+                why="nobody joined them",
+                fix="`with connected() as world:` of genzoo.core.processes, or World.single()",
+            )
+        return self.group
+
+    @staticmethod
+    def _raise_first(errors: Sequence[Exception | None], *, own: Exception | None) -> None:
+        if own is not None:
+            raise own
+        for error in errors:
+            if error is not None:
+                raise error
 
 
 @contextlib.contextmanager
-def processes() -> Iterator[None]:
-    """Join the processes that torchrun started, if it started any; they share sampling and extraction."""
+def connected() -> Iterator[World]:
+    """The processes that torchrun started, joined until the block ends; this one alone without torchrun."""
+    world = World.current()
+    if world.size == 1 or world.group is not None:
+        yield world
+        return
     import torch.distributed as distributed
 
-    if int(os.environ.get("WORLD_SIZE", 1)) == 1 or distributed.is_initialized():
-        yield
-        return
-    distributed.init_process_group("gloo")
+    distributed.init_process_group("gloo", timeout=PATIENCE)
     try:
-        yield
+        yield World.current()
     finally:
         distributed.destroy_process_group()
 
 
-def wait_for_all() -> None:
-    """Wait until every process has written its samples; nothing in a single one."""
-    import torch.distributed as distributed
+def default_device() -> str:
+    """Where this process computes, in training and in sampling: CUDA, MPS or another accelerator, or the CPU.
 
-    if distributed.is_available() and distributed.is_initialized():
-        distributed.barrier()
+    Of several devices each process of a machine takes its own. ACCELERATE_USE_CPU=true keeps to the CPU.
+    """
+    import torch
+
+    kept = os.environ.get("ACCELERATE_USE_CPU", "").lower() in ("1", "true", "yes", "y", "on", "t")
+    accelerator = None if kept else torch.accelerator.current_accelerator(check_available=True)
+    if accelerator is None:
+        return "cpu"
+    if accelerator.type == "mps":
+        return "mps"
+    number = int(os.environ.get("LOCAL_RANK", 0)) % torch.accelerator.device_count()
+    return f"{accelerator.type}:{number}"
 
 
-def is_first() -> bool:
-    """Whether this process writes and prints."""
-    return int(os.environ.get("RANK", 0)) == 0
+def _portable(error: Exception | None) -> Exception | None:
+    """An error as other processes can have it: the project's own as it is, of others what they said."""
+    if error is None or isinstance(error, GenzooError):
+        return error
+    return GenzooError(f"another process failed: {type(error).__name__}: {error}")

@@ -38,7 +38,6 @@ def evaluate(
     source, reference: folder, npz, npy, uint8 array (n, h, w, c), tensor (n, c, h, w) in [-1, 1], PictureSet;
     the reference may be an ADM npz of statistics. num: judge this many instead of the protocol's number; the
     result then states it and compares only with its like. network, weights: another network, stated likewise.
-    In torch.distributed every process calls this; each extracts its part, all get the result.
     """
     named = load_protocol(protocol, kinds=("images", "controls"), judge="evaluate")
     maps = _control_maps(named, controls)

@@ -15,6 +15,7 @@ from genzoo.evaluation.statistics import FeatureStatistics, check_features, gath
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from genzoo.core.processes import World
     from genzoo.evaluation.features import FeatureNetwork
 
 Batches = Iterable[tuple["Tensor", list[int]]]
@@ -95,35 +96,15 @@ def _lap(found: Features, stage: str, since: float) -> float:
     return now
 
 
-def shard(num: int) -> range:
-    """This process's contiguous part of `num` images: order survives joining the parts by rank."""
-    if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
-        return range(num)
-    rank, world = torch.distributed.get_rank(), torch.distributed.get_world_size()
-    return range(num * rank // world, num * (rank + 1) // world)
-
-
-def gather_features(part: Features) -> Features:
-    """All processes' features joined in rank order, on every process; the identity in a single one."""
-    if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
+def gather_features(part: Features, world: World) -> Features:
+    """All processes' features joined in rank order, in every process."""
+    if world.size == 1:
         return part
-    everyone: list[tuple[int, int, dict[str, Tensor]] | None]
-    everyone = [None] * torch.distributed.get_world_size()
-    torch.distributed.all_gather_object(everyone, (part.count, part.constant, part.rows))
-    parts = [other for other in everyone if other is not None]
+    parts = world.gather((part.count, part.constant, part.rows))
     return Features(
         count=sum(count for count, _, _ in parts),
         constant=sum(constant for _, constant, _ in parts),
-        statistics={name: gather_statistics(own) for name, own in part.statistics.items()},
+        statistics={name: gather_statistics(own, world) for name, own in part.statistics.items()},
         rows={name: torch.cat([rows[name] for _, _, rows in parts]) for name in part.rows},
         seconds=part.seconds,
     )
-
-
-def all_agree(here: bool) -> bool:
-    """Whether it is so in every process; called by all of them."""
-    if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
-        return here
-    answers: list[bool | None] = [None] * torch.distributed.get_world_size()
-    torch.distributed.all_gather_object(answers, here)
-    return all(answers)

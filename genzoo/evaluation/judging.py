@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import torch
 
 from genzoo.core.errors import DataError
+from genzoo.core.processes import World
 from genzoo.data.picture_sets import PictureSet, Subset
 from genzoo.evaluation.features import FeatureNetwork, build_network
 from genzoo.evaluation.protocols import Protocol
@@ -30,13 +31,18 @@ Network: TypeAlias = "str | FeatureNetwork | Callable[[Tensor], Any] | None"
 
 @dataclass(frozen=True)
 class Settings:
-    """How to run, none of which changes the numbers.   progress: called with (what, done, total)."""
+    """How to run, none of which changes the numbers.
+
+    progress: called with (what, done, total).   world: the processes that share the work; every one of them
+    makes the same call, each extracts its part, and all get the result.
+    """
 
     device: str = "cpu"
     batch_size: int = 64
     workers: int = 4
     cache: bool = True
     progress: Progress | None = None
+    world: World = field(default_factory=World.single)
 
     def report(self, what: str, total: int) -> Callable[[int], None]:
         """A callback that tells how many of `total` are done."""

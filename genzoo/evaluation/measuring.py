@@ -10,7 +10,7 @@ from genzoo.core.errors import UsageError
 from genzoo.data.image_decode import shown
 from genzoo.data.picture_sets import PictureSet, content_hash, open_pictures
 from genzoo.evaluation.batches import batches
-from genzoo.evaluation.extraction import Features, evenly, extract, gather_features, shard
+from genzoo.evaluation.extraction import Features, evenly, extract, gather_features
 from genzoo.evaluation.judging import Judging
 from genzoo.evaluation.reference import Reference, cached_reference, is_adm_reference, read_adm_reference
 from genzoo.evaluation.scores import outputs_needed
@@ -31,13 +31,14 @@ def features_of(
     outputs: tuple[set[str], set[str]] | None = None,
     keep: int | None = None,
 ) -> Features:
-    """This set's features, joined over processes.
+    """This set's features, which all processes of the world gather together.
 
     outputs: those whose statistics, and those whose rows are needed; what the protocol needs when left out.
     keep: rows of this many pictures only, taken at even steps, because a folder is often sorted by class.
     """
     statistics, rows = outputs_needed(judging.used.metrics) if outputs is None else outputs
-    settings, network, part = judging.settings, judging.network, shard(len(pictures))
+    settings, network = judging.settings, judging.network
+    part = settings.world.part(len(pictures))
     wanted = None if keep is None else set(evenly(len(pictures), keep))
     kept = None if wanted is None else [index in wanted for index in part]
     share = CLIP_SHARE if judging.used.kind == "clips" else 1
@@ -49,8 +50,10 @@ def features_of(
         workers=settings.workers,
     )
     on_batch = settings.report(what, len(pictures))
-    found = extract(data, network, statistics=statistics, rows=rows, keep=kept, on_batch=on_batch)
-    return gather_features(found)
+    found = settings.world.together(
+        lambda: extract(data, network, statistics=statistics, rows=rows, keep=kept, on_batch=on_batch)
+    )
+    return gather_features(found, settings.world)
 
 
 def reference_of(source: PictureSource, judging: Judging) -> Reference:
@@ -100,4 +103,4 @@ def _remembered(judging: Judging, make: Callable[[], Reference], **key: Any) -> 
     known = network.weights_sha256 is not None or network.name in ("pixels", "video-pixels")
     if not (judging.settings.cache and known):
         return make()
-    return cached_reference({**key, **network.describe(), "format": FORMAT}, make)
+    return cached_reference({**key, **network.describe(), "format": FORMAT}, make, judging.settings.world)

@@ -16,15 +16,16 @@ from safetensors import SafetensorError, safe_open
 from genzoo.core.cache_folder import cache_folder
 from genzoo.core.errors import DataError
 from genzoo.core.files import as_safetensors, write_file
+from genzoo.core.processes import World
 from genzoo.data.array_files import array_names, read_array
 from genzoo.data.image_decode import shown
 from genzoo.data.picture_sets import ArrayPictures, PictureSet
-from genzoo.evaluation.extraction import all_agree
 from genzoo.evaluation.statistics import Gaussian
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+ALONE = World.single()
 ADM_KEYS = {"pool": ("mu", "sigma"), "spatial": ("mu_s", "sigma_s")}
 
 
@@ -72,10 +73,12 @@ def _moments(path: Path, mean: str, covariance: str) -> tuple[Tensor, Tensor]:
     return torch.tensor(mu, dtype=torch.float64), torch.tensor(sigma, dtype=torch.float64)
 
 
-def cached_reference(key: Mapping[str, Any], make: Callable[[], Reference]) -> Reference:
+def cached_reference(
+    key: Mapping[str, Any], make: Callable[[], Reference], world: World = ALONE
+) -> Reference:
     """The reference stored under `key` (content hash, network, outputs, ...), or made now and stored.
 
-    A damaged file is made again. The file is complete or absent: it is renamed into place.
+    A damaged file is made again.   world: the processes that make it together; every one calls this.
     """
     name = hashlib.sha256(json.dumps(key, sort_keys=True, default=str).encode()).hexdigest()[:32]
     path = cache_folder("reference") / f"{name}.safetensors"
@@ -83,7 +86,7 @@ def cached_reference(key: Mapping[str, Any], make: Callable[[], Reference]) -> R
     with contextlib.suppress(FileNotFoundError, SafetensorError, KeyError, ValueError):
         found = _load(path)
     # making it is a joint work of all processes: nobody may stay away because its own disk has the file
-    if not all_agree(found is not None) or found is None:
+    if not world.all_agree(found is not None) or found is None:
         found = make()
         _store(path, found)
     return found

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 
@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from torch import Tensor
+
+    from genzoo.core.processes import World
 
 BLOCK = 1024  # rows folded into the scatter at once: one matrix product instead of many thin ones
 
@@ -132,14 +134,13 @@ def merge_all(parts: Sequence[FeatureStatistics]) -> FeatureStatistics:
     return joined
 
 
-def gather_statistics(part: FeatureStatistics) -> FeatureStatistics:
-    """Every process's statistics joined in rank order; the identity outside torch.distributed."""
-    if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
+def gather_statistics(part: FeatureStatistics, world: World) -> FeatureStatistics:
+    """Every process's statistics joined in rank order, in every process."""
+    if world.size == 1:
         return part
-    mine = None if not part.count else tuple(x.cpu() if torch.is_tensor(x) else x for x in part._moments())
-    everyone: list[Any] = [None] * torch.distributed.get_world_size()
-    torch.distributed.all_gather_object(everyone, mine)
-    return merge_all([_from_moments(*moments) for moments in everyone if moments is not None])
+    count, mean, scatter = part._moments() if part.count else (0, torch.empty(0), torch.empty(0))
+    everyone = world.gather((count, mean.cpu(), scatter.cpu()))
+    return merge_all([_from_moments(*moments) for moments in everyone if moments[0]])
 
 
 def _from_moments(count: int, mean: Tensor, scatter: Tensor) -> FeatureStatistics:

@@ -6,8 +6,7 @@ import atexit
 import datetime
 import logging
 import os
-from collections.abc import Callable, Iterable, Sequence
-from typing import TypeVar
+from collections.abc import Iterable, Sequence
 
 import torch
 from accelerate import Accelerator
@@ -15,20 +14,19 @@ from accelerate.state import AcceleratorState, PartialState
 from accelerate.utils import (
     DistributedType,
     InitProcessGroupKwargs,
-    broadcast_object_list,
     parse_flag_from_env,
 )
 from torch import Tensor, nn
 from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
-from genzoo.core.errors import GenzooError, UsageError
+from genzoo.core.errors import UsageError
 from genzoo.core.model_state import whole
+from genzoo.core.processes import World, default_device
 from genzoo.core.types import LossOutput
 from genzoo.training.config import TrainConfig
 from genzoo.training.signals import STOP_SIGNALS
 
 logger = logging.getLogger(__name__)
-Result = TypeVar("Result")
 _MIXED = {"fp32": "no", "fp64": "no", "bf16": "bf16", "fp16": "fp16"}
 
 
@@ -38,7 +36,7 @@ def build_accelerator(config: TrainConfig) -> Accelerator:
     AcceleratorState._reset_state()
     timeout = datetime.timedelta(seconds=config.collective_timeout)
     # told explicitly: without a GPU Accelerate overlooks torchrun's group unless it is asked for the CPU
-    cpu = not torch.accelerator.is_available() or parse_flag_from_env("ACCELERATE_USE_CPU")
+    cpu = default_device() == "cpu"
     state = PartialState(cpu=cpu, timeout=timeout)
     _require_launched_group(state)
     if state.num_processes > 1:
@@ -86,20 +84,9 @@ def is_sharded(accelerator: Accelerator) -> bool:
     return bool(accelerator.distributed_type == DistributedType.FSDP)
 
 
-def on_main(accelerator: Accelerator, action: Callable[[], Result]) -> Result:
-    """Run an action in the main process; all processes return its result, or raise its error."""
-    if accelerator.num_processes == 1:
-        return action()
-    outcome: list[object] = [None, None]
-    if accelerator.is_main_process:
-        try:
-            outcome[0] = action()
-        except GenzooError as error:
-            outcome[1] = error
-    broadcast_object_list(outcome)
-    if isinstance(outcome[1], GenzooError):
-        raise outcome[1]
-    return outcome[0]  # type: ignore[return-value]
+def world_of(accelerator: Accelerator) -> World:
+    """The processes that train together."""
+    return World.current() if accelerator.num_processes > 1 else World.single()
 
 
 def agree(

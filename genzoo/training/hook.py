@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
+    from genzoo.core.processes import World
     from genzoo.core.run_folder import RunFolder
     from genzoo.core.types import Dataset, Task
     from genzoo.training.config import TrainConfig
@@ -41,6 +42,7 @@ class TrainingView(Protocol):
 
     step: optimizer steps done.   saved: the newest checkpoint of this run, None before the first.
     parameters: those that are optimised, by name.   average: of them, None where none is kept.
+    world: the processes that train together.
     recorders: hooks that take measured values (`Hook.on_values`), in the main process only.
     """
 
@@ -51,6 +53,7 @@ class TrainingView(Protocol):
     model: nn.Module
     parameters: dict[str, nn.Parameter]
     average: ParameterAverage | None
+    world: World
     recorders: Sequence[Hook]
     step: int
     saved: Path | None

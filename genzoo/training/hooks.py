@@ -105,14 +105,14 @@ class ProgressHook(Hook):
 class PreviewHook(Hook):
     """Call `function(trainer, step)` every so many steps, with the averaged weights in the model.
 
-    All of a sharded model's processes must take part; otherwise the main process does it alone.
+    All processes take part: the function shares its work over `trainer.world`, and the first one writes.
     """
 
     def __init__(self, function: Callable[[TrainingView, int], None], *, every: int) -> None:
         self.function, self.every = function, every
 
     def on_step(self, trainer: TrainingView, record: StepRecord) -> None:
-        if self.every and record.step % self.every == 0 and (trainer.is_main or trainer.is_sharded):
+        if self.every and record.step % self.every == 0:
             with trainer.averaged_model():
                 self.function(trainer, record.step)
 

@@ -77,6 +77,7 @@ class Trainer:
         self.model, self.parameters, self.average = parts.model, parts.parameters, parts.average
         self.accelerator, self.device = parts.accelerator, parts.device
         self.folder, self.recipe_text, self.hooks = RunFolder(output), recipe_text, tuple(hooks)
+        self.world = devices.world_of(parts.accelerator)
         self.stream = SampleStream(dataset, seed=config.seed, max_bad=config.max_bad)
         self.learning_rate = learning_rate(parts.optimization, config.steps)
         recorders = (MetricsHook(tensorboard=config.tensorboard), ProgressHook())
@@ -133,7 +134,7 @@ class Trainer:
         grace = 0.0 if self.accelerator.num_processes == 1 else 5.0
         with contextlib.ExitStack() as stack:
             stop = stack.enter_context(StopSignals(grace))
-            devices.on_main(self.accelerator, lambda: stack.enter_context(self.folder.lock()))
+            self.world.on_first(lambda: stack.enter_context(self.folder.lock()))
             resumed_from = self._start(resume)
             if self.step >= self.config.steps:
                 logger.info("this run is finished: %d of %d steps are done", self.step, self.config.steps)
@@ -145,18 +146,18 @@ class Trainer:
             yield batches, stop, resumed_from
 
     def _start(self, resume: str | Path) -> int | None:
-        path = devices.on_main(self.accelerator, lambda: find_start(self.folder, resume))
+        path = self.world.on_first(lambda: find_start(self.folder, resume))
         if path is None:
             return None
         self.step = restore(self.parts, load_checkpoint(path))
         self.saved = path
-        devices.on_main(self.accelerator, lambda: set_aside_after(self.folder.checkpoints, self.step))
+        self.world.on_first(lambda: set_aside_after(self.folder.checkpoints, self.step))
         return self.step
 
     @contextlib.contextmanager
     def _reported(self) -> Iterator[None]:
         """Hooks and status.json around the loop; the status tells how it ended."""
-        devices.on_main(self.accelerator, self._describe)
+        self.world.on_first(self._describe)
         try:
             for hook in (*self.recorders, *self.hooks):
                 hook.on_start(self)
@@ -278,7 +279,7 @@ class Trainer:
 
     def _save(self) -> None:
         content = capture(self.parts, self.step) if self.is_main or self.is_sharded else None
-        self.saved = devices.on_main(self.accelerator, lambda: self._commit(content))
+        self.saved = self.world.on_first(lambda: self._commit(content))
         self._set_status("running")
         for hook in (*self.recorders, *self.hooks):
             hook.on_checkpoint(self, self.saved)

@@ -5,18 +5,22 @@ from __future__ import annotations
 import copy
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import torch
 from recipe_cases import TINY
 
 from genzoo.api.evaluation.evaluate_run import evaluate_run
 from genzoo.api.recipes.plan import check_recipe
 from genzoo.api.recipes.sections import Evaluation
 from genzoo.api.run import load_run, train
+from genzoo.api.training import evaluation_hook
 from genzoo.api.training.evaluation_hook import EvaluationHook, keep_best, result_file
 from genzoo.api.training.train import build_trainer
 from genzoo.core.errors import RecipeError, UsageError, WeightsError
+from genzoo.core.processes import World
 from genzoo.core.recipe import Recipe, recipe_from
 from genzoo.core.run_folder import read_metrics
 from genzoo.evaluation.result import load_result
@@ -140,6 +144,16 @@ def test_best_is_lowest_or_highest(
     assert (tmp_path / "best" / kept[0] / "model.safetensors").read_text() == str(best)
     with pytest.raises(UsageError, match="no metric"):
         keep_best(tmp_path, checkpoint, 9, chosen, {"other": 1.0})
+
+
+def test_the_reference_is_the_images_behind_cached_latents(monkeypatch: pytest.MonkeyPatch) -> None:
+    pictures = SimpleNamespace()
+    cached = SimpleNamespace(images=pictures, bind_codec=print)
+    trainer: Any = SimpleNamespace(dataset=cached, average=None, device="cpu", world=World.single())
+    given: dict[str, Any] = {}
+    monkeypatch.setattr(evaluation_hook, "evaluate", lambda images, **options: given.update(options))
+    EvaluationHook(Evaluation())._result(trainer, torch.zeros(2, 3, 4, 5, dtype=torch.uint8), 7)
+    assert given["reference"].dataset is pictures
 
 
 @pytest.mark.parametrize(("recipe", "hooks"), [(recipe_from(TINY), 0), (tiny(), 1)], ids=["without", "with"])

@@ -11,13 +11,18 @@ import pytest
 import torch
 import torchmetrics.image.kid  # noqa: F401  (before the fork: its import is the slowest part)
 
+from genzoo.core.processes import World
 from genzoo.evaluation.evaluate_images import Settings, evaluate
 
 
-def judge(images: dict[str, np.ndarray]) -> dict[str, object]:
-    settings = Settings(batch_size=16, cache=False)
+def judge(images: dict[str, np.ndarray], world: World) -> dict[str, object]:
+    settings = Settings(batch_size=16, cache=False, world=world)
     result = evaluate(
-        images["a"], protocol="quick-pixels", reference=images["b"], num=len(images["a"]), settings=settings
+        images["a"],
+        protocol="quick-pixels",
+        reference=images["b"],
+        num=len(images["a"]),
+        settings=settings,
     )
     return {"metrics": dict(result.metrics), "num": result.generated["num"]}
 
@@ -26,7 +31,10 @@ def judge_in_group(rank: int, folder: Path, images: dict[str, np.ndarray]) -> No
     torch.distributed.init_process_group(
         "gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=2
     )
-    (folder / f"rank{rank}.json").write_text(json.dumps(judge(images)))
+    (folder / f"rank{rank}.json").write_text(json.dumps(judge(images, World.current())))
+    # one of them alone: no call may wait for the other
+    if rank == 1:
+        (folder / "alone.json").write_text(json.dumps(judge(images, World.single())))
     torch.distributed.destroy_process_group()
 
 
@@ -41,11 +49,12 @@ def test_two_processes_give_the_result_of_one(tmp_path: Path) -> None:
     workers = [context.Process(target=judge_in_group, args=(rank, tmp_path, images)) for rank in (0, 1)]
     for worker in workers:
         worker.start()
-    expected = judge(images)
+    expected = judge(images, World.single())
     for worker in workers:
         worker.join(120)
     assert [worker.exitcode for worker in workers] == [0, 0]
     ranks = [json.loads((tmp_path / f"rank{rank}.json").read_text()) for rank in (0, 1)]
     assert ranks[0] == ranks[1]
     assert ranks[0]["num"] == 61
+    assert json.loads((tmp_path / "alone.json").read_text()) == expected
     assert ranks[0]["metrics"] == pytest.approx(expected["metrics"], rel=1e-6, abs=1e-9)

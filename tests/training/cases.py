@@ -190,6 +190,14 @@ def shard_and_save(output: str) -> None:
     assert all(copy.tensors()[name].equal(tensor) for name, tensor in tensors["ema"].items())
 
 
+def train_recipe(output: str, recipe: dict[str, Any]) -> None:
+    """Train from a recipe, as `genzoo train` does."""
+    from genzoo.api.training.train import train_recipe as train_from
+    from genzoo.core.recipe import recipe_from
+
+    train_from(recipe_from(recipe), output=output)
+
+
 def _write_seen(output: Path, task: ToyTask) -> None:
     rank = os.environ.get("RANK", "0")
     (output / f"seen_{rank}.json").write_text(json.dumps(task.seen))

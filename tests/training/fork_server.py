@@ -70,14 +70,16 @@ class ForkServer:
         answer = self.request(op="start", target=target, kwargs=kwargs, env=env or {}, log=str(log))
         return Child(self, answer["pid"], log)
 
-    def start_ranks(self, target: str, *, world: int, **kwargs: Any) -> list[Child]:
+    def start_ranks(
+        self, target: str, *, world: int, env: dict[str, str] | None = None, **kwargs: Any
+    ) -> list[Child]:
         """One child for each rank of a gloo group, with the environment torchrun would give it."""
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             port = probe.getsockname()[1]
         common = {"WORLD_SIZE": str(world), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
-        ranks = [common | {"RANK": str(r), "LOCAL_RANK": str(r)} for r in range(world)]
-        return [self.start(target, env=env, **kwargs) for env in ranks]
+        ranks = [common | (env or {}) | {"RANK": str(r), "LOCAL_RANK": str(r)} for r in range(world)]
+        return [self.start(target, env=one, **kwargs) for one in ranks]
 
     def close(self) -> None:
         assert self.process.stdin is not None

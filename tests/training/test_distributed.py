@@ -14,9 +14,15 @@ import pytest
 import torch
 from compare import final, fingerprint
 from fork_server import ForkServer
+from recipe_cases import TINY
 
-from genzoo.core.checkpoint import Checkpoint, load_checkpoint
+from genzoo.api.run import load_run
+from genzoo.api.training.evaluation_hook import result_file
+from genzoo.core.checkpoint import Checkpoint, load_checkpoint, step_folder
 from genzoo.core.run_folder import RunFolder, read_metrics
+from genzoo.data.picture_sets import ArrayPictures, DatasetPictures
+from genzoo.evaluation.evaluate_images import evaluate
+from genzoo.evaluation.result import load_result
 
 pytestmark = pytest.mark.distributed
 
@@ -157,3 +163,50 @@ def test_torchrun_runs_the_same_loop(tmp_path: Path, fork_server: ForkServer) ->
     assert done.returncode == 0, done.stderr
     run(fork_server, "train", 2, tmp_path / "forked", steps=3)
     assert fingerprint(tmp_path / "launched") == fingerprint(tmp_path / "forked")
+
+
+RECIPE: dict[str, Any] = {
+    **TINY,
+    "model": {**TINY["model"], "num_classes": 10, "input_size": 8, "in_channels": 1},
+    "train": {**TINY["train"], "steps": 4, "keep_last": 4},
+    "preview": {"every": 2, "num": 9},  # blocks of four: three blocks for two processes
+    "evaluation": {"every": 2, "protocol": "quick-pixels", "num": 11, "keep_best": "pixel_kid"},
+    "report": [],
+}
+
+
+def test_two_processes_share_previews_and_evaluation_and_write_what_one_would(
+    tmp_path: Path, fork_server: ForkServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    output = tmp_path / "run"
+    env = {"GENZOO_CACHE": str(tmp_path / "cache")}
+    children = fork_server.start_ranks(
+        "cases:train_recipe", world=2, env=env, output=str(output), recipe=RECIPE
+    )
+    for child in children:
+        assert child.wait() == 0, child.output()
+    monkeypatch.setenv("GENZOO_CACHE", env["GENZOO_CACHE"])
+    trained = load_run(output)
+    for step in (2, 4):
+        alone = trained.sample(num=9, checkpoint=step).grid().save(tmp_path / f"{step}.png")
+        assert (output / "samples" / step_folder(step) / "grid.png").read_bytes() == alone.read_bytes()
+        found = load_result(result_file(output, step))
+        images = ArrayPictures(trained.sample(num=11, checkpoint=step).images.movedim(1, -1).numpy())
+        reference = DatasetPictures(trained.dataset())
+        expected = evaluate(images, protocol="quick-pixels", reference=reference, num=11)
+        assert found.generated["sha256"] == expected.generated["sha256"]
+        assert found.metrics == pytest.approx(expected.metrics, rel=1e-6, abs=1e-9)
+    assert len(list((output / "best").glob("step_*"))) == 1
+    values = [row for row in read_metrics(output / "metrics.jsonl") if "evaluation/pixel_kid" in row]
+    assert [row["step"] for row in values] == [2, 4]
+
+
+def test_an_evaluation_that_fails_in_one_process_ends_all(tmp_path: Path, fork_server: ForkServer) -> None:
+    recipe = {**RECIPE, "evaluation": {**RECIPE["evaluation"], "keep_best": "no_such"}}
+    options = {"output": str(tmp_path / "run"), "recipe": recipe}
+    children = fork_server.start_ranks(
+        "cases:train_recipe", world=2, env={"GENZOO_CACHE": str(tmp_path)}, **options
+    )
+    for child in children:
+        assert child.wait() == 2, child.output()
+        assert "there is no metric 'no_such'" in child.output()

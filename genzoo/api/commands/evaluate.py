@@ -10,7 +10,7 @@ import typer
 
 from genzoo.core.errors import UsageError
 from genzoo.core.files import write_file
-from genzoo.core.processes import is_first, processes
+from genzoo.core.processes import World, connected, default_device
 
 if TYPE_CHECKING:
     from genzoo.api.run import Run
@@ -52,7 +52,6 @@ def evaluate_command(
 ) -> None:
     """Judge samples by a named protocol; the result states everything its numbers depend on."""
     from genzoo.api.evaluation.evaluate_run import evaluate_files, evaluate_run
-    from genzoo.api.runs.stored import default_device
     from genzoo.evaluation.evaluate_images import Settings
     from genzoo.evaluation.protocols import load_protocol
     from genzoo.evaluation.result import load_result
@@ -65,7 +64,6 @@ def evaluate_command(
     judging: dict[str, Any] = {"protocol": named, "reference": reference, "num": num, "network": network}
     judging |= {} if controls is None else {"controls": controls}
     progress = ConsoleProgress()
-    judging["settings"] = Settings(device or default_device(), batch_size, progress=progress)
     given: dict[str, Any] = {
         "steps": steps,
         "guidance_scale": guidance_scale,
@@ -73,13 +71,14 @@ def evaluate_command(
         "checkpoint": checkpoint,
     }
     sampling = {key: value for key, value in given.items() if value is not None}
-    with processes(), progress:
+    with connected() as world, progress:
+        judging["settings"] = Settings(device or default_device(), batch_size, progress=progress, world=world)
         if run is None:
             result = evaluate_files(source, weights=weights, unused=sampling, **judging)
         else:
             sampling |= {"seed": seed, "weights": model_weights}
             result = evaluate_run(run, network_weights=weights, **judging, **sampling)
-    if not is_first():
+    if not world.is_first:
         return
     target = output or default_output(source, run, result)
     result.save(target)
@@ -151,7 +150,9 @@ class ConsoleProgress:
         counts = BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
         columns = (TextColumn("{task.description:>10}"), *counts)
         console = Console(stderr=True)
-        self._bars = Progress(*columns, console=console, disable=not (console.is_terminal and is_first()))
+        self._bars = Progress(
+            *columns, console=console, disable=not (console.is_terminal and World.current().is_first)
+        )
         self._tasks: dict[str, Any] = {}
 
     def __call__(self, what: str, done: int, total: int) -> None:

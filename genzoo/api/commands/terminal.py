@@ -11,7 +11,7 @@ from typing import Any
 import typer
 
 from genzoo.core.errors import GenzooError, UsageError
-from genzoo.core.processes import is_first
+from genzoo.core.processes import World
 
 
 def report_error(error: Exception) -> int:
@@ -70,7 +70,7 @@ def log_to_terminal() -> None:
     logger = logging.getLogger("genzoo")
     logger.handlers = [Echo()]
     logger.propagate = False
-    logger.setLevel(logging.INFO if is_first() else logging.ERROR)
+    logger.setLevel(logging.INFO if World.current().is_first else logging.ERROR)
 
 
 @contextmanager

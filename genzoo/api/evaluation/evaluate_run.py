@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 from genzoo.api.sampling.sample_run import sample_run_to
 from genzoo.core.contracts import makes_clips
 from genzoo.core.errors import UsageError
-from genzoo.core.processes import is_first, wait_for_all
 
 if TYPE_CHECKING:
     from genzoo.api.runs.run_data import RunData, Weights
@@ -48,6 +47,7 @@ def evaluate_run(
     from genzoo.evaluation.protocols import load_protocol
 
     settings, named = settings or Settings(), load_protocol(protocol)
+    world = settings.world
     run, options = run.opened_with(options)
     found = run.checkpoint(checkpoint)
     weights = run.choose(found, weights)
@@ -62,25 +62,26 @@ def evaluate_run(
     count = num or named.num
     folder = run.folder / "evaluation" / f"{found.name}-{weights}-{key}-{count}"
     sampled = settings.report("sampling", count)
-    sample_run_to(
-        run,
-        folder,
-        num=count,
-        seed=seed,
-        weights=weights,
-        checkpoint=found,
-        batch_size=settings.batch_size,
-        progress=lambda done, total: sampled(count - total + done),
-        **options,
+    world.together(
+        lambda: sample_run_to(
+            run,
+            folder,
+            num=count,
+            seed=seed,
+            weights=weights,
+            checkpoint=found,
+            batch_size=settings.batch_size,
+            world=world,
+            progress=lambda done, total: sampled(count - total + done),
+            **options,
+        )
     )
-    wait_for_all()
     judging: dict[str, Any] = {"protocol": named, "num": num, "network": network, "settings": settings}
     judging |= {"sampling": sampling_of(run, found.name, seed, weights, options)}
     judging |= {} if controls is None else {"controls": controls}
     result = _judge(folder, run, reference, judging)
     result = replace(result, generated={**result.generated, "folder": folder.name})
-    if is_first():
-        result.save(run.folder / "evaluation" / f"{named.name}-{folder.name}.json")
+    world.on_first(lambda: result.save(run.folder / "evaluation" / f"{named.name}-{folder.name}.json"))
     return result
 
 
@@ -152,7 +153,7 @@ def evaluate_files(
     named = load_protocol(protocol)
     common: dict[str, Any] = {"protocol": named, "sampling": stated_sampling(source), **judging}
     if named.kind == "concepts":
-        network, weights = common.pop("network"), common.pop("weights")
+        network, weights = (common.pop(name) for name in ("network", "weights"))
         if network is not None:
             raise UsageError(f"{named.name} takes two networks; --network cannot replace them")
         common["weights"] = {} if weights is None else dict.fromkeys(("clip", "dino"), weights)

@@ -10,11 +10,11 @@ import torch
 
 from genzoo.api.recipes.build import build_dataset
 from genzoo.api.recipes.plan import plan_of
-from genzoo.api.runs.stored import default_device
 from genzoo.api.sampling.samples import make_grid, to_uint8
 from genzoo.core.controls import build_control
 from genzoo.core.errors import DataError, UsageError
 from genzoo.core.files import write_file
+from genzoo.core.processes import default_device
 from genzoo.data.cached_controls import CachedControls, ControlCodec
 from genzoo.data.control_files import EXTRACTOR, SOURCE, control_facts, control_png
 from genzoo.data.image_decode import decode_image, read_file

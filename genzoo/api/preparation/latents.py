@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 from genzoo.api.recipes.build import build_codec, build_dataset
 from genzoo.api.recipes.plan import plan_of
-from genzoo.api.runs.stored import default_device
 from genzoo.core.errors import UsageError
+from genzoo.core.processes import default_device
 
 if TYPE_CHECKING:
     from collections.abc import Callable

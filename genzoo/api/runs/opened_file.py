@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 from genzoo.api.recipes.build import assemble, build_codec
 from genzoo.api.recipes.plan import RunPlan, plan_of
-from genzoo.api.runs.stored import default_device, ready
+from genzoo.api.runs.stored import ready
 from genzoo.core.checkpoint_manifest import file_digest
 from genzoo.core.errors import UsageError
+from genzoo.core.processes import default_device
 from genzoo.core.recipe import Recipe
 from genzoo.core.registry import SOURCES
 from genzoo.core.signatures import parameters

@@ -17,6 +17,7 @@ from genzoo.core.checkpoint_memory import CheckpointMemory
 from genzoo.core.contracts import pictures_of, recorded_facts
 from genzoo.core.errors import CheckpointError, UsageError, WeightsError
 from genzoo.core.model_state import require_same_facts, restore_weights
+from genzoo.core.processes import default_device
 from genzoo.core.recipe import Recipe, load_recipe
 
 if TYPE_CHECKING:
@@ -156,12 +157,3 @@ def step_of(checkpoint: Path) -> int:
     """The optimizer step in a checkpoint's name."""
     digits = checkpoint.name.rpartition("_")[2]
     return int(digits) if digits.isdigit() else 0
-
-
-def default_device() -> str:
-    """The accelerator of this process, or the CPU."""
-    import os
-
-    if torch.cuda.is_available():
-        return f"cuda:{int(os.environ.get('LOCAL_RANK', 0)) % torch.cuda.device_count()}"
-    return "cpu"

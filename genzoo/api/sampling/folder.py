@@ -8,9 +8,7 @@ second call with other settings is refused.
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +22,7 @@ from genzoo.api.sampling.samples import Samples, make_grid, png, to_pil, to_uint
 from genzoo.core.contracts import makes_clips
 from genzoo.core.errors import DataError, UsageError
 from genzoo.core.files import write_file, write_json
+from genzoo.core.processes import World
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -34,19 +33,6 @@ GRID_MAX = 100
 CLIPS_MAX = 16
 Progress = Callable[[int, int], None]
 """(pictures done by this process, pictures it has to do)."""
-
-
-@dataclass(frozen=True)
-class Worker:
-    """One of the processes that share the indices."""
-
-    rank: int = 0
-    world: int = 1
-
-    @classmethod
-    def from_environment(cls) -> Worker:
-        """As torchrun numbers its processes; alone without torchrun."""
-        return cls(int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1)))
 
 
 PICTURE = ".png"
@@ -79,21 +65,21 @@ def write_samples(
     *,
     settings: Mapping[str, Any],
     batch_size: int,
-    worker: Worker,
+    world: World,
     clip_format: str = "frames",
     fps: float = FPS,
     progress: Progress | None = None,
 ) -> int:
-    """Make the pictures that are missing and belong to this worker; returns how many were made.
+    """Make the pictures that are missing and belong to this process; returns how many were made.
 
     batch_size: pictures computed before they are written together; memory grows with it and not with `num`.
     clip_format: of clips, "frames" (a folder of PNGs, exact), "mp4" or "gif" (both lossy).   fps: theirs.
-    The worker that finds the folder complete writes grid.png, and grid.gif of clips, or grid.mp4 of films.
+    The process that finds the folder complete writes grid.png, and grid.gif of clips, or grid.mp4 of films.
     """
     suffix = suffix_of(task, clip_format)
     paths = [folder / file_name(index, suffix) for index in range(plan.num)]
     claim(folder, plan, settings, suffix=suffix)
-    blocks = [block for number, block in enumerate(plan.blocks()) if number % worker.world == worker.rank]
+    blocks = world.every(plan.blocks())
     missing = [block for block in blocks if not all(paths[i].exists() for i in block)]
     total, done = sum(map(len, missing)), 0
     for group in _groups(missing, batch_size):

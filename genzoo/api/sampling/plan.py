@@ -10,12 +10,14 @@ from __future__ import annotations
 import inspect
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from genzoo.api.recipes.sections import BLOCK_SIZE
 from genzoo.core.errors import UsageError
+from genzoo.core.processes import World
 from genzoo.core.seeds import SampleStreams
 
 if TYPE_CHECKING:
@@ -69,10 +71,18 @@ def sample_block(task: Task, plan: SamplePlan, block: range) -> Tensor:
     return pixels[: len(block)].cpu()
 
 
-def sample_all(task: Task, plan: SamplePlan) -> Iterator[tuple[range, Tensor]]:
-    """Every block with its pixels, in order, one in memory at a time."""
-    for block in plan.blocks():
-        yield block, sample_block(task, plan, block)
+def sample_all(task: Task, plan: SamplePlan, world: World | None = None) -> Iterator[tuple[range, Tensor]]:
+    """Every block with its pixels, in order.
+
+    world: the processes that share the blocks; every one of them gets them all. They also make the same
+    number of forward passes, as a model needs of which each process holds a part.
+    """
+    world, blocks = world or World.single(), plan.blocks()
+    for start in range(0, len(blocks), world.size):
+        together = blocks[start : start + world.size]
+        mine = together[min(world.rank, len(together) - 1)]
+        pixels = world.together(partial(sample_block, task, plan, mine))
+        yield from zip(together, world.gather(pixels), strict=False)
 
 
 def plain_conditions(conditions: Batch, index: int) -> dict[str, Any]:

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from genzoo.api.recipes.ports import require_sampler
-from genzoo.api.sampling.folder import Progress, Worker, write_samples
+from genzoo.api.sampling.folder import Progress, write_samples
 from genzoo.api.sampling.plan import SamplePlan, make_plan, sample_all
 from genzoo.api.sampling.samples import Samples
+from genzoo.core.processes import World
 
 if TYPE_CHECKING:
     from genzoo.api.runs.run_data import RunData, Weights
@@ -63,11 +64,13 @@ def sample_run_to(
     clip_format: str = "frames",
     fps: float = 8.0,
     progress: Progress | None = None,
+    world: World | None = None,
     **options: Any,
 ) -> Path:
     """Samples as files in a folder; goes on where an interrupted call stopped. Options as in `sample_run`.
 
     clip_format: of clips, "frames" (a folder of PNGs), "mp4" or "gif", `fps` frames a second.
+    world: the processes that share the samples, those of torchrun when left out.
     """
     made = _prepare(run, num, seed, weights, checkpoint, device, block_size, options)
     target = Path(folder)
@@ -77,7 +80,7 @@ def sample_run_to(
         target,
         settings=made.settings,
         batch_size=batch_size,
-        worker=Worker.from_environment(),
+        world=world or World.current(),
         clip_format=clip_format,
         fps=fps,
         progress=progress,

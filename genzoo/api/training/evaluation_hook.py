@@ -15,6 +15,7 @@ import torch
 from genzoo.api.recipes.sections import BLOCK_SIZE, Evaluation
 from genzoo.api.sampling.plan import make_plan, sample_all
 from genzoo.api.sampling.samples import to_uint8
+from genzoo.core.contracts import pictures_of
 from genzoo.core.errors import GenzooError, RecipeError, UsageError
 from genzoo.core.files import write_folder, write_json
 from genzoo.data.picture_sets import ArrayPictures, DatasetPictures
@@ -46,13 +47,14 @@ class EvaluationHook(Hook):
                 f"evaluation.every is {every}: keeping the best checkpoint needs a multiple of "
                 f"train.checkpoint_every, {saved}"
             )
-        if trainer.is_main:
-            # now, so that missing weights stop the run before its first step
-            self._network = build_network(
+        # now, so that missing weights stop the run before its first step
+        self._network = trainer.world.together(
+            lambda: build_network(
                 load_protocol(self.evaluation.protocol).network,
                 weights=self.evaluation.weights,
                 device=str(trainer.device),
             )
+        )
         if trainer.step and self._is_due(trainer, trainer.step):
             self._judge(trainer, trainer.step)
 
@@ -62,15 +64,16 @@ class EvaluationHook(Hook):
 
     def _is_due(self, trainer: TrainingView, step: int) -> bool:
         wanted = step % self.evaluation.every == 0 or step == trainer.config.steps
-        takes_part = trainer.is_main or trainer.is_sharded
-        return wanted and takes_part and not result_file(trainer.folder.path, step).exists()
+        # one process decides: another machine may not see this folder yet
+        return wanted and trainer.world.on_first(lambda: not result_file(trainer.folder.path, step).exists())
 
     def _judge(self, trainer: TrainingView, step: int) -> None:
         with trainer.averaged_model():
             pixels = self._sample(trainer)
-        if not trainer.is_main:
-            return
         result = self._result(trainer, pixels, step)
+        trainer.world.on_first(lambda: self._record(trainer, result, step))
+
+    def _record(self, trainer: TrainingView, result: EvaluationResult, step: int) -> None:
         result.save(result_file(trainer.folder.path, step))
         values = {name: value for name, value in result.metrics.items() if not name.endswith("_std")}
         for recorder in trainer.recorders:
@@ -87,7 +90,7 @@ class EvaluationHook(Hook):
             block_size=self.block_size,
             options={"steps": chosen.steps, "guidance_scale": chosen.guidance_scale},
         )
-        return torch.cat([to_uint8(part) for _, part in sample_all(trainer.task, plan)])
+        return torch.cat([to_uint8(part) for _, part in sample_all(trainer.task, plan, trainer.world)])
 
     def _result(self, trainer: TrainingView, pixels: torch.Tensor, step: int) -> EvaluationResult:
         chosen = self.evaluation
@@ -96,12 +99,12 @@ class EvaluationHook(Hook):
         return evaluate(
             ArrayPictures(pixels.movedim(1, -1).contiguous().numpy(), f"samples of step {step}"),
             protocol=chosen.protocol,
-            reference=DatasetPictures(trainer.dataset),
+            reference=DatasetPictures(pictures_of(trainer.dataset)),
             num=chosen.num,
             network=self._network,
             sampling={**sampling, **{key: value for key, value in given.items() if value is not None}},
             reference_name="training data",
-            settings=Settings(str(trainer.device), chosen.batch_size),
+            settings=Settings(str(trainer.device), chosen.batch_size, world=trainer.world),
         )
 
 

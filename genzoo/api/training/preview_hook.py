@@ -42,12 +42,11 @@ def preview_function(preview: Preview, block_size: int) -> Callable[[TrainingVie
             block_size=block_size,
             options=from_data | asked,
         )
-        pixels = torch.cat([part for _, part in sample_all(trainer.task, plan)])
-        if trainer.is_main:
-            folder = trainer.folder.samples / f"step_{step:08d}"
-            images, columns = _with_steering(pixels, from_data, preview.columns)
-            path = write_grid(folder, images, columns=columns)
-            logger.info("preview at step %d: %s", step, path)
+        pixels = torch.cat([part for _, part in sample_all(trainer.task, plan, trainer.world)])
+        images, columns = _with_steering(pixels, from_data, preview.columns)
+        folder = trainer.folder.samples / f"step_{step:08d}"
+        path = trainer.world.on_first(lambda: write_grid(folder, images, columns=columns))
+        logger.info("preview at step %d: %s", step, path)
 
     return draw
 
