@@ -9,6 +9,7 @@ import sys
 import types
 import typing
 from collections.abc import Callable, Collection, Mapping
+from numbers import Integral, Real
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, Union
 
@@ -64,10 +65,12 @@ def check_settings(
     supplied: Collection[str] = (),
     auto: Collection[str] = (),
     open_ended: bool = False,
+    what: str = "argument",
 ) -> list[Problem]:
     """Problems of one section: unknown keys with the nearest names, wrong types, required keys left out.
 
     allowed: what `owner` accepts. supplied: names the program fills in. auto: names that may say `auto`.
+    what: settings are called in messages.
     A value of `???` is not a problem here; `Recipe.missing` lists those.
     """
     problems = []
@@ -77,9 +80,7 @@ def check_settings(
             wrong = None if _left_open(name, value, auto) else type_problem(value, allowed[name].annotation)
             problems += [Problem(f"{key}.{name}", wrong)] if wrong else []
         elif not open_ended:
-            problems.append(
-                Problem(f"{key}.{name}", f"{owner} has no argument {name!r}; {_hint(name, valid)}")
-            )
+            problems.append(Problem(f"{key}.{name}", f"{owner} has no {what} {name!r}; {_hint(name, valid)}"))
     for name in valid:
         if allowed[name].required and name not in settings:
             problems.append(Problem(f"{key}.{name}", f"{owner} needs a value for {name!r}"))
@@ -132,9 +133,9 @@ def _fits_scalar(value: Any, annotation: Any) -> bool:
     if annotation is bool:
         return isinstance(value, bool)
     if annotation is int:
-        return isinstance(value, int) and not isinstance(value, bool)
+        return isinstance(value, Integral) and not isinstance(value, bool)
     if annotation is float:
-        return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+        return isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
     if annotation is str or annotation is Path:
         return isinstance(value, str)
     return True  # tensors, modules, callables: checked by the code that builds them

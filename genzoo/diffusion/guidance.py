@@ -27,7 +27,7 @@ class Guidance:
 
     guidance_scale: float = 1.0
     cfg_channels: int | Literal["all"] = "all"
-    guidance_interval: Sequence[int] | None = None
+    guidance_interval: Sequence[float] | None = None
 
     def __post_init__(self) -> None:
         check_cfg_channels(self.cfg_channels)

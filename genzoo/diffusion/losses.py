@@ -139,15 +139,6 @@ def variational_bound(
     return torch.where(timesteps.to(x_0.device) == 0, decoder, divergence) / math.log(2)
 
 
-def prior_bits_per_dimension(x_0: Tensor, schedule: NoiseSchedule) -> Tensor:
-    """The bound's constant last term, (b,): how far the noisiest x_T still is from a standard normal."""
-    last = torch.full((len(x_0),), schedule.num_timesteps - 1, device=x_0.device)
-    mean = schedule.gather("sqrt_alphas_cumprod", last, x_0) * x_0
-    log_variance = schedule.gather("log_one_minus_alphas_cumprod", last, x_0).expand_as(x_0)
-    zero = torch.zeros_like(mean)
-    return _mean(gaussian_kl(mean, log_variance, zero, zero)) / math.log(2)
-
-
 def gaussian_kl(mean_p: Tensor, log_variance_p: Tensor, mean_q: Tensor, log_variance_q: Tensor) -> Tensor:
     """KL(p || q) of diagonal Gaussians in nats, elementwise."""
     ratio = log_variance_p - log_variance_q

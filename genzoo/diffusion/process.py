@@ -138,31 +138,3 @@ def _variance(
         # the table is exactly zero at t = 0, where its clipped logarithm is not
         return schedule.gather("posterior_variance", timesteps, x_t).expand_as(x_t)
     return log_variance.exp()
-
-
-def ancestral_step(step: ReverseStep, noise: Tensor, timesteps: Tensor) -> Tensor:
-    """One DDPM step from x_t to x_{t-1}; no noise is added at timestep 0."""
-    moves = (timesteps != 0).to(noise).reshape(-1, *[1] * (noise.ndim - 1))
-    return step.mean + moves * (0.5 * step.log_variance).exp() * noise
-
-
-def ddim_step(
-    x_0: Tensor, x_t: Tensor, noise: Tensor, timesteps: Tensor, schedule: NoiseSchedule, *, eta: float = 0.0
-) -> Tensor:
-    """One DDIM step (DDIM Eq. 12); eta 0 is deterministic, eta 1 adds the posterior's noise; none at t = 0.
-
-    x_0: the prediction of this step, clamped or not; the noise direction is derived from it again.
-    """
-    predicted = noise_from_x_0(x_t, x_0, timesteps, schedule)
-    alpha = schedule.gather("alphas_cumprod", timesteps, x_t)
-    previous = schedule.gather("alphas_cumprod_prev", timesteps, x_t)
-    sigma = eta * ((1 - previous) / (1 - alpha)).sqrt() * (1 - alpha / previous).sqrt()
-    mean = previous.sqrt() * x_0 + (1 - previous - sigma**2).sqrt() * predicted
-    return mean + sigma * noise
-
-
-def ddim_reverse_step(x_0: Tensor, x_t: Tensor, timesteps: Tensor, schedule: NoiseSchedule) -> Tensor:
-    """One deterministic DDIM step towards more noise: the inversion that edits of real images start from."""
-    predicted = noise_from_x_0(x_t, x_0, timesteps, schedule)
-    following = schedule.gather("alphas_cumprod_next", timesteps, x_t)
-    return following.sqrt() * x_0 + (1 - following).sqrt() * predicted

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import fields
 from functools import partial
 from typing import Any, TypeVar
 
-from genzoo.core.errors import UsageError, did_you_mean
+from genzoo.core.errors import UsageError
 from genzoo.core.registry import LOSSES, SAMPLERS, Registry
+from genzoo.core.signatures import Parameter, check_settings, parameters
 from genzoo.diffusion.guidance import Guidance
 from genzoo.diffusion.schedule import NoiseSchedule, make_schedule
 
@@ -20,21 +20,19 @@ PORT = "diffusion"  # of the losses and samplers that the Gaussian tasks take
 GuidanceKind = TypeVar("GuidanceKind")
 
 
-def option_names(registry: Registry, name: str) -> list[str]:
-    """Names a section may use beside `name`: keyword-only parameters, and guidance for samplers."""
-    parameters = inspect.signature(registry.get(name)).parameters.values()
-    own = [p.name for p in parameters if p.kind is p.KEYWORD_ONLY and p.name not in SHARED_OPTIONS]
-    return own + (list(GUIDANCE_OPTIONS) if registry is SAMPLERS else [])
+def options_of(registry: Registry, name: str) -> dict[str, Parameter]:
+    """What a section may hold beside `name`: keyword-only parameters, and guidance for samplers."""
+    own = parameters(registry.get(name), keyword_only=True)
+    own = {key: parameter for key, parameter in own.items() if key not in SHARED_OPTIONS}
+    return own | (parameters(Guidance) if registry is SAMPLERS else {})
 
 
-def check_options(registry: Registry, name: str, options: Mapping[str, Any]) -> None:
-    """Raise UsageError naming every option that this loss or sampler does not have."""
-    known = option_names(registry, name)
-    unknown = [f"{key!r} ({did_you_mean(key, known) or 'unknown'})" for key in options if key not in known]
-    if unknown:
-        raise UsageError(
-            f"{registry.kind} {name!r} has no option {', '.join(unknown)}", fix=f"it takes {', '.join(known)}"
-        )
+def check_options(owner: str, options: Mapping[str, Any], allowed: Mapping[str, Parameter]) -> None:
+    """Raise UsageError naming every option that `owner` does not have, or that has a wrong value."""
+    problems = check_settings(options, allowed, key="", owner=owner, what="option")
+    if problems:
+        lines = [f"{problem.key.lstrip('.')}: {problem.message}" for problem in problems]
+        raise UsageError("\n".join(lines), fix=f"{owner} takes {', '.join(allowed)}")
 
 
 def build_loss(loss: str | Mapping[str, Any] | Callable[..., Any], *, port: str = PORT) -> Callable[..., Any]:
@@ -43,7 +41,7 @@ def build_loss(loss: str | Mapping[str, Any] | Callable[..., Any], *, port: str 
         return loss
     name, options = _split({"name": loss} if isinstance(loss, str) else loss, LOSSES)
     LOSSES.require_port(name, port)
-    check_options(LOSSES, name, options)
+    check_options(f"loss {name!r}", options, options_of(LOSSES, name))
     return partial(LOSSES.get(name), **options)
 
 
@@ -54,12 +52,7 @@ def build_schedule(schedule: str | Mapping[str, Any] | NoiseSchedule | None) -> 
     section = (
         {"name": schedule or "linear"} if schedule is None or isinstance(schedule, str) else dict(schedule)
     )
-    known = list(inspect.signature(make_schedule).parameters)
-    unknown = [f"{key!r} ({did_you_mean(key, known) or 'unknown'})" for key in section if key not in known]
-    if unknown:
-        raise UsageError(
-            f"a noise schedule has no option {', '.join(unknown)}", fix=f"it takes {', '.join(known)}"
-        )
+    check_options("a noise schedule", section, parameters(make_schedule))
     return make_schedule(**section)
 
 
@@ -77,7 +70,7 @@ def merge_sampler(
     merged = {**kept, **changes, "name": name}
     name, options = _split(merged, SAMPLERS)
     SAMPLERS.require_port(name, port)
-    check_options(SAMPLERS, name, options)
+    check_options(f"sampler {name!r}", options, options_of(SAMPLERS, name))
     return merged
 
 

@@ -72,11 +72,6 @@ def _read(path: Path) -> dict[str, dict[str, Any]]:
     return content
 
 
-def list_protocols() -> list[str]:
-    """Names of the protocols that come with the library."""
-    return list(_read(Path(__file__).with_name("protocols.yaml")))
-
-
 def load_protocol(name: str | Protocol, *, kinds: tuple[str, ...] = (), judge: str = "") -> Protocol:
     """A protocol by name, or FILE.yaml:NAME from a file of the same form as protocols.yaml.
 

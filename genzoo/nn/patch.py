@@ -10,16 +10,6 @@ from torch import Tensor, nn
 from genzoo.core.errors import ShapeError
 
 
-def patchify(x: Tensor, patch_size: int) -> Tensor:
-    """Cut images into flat patches, row by row; the inverse of `unpatchify`.
-
-    x: (b, c, h*p, w*p).   Returns (b, h*w, p*p*c), the channel running fastest.
-    """
-    _check_divisible(x.shape[-2], x.shape[-1], patch_size)
-    patches: Tensor = rearrange(x, "b c (h p) (w q) -> b (h w) (p q c)", p=patch_size, q=patch_size)
-    return patches
-
-
 def unpatchify(
     tokens: Tensor, patch_size: int, *, height: int | None = None, width: int | None = None
 ) -> Tensor:

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import yaml
@@ -20,7 +21,7 @@ from genzoo.core.errors import DataError, RegistryError, ShapeError, UsageError
 from genzoo.core.registry import LOSSES, SAMPLERS, TASKS
 from genzoo.core.seeds import SampleStreams
 from genzoo.diffusion.latent_task import LatentDiffusionTask
-from genzoo.diffusion.sections import check_options, option_names
+from genzoo.diffusion.sections import check_options, merge_sampler, options_of
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 FAST = {"name": "ddpm", "steps": 5}
@@ -342,13 +343,31 @@ def test_settings_that_do_not_go_together_are_refused() -> None:
 def test_every_config_binds(path: Path) -> None:
     section = yaml.safe_load(path.read_text())
     registry = LOSSES if path.parent.name == "losses" else SAMPLERS
-    check_options(registry, section.pop("name"), section)
+    name = section.pop("name")
+    check_options(name, section, options_of(registry, name))
     assert path.read_text().startswith("# ")
 
 
+@pytest.mark.parametrize(
+    ("option", "value", "message"),
+    [
+        ("steps", 2.5, "steps: must be a whole number or text, not 2.5"),
+        ("eta", "abc", "eta: must be a finite number"),
+        ("guidance_scale", float("nan"), "guidance_scale: must be a finite number"),
+        ("guidance_scal", 2.0, "no option 'guidance_scal'; did you mean 'guidance_scale'"),
+    ],
+)
+def test_options_of_the_wrong_kind_are_refused_before_sampling(
+    option: str, value: object, message: str
+) -> None:
+    with pytest.raises(UsageError, match=message):
+        merge_sampler({"name": "ddim"}, {option: value})
+    assert merge_sampler({"name": "ddim"}, {"steps": np.int64(3)})["steps"] == 3
+
+
 def test_option_names_leave_out_what_the_task_sets() -> None:
-    assert option_names(LOSSES, "hybrid") == ["vb_weight"]
-    assert {"steps", "eta", "guidance_scale", "cfg_channels"} <= set(option_names(SAMPLERS, "ddim"))
+    assert list(options_of(LOSSES, "hybrid")) == ["vb_weight"]
+    assert {"steps", "eta", "guidance_scale", "cfg_channels"} <= set(options_of(SAMPLERS, "ddim"))
 
 
 def test_cards_import_no_torch() -> None:

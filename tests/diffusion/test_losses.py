@@ -6,6 +6,7 @@ import math
 
 import pytest
 import torch
+from diffusion.reverse_steps import prior_bits_per_dimension
 from torch import Tensor
 
 from genzoo.core.errors import UsageError
@@ -112,8 +113,8 @@ def test_gaussian_divergence_of_known_pairs() -> None:
 
 
 def test_prior_term_vanishes_with_the_signal() -> None:
-    far = losses.prior_bits_per_dimension(X_0, SCHEDULE.keep(list(range(500))))
-    near = losses.prior_bits_per_dimension(X_0, SCHEDULE)
+    far = prior_bits_per_dimension(X_0, SCHEDULE.keep(list(range(500))))
+    near = prior_bits_per_dimension(X_0, SCHEDULE)
     assert (near < 1e-4).all()
     assert (far > near).all()
 

@@ -6,13 +6,11 @@ import math
 
 import pytest
 import torch
+from diffusion.reverse_steps import ancestral_step, ddim_reverse_step, ddim_step
 from torch import Tensor
 
 from genzoo.core.errors import ShapeError, UsageError
 from genzoo.diffusion.process import (
-    ancestral_step,
-    ddim_reverse_step,
-    ddim_step,
     noise_from_x_0,
     p_mean_variance,
     q_posterior,

@@ -7,6 +7,7 @@ from functools import partial
 
 import pytest
 import torch
+from diffusion.reverse_steps import ancestral_step, ddim_step
 from torch import Tensor
 
 import genzoo.diffusion  # noqa: F401  (declares the samplers)
@@ -14,7 +15,7 @@ from genzoo.core.errors import UsageError
 from genzoo.core.registry import SAMPLERS
 from genzoo.core.seeds import SampleStreams
 from genzoo.diffusion import samplers
-from genzoo.diffusion.process import ancestral_step, ddim_step, p_mean_variance, x_0_from_noise
+from genzoo.diffusion.process import p_mean_variance, x_0_from_noise
 from genzoo.diffusion.schedule import NoiseSchedule, make_schedule
 
 SCHEDULE = make_schedule()

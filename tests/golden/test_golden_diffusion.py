@@ -12,15 +12,13 @@ from typing import Any
 
 import pytest
 import torch
+from diffusion.reverse_steps import ancestral_step, ddim_reverse_step, ddim_step, prior_bits_per_dimension
 from golden.manifest import golden_cases, golden_tensors
 from torch import Tensor
 
 from genzoo.diffusion import losses, samplers
 from genzoo.diffusion.process import (
     ReverseStep,
-    ancestral_step,
-    ddim_reverse_step,
-    ddim_step,
     p_mean_variance,
     q_posterior,
     q_sample,
@@ -116,7 +114,7 @@ class Setting:
         mean, variance, log_variance = q_posterior(x_0, x_t, t, self.schedule)
         found = {
             "q_sample": x_t, "q_post_mean": mean, "q_post_var": variance, "q_post_logvar": log_variance,
-            "prior_bpd": losses.prior_bits_per_dimension(x_0, self.schedule),
+            "prior_bpd": prior_bits_per_dimension(x_0, self.schedule),
             "grad_loss_wrt_model_output": gradient,
             **{name: term.detach() for name, term in terms.items()},
         }  # fmt: skip
