@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from genzoo.api.recipes.models import count, create_model
     from genzoo.api.recipes.plan import check_recipe
     from genzoo.api.run import Run, load_run, train
-    from genzoo.api.sampling.samples import Grid, Samples
+    from genzoo.api.sampling.samples import Samples
     from genzoo.api.training.train import dry_run
     from genzoo.core.recipe import Recipe, load_recipe
 
@@ -46,7 +46,7 @@ _WHERE = {
     "Run": "genzoo.api.run",
     "load_run": "genzoo.api.run",
     "train": "genzoo.api.run",
-    "Grid": "genzoo.api.sampling.samples",
+    "Grid": "genzoo.pictures.grid",
     "Samples": "genzoo.api.sampling.samples",
     "check_recipe": "genzoo.api.recipes.plan",
     "dry_run": "genzoo.api.training.train",

@@ -24,6 +24,7 @@ from genzoo.core.errors import DataError, UsageError
 from genzoo.core.types import ControlExtractor, Dataset
 from genzoo.data.cached_latents import CachedLatents
 from genzoo.data.transforms import draw_flip, flip
+from genzoo.pictures.pixels import from_uint8, nearest_levels
 
 FIX = "`genzoo prepare controls RECIPE` extracts what is missing"
 
@@ -101,7 +102,7 @@ class CachedControls:
             raise DataError(
                 "a cached control cannot be read", where=error.where, why=error.what, fix=FIX
             ) from error
-        return (levels / 127.5 - 1).expand(3, -1, -1).contiguous()
+        return from_uint8(levels).expand(3, -1, -1).contiguous()
 
 
 class ControlCodec:
@@ -120,7 +121,7 @@ class ControlCodec:
 
     def moments(self, pixels: Tensor) -> Tensor:
         """(b, 1 or 3, h, w) uint8 of pictures (b, 3, h, w) in [-1, 1]."""
-        levels = ((self.extractor(pixels) + 1) * 127.5).round().clamp(0, 255).byte()
+        levels = nearest_levels(self.extractor(pixels)).byte()
         return levels[:, : self.extractor.channels]
 
     def sample_moments(self, moments: Tensor, generator: Any) -> Tensor:
@@ -133,7 +134,7 @@ class ControlCodec:
 
     def decode(self, latents: Tensor) -> Tensor:
         """Levels as pictures (b, 3, h, w) in [-1, 1]."""
-        return (latents.float() / 127.5 - 1).expand(-1, 3, -1, -1)
+        return from_uint8(latents).expand(-1, 3, -1, -1)
 
 
 class _Unflipped:

@@ -10,6 +10,7 @@ from PIL import Image, PngImagePlugin
 from torch import Tensor
 
 from genzoo.core.errors import UsageError
+from genzoo.pictures.pixels import nearest_levels
 
 EXTRACTOR, SOURCE = "genzoo:extractor", "genzoo:source"
 
@@ -19,7 +20,7 @@ def control_png(control: Tensor, *, extractor: str, source: str = "") -> bytes:
 
     extractor: its fingerprint.   source: a hash of the picture.
     """
-    levels = ((control + 1) * 127.5).round().clamp(0, 255).byte().movedim(0, -1).cpu().numpy()
+    levels = nearest_levels(control).byte().movedim(0, -1).cpu().numpy()
     grey = bool((levels == levels[..., :1]).all())
     facts = PngImagePlugin.PngInfo()
     facts.add_text(EXTRACTOR, extractor)

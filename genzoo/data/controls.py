@@ -8,6 +8,7 @@ from torch.nn.functional import conv2d, max_pool2d, pad
 
 from genzoo.core.controls import control_fingerprint
 from genzoo.core.errors import ShapeError, UsageError
+from genzoo.pictures.pixels import nearest_levels
 
 # tan(22.5 degrees) in 1/2^15, as fixed-point edge detectors have it
 TAN_22 = 13573
@@ -25,7 +26,7 @@ def canny(pixels: Tensor, *, low: int = 100, high: int = 200) -> Tensor:
         raise ShapeError(f"pixels are {tuple(pixels.shape)}; (b, 3, h, w) is expected")
     if not 0 <= low <= high:
         raise UsageError(f"thresholds of canny are {low} and {high}", fix="use 0 <= low <= high")
-    levels = ((pixels.float() + 1) * 127.5).round().clamp(0, 255)
+    levels = nearest_levels(pixels)
     d_x, d_y = _gradient(levels)
     edges = _join(*_thin(d_x, d_y, low, high))
     return (edges[:, None].to(pixels.dtype) * 2 - 1).expand(-1, 3, -1, -1).contiguous()

@@ -17,6 +17,7 @@ from genzoo.core.seeds import mix_seed
 from genzoo.data.class_lists import ClassList, kept_labels
 from genzoo.data.image_decode import decode_image
 from genzoo.data.transforms import draw_flip
+from genzoo.pictures.pixels import from_uint8
 
 STYLES = {"noto": "noto", "fluent_flat": "flat", "fluent_3d": "3d"}  # style -> its word in captions
 CLASSES = ("category", "name", "style", "none")
@@ -115,7 +116,7 @@ class Emoji:
     ) -> dict[str, Any]:
         """Several emoji at once, already stacked."""
         rows = torch.as_tensor(indices)
-        pixels = self.images[rows].float().div_(127.5).sub_(1)
+        pixels = from_uint8(self.images[rows])
         if self.horizontal_flip:
             flips = torch.tensor([generator is not None and draw_flip(generator) for generator in generators])
             pixels = torch.where(flips[:, None, None, None], pixels.flip(-1), pixels)

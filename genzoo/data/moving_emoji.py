@@ -14,6 +14,7 @@ from genzoo.core.errors import DataError, did_you_mean
 from genzoo.core.seeds import generator_for
 from genzoo.data.emoji import STYLES, Emoji, load_concepts
 from genzoo.data.motion import draw_stills, paste, straight_paths
+from genzoo.pictures.pixels import from_uint8
 
 MOTIONS = {
     "left": ("moves left", (0, -1)),
@@ -140,7 +141,7 @@ class MovingEmoji:
         return batch
 
     def _draw(self, rows: Tensor) -> Tensor:
-        sprites = self.sprites[self._parts(rows)[0]].float().div(127.5).sub(1)
+        sprites = from_uint8(self.sprites[self._parts(rows)[0]])
         return paste(sprites, self.corners[rows], self.sample_shape[-1], background=1.0)
 
     def _stills(self, index: int, generator: torch.Generator | None) -> tuple[Tensor, Tensor]:

@@ -10,20 +10,12 @@ import os
 from collections.abc import Collection
 from pathlib import Path
 
-from PIL.PngImagePlugin import PngInfo
+from genzoo.pictures.grid import OVERVIEW
 
-OVERVIEW = "genzoo:overview"
 SAMPLES = "samples.json"
 GRIDS = ("grid.png", "grid.gif", "grid.mp4")
 _HEAD = 4096  # bytes; the mark stands before the pixels
 _RECIPE, _STARTED, _LOCK = "recipe.yaml", ("status.json", "env.json", "checkpoints"), ".lock"
-
-
-def overview_mark() -> PngInfo:
-    """What a PNG that shows many pictures says of itself."""
-    mark = PngInfo()
-    mark.add_text(OVERVIEW, "1")
-    return mark
 
 
 def is_overview(path: Path, beside: Collection[str] = ()) -> bool:

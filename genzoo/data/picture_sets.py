@@ -16,6 +16,7 @@ from genzoo.data.array_files import Array, array_names, check_levels, read_array
 from genzoo.data.image_decode import EXTENSIONS, load_image, read_file, shown
 from genzoo.data.image_listing import LeftOut, Names, natural, walk_images
 from genzoo.data.own_outputs import is_overview
+from genzoo.pictures.pixels import to_uint8
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -201,8 +202,7 @@ def left_out_notes(left: LeftOut) -> list[str]:
 
 def to_levels(pixels: Tensor) -> Array:
     """Samples in [-1, 1] to 0..255, rounded as DiT does: (..., c, h, w) -> uint8 (..., h, w, c)."""
-    scaled = (pixels.detach().cpu().float() * 127.5 + 128).clamp(0, 255)
-    return scaled.to(torch.uint8).movedim(-3, -1).numpy()
+    return to_uint8(pixels.detach().cpu()).movedim(-3, -1).numpy()
 
 
 def three_channels(picture: Array) -> Array:

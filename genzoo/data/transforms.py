@@ -9,6 +9,7 @@ from torch import Tensor
 
 from genzoo.core.errors import DataError
 from genzoo.data.image_decode import MAX_PIXELS
+from genzoo.pictures.pixels import from_uint8
 
 
 def adm_centre_crop(image: Image.Image, size: int) -> Image.Image:
@@ -35,7 +36,7 @@ def to_tensor(image: Image.Image) -> Tensor:
     """(c, h, w) float32 in [-1, 1] from an 8-bit picture: 0 -> -1, 255 -> 1."""
     array = np.array(image)  # a copy: the picture's own memory is read-only
     pixels = torch.from_numpy(array[:, :, None] if array.ndim == 2 else array)
-    return pixels.permute(2, 0, 1).float().div_(127.5).sub_(1)
+    return from_uint8(pixels.permute(2, 0, 1))
 
 
 def draw_flip(generator: torch.Generator) -> bool:

@@ -11,6 +11,7 @@ from genzoo.core.contracts import ExtractsControls, able
 from genzoo.core.errors import DataError, UsageError
 from genzoo.core.registry import DATASETS
 from genzoo.evaluation.edges import EdgeAgreement, edge_agreement
+from genzoo.pictures.pixels import from_uint8, to_uint8
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -80,7 +81,7 @@ def agreement(found: Tensor, control: Tensor, *, tolerance: int) -> EdgeAgreemen
 
 def as_seen(pixels: Tensor) -> Tensor:
     """Pixels in [-1, 1] as an 8-bit file would give them back."""
-    return ((pixels.float() * 127.5 + 128).clamp(0, 255).floor() / 127.5) - 1
+    return from_uint8(to_uint8(pixels))
 
 
 def _pictures(run: MeasuredRun, classes: str) -> Dataset:

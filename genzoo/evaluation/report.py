@@ -16,9 +16,10 @@ import torch
 from PIL import Image
 
 from genzoo.data.array_files import Array
-from genzoo.data.picture_sets import ArrayPictures, PictureSet
+from genzoo.data.picture_sets import PictureSet
 from genzoo.evaluation.memorisation import nearest
 from genzoo.evaluation.tables import number, paper_table
+from genzoo.pictures.grid import make_grid
 
 if TYPE_CHECKING:
     from genzoo.evaluation.protocols import Protocol
@@ -42,9 +43,10 @@ def build_report(
     metrics_file: Path | None = None,
 ) -> str:
     """The page: numbers, warnings, samples, nearest reference images, curves, papers, the whole JSON."""
+    shown = [generated.read(index) for index in range(min(GRID, len(generated)))]
     parts = [
         _section("Numbers", _numbers(result)),
-        _section("Samples", _picture(grid(generated, GRID), "the first samples")),
+        _section("Samples", _picture(_grid(shown), "the first samples")),
     ]
     if reference is not None:
         parts.append(_section("Nearest reference images", _neighbours(generated, reference)))
@@ -72,19 +74,11 @@ def _numbers(result: EvaluationResult) -> str:
     return f"<table>{rows}</table>{warnings}"
 
 
-def grid(images: PictureSet, most: int, *, smallest: int = 48) -> Image.Image:
-    """The first images side by side, small ones enlarged pixel by pixel."""
-    shown = [images.read(index) for index in range(min(most, len(images)))]
-    height, width = shown[0].shape[:2]
-    zoom = max(1, smallest // min(height, width))
-    columns = math.ceil(math.sqrt(len(shown)))
-    sheet = Image.new(
-        "RGB", (columns * (width * zoom + 2), math.ceil(len(shown) / columns) * (height * zoom + 2))
-    )
-    for index, image in enumerate(shown):
-        cell = Image.fromarray(image).resize((width * zoom, height * zoom), Image.Resampling.NEAREST)
-        sheet.paste(cell, (index % columns * (width * zoom + 2), index // columns * (height * zoom + 2)))
-    return sheet
+def _grid(pictures: Sequence[Array], *, smallest: int = 48) -> Image.Image:
+    """Pictures side by side, each at the size of the first; small ones enlarged pixel by pixel."""
+    size = pictures[0].shape[1], pictures[0].shape[0]
+    alike = [np.array(Image.fromarray(picture).resize(size)) for picture in pictures]
+    return make_grid(torch.from_numpy(np.stack(alike)).movedim(-1, 1), min_cell=smallest).image
 
 
 def _picture(image: Image.Image, caption: str) -> str:
@@ -105,19 +99,13 @@ def _neighbours(generated: PictureSet, reference: PictureSet) -> str:
     found = nearest(queries, _thumbnails(reference, searched))
     figures = []
     for index, (distance, where) in enumerate(zip(found.distances[:, 0], found.indices[:, 0], strict=True)):
-        pair = _pair(generated.read(index), reference.read(searched[int(where)]))
+        pair = [generated.read(index), reference.read(searched[int(where)])]
         caption = f"{generated.name(index)} / {reference.name(searched[int(where)])}, distance {distance:.2f}"
-        figures.append(_picture(grid(pair, 2, smallest=64), caption))
+        figures.append(_picture(_grid(pair, smallest=64), caption))
     scope = (
         f"sample left, nearest of {len(searched)} of {len(reference)} reference images right (grey, 32 x 32)"
     )
     return f"<p>{scope}</p>{''.join(figures)}"
-
-
-def _pair(left: Array, right: Array) -> PictureSet:
-    """Two pictures brought to one size, as a set that `grid` can draw."""
-    size = left.shape[1], left.shape[0]
-    return ArrayPictures(np.stack([left, np.asarray(Image.fromarray(right).resize(size))]))
 
 
 def _thumbnails(images: PictureSet, indices: Sequence[int]) -> torch.Tensor:

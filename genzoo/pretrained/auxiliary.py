@@ -11,6 +11,7 @@ from torch import Tensor
 
 from genzoo.core.errors import WeightsError
 from genzoo.core.optional import require
+from genzoo.pictures.pixels import nearest_levels
 from genzoo.pretrained.control_pictures import check_pixels, resized
 from genzoo.pretrained.known_weights import file_sha256
 
@@ -51,7 +52,7 @@ class AuxiliaryDetector:
     def __call__(self, pixels: Tensor, resolution: int) -> Tensor:
         """Levels (b, 3, h, w) in 0..255, resized back bilinearly.   pixels: (b, 3, h, w) in [-1, 1]."""
         check_pixels(pixels)
-        pictures = ((pixels + 1) * 127.5).round().clamp(0, 255).byte().permute(0, 2, 3, 1).cpu().numpy()
+        pictures = nearest_levels(pixels).byte().permute(0, 2, 3, 1).cpu().numpy()
         found = [self._levels(picture, resolution) for picture in pictures]
         levels = [resized(one[None], list(pixels.shape[-2:])) for one in found]
         return torch.cat(levels).to(pixels.device)

@@ -11,9 +11,9 @@ from clip_cases import FRAMES, SIZE, random_clips
 from PIL import Image
 
 from genzoo.api.run import Run
-from genzoo.api.sampling.clips import read_clip, write_clip
 from genzoo.cli import main
 from genzoo.core.errors import MissingDependencyError, UsageError
+from genzoo.pictures.clip_files import read_clip, write_clip
 
 pytest.importorskip("av")
 

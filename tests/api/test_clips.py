@@ -14,9 +14,11 @@ from clip_cases import FRAMES, SIZE, random_clips
 from PIL import Image, ImageSequence
 
 from genzoo.api.run import Run
-from genzoo.api.sampling.clips import contact_sheet, make_animation, read_frames, write_frames
-from genzoo.api.sampling.samples import Samples, make_grid
+from genzoo.api.sampling.samples import Samples
 from genzoo.core.errors import MissingDependencyError, ShapeError, UsageError
+from genzoo.pictures.animation import contact_sheet, make_animation
+from genzoo.pictures.clip_files import read_frames, write_frames
+from genzoo.pictures.grid import make_grid
 
 
 def files(folder: Path) -> dict[str, bytes]:

@@ -7,8 +7,10 @@ import pytest
 import torch
 
 from genzoo.api.run import Run, load_run
-from genzoo.api.sampling.samples import Samples, make_grid, to_uint8
+from genzoo.api.sampling.samples import Samples
 from genzoo.core.errors import CheckpointError, ShapeError, UsageError
+from genzoo.pictures.grid import make_grid
+from genzoo.pictures.pixels import to_uint8
 
 
 def files(folder: Path) -> dict[str, bytes]:

@@ -16,7 +16,6 @@ from hostile_images import bad_bytes
 from PIL import Image
 
 from genzoo.core.errors import DataError
-from genzoo.data.own_outputs import overview_mark
 from genzoo.data.picture_sets import (
     ArrayPictures,
     DatasetPictures,
@@ -26,6 +25,7 @@ from genzoo.data.picture_sets import (
     open_pictures,
     to_levels,
 )
+from genzoo.pictures.grid import overview_mark
 
 
 def pictures(n: int = 7, height: int = 5, width: int = 6, seed: int = 0) -> np.ndarray:

@@ -10,7 +10,6 @@ import torch
 
 from genzoo.api.recipes.build import build_dataset
 from genzoo.api.recipes.plan import plan_of
-from genzoo.api.sampling.samples import make_grid, to_uint8
 from genzoo.core.controls import build_control
 from genzoo.core.errors import DataError, UsageError
 from genzoo.core.files import write_file
@@ -23,6 +22,8 @@ from genzoo.data.latent_cache import CacheReport, build_latent_cache
 from genzoo.data.latent_store import digest
 from genzoo.data.sample_stream import one_line
 from genzoo.data.transforms import adm_centre_crop, to_tensor
+from genzoo.pictures.grid import make_grid
+from genzoo.pictures.pixels import to_uint8
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -12,17 +12,17 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
-from PIL import Image
 
-from genzoo.api.sampling.clips import FPS, contact_sheet, make_animation, read_clip, require_pyav, write_clip
 from genzoo.api.sampling.plan import SamplePlan, plain_conditions, sample_block
-from genzoo.api.sampling.samples import Samples, make_grid, png, to_pil, to_uint8
 from genzoo.core.contracts import makes_clips
 from genzoo.core.errors import DataError, UsageError
 from genzoo.core.files import write_file, write_json
 from genzoo.core.processes import World
+from genzoo.pictures.animation import FPS, contact_sheet, make_animation, require_pyav
+from genzoo.pictures.clip_files import read_clip, read_picture, write_clip
+from genzoo.pictures.grid import make_grid
+from genzoo.pictures.pixels import png, to_pil, to_uint8
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -97,13 +97,14 @@ def write_samples(
     return total
 
 
-def save_samples(samples: Samples, folder: Path) -> Path:
-    """Samples in memory as the same files that `write_samples` makes."""
-    conditions = {key: list(value) for key, value in samples.conditions.items()}
-    plan = SamplePlan(len(samples), int(samples.settings.get("seed", 0)), conditions)
-    images = samples.images
+def save_samples(
+    folder: Path, images: Tensor, conditions: Mapping[str, Any], settings: Mapping[str, Any]
+) -> Path:
+    """Samples in memory as the same files that `write_samples` makes.   images: uint8."""
+    listed = {key: list(value) for key, value in conditions.items()}
+    plan = SamplePlan(len(images), int(settings.get("seed", 0)), listed)
     suffix = CLIP_FORMATS["frames"] if images.ndim == 5 else PICTURE
-    claim(folder, plan, samples.settings, suffix=suffix)
+    claim(folder, plan, settings, suffix=suffix)
     for index, image in enumerate(images):
         write_sample(folder / file_name(index, suffix), image)
     write_grid(folder, images[: GRID_MAX if suffix == PICTURE else CLIPS_MAX])
@@ -178,8 +179,4 @@ def _groups(blocks: list[range], batch_size: int) -> Iterator[list[range]]:
 
 
 def _read_sample(path: Path) -> Tensor:
-    if path.suffix != PICTURE:
-        return read_clip(path)
-    with Image.open(path, formats=["PNG"]) as picture:
-        array = np.array(picture)
-    return torch.from_numpy(array.reshape(*array.shape[:2], -1)).permute(2, 0, 1)
+    return read_picture(path) if path.suffix == PICTURE else read_clip(path)

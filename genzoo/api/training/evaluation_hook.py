@@ -14,7 +14,6 @@ import torch
 
 from genzoo.api.recipes.sections import BLOCK_SIZE, Evaluation
 from genzoo.api.sampling.plan import make_plan, sample_all
-from genzoo.api.sampling.samples import to_uint8
 from genzoo.core.contracts import pictures_of
 from genzoo.core.errors import GenzooError, RecipeError, UsageError
 from genzoo.core.files import write_folder, write_json
@@ -22,6 +21,7 @@ from genzoo.data.picture_sets import ArrayPictures, DatasetPictures
 from genzoo.evaluation.evaluate_images import Settings, evaluate
 from genzoo.evaluation.features import FeatureNetwork, build_network
 from genzoo.evaluation.protocols import load_protocol
+from genzoo.pictures.pixels import to_uint8
 from genzoo.training.hook import Hook, StepRecord, TrainingView
 
 if TYPE_CHECKING:

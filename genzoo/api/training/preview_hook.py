@@ -13,9 +13,9 @@ from torch.nn.functional import pad
 
 from genzoo.api.sampling.folder import write_grid
 from genzoo.api.sampling.plan import make_plan, sample_all
-from genzoo.api.sampling.samples import to_uint8
 from genzoo.core.contracts import DrawsAgain, able
 from genzoo.data.collate import collate
+from genzoo.pictures.pixels import to_uint8
 
 if TYPE_CHECKING:
     from collections.abc import Callable

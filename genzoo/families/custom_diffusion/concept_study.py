@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from PIL import Image, ImageDraw
 from torch import Tensor
 
 from genzoo.core.errors import UsageError
-from genzoo.core.files import write_file
 from genzoo.core.registry import DATASETS
 from genzoo.core.seeds import SampleStreams
 from genzoo.core.types import MeasuredRun
-from genzoo.data.own_outputs import overview_mark
 from genzoo.diffusion.prompted import sample_prompts, schedule_from
 from genzoo.families.custom_diffusion.data.concept_list import MODIFIER
 from genzoo.families.custom_diffusion.data.latent_distances import (
@@ -30,6 +26,8 @@ from genzoo.families.custom_diffusion.data.latent_distances import (
 from genzoo.families.custom_diffusion.merge.concepts import merge_concepts
 from genzoo.families.custom_diffusion.training.model import custom_diffusion
 from genzoo.families.custom_diffusion.training.task import ConceptTask
+from genzoo.pictures.grid import make_sheet
+from genzoo.pictures.pixels import nearest_levels
 from genzoo.pretrained.text_to_image import load_parts
 
 Draw = Callable[[Sequence[str]], Tensor]
@@ -111,26 +109,10 @@ def concept_study(
         if name != "before":
             result[f"drift_{name}"] = drift(kept["before"], features)
     rows += [(f"other captions: {name}", draws[name](captions)) for name in ("before", "merged")]
-    result["pictures"] = str(write_sheet(rows, run.folder / "samples" / "concepts.png"))
+    shown = [(label, nearest_levels(pixels.clamp(-1, 1)).byte().cpu()) for label, pixels in rows]
+    sheet = make_sheet(shown, min_cell=64)
+    result["pictures"] = str(sheet.save(run.folder / "samples" / "concepts.png"))
     return result
-
-
-def write_sheet(rows: Sequence[tuple[str, Tensor]], path: Path, *, scale: int = 2) -> Path:
-    """Labelled rows of pictures (b, 3, h, w) as one PNG."""
-    side, margin = rows[0][1].shape[-1] * scale, 14
-    width = max(len(pixels) for _, pixels in rows) * (side + 2)
-    sheet = Image.new("RGB", (width, len(rows) * (side + margin)), "white")
-    pen = ImageDraw.Draw(sheet)
-    for number, (label, pixels) in enumerate(rows):
-        top = number * (side + margin)
-        pen.text((2, top), label, fill="black")
-        levels = ((pixels.clamp(-1, 1) + 1) * 127.5).round().byte().permute(0, 2, 3, 1).cpu().numpy()
-        for column, picture in enumerate(levels):
-            tile = Image.fromarray(picture).resize((side, side), Image.Resampling.NEAREST)
-            sheet.paste(tile, (column * (side + 2), top + margin - 2))
-    buffer = io.BytesIO()
-    sheet.save(buffer, "PNG", pnginfo=overview_mark())
-    return write_file(path, buffer.getvalue())
 
 
 def _changes(second: Mapping[str, Any]) -> dict[str, Any]:

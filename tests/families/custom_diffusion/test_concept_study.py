@@ -108,7 +108,7 @@ def test_a_run_is_studied_with_a_second_concept_and_their_merge(
     assert found["drift_first"] > 0
     with Image.open(found["pictures"]) as sheet:
         # a row each for pictures, before, after and merged of two concepts, and two of other captions
-        assert sheet.height == 10 * (16 * 2 + 14)
+        assert sheet.height == 10 * (64 + 2 + 14)  # enlarged to 64 pixels, between margins, below a label
     merged = read_concept(run.folder / "merged.safetensors")
     assert list(merged.tokens) == ["<new1>", "<new2>"]
     again = concept_study(run, second=second, gallery=captioned, captions=captions, samples_per_prompt=1)

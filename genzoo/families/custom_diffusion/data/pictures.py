@@ -17,6 +17,7 @@ from genzoo.core.registry import DATASETS
 from genzoo.core.types import Dataset
 from genzoo.data.image_decode import EXTENSIONS, load_image, shown
 from genzoo.data.image_listing import natural
+from genzoo.pictures.pixels import nearest_levels, to_pil
 
 logger = logging.getLogger(__name__)
 
@@ -86,8 +87,7 @@ class DatasetPictures:
 
 def to_image(pixels: Tensor) -> Image.Image:
     """RGB of (c, h, w) in [-1, 1], c 1 or 3."""
-    levels = ((pixels + 1) * 127.5).round().clamp(0, 255).byte()
-    return Image.fromarray(levels.expand(3, -1, -1).permute(1, 2, 0).contiguous().numpy())
+    return to_pil(nearest_levels(pixels).byte().expand(3, -1, -1))
 
 
 def folder_pictures(folder: Path, prompt: str) -> FilePictures:

@@ -1,4 +1,4 @@
-"""Clips as pictures: contact sheets, GIF and MP4, and a folder of frames for each clip."""
+"""Clips that move: animations and films of many side by side, and contact sheets of their frames."""
 
 from __future__ import annotations
 
@@ -10,14 +10,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
-from PIL import Image, ImageSequence
 
-from genzoo.api.sampling.samples import Grid, make_grid, png, to_pil
 from genzoo.core.errors import MissingDependencyError, ShapeError, UsageError
-from genzoo.core.files import write_file, write_folder
+from genzoo.core.files import write_file
+from genzoo.pictures.grid import Grid, make_grid
 
 if TYPE_CHECKING:
+    from PIL.Image import Image
     from torch import Tensor
 
 FPS = 8.0
@@ -27,16 +26,16 @@ FPS = 8.0
 class Animation:
     """Frames of equal size, shown `fps` a second; a notebook plays them, `save` writes them."""
 
-    frames: list[Image.Image]
+    frames: list[Image]
     fps: float = FPS
 
     def gif(self) -> bytes:
         """An endless GIF; grey frames are exact, of coloured ones it keeps 256 colours each."""
-        from diffusers.utils import export_to_gif
-
-        buffer = _Named("frames.gif")
+        buffer = io.BytesIO()
+        first, *others = self.frames
         # GIF counts in hundredths of a second, and players slow down what is shorter than two
-        export_to_gif(self.frames, buffer, fps=min(self.fps, 50.0))
+        duration = 1000 // min(self.fps, 50.0)
+        first.save(buffer, format="GIF", save_all=True, append_images=others, duration=duration, loop=0)
         return buffer.getvalue()
 
     def mp4(self) -> bytes:
@@ -68,14 +67,6 @@ class Animation:
         return f'<img src="data:image/gif;base64,{base64.b64encode(self.gif()).decode()}">'
 
 
-class _Named(io.BytesIO):
-    """A buffer with the name from which Pillow tells the format."""
-
-    def __init__(self, name: str) -> None:
-        super().__init__()
-        self.name = name
-
-
 def make_animation(clips: Tensor, *, columns: int | None = None, fps: float = FPS) -> Animation:
     """All clips at once, side by side.   clips: (n, f, c, h, w) uint8, c = 1 or 3."""
     if not fps > 0:
@@ -91,50 +82,6 @@ def contact_sheet(clips: Tensor, *, columns: int | None = None) -> Grid:
     """
     _check(clips)
     return make_grid(clips.flatten(0, 1), columns=clips.shape[1] * (1 if columns is None else columns))
-
-
-def write_clip(path: Path, clip: Tensor, *, fps: float = FPS) -> Path:
-    """One clip as a .gif or .mp4, pixel for pixel as large, or without a suffix as a folder of frames.
-
-    clip: (f, c, h, w) uint8.
-    """
-    if not path.suffix:
-        return write_frames(path, clip)
-    return Animation([to_pil(frame) for frame in clip], fps).save(path)
-
-
-def read_clip(path: Path) -> Tensor:
-    """What `write_clip` wrote: (f, c, h, w) uint8, of films with three channels and even sizes."""
-    from genzoo.data.video_decode import probe, read_video
-
-    if path.is_dir():
-        return read_frames(path)
-    if path.suffix == ".gif":
-        with Image.open(path, formats=["GIF"]) as picture:
-            pictures = [frame.convert("RGB") for frame in ImageSequence.Iterator(picture)]
-    else:
-        facts = probe(path)
-        pictures = [picture for _, picture in read_video(path, facts, range(len(facts.times)))]
-    return torch.stack([torch.from_numpy(np.array(picture)).permute(2, 0, 1) for picture in pictures])
-
-
-def write_frames(folder: Path, clip: Tensor) -> Path:
-    """A folder of 000.png, 001.png, ..., complete or absent; one that is there stays.
-
-    clip: (f, c, h, w) uint8.
-    """
-    frames = {f"{index:03d}.png": png(to_pil(frame)) for index, frame in enumerate(clip)}
-    return write_folder(folder, frames, existing="keep")
-
-
-def read_frames(folder: Path) -> Tensor:
-    """What `write_frames` wrote: (f, c, h, w) uint8."""
-    frames = []
-    for path in sorted(folder.glob("*.png")):
-        with Image.open(path, formats=["PNG"]) as picture:
-            array = np.array(picture)
-        frames.append(torch.from_numpy(array.reshape(*array.shape[:2], -1)).permute(2, 0, 1))
-    return torch.stack(frames)
 
 
 def _check(clips: Tensor) -> None:

@@ -1,0 +1,61 @@
+"""One clip as a file or a folder: frames, GIF and MP4."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from PIL import Image, ImageSequence
+
+from genzoo.core.files import write_folder
+from genzoo.pictures.animation import FPS, Animation, require_pyav
+from genzoo.pictures.pixels import png, to_pil
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+def write_clip(path: Path, clip: Tensor, *, fps: float = FPS) -> Path:
+    """One clip as a .gif or .mp4, pixel for pixel as large, or without a suffix as a folder of frames.
+
+    clip: (f, c, h, w) uint8.
+    """
+    if not path.suffix:
+        return write_frames(path, clip)
+    return Animation([to_pil(frame) for frame in clip], fps).save(path)
+
+
+def read_clip(path: Path) -> Tensor:
+    """What `write_clip` wrote: (f, c, h, w) uint8, of films with three channels and even sizes."""
+    if path.is_dir():
+        return read_frames(path)
+    if path.suffix == ".gif":
+        with Image.open(path, formats=["GIF"]) as picture:
+            frames = [np.array(frame.convert("RGB")) for frame in ImageSequence.Iterator(picture)]
+    else:
+        with require_pyav().open(str(path)) as film:
+            frames = [frame.to_ndarray(format="rgb24") for frame in film.decode(video=0)]
+    return torch.stack([torch.from_numpy(frame).permute(2, 0, 1) for frame in frames])
+
+
+def write_frames(folder: Path, clip: Tensor) -> Path:
+    """A folder of 000.png, 001.png, ..., complete or absent; one that is there stays.
+
+    clip: (f, c, h, w) uint8.
+    """
+    frames = {f"{index:03d}.png": png(to_pil(frame)) for index, frame in enumerate(clip)}
+    return write_folder(folder, frames, existing="keep")
+
+
+def read_frames(folder: Path) -> Tensor:
+    """What `write_frames` wrote: (f, c, h, w) uint8."""
+    return torch.stack([read_picture(path) for path in sorted(folder.glob("*.png"))])
+
+
+def read_picture(path: Path) -> Tensor:
+    """A PNG that genzoo wrote: (c, h, w) uint8."""
+    with Image.open(path, formats=["PNG"]) as picture:
+        array = np.array(picture)
+    return torch.from_numpy(array.reshape(*array.shape[:2], -1)).permute(2, 0, 1)
