@@ -90,6 +90,12 @@ class KnowsLatentShape(Protocol):
     latent_shape: tuple[int, ...]
 
 
+class ChoosesSampler(Protocol):
+    """sampler: the section that `sample` starts from, {"name": ..., options}; empty where there is none."""
+
+    sampler: Mapping[str, Any]
+
+
 class SharesSamplingOptions(Protocol):
     """Of the class of a task. sampling_options: callables whose parameters every sampler section may hold."""
 

@@ -41,6 +41,7 @@ class AutoencoderTask:
         if not kl_weight >= 0:
             raise UsageError(f"kl_weight must not be negative, not {kl_weight}")
         self.model: Any = model
+        self.sampler: Mapping[str, Any] = {}
         self.reconstruction, self.kl_weight = reconstruction, kl_weight
 
     def to(self, device: torch.device | str, dtype: torch.dtype | None = None) -> None:

@@ -2,11 +2,13 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
 from genzoo.api.run import Run, load_run
+from genzoo.api.sampling.plan import make_plan, sample_all
 from genzoo.api.sampling.samples import Samples
 from genzoo.core.errors import CheckpointError, ShapeError, UsageError
 from genzoo.pictures.grid import make_grid
@@ -60,6 +62,69 @@ def test_wrong_requests_are_explained(trained: Run) -> None:
         trained.sample(num=1, checkpoint=5)
     with pytest.raises(UsageError, match="ema"):
         trained.sample(num=1, weights="mean")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"guidance_scal": 2.0}, "no option 'guidance_scal' (did you mean 'guidance_scale'"),
+        ({"clas_labels": 3}, "no option 'clas_labels' (did you mean 'class_labels'"),
+        ({"eta": 0.5, "wobble": 1}, "no option 'wobble'"),
+        ({"sampler": "ddpm", "eta": 0.5}, "no option 'eta'"),
+        ({"sampler": "dddpm"}, "did you mean 'ddpm'"),
+        ({"guidance_scale": "high"}, "guidance_scale must be a finite number, not 'high'"),
+        ({"class_labels": [10]}, "10 classes"),
+        ({"steps": 0}, "steps"),
+    ],
+)
+def test_what_cannot_be_sampled_blocks_no_folder(
+    trained: Run, tmp_path: Path, options: dict[str, Any], words: str
+) -> None:
+    with pytest.raises(UsageError) as caught:
+        trained.sample_to(tmp_path / "out", num=1, **options)
+    assert words in str(caught.value)
+    assert not (tmp_path / "out").exists()
+    assert trained.sample_to(tmp_path / "out", num=1).is_dir()
+
+
+def test_an_unknown_option_is_answered_with_all_there_are(trained: Run) -> None:
+    with pytest.raises(UsageError) as caught:
+        trained.sample(num=1, wobble=1)
+    assert "what to sample: class_labels" in str(caught.value)
+    for name in ("steps", "eta", "clip_x_0", "guidance_scale", "cfg_channels"):
+        assert name in str(caught.value).partition("how: ")[2]
+
+
+class Curious:
+    """A task of someone else's, which says nothing about its sampler."""
+
+    model = torch.nn.Identity()
+
+    def conditions(self, num: int, colour: str = "red", **unknown: Any) -> dict[str, Any]:
+        return {"colour": [colour] * num}
+
+    def sample(self, model: Any, conditions: Any, generator: Any, **options: Any) -> torch.Tensor:
+        return torch.full((len(generator), 1, 2, 3), options.get("wobble", 0.0))
+
+
+class Plain(Curious):
+    """Another, whose `sample` names its options."""
+
+    def sample(self, model: Any, conditions: Any, generator: Any, *, wobble: float = 0.0) -> torch.Tensor:
+        return torch.full((len(generator), 1, 2, 3), wobble)
+
+
+@pytest.mark.parametrize("task", [Curious(), Plain()])
+def test_a_task_without_a_sampler_section_gets_the_options_it_names(task: Any) -> None:
+    plan = make_plan(task, num=2, seed=0, block_size=3, options={"colour": "blue", "wobble": 0.5})
+    assert plan.conditions == {"colour": ["blue", "blue"]}
+    assert next(sample_all(task, plan))[1].unique().tolist() == [0.5]
+    unknown = {"wobbl": 0.5}
+    if isinstance(task, Plain):
+        with pytest.raises(UsageError, match="did you mean 'wobble'"):
+            make_plan(task, num=2, seed=0, block_size=3, options=unknown)
+    else:
+        assert make_plan(task, num=2, seed=0, block_size=3, options=unknown).options == unknown
 
 
 @pytest.mark.parametrize("batch_size", [1, 7, 100])

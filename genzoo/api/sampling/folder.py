@@ -1,8 +1,8 @@
 """Samples as files: any number of them, in any number of processes, and again after an interruption.
 
 Each picture is a file of its own, and each clip a folder of frames, a film or an animation, written in one
-step, so what exists is complete. samples.json says what the folder holds before the first picture is made; a
-second call with other settings is refused.
+step, so what exists is complete. samples.json says what the folder holds before the first picture is written;
+a second call with other settings is refused.
 """
 
 from __future__ import annotations
@@ -78,12 +78,15 @@ def write_samples(
     """
     suffix = suffix_of(task, clip_format)
     paths = [folder / file_name(index, suffix) for index in range(plan.num)]
-    claim(folder, plan, settings, suffix=suffix)
+    claimed = is_claimed(folder, plan, settings, suffix=suffix)
     blocks = world.every(plan.blocks())
     missing = [block for block in blocks if not all(paths[i].exists() for i in block)]
     total, done = sum(map(len, missing)), 0
     for group in _groups(missing, batch_size):
         made = torch.cat([to_uint8(sample_block(task, plan, block)) for block in group])
+        if not claimed:  # not before something was made: what cannot be sampled blocks no folder
+            claim(folder, plan, settings, suffix=suffix)
+            claimed = True
         for index, image in zip([i for block in group for i in block], made, strict=True):
             write_sample(paths[index], image, fps=fps)
         done += sum(map(len, group))
@@ -134,14 +137,21 @@ def write_grid(
 
 def claim(folder: Path, plan: SamplePlan, settings: Mapping[str, Any], *, suffix: str = PICTURE) -> None:
     """Write samples.json, or check that the folder was begun with the same settings. Raises UsageError."""
-    content = describe(plan, settings, suffix=suffix)
+    if not is_claimed(folder, plan, settings, suffix=suffix):
+        write_json(folder / "samples.json", describe(plan, settings, suffix=suffix))
+
+
+def is_claimed(folder: Path, plan: SamplePlan, settings: Mapping[str, Any], *, suffix: str = PICTURE) -> bool:
+    """Whether the folder was begun with these settings. Raises UsageError when it holds something else."""
     path = folder / "samples.json"
+    # looked for first: another process writes samples.json before its first picture
+    has_pictures = folder.exists() and any(folder.glob("[0-9][0-9][0-9][0-9][0-9][0-9]*"))
     if path.is_file():
-        _check_same(path, content)
-        return
-    if folder.exists() and any(folder.glob("[0-9][0-9][0-9][0-9][0-9][0-9]*")):
+        _check_same(path, describe(plan, settings, suffix=suffix))
+        return True
+    if has_pictures:
         raise UsageError(f"{folder} holds pictures but no samples.json", fix="name another folder")
-    write_json(path, content)
+    return False
 
 
 def describe(plan: SamplePlan, settings: Mapping[str, Any], *, suffix: str = PICTURE) -> dict[str, Any]:

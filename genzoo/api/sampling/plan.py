@@ -7,7 +7,6 @@ blocks are asked for at once, then changes nothing, not even the last bit.
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
@@ -16,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from genzoo.api.recipes.sections import BLOCK_SIZE
+from genzoo.api.sampling.options import sorted_options
 from genzoo.core.errors import UsageError
 from genzoo.core.processes import World
 from genzoo.core.seeds import SampleStreams
@@ -47,11 +47,10 @@ def make_plan(
 ) -> SamplePlan:
     """Sort a user's options into conditions (class_labels, ...) and sampler options (steps, ...).
 
-    num: when left out, as many as the longest condition, else 1.
+    num: when left out, as many as the longest condition, else 1.   Raises UsageError for an option that is
+    neither, and for conditions that the task cannot use.
     """
-    names = inspect.signature(task.conditions).parameters
-    given = {key: value for key, value in options.items() if key in names and value is not None}
-    rest = {key: value for key, value in options.items() if key not in names and value is not None}
+    given, rest = sorted_options(task, options)
     lengths = [len(value) for value in given.values() if isinstance(value, (list, tuple, torch.Tensor))]
     num = max(lengths, default=1) if num is None else num
     if num < 1 or block_size < 1:

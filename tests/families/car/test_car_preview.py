@@ -14,6 +14,7 @@ from PIL import Image
 
 from genzoo.api.recipes.sections import Preview
 from genzoo.api.training.preview_hook import options_from_data, preview_function
+from genzoo.core.processes import World
 from genzoo.families.car.vqvae.task import VQVAETask
 
 CELL = 36
@@ -32,7 +33,11 @@ class Pictures:
 def drawn(task: Any, folder: Path, **preview: Any) -> np.ndarray[Any, Any]:
     """The grid of a preview at step 5: cells of 36, of which 32 are the enlarged picture."""
     trainer: Any = SimpleNamespace(
-        task=task, dataset=Pictures(), is_main=True, folder=SimpleNamespace(samples=folder)
+        task=task,
+        dataset=Pictures(),
+        is_main=True,
+        world=World.single(),
+        folder=SimpleNamespace(samples=folder),
     )
     preview_function(Preview(**preview), block_size=2)(trainer, 5)
     return np.asarray(Image.open(folder / "step_00000005/grid.png").convert("L"))

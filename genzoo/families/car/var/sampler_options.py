@@ -12,7 +12,7 @@ SAMPLER = "next_scale"
 
 
 def checked_options(section: Mapping[str, Any]) -> dict[str, Any]:
-    """A sampler section, checked. Raises UsageError."""
+    """A sampler section, checked, with its name. Raises UsageError."""
     known = list(NextScaleOptions.__dataclass_fields__)
     unknown = [key for key in section if key not in (*known, "name")]
     if unknown or section.get("name", SAMPLER) != SAMPLER:
@@ -20,7 +20,7 @@ def checked_options(section: Mapping[str, Any]) -> dict[str, Any]:
         hint = did_you_mean(wrong, known) or f"{SAMPLER} takes {', '.join(known)}"
         raise UsageError(f"tokens are drawn without {wrong!r}", fix=hint)
     draw_options(section)
-    return dict(section)
+    return {"name": SAMPLER, **section}
 
 
 def draw_options(section: Mapping[str, Any]) -> NextScaleOptions:

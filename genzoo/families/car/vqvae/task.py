@@ -49,6 +49,7 @@ class VQVAETask:
                 fix="set both task.adversarial_weight and model.discriminator_channels, or neither",
             )
         self.model, self.vq_weight = model, vq_weight
+        self.sampler: Mapping[str, Any] = {}
         self.losses = PictureLosses(
             reconstruction=reconstruction,
             opponent_weight=opponent_weight,
