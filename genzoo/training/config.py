@@ -22,7 +22,9 @@ class TrainConfig:
     keep_last: newest checkpoints kept.   keep_every: multiples of it are kept for good; 0 keeps none.
     precision: of the model's arithmetic; weights stay float32, except under fp64.
     clip_grad_norm: largest norm of the whole gradient; None never clips.
-    ema_*: as the options of diffusers' EMAModel; ema_decay None keeps no average.
+    ema_decay: of the averaged weights, constant from the first step on as in the papers; None: no average.
+    ema_ramp, ema_use_warmup: let it grow instead, as diffusers' EMAModel does without and with its warm-up;
+        the other ema_* are its options.
     ema_schedule: pairs [steps, decay]: after so many steps, that decay takes the place of ema_decay.
     log_every: steps between log lines.   max_bad: unreadable data items that may be replaced.
     deterministic: only deterministic kernels, which may be slow on a GPU and are the rule on a CPU.
@@ -41,6 +43,7 @@ class TrainConfig:
     ema_decay: float | None = 0.9999
     ema_min_decay: float = 0.0
     ema_update_after_step: int = 0
+    ema_ramp: bool = False
     ema_use_warmup: bool = False
     ema_inv_gamma: float = 1.0
     ema_power: float = 2 / 3
@@ -79,6 +82,10 @@ def _fractions(config: TrainConfig) -> list[str]:
     if config.ema_decay is not None and not 0 <= config.ema_decay < 1:
         problems.append(
             f"train.ema_decay: must lie in [0, 1), or be null for no average, not {config.ema_decay!r}"
+        )
+    if config.ema_ramp and config.ema_use_warmup:
+        problems.append(
+            "train.ema_ramp: ema_use_warmup names another growth of the decay; choose one of them"
         )
     if config.clip_grad_norm is not None and not config.clip_grad_norm > 0:
         problems.append(f"train.clip_grad_norm: must be positive, or null, not {config.clip_grad_norm!r}")

@@ -1,10 +1,11 @@
-"""The moving average of the trainable parameters, by name; its decay is that of diffusers' EMAModel."""
+"""The moving average of the trainable parameters, by name."""
 
 from __future__ import annotations
 
 import contextlib
+import logging
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -12,6 +13,9 @@ from torch import Tensor, nn
 from genzoo.core.errors import CheckpointError
 from genzoo.core.model_state import assign, require_same, whole
 from genzoo.training.config import TrainConfig
+
+Growth = Literal["constant", "ramp", "warmup"]
+logger = logging.getLogger(__name__)
 
 
 class ParameterAverage:
@@ -21,6 +25,7 @@ class ParameterAverage:
         self.parameters = dict(parameters)
         self.config = config
         self.updates = 0
+        self.growth = growth_of(config)
         self._shadows = {name: parameter.detach().clone() for name, parameter in parameters.items()}
         self._schedule = [(0, config.ema_decay or 0.0), *config.ema_schedule]
 
@@ -31,7 +36,7 @@ class ParameterAverage:
         self.updates += 1
         shadows = list(self._shadows.values())
         gaps = torch._foreach_sub(shadows, list(self.parameters.values()))
-        torch._foreach_sub_(shadows, gaps, alpha=1 - decay_of(self.updates, peak, self.config))
+        torch._foreach_sub_(shadows, gaps, alpha=1 - decay_of(self.updates, peak, self.config, self.growth))
 
     def tensors(self) -> dict[str, Tensor]:
         """The averages by parameter name."""
@@ -39,7 +44,7 @@ class ParameterAverage:
 
     def state(self) -> dict[str, Any]:
         """What `restore` needs beside the tensors."""
-        return {"updates": self.updates}
+        return {"updates": self.updates, "growth": self.growth}
 
     def restore(self, tensors: Mapping[str, Tensor], state: Mapping[str, Any], *, where: str) -> None:
         """Continue from saved averages. Raises CheckpointError when names, shapes or dtypes differ."""
@@ -48,6 +53,13 @@ class ParameterAverage:
             raise CheckpointError("the checkpoint lacks the number of EMA updates", where=where)
         assign(self._shadows, tensors)
         self.updates = state["updates"]
+        if "growth" not in state and self.growth == "constant":
+            # a constant decay would forget what such a run has averaged so far
+            self.growth = "ramp"
+            logger.warning(
+                "this run's average began with the growing decay of earlier versions and goes on so; "
+                "train.ema_ramp=true says it"
+            )
 
     @contextlib.contextmanager
     def swapped_in(self) -> Iterator[None]:
@@ -67,15 +79,23 @@ class ParameterAverage:
         torch._foreach_copy_(list(self.parameters.values()), values)
 
 
-def decay_of(update: int, peak: float, config: TrainConfig) -> float:
-    """The decay of update 1, 2, ...: it grows to `peak`, and the first update copies.
+def growth_of(config: TrainConfig) -> Growth:
+    """How the decay comes to ema_decay: at once, or by one of diffusers' two ways."""
+    return "ramp" if config.ema_ramp else "warmup" if config.ema_use_warmup else "constant"
 
-    With warm-up as 1 - (1 + n / inv_gamma)^-power over the updates n so far, without as (1 + n) / (10 + n).
+
+def decay_of(update: int, peak: float, config: TrainConfig, growth: Growth) -> float:
+    """The decay of update 1, 2, ..., at most `peak`; the average begins as a copy of the initial weights.
+
+    The two that grow copy at the first update, then follow (1 + n) / (10 + n), or with warm-up
+    1 - (1 + n / inv_gamma)^-power, over the n updates before.
     """
     past = update - config.ema_update_after_step - 1
+    if growth == "constant":
+        return max(peak, config.ema_min_decay) if past >= 0 else 0.0
     if past <= 0:
         return 0.0
-    if config.ema_use_warmup:
+    if growth == "warmup":
         grown: float = 1 - (1 + past / config.ema_inv_gamma) ** -config.ema_power
     else:
         grown = (1 + past) / (10 + past)

@@ -11,13 +11,13 @@ from torch import nn
 
 from genzoo.core.errors import CheckpointError, RecipeError
 from genzoo.training.config import TrainConfig
-from genzoo.training.ema import ParameterAverage, decay_of
+from genzoo.training.ema import ParameterAverage, decay_of, growth_of
 
 OPTIONS = [
-    {},
-    {"ema_decay": 0.5},
-    {"ema_min_decay": 0.4},
-    {"ema_update_after_step": 3},
+    {"ema_ramp": True},
+    {"ema_ramp": True, "ema_decay": 0.5},
+    {"ema_ramp": True, "ema_min_decay": 0.4},
+    {"ema_ramp": True, "ema_update_after_step": 3},
     {"ema_use_warmup": True, "ema_inv_gamma": 2.0, "ema_power": 0.75},
     {"ema_use_warmup": True, "ema_min_decay": 0.3, "ema_update_after_step": 2},
 ]
@@ -43,7 +43,9 @@ def test_options_mean_what_they_mean_in_diffusers(options: dict[str, object]) ->
     named = named_parameters()
     ours = ParameterAverage(named, config(**options))
     translated = {
-        key.removeprefix("ema_").replace("use_warmup", "use_ema_warmup"): v for key, v in options.items()
+        key.removeprefix("ema_").replace("use_warmup", "use_ema_warmup"): v
+        for key, v in options.items()
+        if key != "ema_ramp"
     }
     theirs = EMAModel(named.values(), foreach=True, **({"decay": 0.9} | translated))
     for seed in range(30):
@@ -51,7 +53,7 @@ def test_options_mean_what_they_mean_in_diffusers(options: dict[str, object]) ->
         ours.update()
         theirs.step(named.values())
         assert all(map(torch.equal, ours.tensors().values(), theirs.shadow_params)), seed
-        assert ours.state() == {"updates": theirs.optimization_step}
+        assert ours.state()["updates"] == theirs.optimization_step
 
 
 @pytest.mark.parametrize("options", OPTIONS)
@@ -67,12 +69,57 @@ def test_the_decay_is_that_of_diffusers_far_into_a_run(options: dict[str, object
         power=chosen.ema_power,
     )
     for update in (*range(1, 50), 999, 89_990, 89_991, 10**6):
-        assert decay_of(update, chosen.ema_decay, chosen) == theirs.get_decay(update)
+        assert decay_of(update, chosen.ema_decay, chosen, growth_of(chosen)) == theirs.get_decay(update)
+
+
+def test_a_constant_decay_forgets_the_initial_weights_from_the_first_step_on() -> None:
+    named = {"a": nn.Parameter(torch.ones(1, dtype=torch.float64))}
+    average = ParameterAverage(named, config(ema_decay=0.9))
+    with torch.no_grad():
+        named["a"].zero_()
+    for update in range(1, 40):
+        average.update()
+        assert average.tensors()["a"].item() == pytest.approx(0.9**update, rel=1e-12)
+
+
+def test_a_constant_average_may_begin_late_as_a_copy() -> None:
+    named = {"a": nn.Parameter(torch.zeros(1))}
+    average = ParameterAverage(named, config(ema_decay=0.5, ema_update_after_step=2))
+    seen = []
+    for value in (1.0, 2.0, 4.0, 8.0):
+        with torch.no_grad():
+            named["a"].fill_(value)
+        average.update()
+        seen.append(average.tensors()["a"].item())
+    assert seen == [1.0, 2.0, 3.0, 5.5]
+
+
+def test_an_average_of_an_earlier_version_goes_on_growing(caplog: pytest.LogCaptureFixture) -> None:
+    named = {"a": nn.Parameter(torch.zeros(1))}
+    old = ParameterAverage(named, config(ema_ramp=True))
+    old.update()
+    average = ParameterAverage(named, config())
+    average.restore(old.tensors(), {"updates": 1}, where="here")
+    assert "goes on so" in caplog.text
+    with torch.no_grad():
+        named["a"].fill_(1.0)
+    for each in (old, average):
+        each.update()
+    assert average.tensors()["a"].equal(old.tensors()["a"])
+    assert average.state() == old.state()
+    fresh = ParameterAverage(named, config())
+    fresh.restore(old.tensors(), {"updates": 2, "growth": "constant"}, where="here")
+    assert fresh.growth == "constant"
+
+
+def test_two_ways_of_growing_are_refused() -> None:
+    with pytest.raises(RecipeError, match="choose one of them"):
+        config(ema_ramp=True, ema_use_warmup=True)
 
 
 def test_the_decay_follows_its_schedule() -> None:
     named = {"a": nn.Parameter(torch.zeros(1))}
-    average = ParameterAverage(named, config(ema_decay=0.15, ema_schedule=[[2, 0.05], [3, 0]]))
+    average = ParameterAverage(named, config(ema_ramp=True, ema_decay=0.15, ema_schedule=[[2, 0.05], [3, 0]]))
     seen, expected, shadow = [], [], 0.0
     # diffusers' first step copies, and its second would decay by 2/11 if that were not above 0.15
     for value, decay in zip((1.0, 2.0, 3.0, 4.0), (0.0, 0.15, 0.05, 0.0), strict=True):
