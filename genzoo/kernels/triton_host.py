@@ -27,14 +27,17 @@ def unavailable_reason() -> str | None:
 
 
 def unsupported_reason(tensors: Iterable[Tensor | None]) -> str | None:
-    """Why these tensors cannot go to a Triton kernel, or None."""
-    reason = unavailable_reason()
-    if reason is not None:
-        return reason
-    given_tensors = [tensor for tensor in tensors if tensor is not None]
-    if not interpreted() and not all(tensor.is_cuda for tensor in given_tensors):
-        return f"the tensors are on {given_tensors[0].device}, not on a CUDA device"
-    wrong = sorted({str(tensor.dtype) for tensor in given_tensors if tensor.dtype not in DTYPES})
+    """Why these tensors cannot go to a Triton kernel, or None.
+
+    CUDA tensors are proof enough of a device: asking the driver at every call would cost more than some do.
+    """
+    missing = _import_problem()
+    if missing is not None:
+        return missing
+    there = [tensor for tensor in tensors if tensor is not None]
+    if not interpreted() and not all(tensor.is_cuda for tensor in there):
+        return unavailable_reason() or f"the tensors are on {there[0].device}, not on a CUDA device"
+    wrong = sorted({str(tensor.dtype) for tensor in there if tensor.dtype not in DTYPES})
     return f"computes float32, bfloat16 and float16, not {', '.join(wrong)}" if wrong else None
 
 
@@ -44,6 +47,7 @@ def interpreted() -> bool:
     return os.environ.get("TRITON_INTERPRET", "0") == "1"
 
 
+@torch.compiler.assume_constant_result
 @functools.cache
 def _import_problem() -> str | None:
     try:

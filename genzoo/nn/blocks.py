@@ -15,7 +15,15 @@ from torch.utils.checkpoint import checkpoint
 
 from genzoo.nn.attention import Attention
 from genzoo.nn.mamba import MambaMixer
-from genzoo.nn.modulation import Mlp, adaln_modulation, gated_add, modulate, plain_norm, shared_rows
+from genzoo.nn.modulation import (
+    Mlp,
+    adaln_modulation,
+    gated_add,
+    gated_add_then_norm,
+    modulated_norm,
+    plain_norm,
+    shared_rows,
+)
 
 
 class AttentionBlock(nn.Module):
@@ -32,10 +40,11 @@ class AttentionBlock(nn.Module):
 
     def forward(self, x: Tensor, c: Tensor) -> Tensor:
         """x: (b, l, d).   c: (b, d), or a row for several consecutive ones.   Returns (b, l, d)."""
-        modulation = shared_rows(self.adaLN_modulation(c), len(x))
+        modulation = shared_rows(self.adaLN_modulation(c), x)
         shift_1, scale_1, gate_1, shift_2, scale_2, gate_2 = modulation.chunk(6, dim=1)
-        x = gated_add(x, gate_1, self.attn(modulate(self.norm1(x), shift_1, scale_1)))
-        return gated_add(x, gate_2, self.mlp(modulate(self.norm2(x), shift_2, scale_2)))
+        mixed = self.attn(modulated_norm(self.norm1, x, shift_1, scale_1))
+        x, normed = gated_add_then_norm(self.norm2, x, gate_1, mixed, shift_2, scale_2)
+        return gated_add(x, gate_2, self.mlp(normed))
 
 
 class MambaBlock(nn.Module):
@@ -53,10 +62,11 @@ class MambaBlock(nn.Module):
 
     def forward(self, x: Tensor, c: Tensor) -> Tensor:
         """x: (b, l, d).   c: (b, d), or a row for several consecutive ones.   Returns (b, l, d)."""
-        modulation = shared_rows(self.adaLN_modulation(c), len(x))
+        modulation = shared_rows(self.adaLN_modulation(c), x)
         shift_1, scale_1, gate_1, shift_2, scale_2, gate_2 = modulation.chunk(6, dim=1)
-        x = gated_add(x, gate_1, self.mixer(modulate(self.norm1(x), shift_1, scale_1)))
-        return gated_add(x, gate_2, self.mlp(modulate(self.norm2(x), shift_2, scale_2)))
+        mixed = self.mixer(modulated_norm(self.norm1, x, shift_1, scale_1))
+        x, normed = gated_add_then_norm(self.norm2, x, gate_1, mixed, shift_2, scale_2)
+        return gated_add(x, gate_2, self.mlp(normed))
 
 
 def xavier_linears(*modules: nn.Module) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from genzoo.kernels.adaln import triton_adaln
+
 NORM_EPS = 1e-6
 
 
@@ -26,12 +28,17 @@ def zero_linear(layer: nn.Module) -> None:
     nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
 
 
+def is_fused(x: Tensor) -> bool:
+    """Whether a residual stream goes through the fused kernels, which read shared rows where they lie."""
+    return x.is_cuda and triton_adaln.unsupported_reason(x) is None
+
+
 def modulate(x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
     """x (1 + scale) + shift.   x: (b, l, d).   shift, scale: (b, d)."""
     return torch.addcmul(shift[:, None], x, 1 + scale[:, None])
 
 
-def shared_rows(values: Tensor, num_rows: int) -> Tensor:
+def repeat_rows(values: Tensor, num_rows: int) -> Tensor:
     """Repeat rows so that each serves several consecutive sequences: frames of a clip share its condition.
 
     values: (b, m), num_rows a multiple of b.   Returns (num_rows, m).
@@ -40,9 +47,52 @@ def shared_rows(values: Tensor, num_rows: int) -> Tensor:
     return values if each == 1 else values.repeat_interleave(each, dim=0)
 
 
+def shared_rows(values: Tensor, x: Tensor) -> Tensor:
+    """`repeat_rows` for the sequences of x: (b, l, d), unless the kernels that follow share them anyway."""
+    return values if is_fused(x) else repeat_rows(values, len(x))
+
+
+def modulated_norm(norm: nn.LayerNorm, x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
+    """norm(x) (1 + scale) + shift.   x: (b, l, d).   shift, scale: of `shared_rows`."""
+    return fused_norm(x, shift, scale, norm.eps) if is_fused(x) else modulate(norm(x), shift, scale)
+
+
 def gated_add(x: Tensor, gate: Tensor, branch: Tensor) -> Tensor:
-    """x + gate * branch.   x, branch: (b, l, d).   gate: (b, d)."""
+    """x + gate * branch.   x, branch: (b, l, d).   gate: of `shared_rows`."""
+    if is_fused(x):
+        return triton_adaln.gated_residual(x, gate, branch)
     return torch.addcmul(x, gate[:, None], branch)
+
+
+def gated_add_then_norm(
+    norm: nn.LayerNorm, x: Tensor, gate: Tensor, branch: Tensor, shift: Tensor, scale: Tensor
+) -> tuple[Tensor, Tensor]:
+    """`gated_add`, and `modulated_norm` of its result; where kernels are fused, from one read of x."""
+    if is_fused(x):
+        return fused_add_then_norm(x, gate, branch, shift, scale, norm.eps)
+    x = gated_add(x, gate, branch)
+    return x, modulate(norm(x), shift, scale)
+
+
+def fused_norm(x: Tensor, shift: Tensor, scale: Tensor, eps: float) -> Tensor:
+    """The norm without weights, scaled by 1 + scale and shifted, in one kernel.   Needs `is_fused(x)`."""
+    return triton_adaln.modulated_norm(x, shift, scale, eps=eps, out_dtype=_read_dtype(x, shift))
+
+
+def fused_add_then_norm(
+    x: Tensor, gate: Tensor, branch: Tensor, shift: Tensor, scale: Tensor, eps: float
+) -> tuple[Tensor, Tensor]:
+    """x + gate * branch, and `fused_norm` of it, in one kernel.   Needs `is_fused(x)`."""
+    out_dtype = _read_dtype(x, shift)
+    return triton_adaln.gated_residual_norm(x, gate, branch, shift, scale, eps=eps, out_dtype=out_dtype)
+
+
+def _read_dtype(x: Tensor, modulation: Tensor) -> torch.dtype:
+    """What the linear layer after a norm makes of its input: under autocast it would cast it itself."""
+    device = x.device.type
+    if torch.is_autocast_enabled(device):
+        return torch.get_autocast_dtype(device)
+    return torch.promote_types(x.dtype, modulation.dtype)
 
 
 class Mlp(nn.Module):
@@ -73,6 +123,6 @@ class FinalLayer(nn.Module):
 
     def forward(self, x: Tensor, c: Tensor) -> Tensor:
         """x: (b, l, d).   c: (b, d), or a row for several consecutive ones.   Returns (b, l, num_outputs)."""
-        shift, scale = shared_rows(self.adaLN_modulation(c), len(x)).chunk(2, dim=1)
-        out: Tensor = self.linear(modulate(self.norm_final(x), shift, scale))
+        shift, scale = shared_rows(self.adaLN_modulation(c), x).chunk(2, dim=1)
+        out: Tensor = self.linear(modulated_norm(self.norm_final, x, shift, scale))
         return out

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from golden.manifest import golden_tensors
@@ -43,3 +43,30 @@ def check_conv(case: dict[str, Any], backend: str, dtype: torch.dtype) -> None:
     for name, tensor in found.items():
         assert gap(tensor, tensors[name]) < TOLERANCE[dtype], name
         assert tensor.dtype == (parameter if "weight" in name or "bias" in name else dtype), name
+
+
+class Norm(Protocol):
+    """`genzoo.nn.modulation.gated_add_then_norm` or a fused form of it: x1, and its modulated norm."""
+
+    def __call__(
+        self, x: Tensor, gate: Tensor, branch: Tensor, shift: Tensor, scale: Tensor, *, eps: float
+    ) -> tuple[Tensor, Tensor]: ...
+
+
+def check_adaln(case: dict[str, Any], norm: Norm, dtype: torch.dtype) -> None:
+    """Residual stream in float32 (float64), branch, modulation and result in `dtype`: all gradients."""
+    tensors, options = golden_tensors(SET, "adaln", case["name"]), case["options"]
+    stream = torch.float64 if dtype == torch.float64 else torch.float32
+    leaves = {name: tensors[name].to(dtype) for name in ("gate", "branch", "shift", "scale")}
+    leaves = {"x": tensors["x"].to(stream), **leaves}
+    leaves = {name: leaf.requires_grad_() for name, leaf in leaves.items()}
+    x1, out = norm(**leaves, eps=options["eps"])
+    cotangents = [tensors["grad_residual"].to(x1.dtype), tensors["grad_out"].to(out.dtype)]
+    grads = torch.autograd.grad((x1, out), list(leaves.values()), cotangents)
+    found = {"x1": x1, "out": out, **{f"grad_{name}": g for name, g in zip(leaves, grads, strict=True)}}
+    # far from zero, or hardly spread, a float32 row has few digits left
+    delicate = abs(options["mean"]) > 100 * options["std"] or options["std"] < 1e-3
+    tolerance = max(TOLERANCE[dtype], 2e-4 if delicate and dtype != torch.float64 else 0)
+    assert out.dtype == dtype
+    for name, tensor in found.items():
+        assert gap(tensor, tensors[name]) < tolerance, name

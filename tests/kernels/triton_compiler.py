@@ -60,6 +60,8 @@ def describe(value: Any, path: tuple[int, ...], fixed: dict[Any, Any], aligned: 
     elif value is None or value == 1:
         fixed[path] = value
         return "constexpr"
+    elif isinstance(value, float):
+        return "fp32"
     else:
         address, kind = value, "i32"
     if address % 16 == 0:

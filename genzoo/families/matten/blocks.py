@@ -16,8 +16,9 @@ from genzoo.nn.modulation import (
     Mlp,
     adaln_modulation,
     gated_add,
-    modulate,
+    modulated_norm,
     plain_norm,
+    repeat_rows,
     shared_rows,
 )
 
@@ -46,9 +47,10 @@ class AdaptiveMambaBlock(nn.Module):
 
     def forward(self, x: Tensor, c: Tensor) -> Tensor:
         """x: (b, l, d).   c: (b, d), or a row for several consecutive ones.   Returns (b, l, d)."""
-        beta, gamma, alpha = shared_rows(self.adaLN_modulation(c), len(x)).chunk(3, dim=1)
         if self.residual == "dit":
-            return gated_add(x, alpha, self.mixer(modulate(self.norm(x), beta, gamma)))
+            beta, gamma, alpha = shared_rows(self.adaLN_modulation(c), x).chunk(3, dim=1)
+            return gated_add(x, alpha, self.mixer(modulated_norm(self.norm, x, beta, gamma)))
+        beta, gamma, alpha = repeat_rows(self.adaLN_modulation(c), len(x)).chunk(3, dim=1)
         mixed = self.mixer(torch.addcmul(beta[:, None], self.norm(x), gamma[:, None]))
         return torch.addcmul(mixed, x, alpha[:, None])
 

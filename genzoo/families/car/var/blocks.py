@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn.functional import layer_norm, linear, normalize, scaled_dot_product_attention
 
 from genzoo.core.errors import UsageError
+from genzoo.nn.modulation import fused_add_then_norm, fused_norm, gated_add, is_fused
 
 NORM_EPS = 1e-6
 # learned attention temperatures start at 4 and stay below 100
@@ -140,12 +141,19 @@ class Block(nn.Module):
         """x: (b, l, d) -> (b, l, d)."""
         gamma1, gamma2, scale1, scale2, shift1, shift2 = modulation
         mixed = self.attn(modulate(x, scale1, shift1), bias=bias, cache=cache)
+        if is_fused(x) and not self._drops():
+            gate1, shift2, scale2 = (values.squeeze(1) for values in (gamma1, shift2, scale2))
+            x, normed = fused_add_then_norm(x, gate1, mixed, shift2, scale2, NORM_EPS)
+            return gated_add(x, gamma2.squeeze(1), self.ffn(normed))
         x = x + self._drop(mixed * gamma1)
         return x + self._drop(self.ffn(modulate(x, scale2, shift2)) * gamma2)
 
+    def _drops(self) -> bool:
+        return self.training and self.drop_path > 0
+
     def _drop(self, branch: Tensor) -> Tensor:
         """Leave a sample's branch out at random in training, and make up for it in the others."""
-        if not self.training or self.drop_path == 0:
+        if not self._drops():
             return branch
         keep = 1 - self.drop_path
         return branch * (torch.rand(len(branch), 1, 1, device=branch.device) < keep).to(branch.dtype) / keep
@@ -165,7 +173,9 @@ class HeadNorm(nn.Module):
 
 
 def modulate(x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
-    """A norm without weights of its own, scaled by 1 + scale and shifted."""
+    """A norm without weights of its own, scaled by 1 + scale and shifted.   scale, shift: (b, 1, d)."""
+    if is_fused(x):
+        return fused_norm(x, shift.squeeze(1), scale.squeeze(1), NORM_EPS)
     return layer_norm(x, x.shape[-1:], eps=NORM_EPS) * (1 + scale) + shift
 
 

@@ -1,0 +1,243 @@
+"""The fused residual and norm as a torch custom op with its gradient.
+
+x and branch are (b, l, d), rows may be strided; gate, shift and scale are (c, d) with c dividing b: each row
+serves b / c consecutive samples, such as the frames of a clip. Arithmetic is float32.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from genzoo.kernels import triton_host
+from genzoo.kernels.triton_host import (
+    dense_rows,
+    empty_like,
+    given,
+    kernel,
+    on_device,
+    spread,
+    strides,
+    zeros_like,
+)
+
+MAX_WIDTH = 4096
+ROWS = 16
+NUM_PLACES = 4
+
+
+def unsupported_reason(x: Tensor) -> str | None:
+    """Why such a residual stream cannot run here, or None."""
+    reason = triton_host.unsupported_reason([x])
+    if reason is None and x.shape[-1] > MAX_WIDTH:
+        return f"rows of {x.shape[-1]} values, at most {MAX_WIDTH} stay in one program"
+    return reason
+
+
+def gated_residual(x: Tensor, gate: Tensor, branch: Tensor) -> Tensor:
+    """x + gate branch, in the widest of the three dtypes."""
+    return _run(x, (gate, branch, None, None), 0.0, x.dtype)[0]
+
+
+def modulated_norm(x: Tensor, shift: Tensor, scale: Tensor, *, eps: float, out_dtype: torch.dtype) -> Tensor:
+    """norm(x) (1 + scale) + shift."""
+    return _run(x, (None, None, shift, scale), eps, out_dtype)[1]
+
+
+def gated_residual_norm(
+    x: Tensor,
+    gate: Tensor,
+    branch: Tensor,
+    shift: Tensor,
+    scale: Tensor,
+    *,
+    eps: float,
+    out_dtype: torch.dtype,
+) -> tuple[Tensor, Tensor]:
+    """x1 = x + gate branch, and norm(x1) (1 + scale) + shift."""
+    return _run(x, (gate, branch, shift, scale), eps, out_dtype)
+
+
+def _run(
+    x: Tensor, places: Sequence[Tensor | None], eps: float, out_dtype: torch.dtype
+) -> tuple[Tensor, Tensor]:
+    tensors = [tensor for tensor in places if tensor is not None]
+    x1, out, _, _ = adaln_op(x, tensors, [tensor is not None for tensor in places], eps, out_dtype)
+    return x1, out
+
+
+@torch.library.custom_op("genzoo::triton_adaln", mutates_args=())
+def adaln_op(
+    x: Tensor, tensors: Sequence[Tensor], present: Sequence[bool], eps: float, out_dtype: torch.dtype
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """tensors: those `present` of gate, branch, shift, scale.   Returns x1, out, mean, r; empty if absent."""
+    outputs = _outputs(x, tensors, present, out_dtype)
+    if x.numel():
+        x, (placed, placed_strides) = dense_rows(x), _parameters(spread(tensors, present))
+        columns = 1 << (x.shape[2] - 1).bit_length()
+        with on_device(x):
+            kernel("adaln.triton_kernels", "forward_kernel")[(x.shape[0] * x.shape[1],)](
+                x,
+                strides(x),
+                placed,
+                placed_strides,
+                tuple(given(output) for output in outputs),
+                *x.shape[1:],
+                _rows_per_condition(x, tensors, present),
+                eps,
+                COLUMNS=columns,
+                num_warps=_warps(columns),
+                enable_fp_fusion=True,
+            )
+    return outputs
+
+
+@adaln_op.register_fake
+def _(
+    x: Tensor, tensors: Sequence[Tensor], present: Sequence[bool], eps: float, out_dtype: torch.dtype
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    return _outputs(x, tensors, present, out_dtype)
+
+
+@torch.library.custom_op("genzoo::triton_adaln_backward", mutates_args=())
+def gradient_op(
+    grads: Sequence[Tensor],
+    grads_present: Sequence[bool],
+    x1: Tensor,
+    mean: Tensor,
+    r: Tensor,
+    tensors: Sequence[Tensor],
+    present: Sequence[bool],
+    dtype: torch.dtype,
+) -> list[Tensor]:
+    """Gradients of x (in `dtype`, empty without a norm) and of `tensors`, in their order.
+
+    grads: those `grads_present` of x1 and out.   x1: the normed residual stream, empty without a norm.
+    """
+    gate, branch, shift, scale = spread(tensors, present)
+    like = grads[0]
+    if not like.numel():
+        return [like.new_empty(like.shape, dtype=dtype), *(zeros_like(tensor) for tensor in tensors)]
+    norm, (_, length, width) = shift is not None, like.shape
+    dx = torch.empty(like.shape if norm else (0,), dtype=dtype, device=like.device)
+    dbranch = None if branch is None else empty_like(branch)
+    rows = _rows_per_condition(like, tensors, present)
+    conditions, chunks, columns = (
+        like.shape[0] * length // rows,
+        -(-rows // ROWS),
+        1 << (width - 1).bit_length(),
+    )
+    number = (gate is not None) + 2 * norm
+    slots = like.new_empty((conditions, chunks, number, width), dtype=torch.float32)
+    placed_grads = [None if g is None else dense_rows(g) for g in spread(grads, grads_present)]
+    x1 = dense_rows(x1) if norm else x1
+    placed, placed_strides = _parameters((gate, branch, shift, scale))
+    with on_device(like):
+        kernel("adaln.triton_kernels", "backward_kernel")[(conditions * chunks,)](
+            tuple(placed_grads),
+            tuple((0, 0) if g is None else strides(g) for g in placed_grads),
+            (given(x1), given(mean), given(r)),
+            strides(x1) if norm else (0, 0),
+            placed,
+            placed_strides,
+            (given(dx), dbranch),
+            slots,
+            length,
+            width,
+            rows,
+            GATE=gate is not None,
+            NORM=norm,
+            ROWS=ROWS,
+            COLUMNS=columns,
+            num_warps=_warps(columns),
+            enable_fp_fusion=True,
+        )
+    sums = iter(slots.sum(1).unbind(1))
+    found = [
+        dbranch if t is branch else empty_like(t).copy_(next(sums))
+        for t in (gate, branch, shift, scale)
+        if t is not None
+    ]
+    return [dx, *(gradient for gradient in found if gradient is not None)]
+
+
+@gradient_op.register_fake
+def _(
+    grads: Sequence[Tensor],
+    grads_present: Sequence[bool],
+    x1: Tensor,
+    mean: Tensor,
+    r: Tensor,
+    tensors: Sequence[Tensor],
+    present: Sequence[bool],
+    dtype: torch.dtype,
+) -> list[Tensor]:
+    shape = grads[0].shape if present[2] or not grads[0].numel() else (0,)
+    return [grads[0].new_empty(shape, dtype=dtype), *(empty_like(tensor) for tensor in tensors)]
+
+
+def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+    x, tensors, ctx.present, _, _ = inputs
+    x1, out, mean, r = output
+    ctx.dtype, ctx.out_like = x.dtype, (out.shape, out.dtype)
+    normed = x1 if ctx.present[0] else x
+    # a gate alone needs nothing of the stream itself
+    ctx.save_for_backward(normed if ctx.present[2] else x.new_empty(0), mean, r, *tensors)
+    ctx.set_materialize_grads(False)
+
+
+def _backward(ctx: Any, grad_x1: Tensor | None, grad_out: Tensor | None, *unused: object) -> tuple[Any, ...]:
+    x1, mean, r, *tensors = ctx.saved_tensors
+    gate, norm = ctx.present[0], ctx.present[2]
+    if norm and grad_out is None:
+        shape, dtype = ctx.out_like
+        grad_out = x1.new_zeros(shape, dtype=dtype)
+    grads = [grad_x1 if gate else None, grad_out if norm else None]
+    here = [grad is not None for grad in grads]
+    if not any(here):
+        return None, [None] * len(tensors), None, None, None
+    dx, *found = gradient_op(
+        [grad for grad in grads if grad is not None], here, x1, mean, r, tensors, ctx.present, ctx.dtype
+    )
+    return dx if norm or grad_x1 is None else grad_x1.to(ctx.dtype), found, None, None, None
+
+
+torch.library.register_autograd(adaln_op, _backward, setup_context=_setup_context)
+
+
+def _outputs(
+    x: Tensor, tensors: Sequence[Tensor], present: Sequence[bool], out_dtype: torch.dtype
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    gate, norm, rows = present[0], present[2], x.shape[:2]
+    wide = x.dtype
+    for tensor in tensors[:2] if gate else ():
+        wide = torch.promote_types(wide, tensor.dtype)
+    return (
+        x.new_empty(x.shape if gate else (0,), dtype=wide),
+        x.new_empty(x.shape if norm else (0,), dtype=out_dtype),
+        x.new_empty(rows if norm else (0,), dtype=torch.float32),
+        x.new_empty(rows if norm else (0,), dtype=torch.float32),
+    )
+
+
+def _parameters(places: Sequence[Tensor | None]) -> tuple[tuple[Tensor | None, ...], tuple[Any, ...]]:
+    """Gate, branch, shift, scale with dense columns, and the strides of their rows."""
+    placed = tuple(None if tensor is None else dense_rows(tensor) for tensor in places)
+    gate, branch, shift, scale = placed
+    row_strides = [0 if tensor is None else tensor.stride(0) for tensor in (gate, shift, scale)]
+    branch_strides = (0, 0) if branch is None else strides(branch)
+    return placed, (row_strides[0], branch_strides, *row_strides[1:])
+
+
+def _rows_per_condition(x: Tensor, tensors: Sequence[Tensor], present: Sequence[bool]) -> int:
+    """Consecutive rows that share a row of gate, shift and scale: the first or the last of the tensors."""
+    condition = tensors[0] if present[0] else tensors[-1]
+    return x.shape[0] // condition.shape[0] * x.shape[1]
+
+
+def _warps(columns: int) -> int:
+    """At most 16 values of a row in a thread."""
+    return min(max(columns // 512, 1), 8)
