@@ -345,7 +345,7 @@ def fixed_tables(model: object) -> Sequence[str]:
     return () if fixed is None else fixed.fixed_tables
 
 
-# Codecs, extractors, converters
+# Codecs, extractors, kernels
 
 
 class ScalesLatents(Protocol):
@@ -372,3 +372,9 @@ class ChecksTask(Protocol):
 
     def check_task(self, task: Mapping[str, Any]) -> None:
         """Raise UsageError when a recipe's task section reads such weights otherwise."""
+
+
+class FusesDirections(Protocol):
+    """A kernel's backend, which is a module, that reads its input once for both directions."""
+
+    both_directions: Callable[..., Any]

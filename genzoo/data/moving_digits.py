@@ -48,7 +48,7 @@ class MovingDigits:
         self.use_image_num, self.augments = use_image_num, use_image_num > 0
         images, labels = load_digits()
         rows = rows_of_split(len(labels), split)
-        self.digits, self.labels = images[rows, 0], labels[rows]
+        self.digits, self.labels = images[rows, 0], labels[rows].repeat(clips_per_digit)
         way = {"num_frames": num_frames, "span": (image_size - DIGIT) // grid, "max_speed": max_speed // grid}
         seeds = (("moving_digits", number, max_speed // grid) for number in range(clips_per_digit))
         paths = [bouncing_paths(len(labels), **way, generator=generator_for(*seed)) for seed in seeds]
@@ -68,7 +68,7 @@ class MovingDigits:
     def fetch_many(self, indices: Sequence[int], generators: Sequence[Any]) -> dict[str, Any]:
         """Several clips at once, already stacked: (b, f, 1, s, s) and (b,)."""
         rows = torch.as_tensor(indices)
-        batch = {"pixels": self._draw(rows), "class_labels": self.labels[rows % len(self.labels)]}
+        batch = {"pixels": self._draw(rows), "class_labels": self.labels[rows]}
         if self.use_image_num:
             drawn = [self._stills(*pair) for pair in zip(indices, generators, strict=True)]
             batch["image_pixels"] = torch.stack([pixels for pixels, _ in drawn])
@@ -77,13 +77,13 @@ class MovingDigits:
 
     def _draw(self, rows: Tensor) -> Tensor:
         """The clips of these numbers: (b, f, 1, s, s)."""
-        sprites = self.digits[rows % len(self.labels), None]
+        sprites = self.digits[rows % len(self.digits), None]
         return paste(sprites, self.corners[rows], self.sample_shape[-1], background=-1.0)
 
     def _stills(self, index: int, generator: torch.Generator | None) -> tuple[Tensor, Tensor]:
         return draw_stills(
             self._draw,
-            lambda rows: self.labels[rows % len(self.labels)],
+            lambda rows: self.labels[rows],
             num_clips=len(self),
             num=self.use_image_num,
             num_frames=self.sample_shape[0],

@@ -81,6 +81,10 @@ class AutoencoderTask:
             raise UsageError(f"{len(pictures)} images for {num} samples", fix="pass one for each, or one")
         return {"image": pictures.expand(num, -1, -1, -1)}
 
+    def conditions_from(self, batch: Batch) -> dict[str, Any]:
+        """What `conditions` takes to reconstruct a batch's pictures."""
+        return {"image": batch["pixels"]}
+
     def export(
         self, path: str | Path, *, layout: str | None = None, half: bool = False, **notes: Any
     ) -> Path:

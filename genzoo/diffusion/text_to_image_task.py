@@ -115,8 +115,7 @@ class TextToImageTask:
                 conditions["prompts"],
                 generator,
                 negative_prompt=next(iter(conditions.get("negative_prompts", [])), None),
-                sampler=self.sampler,
-                **overrides,
+                sampler=merge_sampler(self.sampler, overrides),
             )
 
     def export(

@@ -15,6 +15,7 @@ from typing import Any
 
 from torch import Tensor
 
+from genzoo.core.contracts import FusesDirections, able
 from genzoo.core.errors import BackendUnavailable, ShapeError, UsageError
 from genzoo.kernels.conv import cpu_conv, torch_conv, triton_conv
 
@@ -61,9 +62,9 @@ def bidirectional_causal_conv1d(
     if weight_b.shape != weight.shape:
         raise ShapeError(f"weight_b must be like weight, {tuple(weight.shape)}, got {tuple(weight_b.shape)}")
     silu = activation == "silu"
-    fused = getattr(module, "both_directions", None)
+    fused = able(module, FusesDirections)
     if fused is not None:
-        pair: tuple[Tensor, Tensor] = fused(x, weight, bias, weight_b, bias_b, silu=silu)
+        pair: tuple[Tensor, Tensor] = fused.both_directions(x, weight, bias, weight_b, bias_b, silu=silu)
         return pair
     out = module.one_direction(x, weight, bias, silu=silu, reverse=False)
     return out, module.one_direction(x, weight_b, bias_b, silu=silu, reverse=True)

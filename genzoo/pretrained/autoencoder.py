@@ -97,5 +97,6 @@ class AutoencoderKLModel(nn.Module):
 
     def example_inputs(self) -> tuple[Tensor, Tensor]:
         """Arguments of `forward` for one sample."""
-        pixels = torch.zeros(1, self.in_channels, self.input_size, self.input_size)
-        return pixels, torch.zeros(self.latent_shape(pixels))
+        like = next(self.parameters())
+        pixels = like.new_zeros(1, self.in_channels, self.input_size, self.input_size)
+        return pixels, like.new_zeros(self.latent_shape(pixels))

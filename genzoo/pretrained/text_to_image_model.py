@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from genzoo.core.errors import UsageError
@@ -77,8 +76,8 @@ class TextToImageModel(nn.Module):
 
     def example_inputs(self) -> tuple[Tensor, Tensor, Tensor]:
         """Arguments of `forward` for one sample."""
-        x_t = torch.zeros(1, self.in_channels, self.input_size, self.input_size)
-        return x_t, torch.zeros(1, dtype=torch.int64), torch.zeros(1, MAX_LENGTH, dtype=torch.int64)
+        x_t = next(self.unet.parameters()).new_zeros(1, self.in_channels, self.input_size, self.input_size)
+        return x_t, x_t.new_zeros(1).long(), x_t.new_zeros(1, MAX_LENGTH).long()
 
 
 def _text_encoder(width: int, layers: int, heads: int) -> Any:

@@ -91,6 +91,7 @@ def facts(dataset: Dataset, codec: LatentCodec | None) -> dict[str, Any]:
 
 def _build(plan: RunPlan, section: str, node: Node, registry: Registry) -> Any:
     try:
-        return registry.get(node.name)(**node.arguments)
+        with torch.random.fork_rng(devices=[]):  # fresh layers draw their weights, also those replaced after
+            return registry.get(node.name)(**node.arguments)
     except TypeError as error:  # a value of the right type that the constructor still cannot use
         raise RecipeError(f"{plan.recipe.source}: {section}: {error}") from error

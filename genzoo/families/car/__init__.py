@@ -30,6 +30,7 @@ CODECS.lazy(
     f"{_HERE}.vqvae.codec:VQVAECodec",
     help="a multi-scale VQVAE with frozen weights",
     port=("latents", "token_maps"),
+    takes={"data": "pictures"},
 )
 TASKS.lazy(
     "vqvae",

@@ -22,6 +22,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from genzoo.core.contracts import FusesDirections, able
 from genzoo.core.errors import BackendUnavailable, UsageError, did_you_mean
 from genzoo.kernels.scan.record import Scan, gated
 from genzoo.kernels.scan.shapes import check_scan_shapes, compute_dtype
@@ -167,9 +168,9 @@ def scan_both(
 ) -> Tensor:
     """`bidirectional_selective_scan` of two records, the second scanned from the end."""
     module = _choose(backend, z, first, second)
-    fused = getattr(module, "both_directions", None)
+    fused = able(module, FusesDirections)
     if fused is not None:
-        out: Tensor = fused(first, second, z=z, softplus=softplus)
+        out: Tensor = fused.both_directions(first, second, z=z, softplus=softplus)
         return out
     y, _ = module.one_direction(first, z=None, softplus=softplus, reverse=False)
     y_b, _ = module.one_direction(second, z=None, softplus=softplus, reverse=True)

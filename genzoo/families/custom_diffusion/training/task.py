@@ -146,14 +146,14 @@ class ConceptTask:
         self, model: nn.Module, conditions: Batch, generator: SampleStreams, **overrides: Any
     ) -> Tensor:
         """Pixels (n, 3, h, w) in [-1, 1], one for each stream; overrides: steps=50, eta=0.0, ..."""
+        given: Any = model
         return sample_prompts(
-            self.parts,
+            given.parts,
             self.diffusion,
             conditions["prompts"],
             generator,
             negative_prompt=conditions["negative_prompts"][0],
-            sampler=self.sampler,
-            **overrides,
+            sampler=merge_sampler(self.sampler, overrides),
         )
 
     def export(
