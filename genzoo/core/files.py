@@ -27,6 +27,7 @@ Content = bytes | str | Callable[[Path], object]
 """What a file shall hold: bytes, text (UTF-8), or a function that writes a file of the name it is given."""
 
 TEMPORARY = ".tmp-"
+WINDOWS = os.name == "nt"
 
 
 def temporary(path: Path) -> Path:
@@ -123,10 +124,9 @@ def open_log(path: Path) -> TextIO:
 
 def sync_path(path: Path) -> None:
     """Make a file's content, or the names in a folder, survive a power loss."""
-    windows = os.name == "nt"
-    if windows and path.is_dir():
+    if WINDOWS and path.is_dir():
         return  # it has no such call, and its file system orders names by itself
-    descriptor = os.open(path, os.O_RDWR if windows else os.O_RDONLY)
+    descriptor = os.open(path, os.O_RDWR if WINDOWS else os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:

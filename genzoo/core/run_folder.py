@@ -6,7 +6,6 @@ recipe.yaml  command.txt  env.json  metrics.jsonl  status.json  tensorboard/  sa
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import importlib.metadata
 import json
 import os
@@ -19,6 +18,8 @@ import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
+
+from filelock import FileLock, Timeout
 
 from genzoo.core.errors import DataError, RunLockedError
 from genzoo.core.files import disk_errors, open_log, write_file, write_json
@@ -34,18 +35,7 @@ _PACKAGES = (
     "numpy",
 )
 _REFUSED = "the run folder cannot be written"
-_held: set[int] = set()
-
-
-def _close_in_child() -> None:
-    # a forked loader worker must not keep the lock of a parent that was killed
-    for descriptor in _held:
-        with contextlib.suppress(OSError):
-            os.close(descriptor)
-    _held.clear()
-
-
-os.register_at_fork(after_in_child=_close_in_child)
+HOLDER = ".lock-holder"
 
 
 class RunFolder:
@@ -68,32 +58,31 @@ class RunFolder:
 
         Raises RunLockedError at once, naming the holder's process and host.
         """
+        lock = FileLock(self.path / ".lock")
         with disk_errors(self.path, _REFUSED):
             self.path.mkdir(parents=True, exist_ok=True)
-            descriptor = os.open(self.path / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-        _held.add(descriptor)
+            try:
+                lock.acquire(timeout=0)
+            except Timeout:
+                raise self._held() from None
         try:
-            self._claim(descriptor)
+            # beside the lock: where locks are mandatory, nobody else could read what stands in it
+            holder = f"pid {os.getpid()} on {socket.gethostname()} since {_now()}"
+            write_file(self.path / HOLDER, holder + "\n", sync=False)
             yield
         finally:
-            _held.discard(descriptor)
-            os.close(descriptor)
+            lock.release()
 
-    def _claim(self, descriptor: int) -> None:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            holder = os.read(descriptor, 4096).decode(errors="replace").strip() or "an unknown process"
-            raise RunLockedError(
-                "another process is writing to this run folder",
-                where=str(self.path),
-                why=f"it is held by {holder}",
-                fix="wait for it or stop it, or choose another --output",
-            ) from None
-        text = f"pid {os.getpid()} on {socket.gethostname()} since {_now()}\n"
-        with disk_errors(self.path, _REFUSED):
-            os.ftruncate(descriptor, 0)
-            os.pwrite(descriptor, text.encode(), 0)
+    def _held(self) -> RunLockedError:
+        holder = "an unknown process"
+        with contextlib.suppress(OSError):
+            holder = (self.path / HOLDER).read_text(encoding="utf-8", errors="replace").strip() or holder
+        return RunLockedError(
+            "another process is writing to this run folder",
+            where=str(self.path),
+            why=f"it is held by {holder}",
+            fix="wait for it or stop it, or choose another --output",
+        )
 
     def describe(self, *, recipe_text: str = "", device: str = "cpu", processes: int = 1) -> None:
         """Record what is run and on what: recipe.yaml, command.txt (a line for each start), env.json."""

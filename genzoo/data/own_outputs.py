@@ -16,6 +16,7 @@ SAMPLES = "samples.json"
 GRIDS = ("grid.png", "grid.gif", "grid.mp4")
 _HEAD = 4096  # bytes; the mark stands before the pixels
 _RECIPE, _STARTED, _LOCK = "recipe.yaml", ("status.json", "env.json", "checkpoints"), ".lock"
+_HOLDER = ".lock-holder"
 
 
 def is_overview(path: Path, beside: Collection[str] = ()) -> bool:
@@ -34,10 +35,13 @@ def is_overview(path: Path, beside: Collection[str] = ()) -> bool:
 def is_run(folder: Path) -> bool:
     """Whether a folder is a run, be it one that has only just begun."""
     try:
-        names = set(os.listdir(folder)) if (folder / _RECIPE).is_file() or (folder / _LOCK).is_file() else ()
+        begun = (folder / _RECIPE).is_file() or (folder / _LOCK).is_file()
+        names = set(os.listdir(folder)) if begun else set()
     except OSError:
         return False
-    return names == {_LOCK} or (_RECIPE in names and any(name in names for name in _STARTED))
+    if _RECIPE in names:
+        return any(name in names for name in _STARTED)
+    return {_LOCK} <= names <= {_LOCK, _HOLDER}
 
 
 def holds_only_runs(folder: Path, media: tuple[str, ...]) -> bool:

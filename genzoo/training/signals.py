@@ -12,7 +12,10 @@ from typing import Any
 
 from genzoo.core.errors import Interrupted
 
-STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
+# those that the system has, the first of several first: Windows knows no SIGUSR1
+STOP_SIGNALS = tuple(
+    signal.Signals[name] for name in ("SIGTERM", "SIGINT", "SIGUSR1") if name in signal.Signals.__members__
+)
 
 
 def interrupted(signum: int, *, step: int, checkpoint: Path | None) -> Interrupted:

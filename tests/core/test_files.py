@@ -152,6 +152,23 @@ def test_only_a_file_that_may_be_lost_is_not_synced(tmp_path: Path, monkeypatch:
     assert len(synced) == 1
 
 
+def test_where_folders_cannot_be_synced_their_files_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened = os.open
+
+    def no_folders(path: Path, flags: int, *mode: int) -> int:
+        if Path(path).is_dir() or not flags & (os.O_RDWR | os.O_WRONLY):
+            raise PermissionError(errno.EACCES, "as Windows says")
+        return opened(path, flags, *mode)
+
+    monkeypatch.setattr(files, "WINDOWS", True)
+    monkeypatch.setattr(os, "open", no_folders)
+    write_folder(tmp_path / "out", {"a/b": b"1"})
+    monkeypatch.undo()
+    assert (tmp_path / "out" / "a" / "b").read_bytes() == b"1"
+
+
 def test_an_existing_folder_is_refused_kept_or_replaced(tmp_path: Path) -> None:
     folder = write_folder(tmp_path / "out", {"old": b""})
     with pytest.raises(UsageError, match="exists already"):

@@ -67,6 +67,17 @@ def test_a_full_disk_is_told_with_the_path(tmp_path: Path) -> None:
     log.close()
 
 
+def test_the_holder_is_named_and_the_folder_free_afterwards(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path / "run")
+    for _ in range(2):
+        with folder.lock(), pytest.raises(RunLockedError, match=f"pid {os.getpid()} on"), folder.lock():
+            pass
+    with folder.lock():
+        (tmp_path / "run" / ".lock-holder").unlink()
+        with pytest.raises(RunLockedError, match="an unknown process"), folder.lock():
+            pass
+
+
 def test_status_says_state_step_and_process(tmp_path: Path) -> None:
     folder = RunFolder(tmp_path)
     assert folder.status() == {}

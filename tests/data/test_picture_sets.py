@@ -99,7 +99,9 @@ def test_runs_among_the_pictures_are_left_out(tmp_path: Path) -> None:
     write(tmp_path, pictures())
     run_folder(tmp_path / "runs" / "first")
     (tmp_path / "runs" / "second").mkdir()
-    (tmp_path / "runs" / "second" / ".lock").touch()  # one that begins just now
+    (tmp_path / "runs" / "third").mkdir()
+    for name in ("second/.lock", "third/.lock", "third/.lock-holder"):  # those that begin just now
+        (tmp_path / "runs" / name).touch()
     assert len(names(tmp_path)) == 7
     assert names(tmp_path / "runs" / "first" / "samples") == ["step_2/0.png"]  # asked for by name
 

@@ -75,11 +75,16 @@ def test_more_steps_continue_a_finished_run(tmp_path: Path) -> None:
 
 def test_a_finished_run_says_so_and_changes_nothing(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     toy_trainer(tmp_path).fit()
-    before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*") if path.name != ".lock"}
+
+    def written() -> dict[Path, int]:
+        files = [path for path in tmp_path.rglob("*") if not path.name.startswith(".lock")]
+        return {path: path.stat().st_mtime_ns for path in files}
+
+    before = written()
     with caplog.at_level("INFO"):
         assert toy_trainer(tmp_path).fit().step == 12
     assert "this run is finished" in caplog.text
-    assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*") if path.name != ".lock"} == before
+    assert written() == before
 
 
 def test_never_refuses_a_folder_with_a_run(tmp_path: Path) -> None:
