@@ -11,9 +11,11 @@ import typer.core
 
 import genzoo.api  # noqa: F401  (reads the cards)
 from genzoo.api.commands.terminal import (
+    asks_for_rows,
     log_to_terminal,
     print_json,
     progress_bar,
+    read_controls,
     read_labels,
     report_error,
     settings_from,
@@ -140,7 +142,11 @@ def sample(
         str | None, typer.Option("--class", metavar="LABEL", help="one class for all, or several: 1,2,3")
     ] = None,
     control: Annotated[
-        str | None, typer.Option(metavar="PICTURE", help="extracted already; control_from=PHOTO extracts it")
+        list[str] | None,
+        typer.Option(
+            metavar="[NAME=]PICTURE",
+            help="extracted already; control_from=PHOTO extracts it; several for several runs",
+        ),
     ] = None,
     num: Annotated[
         int | None,
@@ -163,11 +169,15 @@ def sample(
     log_to_terminal()
     from genzoo.api.run import load_run
 
-    named: dict[str, Any] = {"prompt": prompt, "class_labels": read_labels(class_label), "control": control}
+    named: dict[str, Any] = {
+        "prompt": prompt,
+        "class_labels": read_labels(class_label),
+        "control": read_controls(control),
+    }
     named |= {"guidance_scale": guidance_scale, "steps": steps}
     given = settings_from(options or []) | {key: value for key, value in named.items() if value is not None}
     loaded = load_run(run)
-    conditioned = any(isinstance(value, list) for value in given.values())
+    conditioned = asks_for_rows(given)
     path = loaded.checkpoint(checkpoint)
     folder = out or str(loaded.folder / "samples" / f"{path.name}_seed_{seed}")
     with progress_bar("sampling") as progress:

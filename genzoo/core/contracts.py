@@ -108,6 +108,18 @@ class SuppliesLossOptions(Protocol):
     supplies: Sequence[str]
 
 
+class TakesRuns(Protocol):
+    """run_options: options of `conditions` that name other runs; they arrive as {place: its task}."""
+
+    run_options: Sequence[str]
+
+
+class TakesOnceForAll(Protocol):
+    """once_for_all: options of `conditions` that hold for all samples, lists though they may be."""
+
+    once_for_all: Sequence[str]
+
+
 def recorded_facts(task: object) -> Mapping[str, str]:
     """What a task wants recorded; empty for most."""
     recording = able(task, RecordsFacts)

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import typer
 
 from genzoo.core.errors import GenzooError, UsageError
 from genzoo.core.processes import World
+
+# options of sampling that hold for all samples, though they are lists
+SHARED_LISTS = ("control_scale", "control_runs")
 
 
 def report_error(error: Exception) -> int:
@@ -47,6 +51,29 @@ def settings_from(texts: list[str]) -> dict[str, Any]:
             raise UsageError(f"{text[:80]!r} is not of the form key=value", fix="for example steps=50")
         settings[key] = plain(parse_value(value, key))
     return settings
+
+
+def asks_for_rows(given: Mapping[str, Any]) -> bool:
+    """Whether an option of sampling is a list with a value for each sample, which says how many there are."""
+    return any(isinstance(value, list) for key, value in given.items() if key not in SHARED_LISTS)
+
+
+def read_controls(texts: list[str] | None) -> str | dict[str, str] | None:
+    """A control picture, or several as {name of an extractor: picture} from NAME=PICTURE."""
+    from genzoo.core.registry import CONTROLS
+
+    split = [(text, *text.partition("=")[::2]) for text in texts or []]
+    named = {name: path for text, name, path in split if name in CONTROLS and not Path(text).exists()}
+    if not split:
+        return None
+    if len(named) == len(split):
+        return named
+    if len(split) == 1:
+        return split[0][0]
+    raise UsageError(
+        f"{len(split)} controls need a name each, and no name twice",
+        fix=f"write --control canny=a.png --control hed=b.png; names are {', '.join(CONTROLS)}",
+    )
 
 
 def read_labels(text: str | None) -> int | list[int] | None:

@@ -16,6 +16,7 @@ import torch
 
 from genzoo.api.recipes.sections import BLOCK_SIZE
 from genzoo.api.sampling.options import sorted_options
+from genzoo.core.contracts import TakesOnceForAll, able
 from genzoo.core.errors import UsageError
 from genzoo.core.processes import World
 from genzoo.core.seeds import SampleStreams
@@ -51,7 +52,9 @@ def make_plan(
     neither, and for conditions that the task cannot use.
     """
     given, rest = sorted_options(task, options)
-    lengths = [len(value) for value in given.values() if isinstance(value, (list, tuple, torch.Tensor))]
+    shared = able(task, TakesOnceForAll)
+    rows = [value for key, value in given.items() if shared is None or key not in shared.once_for_all]
+    lengths = [len(value) for value in rows if isinstance(value, (list, tuple, torch.Tensor))]
     num = max(lengths, default=1) if num is None else num
     if num < 1 or block_size < 1:
         raise UsageError(f"num is {num} and block_size {block_size}; both are at least 1")

@@ -11,6 +11,7 @@ import torch
 
 from genzoo.api.recipes.ports import require_sampler
 from genzoo.api.sampling.folder import Progress, write_samples
+from genzoo.api.sampling.other_runs import with_tasks
 from genzoo.api.sampling.plan import SamplePlan, make_plan, sample_all
 from genzoo.api.sampling.samples import Samples
 from genzoo.core.processes import World
@@ -104,6 +105,7 @@ def _prepare(
     if isinstance(options.get("sampler"), str):
         require_sampler(run.recipe.data, options["sampler"])
     size = run.plan.sampling.block_size if block_size is None else block_size
+    options = with_tasks(task, options, device=device)
     plan = make_plan(task, num=num, seed=seed, block_size=size, options=options)
     settings = {
         "run": run.recipe.name,

@@ -17,15 +17,16 @@ from genzoo.core.seeds import SampleStreams
 from genzoo.core.types import Batch, LossOutput
 from genzoo.families.car.control.conditions import (
     Pictures,
-    chosen_control,
     chosen_labels,
     given_tokens,
     read_pictures,
     redraw_mask,
 )
-from genzoo.families.car.control.decoder import MixedDecoder, Steering
+from genzoo.families.car.control.decoder import MixedDecoder
 from genzoo.families.car.control.inputs import ControlEncoding, control_inputs
+from genzoo.families.car.control.mixing import Strength
 from genzoo.families.car.control.model import CAR
+from genzoo.families.car.control.steering import GivenControls, control_conditions, steerings
 from genzoo.families.car.var.bf16_copy import HalfCopy
 from genzoo.families.car.var.model import VAR
 from genzoo.families.car.var.sampler_options import checked_options, draw_options
@@ -33,7 +34,16 @@ from genzoo.families.car.vqvae.codec import VQVAECodec
 from genzoo.nn.embeddings import check_label_range, drop_labels
 from genzoo.nn.evaluating import evaluating
 
-CONDITIONS = ("class_labels", "control", "control_from", "image", "region", "redraw")
+CONDITIONS = (
+    "class_labels",
+    "control",
+    "control_from",
+    "control_scale",
+    "control_runs",
+    "image",
+    "region",
+    "redraw",
+)
 
 
 class NextScaleTask:
@@ -48,6 +58,9 @@ class NextScaleTask:
     Batches hold "pixels" (b, 3, h, w) in [-1, 1] or "moments" from a latent cache, "class_labels" (b,), and
     for a CAR "control" (b, 3, h, w) unless it is extracted.
     """
+
+    run_options = ("control_runs",)
+    once_for_all = ("control_scale",)
 
     def __init__(
         self,
@@ -74,6 +87,7 @@ class NextScaleTask:
         self.num_classes = model.num_classes
         self.label_dropout, self.label_smoothing = label_dropout, label_smoothing
         self.sampler = checked_options(sampler or {})
+        self.control_name = _name_of(control)
         self.extract = build_control(control) if isinstance(control, (str, Mapping)) else control
         self.encode_control = ControlEncoding(codec)
         self.half = HalfCopy()
@@ -132,8 +146,10 @@ class NextScaleTask:
         self,
         num: int,
         class_labels: int | Sequence[int] | Tensor | None = None,
-        control: Pictures | None = None,
-        control_from: Pictures | None = None,
+        control: GivenControls | None = None,
+        control_from: GivenControls | None = None,
+        control_scale: Strength | Sequence[Strength] | None = None,
+        control_runs: Mapping[str, NextScaleTask] | None = None,
         image: Pictures | None = None,
         region: str | None = None,
         redraw: str = "inside",
@@ -142,16 +158,17 @@ class NextScaleTask:
         """What to condition `num` samples on.
 
         class_labels: one for all, or one for each; every class in turn when left out.   control: extracted
-        already.   control_from: pictures to extract it from.   image, region, redraw: keep this picture's
-        tokens but for those inside (or outside) the region; with another label this edits the class.
+        already; {"canny": ..., "hed": ...} for several, each for the run that was trained on such.
+        control_from: pictures to extract it from, by every run.   control_runs: tasks of further runs on the
+        same base, by their places.   control_scale: strength of the control, or of each: 0 leaves the base
+        alone, 1 is the CAR, more pushes further, less than 0 away; see `Strength` for schedules over scales.
+        image, region, redraw: keep this picture's tokens but for those inside (or outside) the region; with
+        another label this edits the class.
         """
         if unknown:
             raise unused_options(unknown, CONDITIONS)
         made: dict[str, Any] = {"class_labels": chosen_labels(num, class_labels, self.num_classes)}
-        if control is not None or control_from is not None:
-            if not isinstance(self.model, CAR):
-                raise UsageError("a control was given, but this model takes none", fix="use a CAR")
-            made["control"] = chosen_control(num, control, control_from, self.extract, self.pixel_size)
+        made |= control_conditions(self, num, control, control_from, control_scale, control_runs)
         if (image is None) != (region is None):
             raise UsageError(
                 "a picture is changed in a region", fix="give image=photo.png and region=0.2,0.2,0.8,0.8"
@@ -183,7 +200,8 @@ class NextScaleTask:
         """Tokens of every scale, and what the decoder makes pixels of."""
         assert isinstance(model, (VAR, CAR))
         chosen = draw_options(checked_options(self.sampler | overrides))
-        model = self.half(model) if chosen.precision == "bf16" else model
+        is_half = chosen.precision == "bf16"
+        model = self.half(model) if is_half else model
         device = next(model.parameters()).device
         labels = conditions["class_labels"].to(device)
         if len(labels) != len(generator):
@@ -197,17 +215,10 @@ class NextScaleTask:
             if chosen.is_guided:
                 labels = torch.cat([labels, torch.full_like(labels, self.num_classes)])
             base = model.base if isinstance(model, CAR) else model
-            predict = MixedDecoder(base, labels, self._steerings(model, conditions, device))
+            steering = steerings(self, model, conditions, device, half=is_half)
+            predict = MixedDecoder(base, labels, steering)
             quantizer, patch_nums = self.codec.quantizer, self.codec.patch_nums
             return sample_scales(predict, quantizer, patch_nums, generator, chosen, given=given)
-
-    def _steerings(self, model: VAR | CAR, conditions: Batch, device: torch.device) -> list[Steering]:
-        if "control" not in conditions:
-            return []
-        if not isinstance(model, CAR):
-            raise UsageError("a control was given, but this model takes none", fix="use a CAR")
-        features = self.encode_control(model, conditions["control"].to(device))
-        return [Steering(model, features, [1.0] * len(self.codec.patch_nums))]
 
     def _latents(self, batch: Batch, generator: SampleStreams, device: torch.device) -> Tensor:
         if "moments" in batch:
@@ -240,3 +251,10 @@ class NextScaleTask:
         labels: Tensor = batch["class_labels"].long()
         check_label_range(labels, self.num_classes, DataError)
         return labels
+
+
+def _name_of(control: Any) -> str:
+    """Under which name a user gives this extractor's controls."""
+    if isinstance(control, str):
+        return control
+    return str(control.get("name")) if isinstance(control, Mapping) else "control"

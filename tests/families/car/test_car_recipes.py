@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,7 +14,8 @@ from PIL import Image
 import genzoo
 from genzoo.api.run import Run
 from genzoo.api.runs.conversion import convert, export
-from genzoo.core.errors import CheckpointError
+from genzoo.core.errors import CheckpointError, UsageError
+from genzoo.core.registry import CONTROLS
 from genzoo.families.car.weights.released_layouts import branch_of
 
 SCALES = "[1,2,4]"
@@ -69,6 +72,51 @@ def test_each_stage_samples(stages: Path) -> None:
     assert not torch.equal(given, run.sample(class_labels=[1, 0], weights="raw").pixels)
     changed = run.sample(image=photo, region="0,0,0.5,1", class_labels=1, weights="raw").pixels
     assert tuple(changed.shape) == (1, 3, 64, 64)
+
+
+def test_a_control_has_a_strength_from_none_to_full(stages: Path) -> None:
+    car, var = genzoo.load_run(stages / "car"), genzoo.load_run(stages / "var")
+    photo = str(stages / "pictures/class0/0.png")
+    options: dict[str, Any] = {"class_labels": [1, 0], "guidance_scale": 2.0, "top_k": 9, "seed": 3}
+    steered = {
+        scale: car.sample(control_from=photo, control_scale=scale, **options).pixels for scale in (0, 0.5, 1)
+    }
+    assert torch.equal(steered[0], var.sample(**options).pixels)
+    assert torch.equal(steered[1], car.sample(control_from=photo, **options).pixels)
+    assert not torch.equal(steered[0.5], steered[1])
+    assert len(car.sample(control_from=photo, control_scale=[0.5, 1, 0])) == 1
+
+
+def test_runs_on_one_base_mix_their_controls(stages: Path, tmp_path: Path) -> None:
+    car, photo = genzoo.load_run(stages / "car"), str(stages / "pictures/class0/0.png")
+    other = stages / "negative"
+    CONTROLS.register("negative")(Negative)
+    recipe = car.recipe.replaced({"task.control": "negative", "name": "negative"}, "negative")
+    genzoo.train(recipe, output=other)
+    options = {"class_labels": [1, 0], "control_from": photo, "control_runs": [str(other)]}
+    alone = genzoo.load_run(other).sample(class_labels=[1, 0], control_from=photo).pixels
+    assert torch.equal(car.sample(**options, control_scale=[0, 1]).pixels, alone)
+    folder = car.sample_to(tmp_path / "mixed", **options, control_scale=[1, 0.5])
+    story = json.loads((folder / "samples.json").read_text())["samples"]
+    assert [row["control_strength"] for row in story] == ["canny 1, negative 0.5"] * 2
+    with pytest.raises(UsageError, match="made with other settings"):
+        car.sample_to(folder, **options, control_scale=[1, 0.25])
+    with pytest.raises(UsageError, match="mixed by CARs only"):
+        car.sample(control_runs=[stages / "var"])
+    with pytest.raises(UsageError, match="names runs, not 7"):
+        car.sample(control_runs=[7])
+
+
+class Negative:
+    """A control without edges."""
+
+    channels, fingerprint = 3, "negative"
+
+    def to(self, device: Any) -> None:
+        return None
+
+    def __call__(self, pixels: torch.Tensor) -> torch.Tensor:
+        return -pixels
 
 
 def pixels_of(path: str) -> np.ndarray:
