@@ -10,10 +10,12 @@ from genzoo.core.registry import LOSSES, SAMPLERS, SCHEDULES, TASKS
 # loss "diffusion": as in genzoo.diffusion.losses.   sampler "diffusion": as in genzoo.diffusion.samplers.
 # loss "flow": as in genzoo.diffusion.flow.losses.   sampler "flow": as in genzoo.diffusion.flow.solvers.
 # codec "latents": a LatentCodec whose latents are continuous.
+# task "generates": samples need nothing but a seed; "reconstructs": they need pictures.
 TASKS.lazy(
     "latent_diffusion",
     "genzoo.diffusion.latent_task:LatentDiffusionTask",
     help="predict the noise in pixels or in a codec's latents, with class labels or without",
+    port="generates",
     takes={
         "model": ("denoiser", "clip_denoiser"),
         "loss": "diffusion",
@@ -25,12 +27,14 @@ TASKS.lazy(
     "autoencoder",
     "genzoo.diffusion.autoencoder_task:AutoencoderTask",
     help="reconstruct pixels through noisy latents",
+    port="reconstructs",
     takes={"model": "autoencoder", "data": "pictures", "codec": None, "sampler": None},
 )
 TASKS.lazy(
     "text_to_image",
     "genzoo.diffusion.text_to_image_task:TextToImageTask",
     help="predict the noise of captioned pictures; trains text encoder and UNet",
+    port="generates",
     takes={
         "model": "prompted_denoiser",
         "data": "captioned_pictures",
@@ -43,12 +47,14 @@ TASKS.lazy(
     "flow_matching",
     "genzoo.diffusion.flow.task:FlowMatchingTask",
     help="predict the velocity from noise to data in pixels or latents, with class labels or without",
+    port="generates",
     takes={"model": ("denoiser", "clip_denoiser"), "loss": "flow", "sampler": "flow", "codec": "latents"},
 )
 TASKS.lazy(
     "flow_text_to_image",
     "genzoo.diffusion.flow.text_to_image_task:FlowTextToImageTask",
     help="predict the velocity of captioned pictures; trains text encoder and UNet",
+    port="generates",
     takes={
         "model": "prompted_denoiser",
         "data": "captioned_pictures",

@@ -16,13 +16,13 @@ METRICS.lazy(
     "moving_object",
     "genzoo.evaluation.moving_object:moving_object",
     help="clips of one object: is it the class asked for, does it move, does it stay itself",
-    takes={"data": "clips"},
+    takes={"task": "generates", "data": "clips"},
 )
 METRICS.lazy(
     "memorisation",
     "genzoo.evaluation.memorisation:report_memorisation",
     help="how near samples come to the training images",
-    takes={"data": "pictures"},
+    takes={"task": "generates", "data": "pictures"},
 )
 METRICS.lazy(
     "reconstruction",

@@ -72,6 +72,20 @@ def _read(path: Path) -> dict[str, dict[str, Any]]:
     return content
 
 
+def outline() -> dict[str, str]:
+    """Every protocol that comes with the library, and what it is about.
+
+    Read by lines: listings wait for it, and the parser alone takes longer than all the rest of them.
+    """
+    found, name = {}, ""
+    for line in Path(__file__).with_name("protocols.yaml").read_text(encoding="utf-8").splitlines():
+        if line and not line.startswith((" ", "#")):
+            name = line.rstrip(":")
+        elif line.startswith("  about: "):
+            found[name] = line.removeprefix("  about: ")
+    return found
+
+
 def load_protocol(name: str | Protocol, *, kinds: tuple[str, ...] = (), judge: str = "") -> Protocol:
     """A protocol by name, or FILE.yaml:NAME from a file of the same form as protocols.yaml.
 

@@ -16,6 +16,13 @@ from genzoo.core.recipe import load_recipe
 from genzoo.core.registry import LOSSES, METRICS, MODELS, SAMPLERS, TASKS
 
 MISFITS: list[tuple[list[str], str, str]] = [
+    (["evaluation.every=2", "data.name=moving_digits"], "evaluation", "moving_digits does not fit an eval"),
+    (
+        ["evaluation.every=2", "task.name=vqvae"],
+        "evaluation",
+        "vqvae does not fit an evaluation",
+    ),
+    (["report=[{name: memorisation}]", "task.name=autoencoder"], "report.0.name", "the metric memorisation"),
     (["sampler.name=next_scale"], "sampler.name", "the task latent_diffusion, which takes one of ddim, ddpm"),
     (["model.name=vqvae"], "model.name", "the task latent_diffusion, which takes one of dim, dim_video, dit"),
     (["model.name=matten"], "data.name", "the model matten, which takes one of moving_digits"),
@@ -86,3 +93,12 @@ def test_a_sampler_of_another_kind_is_refused_before_sampling() -> None:
     require_sampler(TINY, "euler")
     with pytest.raises(UsageError, match="next_scale does not fit the task latent_diffusion"):
         require_sampler(TINY, "next_scale")
+
+
+@pytest.mark.parametrize("section", ["preview", "evaluation"])
+def test_options_that_the_sampler_does_not_have_are_refused_before_training(section: str) -> None:
+    changes = [f"{section}.every=2", f"{section}.steps=4"]
+    with pytest.raises(RecipeError, match=f"{section}.steps: the sampler next_scale has no option 'steps'"):
+        check_recipe(load_recipe("var_emoji", changes))
+    check_recipe(load_recipe("var_emoji", [f"{section}.every=2", f"{section}.guidance_scale=2.0"]))
+    check_recipe(load_recipe("quickstart/dim_digits", changes))

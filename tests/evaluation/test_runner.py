@@ -255,6 +255,10 @@ def test_every_protocol_loads_and_names_known_parts(name: str) -> None:
     assert protocol.fingerprint() != protocol.changed(num=protocol.num + 1).fingerprint()
 
 
+def test_the_outline_is_what_the_parser_reads() -> None:
+    assert protocols.outline() == {name: fields["about"] for name, fields in PROTOCOLS.items()}
+
+
 def test_unknown_protocols_name_the_nearest() -> None:
     with pytest.raises(UsageError, match="did you mean 'adm-50k'"):
         load_protocol("adm50k")

@@ -27,6 +27,9 @@ from genzoo.core.signatures import Parameter, Problem, check_settings, parameter
 FACTS = ("num_classes", "in_channels", "input_size", "num_frames")
 """Model arguments that may say `auto`: the data set and the codec know them. A data set may know more."""
 
+DRAWING = ("steps", "guidance_scale")
+"""Options of a sampler that previews and evaluations may set."""
+
 T = TypeVar("T")
 
 
@@ -69,11 +72,29 @@ def named_problems(data: Mapping[str, Any]) -> Iterator[Problem]:
         yield from check_node("sampler", data["sampler"], KINDS["sampler"], extra=extra)
     if data.get("optim") is not None:
         yield from check_node("optim", with_optimizer(data["optim"]), KINDS["optim"])
+    yield from _drawing_problems(data)
     report = data.get("report")
     if report is not None and not isinstance(report, list):
         yield Problem("report", f"must be a list of metrics, not {report!r}")
     for index, node in enumerate(report if isinstance(report, list) else ()):
         yield from check_node(f"report.{index}", node, KINDS["metric"])
+
+
+def _drawing_problems(data: Mapping[str, Any]) -> Iterator[Problem]:
+    """Options by which previews and evaluations draw, where the recipe's sampler has no such option."""
+    factory = _factory(data.get("sampler"), KINDS["sampler"])
+    if isinstance(factory, str):
+        return
+    known = parameters(factory, keyword_only=True) | _sampling_parameters(data.get("task"))
+    for section in ("preview", "evaluation"):
+        node = data.get(section)
+        given = [name for name in DRAWING if isinstance(node, Mapping) and node.get(name) is not None]
+        for name in given:
+            if name not in known:
+                owner = data["sampler"]["name"]
+                yield Problem(
+                    f"{section}.{name}", f"the sampler {owner} has no option {name!r}; leave it out"
+                )
 
 
 def with_optimizer(node: Any) -> Any:

@@ -9,8 +9,9 @@ from pathlib import Path
 from genzoo.core.errors import UsageError, did_you_mean
 from genzoo.core.recipe_source import names_in, roots
 from genzoo.core.registry import MODELS, REGISTRIES
+from genzoo.evaluation.protocols import outline
 
-KINDS = ("models", "recipes", *REGISTRIES)
+KINDS = ("models", "recipes", *REGISTRIES, "protocols")
 
 
 def list_models(pattern: str = "*") -> list[str]:
@@ -41,6 +42,8 @@ def describe(kind: str, pattern: str = "*") -> list[tuple[str, str]]:
         ]
     if kind == "recipes":
         return list(_recipes(pattern))
+    if kind == "protocols":
+        return [(name, about) for name, about in outline().items() if _match(name, pattern)]
     if kind not in REGISTRIES:
         raise UsageError(
             f"there is no kind {kind!r}", fix=did_you_mean(kind, KINDS) or f"one of {', '.join(KINDS)}"

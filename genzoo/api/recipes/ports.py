@@ -15,6 +15,7 @@ from genzoo.core.registry import (
     MODELS,
     SAMPLERS,
     TASKS,
+    Entry,
     Registry,
 )
 from genzoo.core.signatures import Problem
@@ -39,19 +40,34 @@ class Part(NamedTuple):
     name: str
 
 
+class Asker(NamedTuple):
+    """Who wants other parts to fit. key: where a misfit is reported; at the other part when None."""
+
+    what: str
+    entry: Entry
+    key: str | None = None
+
+
+EVALUATION = Entry("", takes={"task": ("generates",), "data": ("pictures",)})
+"""What the section `evaluation`, which names no entry, wants of the others."""
+
+
 def port_problems(data: Mapping[str, Any]) -> Iterator[Problem]:
     """Parts of a recipe that another part does not take. Unknown names are left to the check of names."""
     parts = dict(_parts(data))
-    for part in [*parts.values(), *_metrics(data.get("report"))]:
-        entry = part.registry.entry(part.name)
-        owner = f"the {part.registry.kind} {part.name}"
+    for what, entry, key in _askers(data, parts):
         for section in entry.needs:
-            key, registry = SECTIONS[section]
-            if _at(data, key) is None:
+            where, registry = SECTIONS[section]
+            if _at(data, where) is None:
                 choice = _choice(registry, entry.takes.get(section, ()))
-                yield Problem(key, f"{owner} needs a {registry.kind}{choice}")
+                yield Problem(where, f"{what} needs a {registry.kind}{choice}")
         for section, ports in entry.takes.items():
-            yield from _misfits(data, section, ports, parts.get(section), part)
+            where, registry = SECTIONS[section]
+            part = parts.get(section)
+            if not ports and _at(data, where) is not None:
+                yield Problem(where, f"{what} takes no {registry.kind}; leave this section out")
+            elif ports and part is not None and not registry.entry(part.name).fits(ports):
+                yield Problem(key or part.key, f"{part.name} does not fit {what}{_choice(registry, ports)}")
 
 
 def require_sampler(data: Mapping[str, Any], name: str) -> None:
@@ -62,17 +78,13 @@ def require_sampler(data: Mapping[str, Any], name: str) -> None:
             raise UsageError(problem.message)
 
 
-def _misfits(
-    data: Mapping[str, Any], section: str, ports: tuple[str, ...], part: Part | None, asker: Part
-) -> Iterator[Problem]:
-    key, registry = SECTIONS[section]
-    owner = f"the {asker.registry.kind} {asker.name}"
-    if not ports and _at(data, key) is not None:
-        yield Problem(key, f"{owner} takes no {registry.kind}; leave this section out")
-    elif ports and part is not None and not registry.entry(part.name).fits(ports):
-        # a metric has to fit the recipe, every other part what asks for it
-        wrong = asker if asker.registry is METRICS else part
-        yield Problem(wrong.key, f"{part.name} does not fit {owner}{_choice(registry, ports)}")
+def _askers(data: Mapping[str, Any], parts: Mapping[str, Part]) -> Iterator[Asker]:
+    for part in parts.values():
+        yield Asker(f"the {part.registry.kind} {part.name}", part.registry.entry(part.name))
+    for part in _metrics(data.get("report")):
+        yield Asker(f"the metric {part.name}", METRICS.entry(part.name), part.key)
+    if data.get("evaluation") is not None:
+        yield Asker("an evaluation during training", EVALUATION, "evaluation")
 
 
 def _choice(registry: Registry, ports: tuple[str, ...]) -> str:

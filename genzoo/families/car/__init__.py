@@ -36,12 +36,14 @@ TASKS.lazy(
     "vqvae",
     f"{_HERE}.vqvae.task:VQVAETask",
     help="reconstruct pixels through token maps",
+    port="reconstructs",
     takes={"model": "token_autoencoder", "data": "pictures", "codec": None, "sampler": None},
 )
 TASKS.lazy(
     "next_scale",
     f"{_HERE}.task:NextScaleTask",
     help="predict token maps, with a control or without",
+    port="generates",
     takes={"model": "next_scale", "data": "pictures", "codec": "token_maps", "sampler": "next_scale"},
     needs="codec",
 )

@@ -19,6 +19,7 @@ TASKS.lazy(
     "custom_diffusion",
     f"{_HERE}.training.task:ConceptTask",
     help="teach a text-to-image base a concept, or several",
+    port="generates",
     takes={"model": "concepts", "data": "concepts", "sampler": "diffusion", "codec": None},
 )
 DATASETS.lazy(
