@@ -14,7 +14,6 @@ from genzoo.api.commands.terminal import (
     asks_for_rows,
     log_to_terminal,
     print_json,
-    progress_bar,
     read_controls,
     read_labels,
     report_error,
@@ -23,6 +22,7 @@ from genzoo.api.commands.terminal import (
 from genzoo.core.errors import UsageError
 from genzoo.core.plugins import load_module
 from genzoo.core.processes import World
+from genzoo.core.progress import Progress
 from genzoo.core.registry import COMMANDS
 
 EXIT_CODES = """Exit codes: 0 ok, 2 usage or recipe, 3 missing optional part, 4 data or weights,
@@ -180,7 +180,7 @@ def sample(
     conditioned = asks_for_rows(given)
     path = loaded.checkpoint(checkpoint)
     folder = out or str(loaded.folder / "samples" / f"{path.name}_seed_{seed}")
-    with progress_bar("sampling") as progress:
+    with Progress() as progress:
         loaded.sample_to(
             folder,
             num=num or (None if conditioned else 16),
@@ -189,7 +189,7 @@ def sample(
             weights=weights,
             checkpoint=path,
             device=device,
-            progress=progress,
+            progress=progress.of("sampling"),
             **given,
         )
     typer.echo(f"{folder}: samples.json, grid.png")
@@ -313,14 +313,15 @@ def latents(
     from genzoo.core.recipe import load_recipe
 
     loaded = load_recipe(recipe, overrides or [])
-    with progress_bar("encoding") as progress:
+    log_to_terminal()
+    with Progress() as progress:
         report = prepare_latents(
             loaded,
             batch_size=batch_size,
             num_workers=num_workers,
             device=device,
             prune=prune,
-            progress=progress,
+            progress=progress.of("encoding"),
         )
     for line in [
         *(f"unreadable: {bad}" for bad in report.bad),

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
-
+from genzoo.core.progress import Progress
 from genzoo.core.run_folder import MetricsLog
 from genzoo.training.hook import Hook, StepRecord, TrainingView
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 logger = logging.getLogger(__name__)
 
@@ -60,37 +60,20 @@ class ProgressHook(Hook):
     """A bar with loss, samples/s and time left on a terminal; elsewhere a log line now and then."""
 
     def __init__(self, console: Console | None = None, *, line_seconds: float = 10.0) -> None:
-        self.console = console or Console(stderr=True)
-        self.line_seconds = line_seconds
-        self._bar: Progress | None = None
-        self._task = TaskID(0)
-        self._shown_at = self._seconds = self._samples = 0.0
+        self.progress = Progress(console, line_seconds=line_seconds)
+        self._seconds = self._samples = 0.0
         self._measured = ""
 
     def on_start(self, trainer: TrainingView) -> None:
-        self._shown_at = time.monotonic()
-        if self.console.is_terminal or self.console.is_jupyter:
-            columns = (BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[text]}"))
-            remaining = (TextColumn("ETA"), TimeRemainingColumn())
-            self._bar = Progress(*columns, *remaining, console=self.console, refresh_per_second=4)
-            steps = trainer.config.steps
-            self._task = self._bar.add_task("train", total=steps, completed=trainer.step, text="")
-            self._bar.start()
+        self.progress.__enter__()
 
     def on_step(self, trainer: TrainingView, record: StepRecord) -> None:
         self._seconds += record.seconds
         self._samples += record.samples
-        waited = time.monotonic() - self._shown_at
-        last = record.step == trainer.config.steps
-        if waited < (0.25 if self._bar else self.line_seconds) and not last:
-            return
-        text = f"loss {record.loss:.4f}  {self._samples / self._seconds:,.0f} samples/s{self._measured}"
-        if self._bar:
-            self._bar.update(self._task, completed=record.step, text=text)
-        else:
-            left = (trainer.config.steps - record.step) * record.samples * self._seconds / self._samples
-            logger.info("step %d/%d  %s  ETA %s", record.step, trainer.config.steps, text, clock(left))
-        self._shown_at, self._seconds, self._samples = time.monotonic(), 0.0, 0.0
+        if self.progress.is_due("step") or record.step == trainer.config.steps:
+            text = f"loss {record.loss:.4f}  {self._samples / self._seconds:,.0f} samples/s{self._measured}"
+            self.progress("step", record.step, trainer.config.steps, text)
+            self._seconds, self._samples = 0.0, 0.0
 
     def on_values(self, trainer: TrainingView, group: str, values: Mapping[str, float]) -> None:
         text = "  ".join(f"{name} {value:.4g}" for name, value in values.items())
@@ -98,8 +81,7 @@ class ProgressHook(Hook):
         logger.info("step %d  %s: %s", trainer.step, group, text)
 
     def on_end(self, trainer: TrainingView) -> None:
-        if self._bar:
-            self._bar.stop()
+        self.progress.__exit__()
 
 
 class PreviewHook(Hook):
@@ -115,10 +97,3 @@ class PreviewHook(Hook):
         if self.every and record.step % self.every == 0:
             with trainer.averaged_model():
                 self.function(trainer, record.step)
-
-
-def clock(seconds: float) -> str:
-    """1:02:03 or 2:03."""
-    minutes, second = divmod(round(seconds), 60)
-    hours, minute = divmod(minutes, 60)
-    return f"{hours}:{minute:02d}:{second:02d}" if hours else f"{minute}:{second:02d}"

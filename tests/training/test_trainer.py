@@ -23,7 +23,7 @@ from genzoo.core.errors import DataError, NonFiniteError, OutOfMemoryError, Usag
 from genzoo.core.model_state import restore_weights
 from genzoo.core.run_folder import RunFolder, read_metrics
 from genzoo.training.hook import Hook, StepRecord
-from genzoo.training.hooks import PreviewHook, ProgressHook, clock
+from genzoo.training.hooks import PreviewHook, ProgressHook
 from genzoo.training.trainer import Trainer
 
 # the toy at seed 0, torch 2.15, x86-64; a refactor keeps these, a change of numerics is told in the changelog
@@ -305,10 +305,6 @@ def test_a_terminal_shows_a_bar_and_a_file_shows_lines(
     assert "samples/s" in (tmp_path / "True.txt").read_text()
     assert (tmp_path / "False.txt").read_text() == ""
     assert "step 7/12  loss 0.6607" in caplog.text
-
-
-def test_clock_reads_like_a_clock() -> None:
-    assert [clock(s) for s in (5, 65, 3723.4)] == ["0:05", "1:05", "1:02:03"]
 
 
 def test_many_steps_and_saves_leak_no_files_and_no_threads(tmp_path: Path) -> None:

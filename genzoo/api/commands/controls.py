@@ -7,8 +7,9 @@ from typing import Annotated
 
 import typer
 
-from genzoo.api.commands.terminal import progress_bar, settings_from
+from genzoo.api.commands.terminal import log_to_terminal, settings_from
 from genzoo.core.errors import UsageError
+from genzoo.core.progress import Progress
 
 
 def prepare_controls_command(
@@ -32,7 +33,9 @@ def prepare_controls_command(
     from genzoo.api.preparation.controls import extract_folder, prepare_controls
     from genzoo.core.recipe import load_recipe
 
-    with progress_bar("extracting") as progress:
+    log_to_terminal()
+    with Progress() as bars:
+        progress = bars.of("extracting")
         if _is_folder(source):
             if control is None or output is None:
                 raise UsageError(

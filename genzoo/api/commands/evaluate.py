@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from genzoo.api.commands.terminal import log_to_terminal
 from genzoo.core.errors import UsageError
 from genzoo.core.files import write_file
-from genzoo.core.processes import World, connected, default_device
+from genzoo.core.processes import connected, default_device
+from genzoo.core.progress import Progress
 
 if TYPE_CHECKING:
     from genzoo.api.run import Run
@@ -63,7 +65,7 @@ def evaluate_command(
         raise UsageError("--report shows pictures, not clips", fix="leave it out; grid.gif shows the clips")
     judging: dict[str, Any] = {"protocol": named, "reference": reference, "num": num, "network": network}
     judging |= {} if controls is None else {"controls": controls}
-    progress = ConsoleProgress()
+    log_to_terminal()
     given: dict[str, Any] = {
         "steps": steps,
         "guidance_scale": guidance_scale,
@@ -71,7 +73,7 @@ def evaluate_command(
         "checkpoint": checkpoint,
     }
     sampling = {key: value for key, value in given.items() if value is not None}
-    with connected() as world, progress:
+    with connected() as world, Progress() as progress:
         judging["settings"] = Settings(device or default_device(), batch_size, progress=progress, world=world)
         if run is None:
             result = evaluate_files(source, weights=weights, unused=sampling, **judging)
@@ -138,31 +140,3 @@ def write_report(
         real = read_adm_reference(reference)[1] if is_adm_reference(reference) else open_pictures(reference)
     curves = None if run is None else run.folder / "metrics.jsonl"
     return write_file(target, build_report(result, protocol, images, real, curves))
-
-
-class ConsoleProgress:
-    """Bars on a terminal's standard error, one for each stage; silent elsewhere."""
-
-    def __init__(self) -> None:
-        from rich.console import Console
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-        counts = BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
-        columns = (TextColumn("{task.description:>10}"), *counts)
-        console = Console(stderr=True)
-        self._bars = Progress(
-            *columns, console=console, disable=not (console.is_terminal and World.current().is_first)
-        )
-        self._tasks: dict[str, Any] = {}
-
-    def __call__(self, what: str, done: int, total: int) -> None:
-        if what not in self._tasks:
-            self._tasks[what] = self._bars.add_task(what, total=total)
-        self._bars.update(self._tasks[what], completed=done)
-
-    def __enter__(self) -> ConsoleProgress:
-        self._bars.start()
-        return self
-
-    def __exit__(self, *reason: object) -> None:
-        self._bars.stop()

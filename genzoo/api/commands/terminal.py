@@ -1,11 +1,10 @@
-"""What commands share: progress, log lines, JSON, KEY=VALUE arguments, and errors without tracebacks."""
+"""What commands share: log lines, JSON, KEY=VALUE arguments, and errors without tracebacks."""
 
 from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -98,18 +97,6 @@ def log_to_terminal() -> None:
     logger.handlers = [Echo()]
     logger.propagate = False
     logger.setLevel(logging.INFO if World.current().is_first else logging.ERROR)
-
-
-@contextmanager
-def progress_bar(title: str) -> Iterator[Callable[[int, int], None]]:
-    """A bar on a terminal; elsewhere nothing. Yields a function (done, total)."""
-    from rich.console import Console
-    from rich.progress import Progress
-
-    console = Console(stderr=True)
-    with Progress(console=console, disable=not console.is_terminal) as bar:
-        task = bar.add_task(title, total=None)
-        yield lambda done, total: bar.update(task, completed=done, total=total)
 
 
 def print_json(data: Any) -> None:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import sys
 from typing import Annotated
 
 import typer
+
+from genzoo.core.progress import Progress
 
 
 def regularization_command(
@@ -44,7 +45,7 @@ def regularization_command(
     if folder is not None:
         path = regularization.from_folder(folder, output, class_name=class_name, num=num)
     elif base is not None:
-        with typer.progressbar(length=num, label="painting", file=sys.stderr) as bar:
+        with Progress() as progress:
             path = regularization.generated(
                 base,
                 output,
@@ -55,7 +56,7 @@ def regularization_command(
                 batch_size=batch_size,
                 device=device,
                 sampler={"steps": steps},
-                progress=lambda done, _: bar.update(done - bar.pos),
+                progress=progress.of("painting"),
             )
     else:
         from genzoo.pretrained.open_clip_text import load_caption_encoder

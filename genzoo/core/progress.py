@@ -1,0 +1,89 @@
+"""Progress of long work: bars on a terminal; elsewhere a line when a stage begins, now and then, and ends."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from genzoo.core.processes import World
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+logger = logging.getLogger(__name__)
+REFRESH = 0.25  # seconds between two moves of a bar
+
+
+class Progress:
+    """Called with (stage, done, total, more text), as often as one likes; the first process alone shows it.
+
+        with Progress() as progress:
+            work(progress=progress.of("sampling"))
+
+    line_seconds: between two lines where there is no terminal.
+    """
+
+    def __init__(self, console: Console | None = None, *, line_seconds: float = 10.0) -> None:
+        from rich.console import Console
+
+        console = console or Console(stderr=True)
+        self._bars = _bars(console) if console.is_terminal or console.is_jupyter else None
+        self._between = REFRESH if self._bars else line_seconds
+        self._tasks: dict[str, Any] = {}
+        self._said: dict[str, tuple[float, int]] = {}  # when a stage was shown last, and how far it was
+        self._silent = not World.current().is_first
+
+    def __enter__(self) -> Progress:
+        if self._bars and not self._silent:
+            self._bars.start()
+        return self
+
+    def __exit__(self, *reason: object) -> None:
+        if self._bars:
+            self._bars.stop()
+
+    def of(self, stage: str) -> Callable[[int, int], None]:
+        """A function (done, total) that tells of one stage."""
+        return lambda done, total: self(stage, done, total)
+
+    def is_due(self, stage: str) -> bool:
+        """Whether it is time to show a stage again, so that no text need be made in vain."""
+        return stage not in self._said or time.monotonic() - self._said[stage][0] >= self._between
+
+    def __call__(self, stage: str, done: int, total: int, text: str = "") -> None:
+        ends = done == total and self._said.get(stage, (0.0, -1))[1] != done
+        if self._silent or not (ends or self.is_due(stage)):
+            return
+        if self._bars:
+            if stage not in self._tasks:
+                self._tasks[stage] = self._bars.add_task(stage, total=total, text=text)
+            self._bars.update(self._tasks[stage], completed=done, total=total, text=text)
+        else:
+            parts = (f"{stage} {done}/{total}", text, self._left(stage, done, total))
+            logger.info("%s", "  ".join(part for part in parts if part))
+        self._said[stage] = time.monotonic(), done
+
+    def _left(self, stage: str, done: int, total: int) -> str:
+        """The time left, at the pace since the last line."""
+        since, before = self._said.get(stage, (0.0, done))
+        if done <= before:
+            return ""
+        return f"ETA {clock((time.monotonic() - since) / (done - before) * (total - done))}"
+
+
+def clock(seconds: float) -> str:
+    """1:02:03 or 2:03."""
+    minutes, second = divmod(round(seconds), 60)
+    hours, minute = divmod(minutes, 60)
+    return f"{hours}:{minute:02d}:{second:02d}" if hours else f"{minute}:{second:02d}"
+
+
+def _bars(console: Console) -> Any:
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+    from rich.progress import Progress as Bars
+
+    counts = TextColumn("{task.description:>10}"), BarColumn(), MofNCompleteColumn()
+    more = TextColumn("{task.fields[text]}"), TextColumn("ETA"), TimeRemainingColumn()
+    return Bars(*counts, *more, console=console, refresh_per_second=4)
