@@ -12,13 +12,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from genzoo.kernels.tracing import constant_when_traced
+
 DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 
 
-@torch.compiler.assume_constant_result  # importing and reading the environment is nothing to trace
+@constant_when_traced
 def unavailable_reason() -> str | None:
     """Why no Triton kernel can run on this machine, or None."""
-    missing = _import_problem()
+    missing = _missing()
     if missing is not None:
         return missing
     if interpreted() or torch.cuda.is_available():
@@ -31,7 +33,7 @@ def unsupported_reason(tensors: Iterable[Tensor | None]) -> str | None:
 
     CUDA tensors are proof enough of a device: asking the driver at every call would cost more than some do.
     """
-    missing = _import_problem()
+    missing = _missing()
     if missing is not None:
         return missing
     there = [tensor for tensor in tensors if tensor is not None]
@@ -41,13 +43,17 @@ def unsupported_reason(tensors: Iterable[Tensor | None]) -> str | None:
     return f"computes float32, bfloat16 and float16, not {', '.join(wrong)}" if wrong else None
 
 
-@torch.compiler.assume_constant_result
+@constant_when_traced
 def interpreted() -> bool:
     """Whether Triton was asked to interpret its kernels, on any device."""
     return os.environ.get("TRITON_INTERPRET", "0") == "1"
 
 
-@torch.compiler.assume_constant_result
+@constant_when_traced
+def _missing() -> str | None:
+    return _import_problem()  # not decorated itself: tracing would step past the cache into the import
+
+
 @functools.cache
 def _import_problem() -> str | None:
     try:

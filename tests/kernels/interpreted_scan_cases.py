@@ -12,6 +12,8 @@ from functools import partial
 
 import pytest
 import torch
+import triton
+import triton.language as tl
 from torch import Tensor
 
 from genzoo.kernels import triton_host
@@ -22,6 +24,7 @@ from genzoo.kernels.scan import (
     triton_configs,
     triton_op,
     triton_scan,
+    triton_tiles,
 )
 from genzoo.kernels.scan.record import pack
 from genzoo.kernels.scan.triton_configs import Tiles
@@ -230,6 +233,42 @@ def test_every_candidate_computes_the_same(monkeypatch: pytest.MonkeyPatch, numb
     assert_parity(triton_one, exact_one, inputs, delta_softplus=True)
 
 
+@pytest.mark.parametrize("both", [False, True])
+def test_nothing_is_launched_for_an_empty_batch(monkeypatch: pytest.MonkeyPatch, both: bool) -> None:
+    def refuse(module: str, name: str) -> None:
+        raise AssertionError("launched")
+
+    monkeypatch.setattr(triton_op, "kernel", refuse)
+    inputs = [t[:0] if t.ndim == 3 else t for t in make_inputs(2, 5, 4, 3)]
+    leaves = [t.detach().requires_grad_() for t in inputs]
+    u, delta, A, B, C, D, z, bias = leaves
+    branch = (u, delta, A, B, C, D)
+    out = triton_both(*branch, *branch, z, bias, bias) if both else triton_one(*leaves)
+    assert out.shape == (0, 5, 4)
+    gradients = torch.autograd.grad(out.sum(), leaves)
+    assert [g.shape for g in gradients] == [t.shape for t in inputs]
+    assert not any(g.any() for g in gradients)
+
+
+@triton.jit
+def store_offsets(out, batch, step, length, width, REVERSE: tl.constexpr):
+    rows, channels = tl.arange(0, 2), tl.arange(0, 2)[None, :]
+    strides = triton_tiles.dense_strides(length, width)
+    offsets = triton_tiles.channel_offsets(
+        tl.cast(batch, tl.int64), step, length, rows, channels, strides, REVERSE
+    )
+    tl.store(out + rows[:, None, None] * 2 + channels[None, :, :], offsets)
+
+
+@pytest.mark.parametrize("reverse", [False, True])
+def test_offsets_pass_two_to_the_31(reverse: bool) -> None:
+    """One sample of 932,068 rows of 2,304 channels, and the third of such samples; no memory is needed."""
+    out, length, width, step = torch.zeros(2, 2, dtype=torch.int64), 932_068, 2304, 932_000
+    store_offsets[(1,)](out, 2, step, length, width, REVERSE=reverse)
+    rows = [2 * length + (length - 1 - step - i if reverse else step + i) for i in range(2)]
+    assert out.tolist() == [[row * width, row * width + 1] for row in rows]
+
+
 def test_the_dispatcher_runs_it_by_name() -> None:
     inputs = make_inputs(1, 3, 4, 2)
     out = selective_scan(*inputs, delta_softplus=True, backend="triton")
@@ -283,3 +322,14 @@ def test_the_interpreter_never_measures() -> None:
 
     candidates = triton_configs.forward_tiles(16)
     assert triton_configs.pick_tiles(("key",), candidates, launch) == candidates[0]
+
+
+def test_a_captured_graph_keeps_what_its_warm_up_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    candidates = triton_configs.forward_tiles(16)
+    monkeypatch.setattr(triton_configs, "_may_differ", lambda: True)
+    monkeypatch.setattr(triton_configs, "_capturing", lambda: True)
+    monkeypatch.setattr(triton_configs, "_measured", {("known",): candidates[1]})
+    picked = [triton_configs.pick_tiles(key, candidates, print) for key in (("known",), ("unknown",))]
+    assert picked == [candidates[1], candidates[0]]
+    monkeypatch.setattr(triton_configs, "_may_differ", lambda: False)
+    assert triton_configs.pick_tiles(("known",), candidates, print) == candidates[0]

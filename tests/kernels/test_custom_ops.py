@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import pytest
 import torch
 from kernels.scan_cases import gap, scan_inputs, scan_record
@@ -80,3 +83,12 @@ def test_nothing_is_kept_for_a_backward_that_will_not_come() -> None:
     with torch.no_grad():
         *_, first, second = cpu_scan._scan(tensors, present, True, False, False, False)
     assert first.numel() == second.numel() == 0
+
+
+def test_kernels_load_without_the_compiler() -> None:
+    """A second of start-up; `torch.compile` loads it where it is used."""
+    code = "import genzoo.nn.token_denoiser, sys; print('torch._dynamo' in sys.modules)"
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=300
+    )
+    assert done.stdout.split() == ["False"]

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from genzoo.kernels.native import build
+from genzoo.kernels.tracing import constant_when_traced
 
 SUFFIX = {torch.float32: "f32", torch.float64: "f64"}
 # below this many multiply-adds the threads cost more than they bring
@@ -20,7 +21,7 @@ WORK_PER_THREAD = 1 << 17
 LARGE, PAGE, MADV_HUGEPAGE = 1 << 22, 1 << 12, 14
 
 
-@torch.compiler.assume_constant_result  # compiling C is nothing to trace
+@constant_when_traced
 def unavailable_reason() -> str | None:
     """Why the kernels cannot be compiled or loaded, or None."""
     return build.unavailable_reason()

@@ -11,6 +11,7 @@ from genzoo.kernels.scan.triton_tiles import (
     LOG2_E,
     channel_index,
     channel_offsets,
+    dense_strides,
     load_float,
     load_optional,
     logistic,
@@ -114,8 +115,8 @@ def _backward_tile(
     in_C = in_rows[:, None] & in_states[None, :]
     delta_next = channel_offsets(batch, step + 1, length, rows, channels, delta_strides, REVERSE)
     C_here = state_offsets(batch, step, length, rows, states, C_strides, REVERSE)
-    here = channel_offsets(batch, step, length, rows, channels, (length * width, width), REVERSE)
-    states_here = state_offsets(batch, step, length, rows, states, (length * d_state, d_state), REVERSE)
+    here = channel_offsets(batch, step, length, rows, channels, dense_strides(length, width), REVERSE)
+    states_here = state_offsets(batch, step, length, rows, states, dense_strides(length, d_state), REVERSE)
     gate_here = channel_offsets(batch, step, length, rows, channels, z_strides, REVERSE)
     grad_here = channel_offsets(batch, step, length, rows, channels, grad_strides, REVERSE)
     raw_next = load_float(delta + delta_next, valid_next)

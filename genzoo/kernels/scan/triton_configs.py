@@ -65,12 +65,15 @@ def backward_tiles(states: int) -> list[Tiles]:
 def pick_tiles(key: tuple[object, ...], candidates: list[Tiles], launch: Callable[[Tiles], None]) -> Tiles:
     """The fastest candidate for `key`, measured once per process; the default where that is out of place.
 
-    That is without a GPU, while a CUDA graph is captured, with GENZOO_TRITON_AUTOTUNE=0, and under
-    torch.use_deterministic_algorithms: other tiles sum in another order, so runs would differ in last bits.
+    That is without a GPU, with GENZOO_TRITON_AUTOTUNE=0, and under torch.use_deterministic_algorithms: other
+    tiles sum in another order, so runs would differ in last bits. While a CUDA graph is captured nothing can
+    be measured, but what was measured before, in the warm-up of the graph, holds.
     """
-    if not _may_measure():
+    if not _may_differ():
         return candidates[0]
     if key not in _measured:
+        if _capturing():
+            return candidates[0]
         from triton.testing import do_bench
 
         times = [do_bench(lambda tiles=tiles: launch(tiles), warmup=5, rep=20) for tiles in candidates]
@@ -78,10 +81,13 @@ def pick_tiles(key: tuple[object, ...], candidates: list[Tiles], launch: Callabl
     return _measured[key]
 
 
-def _may_measure() -> bool:
+def _may_differ() -> bool:
     return (
         torch.cuda.is_available()
         and os.environ.get("GENZOO_TRITON_AUTOTUNE", "1") != "0"
         and not torch.are_deterministic_algorithms_enabled()
-        and not torch.cuda.is_current_stream_capturing()
     )
+
+
+def _capturing() -> bool:
+    return torch.cuda.is_current_stream_capturing()

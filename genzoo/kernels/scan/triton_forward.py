@@ -11,6 +11,7 @@ from genzoo.kernels.scan.triton_tiles import (
     LOG2_E,
     channel_index,
     channel_offsets,
+    dense_strides,
     load_float,
     load_optional,
     logistic,
@@ -33,19 +34,23 @@ def _emit(
     ADD: tl.constexpr,
     LAST: tl.constexpr,
     KEEP: tl.constexpr,
+    SHARED: tl.constexpr,
     ROWS: tl.constexpr,
 ) -> None:
     """Add the other direction, gate and store one (ROWS, GROUPS, LANES) tile.
 
-    The sum of the directions waits in float32 (`y_sum`): in bf16 it would be rounded twice.
+    The sum of the directions waits in float32 (`y_sum`): in bf16 it would be rounded twice. SHARED: several
+    warps may hold the same cell, and none may overwrite it before all have read it.
     """
     out, y_sum = outputs
     batch, channels, length, width, _ = place
     rows = tl.arange(0, ROWS)
     valid = (step + rows < length)[:, None, None] & (channels < width)[None, :, :]
-    here = channel_offsets(batch, step, length, rows, channels, (length * width, width), REVERSE)
+    here = channel_offsets(batch, step, length, rows, channels, dense_strides(length, width), REVERSE)
     if ADD:
         y += load_float(y_sum + here, valid)
+        if KEEP and SHARED:
+            tl.debug_barrier()
     if KEEP:
         tl.store(y_sum + here, y, mask=valid)
     if LAST:
@@ -104,7 +109,8 @@ def _scan_direction(
         )  # fmt: skip
         state = pick_row(h, (rows == ROWS - 1)[:, None, None, None])
         y = tl.sum(h * over_channels(C_tile), axis=2) + skip[None, :, :] * u_tile
-        _emit(y, place, step, outputs, z, z_strides, REVERSE, ADD, LAST, KEEP, ROWS)
+        # a program of more than 16 states has several warps
+        _emit(y, place, step, outputs, z, z_strides, REVERSE, ADD, LAST, KEEP, STATES > 16, ROWS)
     if last_state is not None:
         tl.store(last_state + batch * page_size + cell, state, mask=in_cell)
 

@@ -31,7 +31,15 @@ from genzoo.kernels.scan.triton_launch import (
     tile_arguments,
     tuning_key,
 )
-from genzoo.kernels.triton_host import dense_rows, empty_like, given, kernel, on_device, strides
+from genzoo.kernels.triton_host import (
+    dense_rows,
+    empty_like,
+    given,
+    kernel,
+    on_device,
+    strides,
+    zeros_like,
+)
 
 
 @torch.library.custom_op("genzoo::triton_selective_scan", mutates_args=())
@@ -47,6 +55,8 @@ def scan_op(
     scans, z = unpack(tensors, present)
     u, A, both = scans[0].u, scans[0].A, len(scans) == 2
     results = allocate(u, A, both=both, gated=z is not None, training=training, last_state=last_state)
+    if not u.numel():
+        return tuple(results)  # type: ignore[return-value]
     gate = None if z is None else dense_rows(z)
     batch, length, width = u.shape
 
@@ -102,6 +112,8 @@ def gradient_op(
     reverse: bool,
 ) -> list[Tensor]:
     """The gradients of `tensors`, in their order."""
+    if not grad_out.numel():
+        return [zeros_like(tensor) for tensor in tensors]
     scans, z = unpack(tensors, present)
     gate, grad_z = (None, None) if z is None else (dense_rows(z), empty_like(z))
     grad_out = dense_rows(grad_out)

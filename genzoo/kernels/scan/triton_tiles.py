@@ -45,6 +45,12 @@ def first_row(
 
 
 @triton.jit
+def dense_strides(length: tl.tensor, width: tl.tensor) -> tuple[tl.tensor, ...]:
+    """Of batch and row of a dense (b, l, d) tensor; one sample alone may pass 2^31 values."""
+    return tl.cast(length, tl.int64) * width, width
+
+
+@triton.jit
 def channel_offsets(
     batch: tl.tensor,
     step: tl.tensor,
