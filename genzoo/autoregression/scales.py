@@ -18,12 +18,31 @@ Scale = int | Sequence[int]
 
 def scale_sizes(patch_nums: Sequence[Scale]) -> list[tuple[int, int]]:
     """Height and width of every map. Raises ShapeError when there are none or one is empty."""
+    wrong = [p for p in patch_nums if not isinstance(p, int) and len(p) != 2]
+    if wrong:
+        raise ShapeError(f"patch_nums has {list(wrong[0])}; a scale is a side, or height and width")
     sizes = [(p, p) if isinstance(p, int) else (int(p[0]), int(p[1])) for p in patch_nums]
     if not sizes or min(min(size) for size in sizes) < 1:
         raise ShapeError(
             f"patch_nums is {list(patch_nums)}; it lists at least one scale, each of size 1 or more"
         )
     return sizes
+
+
+def plain_scales(patch_nums: Sequence[Scale]) -> tuple[int | tuple[int, int], ...]:
+    """The same scales in one spelling: a number where a map is square, else (height, width)."""
+    return tuple(height if height == width else (height, width) for height, width in scale_sizes(patch_nums))
+
+
+def stretched_scales(patch_nums: Sequence[int], size: tuple[int, int]) -> tuple[int | tuple[int, int], ...]:
+    """Square scales as maps of another shape, the last of which is `size`.
+
+    Each side is its share of the last one, rounded half up, and at least 1; the tokens of a scale stay about
+    as many when size has as many as the last square.
+    """
+    last = patch_nums[-1]
+    sides = [[max(1, (2 * p * side + last) // (2 * last)) for side in size] for p in patch_nums]
+    return plain_scales(sides)
 
 
 def scale_lengths(patch_nums: Sequence[Scale]) -> list[int]:

@@ -1,9 +1,10 @@
-"""Frames to squares: what the four data sets' protocols do to each frame of a clip, by name.
+"""Frames to the size of the model: what the four data sets' protocols do to each frame of a clip, by name.
 
 Known from Latte's code: short_side_crop for FaceForensics and UCF-101 (short side to the size, bilinear
 without antialiasing, then the centre), square_resize for SkyTimelapse (the central square, then bilinear to
 the size), exact for Taichi-HD (its videos have the size already). adm is what image data sets get here; it
-antialiases, and is meant for videos of one's own.
+antialiases, and is meant for videos of one's own. All take height and width too, and then cut no square but
+what covers that shape.
 """
 
 from __future__ import annotations
@@ -18,37 +19,41 @@ from torch.nn.functional import interpolate
 
 from genzoo.core.errors import DataError, did_you_mean
 from genzoo.data.image_decode import MAX_PIXELS
-from genzoo.data.transforms import adm_centre_crop, to_tensor
+from genzoo.data.transforms import Size, adm_centre_crop, sides, to_tensor
 
-FrameTransform = Callable[[Image.Image, int], Tensor]
-"""(picture, size) -> (c, size, size) float32 in [-1, 1]."""
+FrameTransform = Callable[[Image.Image, Size], Tensor]
+"""(picture, size) -> (c, h, w) float32 in [-1, 1]."""
 
 
-def short_side_crop(image: Image.Image, size: int) -> Tensor:
-    """Short side to `size`, then the centre."""
-    scale = size / min(image.size)
-    height, width = (max(size, int(length * scale)) for length in (image.height, image.width))
+def short_side_crop(image: Image.Image, size: Size) -> Tensor:
+    """The smallest size that covers the one asked for (short side to `size` for squares), then the centre."""
+    h, w = sides(size)
+    scale = max(h / image.height, w / image.width)
+    height, width = max(h, int(image.height * scale)), max(w, int(image.width * scale))
     _check_size(image, height, width)
-    return _normalised(_centre(_resized(_pixels(image), height, width), size, size))
+    return _normalised(_centre(_resized(_pixels(image), height, width), h, w))
 
 
-def square_resize(image: Image.Image, size: int) -> Tensor:
-    """The central square, then to `size`."""
-    side = min(image.size)
-    return _normalised(_resized(_centre(_pixels(image), side, side), size, size))
+def square_resize(image: Image.Image, size: Size) -> Tensor:
+    """The central square, or the largest centre of the shape asked for, then to `size`."""
+    h, w = sides(size)
+    height = min(image.height, max(1, image.width * h // w))
+    width = min(image.width, max(1, image.height * w // h))
+    return _normalised(_resized(_centre(_pixels(image), height, width), h, w))
 
 
-def exact(image: Image.Image, size: int) -> Tensor:
+def exact(image: Image.Image, size: Size) -> Tensor:
     """The picture as it is. Raises DataError when it has another size."""
-    if image.size != (size, size):
+    height, width = sides(size)
+    if image.size != (width, height):
         raise DataError(
-            f"a frame has {image.width} x {image.height} pixels, not {size} x {size}",
+            f"a frame has {image.width} x {image.height} pixels, not {width} x {height}",
             fix="bring the videos to that size, or choose data.transform=short_side_crop",
         )
     return to_tensor(image)
 
 
-def adm(image: Image.Image, size: int) -> Tensor:
+def adm(image: Image.Image, size: Size) -> Tensor:
     """ADM's centre crop, as image data sets have it."""
     return to_tensor(adm_centre_crop(image, size))
 
@@ -89,4 +94,4 @@ def _normalised(pixels: Tensor) -> Tensor:
 
 def _check_size(image: Image.Image, height: int, width: int) -> None:
     if height * width > MAX_PIXELS:
-        raise DataError(f"a frame of {image.width} x {image.height} is too long to be cut to a square")
+        raise DataError(f"a frame of {image.width} x {image.height} is too long to be cut to size")

@@ -19,7 +19,7 @@ from genzoo.data.cached_latents import CachedLatents
 from genzoo.data.class_lists import ClassList, kept_labels
 from genzoo.data.image_decode import MAX_PIXELS, decode_image, read_file, shown
 from genzoo.data.image_listing import list_images, only_labels
-from genzoo.data.transforms import adm_centre_crop, draw_flip, flip, to_tensor
+from genzoo.data.transforms import Size, adm_centre_crop, draw_flip, flip, sides, size_name, to_tensor
 
 logger = logging.getLogger(__name__)
 
@@ -27,7 +27,7 @@ logger = logging.getLogger(__name__)
 def image_folder(
     root: str | Path,
     *,
-    image_size: int = 256,
+    image_size: Size = 256,
     channels: int = 3,
     horizontal_flip: bool = True,
     class_names: Sequence[str] | None = None,
@@ -59,20 +59,20 @@ def image_folder(
 
 
 class ImageFolder:
-    """fetch gives {"pixels": (channels, s, s) float32 in [-1, 1]} and, with classes, {"class_labels": int64
+    """fetch gives {"pixels": (channels, h, w) float32 in [-1, 1]} and, with classes, {"class_labels": int64
     ()}.
 
-    Classes are the folder names in natural order, or `class_names` in the order given. include_classes,
-    exclude_classes: show these classes only, or all but these, by names or a file with one a line; labels
-    and num_classes stay those of all. Pictures are cut by ADM's centre crop; `horizontal_flip` mirrors half
-    of them at random when fetch is given a generator.
+    image_size: the side of squares, or [h, w]; pictures are cut by ADM's centre crop.   Classes are the
+    folder names in natural order, or `class_names` in the order given. include_classes, exclude_classes: show
+    these classes only, or all but these, by names or a file with one a line; labels and num_classes stay
+    those of all. `horizontal_flip` mirrors half of the pictures at random when fetch is given a generator.
     """
 
     def __init__(
         self,
         root: str | Path,
         *,
-        image_size: int = 256,
+        image_size: Size = 256,
         channels: int = 3,
         horizontal_flip: bool = True,
         class_names: Sequence[str] | None = None,
@@ -81,8 +81,9 @@ class ImageFolder:
         follow_links: bool = False,
         max_pixels: int = MAX_PIXELS,
     ) -> None:
-        if image_size < 1 or channels not in (1, 3):
-            raise DataError(f"image_size is 1 or more and channels 1 or 3; got {image_size} and {channels}")
+        if channels not in (1, 3):
+            raise DataError(f"pictures have channels 1 or 3; got {channels}")
+        size = sides(image_size)
         listing = list_images(root, class_names=class_names, follow_links=follow_links)
         self.listing = only_labels(
             listing, kept_labels(listing.class_names, include_classes, exclude_classes)
@@ -92,9 +93,9 @@ class ImageFolder:
             logger.warning(
                 "%d other file(s) in the data folder are left out: %s", len(self.listing.ignored), names
             )
-        self.image_size, self.channels, self.horizontal_flip = image_size, channels, horizontal_flip
+        self.image_size, self.channels, self.horizontal_flip = size, channels, horizontal_flip
         self.max_pixels = max_pixels
-        self.sample_shape: tuple[int, ...] = (channels, image_size, image_size)
+        self.sample_shape: tuple[int, ...] = (channels, *size)
         self.class_names: list[str] | None = self.listing.class_names
         self.num_classes: int | None = len(self.class_names) if self.class_names is not None else None
         self.labels = None if self.listing.labels is None else torch.from_numpy(self.listing.labels).long()
@@ -108,7 +109,7 @@ class ImageFolder:
     @property
     def transform(self) -> str:
         """What happens to a file's bytes on the way to pixels, flipping aside; part of a cache's keys."""
-        return f"adm_centre_crop|{self.image_size}|channels {self.channels}|white|exif"
+        return f"adm_centre_crop|{size_name(self.image_size)}|channels {self.channels}|white|exif"
 
     @cached_property
     def fingerprint(self) -> str:

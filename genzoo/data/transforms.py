@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 from PIL import Image
@@ -11,25 +13,43 @@ from genzoo.core.errors import DataError
 from genzoo.data.image_decode import MAX_PIXELS
 from genzoo.pictures.pixels import from_uint8
 
+Size = int | Sequence[int]
+"""Of a picture: the side of a square, or (height, width)."""
 
-def adm_centre_crop(image: Image.Image, size: int) -> Image.Image:
-    """The central square of a picture, `size` x `size`, as ADM and DiT cut it.
 
-    The picture is halved (box filter) while its short side is at least 2 size, brought to short side `size`
-    (bicubic) and cropped. Raises DataError for a picture so long that the resized strip would not fit in
-    memory.
+def sides(size: Size) -> tuple[int, int]:
+    """Height and width. Raises DataError for anything that is no size."""
+    both = (size, size) if isinstance(size, int) else tuple(size)
+    if len(both) != 2 or min(both) < 1:
+        raise DataError(f"a size is one number, or height and width, 1 or more; got {size}")
+    return both[0], both[1]
+
+
+def size_name(size: Size) -> str:
+    """As fingerprints and cache keys write it: "32", or "32x64" where height and width differ."""
+    height, width = sides(size)
+    return str(height) if height == width else f"{height}x{width}"
+
+
+def adm_centre_crop(image: Image.Image, size: Size) -> Image.Image:
+    """The centre of a picture, as ADM and DiT cut it, and by the same rule where height and width differ.
+
+    The picture is halved (box filter) while both sides are at least twice those asked for, brought to the
+    smallest size that covers them (bicubic) and cropped. Raises DataError for a picture so long that the
+    resized strip would not fit in memory.
     """
-    while min(image.size) >= 2 * size:
+    height, width = sides(size)
+    while image.width >= 2 * width and image.height >= 2 * height:
         image = image.resize((image.width // 2, image.height // 2), Image.Resampling.BOX)
-    scale = size / min(image.size)
-    width, height = round(image.width * scale), round(image.height * scale)
-    if width * height > MAX_PIXELS:
+    scale = max(width / image.width, height / image.height)
+    full = max(width, round(image.width * scale)), max(height, round(image.height * scale))
+    if full[0] * full[1] > MAX_PIXELS:
         raise DataError(
-            f"a picture of {image.width} x {image.height} is too long to be cut to {size} x {size}"
+            f"a picture of {image.width} x {image.height} is too long to be cut to {width} x {height}"
         )
-    image = image.resize((width, height), Image.Resampling.BICUBIC)
-    left, top = (width - size) // 2, (height - size) // 2
-    return image.crop((left, top, left + size, top + size))
+    image = image.resize(full, Image.Resampling.BICUBIC)
+    left, top = (full[0] - width) // 2, (full[1] - height) // 2
+    return image.crop((left, top, left + width, top + height))
 
 
 def to_tensor(image: Image.Image) -> Tensor:

@@ -17,7 +17,7 @@ from genzoo.core.errors import DataError
 from genzoo.core.seeds import generator_for
 from genzoo.data.clip_windows import ClipWindow
 from genzoo.data.frame_transforms import frame_transform
-from genzoo.data.transforms import draw_flip, flip
+from genzoo.data.transforms import Size, draw_flip, flip, sides, size_name
 from genzoo.data.video_reader import VideoReader
 
 logger = logging.getLogger(__name__)
@@ -41,10 +41,10 @@ class Draw(NamedTuple):
 
 
 class VideoClips:
-    """fetch gives {"pixels": (f, c, s, s) float32 in [-1, 1]} and, with classes, {"class_labels": int64 ()}.
+    """fetch gives {"pixels": (f, c, h, w) float32 in [-1, 1]} and, with classes, {"class_labels": int64 ()}.
 
     One item is one video; where in it the clip lies, and whether it is mirrored, comes from the generator,
-    and without one it is the middle, as it is. With use_image_num there are also "image_pixels" (s, c, s, s)
+    and without one it is the middle, as it is. With use_image_num there are also "image_pixels" (s, c, h, w)
     and, with classes, "image_labels" (s,): stills, each of a video and a place drawn for it, mirrored on its
     own. Videos that the window does not fit are left out; unreadable ones stay, and fetching them is an
     error.
@@ -55,23 +55,23 @@ class VideoClips:
         reader: VideoReader,
         window: ClipWindow,
         *,
-        image_size: int = 256,
+        image_size: Size = 256,
         channels: int = 3,
         transform: str = "short_side_crop",
         horizontal_flip: bool = True,
         use_image_num: int = 0,
     ) -> None:
-        if image_size < 1 or channels not in (1, 3) or use_image_num < 0:
+        if channels not in (1, 3) or use_image_num < 0:
             raise DataError(
-                f"image_size is at least 1, channels 1 or 3, use_image_num not negative; got {image_size},"
-                f" {channels} and {use_image_num}"
+                f"clips have channels 1 or 3, use_image_num not negative; got {channels} and {use_image_num}"
             )
+        size = sides(image_size)
         self.reader, self.window = reader, window
-        self.image_size, self.channels, self.horizontal_flip = image_size, channels, horizontal_flip
+        self.image_size, self.channels, self.horizontal_flip = size, channels, horizontal_flip
         self.augments = True
         self.frame_transform, self._transform = transform, frame_transform(transform)
         self.use_image_num = use_image_num
-        self.sample_shape: tuple[int, ...] = (window.num_frames, channels, image_size, image_size)
+        self.sample_shape: tuple[int, ...] = (window.num_frames, channels, *size)
         listing = reader.listing
         self.class_names: list[str] | None = listing.class_names
         self.num_classes: int | None = None if self.class_names is None else len(self.class_names)
@@ -114,7 +114,7 @@ class VideoClips:
     @property
     def transform(self) -> str:
         """What happens to a frame on the way to pixels, flipping aside; part of a cache's keys."""
-        return f"{self.frame_transform}|{self.image_size}|channels {self.channels}"
+        return f"{self.frame_transform}|{size_name(self.image_size)}|channels {self.channels}"
 
     @cached_property
     def fingerprint(self) -> str:
@@ -187,7 +187,7 @@ class VideoClips:
         return View(item, [frame], self.horizontal_flip and draw_flip(generator))
 
     def read(self, view: View) -> Tensor:
-        """The pixels of a view: (f, c, s, s)."""
+        """The pixels of a view: (f, c, h, w)."""
         pixels = dict(self.read_frames(view.video, sorted(set(self.places(view)))))
         clip = torch.stack([pixels[frame] for frame in self.places(view)])
         return flip(clip) if view.mirrored else clip
@@ -200,7 +200,7 @@ class VideoClips:
         return [int(line[frame]) for frame in view.frames]
 
     def read_frames(self, index: int, wanted: Sequence[int]) -> Iterator[tuple[int, Tensor]]:
-        """Frames of an item by their numbers in its file, rising: pairs of number and (c, s, s) pixels."""
+        """Frames of an item by their numbers in its file, rising: pairs of number and (c, h, w) pixels."""
         video = int(self.videos[index])
         for number, picture in self.reader.read(video, wanted, channels=self.channels):
             try:

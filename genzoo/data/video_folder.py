@@ -11,6 +11,7 @@ from genzoo.data.cached_clips import CachedClips
 from genzoo.data.class_lists import ClassList
 from genzoo.data.clip_windows import ClipWindow, Short, Spacing
 from genzoo.data.image_decode import MAX_PIXELS, shown
+from genzoo.data.transforms import Size
 from genzoo.data.video_clips import VideoClips
 from genzoo.data.video_listing import list_videos
 from genzoo.data.video_reader import VideoReader
@@ -21,7 +22,7 @@ logger = logging.getLogger(__name__)
 def video_folder(
     root: str | Path,
     *,
-    image_size: int = 256,
+    image_size: Size = 256,
     num_frames: int = 16,
     frame_interval: int = 1,
     spacing: Spacing = "stride",
@@ -45,9 +46,10 @@ def video_folder(
 ) -> Dataset:
     """Clips of the videos in a folder; or their latents, when `prepare latents` has filled `latent_cache`.
 
-    num_frames, frame_interval, spacing, short, min_frames, fps: see genzoo.data.clip_windows.ClipWindow.
-    transform: of each frame, see genzoo.data.frame_transforms.   class_folders, class_names,
-    include_classes, exclude_classes, split_file: see genzoo.data.video_listing.list_videos.
+    image_size: the side of squares, or [h, w].   num_frames, frame_interval, spacing, short, min_frames,
+    fps: see genzoo.data.clip_windows.ClipWindow.   transform: of each frame, see
+    genzoo.data.frame_transforms.   class_folders, class_names, include_classes, exclude_classes, split_file:
+    see genzoo.data.video_listing.list_videos.
     use_image_num: stills beside each clip, single frames of other videos.   index_folder: where the facts
     about video files are kept; the user's cache when left out.
     """

@@ -149,12 +149,22 @@ def infer_arguments(weights: Mapping[str, Tensor], options: Mapping[str, Any]) -
         "hidden_size": hidden_size,
         "num_heads": options.get("num_heads") or _num_heads(hidden_size),
         "patch_size": patch_size,
-        "input_size": math.isqrt(weights["pos_embed"].shape[1]) * patch_size,
+        "input_size": options.get("input_size") or _side(weights["pos_embed"].shape[1]) * patch_size,
         "in_channels": in_channels,
         **_classes(weights, options.get("num_classes")),
         "mlp_ratio": weights["blocks.0.mlp.fc1.weight"].shape[0] / hidden_size,
         "learn_sigma": outputs == 2,
     }
+
+
+def _side(positions: int) -> int:
+    """Patches along a side of a square grid."""
+    if math.isqrt(positions) ** 2 != positions:
+        raise WeightsError(
+            f"pos_embed has {positions} positions, which are no square",
+            fix="pass input_size, height and width of the latents",
+        )
+    return math.isqrt(positions)
 
 
 def _choose_weights(tree: Mapping[str, Any]) -> tuple[str | None, Mapping[str, Tensor]]:
@@ -207,6 +217,8 @@ def _describe(name: str, tensor: Tensor) -> str:
     if name not in ("pos_embed", FRAMES) or not tensor.is_floating_point() or tensor.is_meta:
         return text
     num, width = tensor.shape[1:]
+    if name != FRAMES and math.isqrt(num) ** 2 != num:
+        return text  # of latents that are not square: which table it should be, shapes do not tell
     table = sincos_1d(width, torch.arange(num)) if name == FRAMES else sincos_2d(width, math.isqrt(num))
     gap = (tensor[0].double() - table).abs().max().item()
     # half precision rounds sines near one by 4e-3 at most (bfloat16)

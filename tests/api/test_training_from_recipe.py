@@ -10,14 +10,14 @@ import torch
 from PIL import Image
 from recipe_cases import TINY
 
-from genzoo.api.recipes.build import build_model, build_task, facts
+from genzoo.api.recipes.build import build_model, build_task
 from genzoo.api.recipes.plan import plan_of
 from genzoo.api.rerun import compare_losses, rerun_recipe
 from genzoo.api.run import Run, load_run, train
 from genzoo.api.runs.run_report import read_report, report_is_current
 from genzoo.api.training.train import dry_run
 from genzoo.core.checkpoint import load_checkpoint
-from genzoo.core.errors import DataError, RecipeError, ShapeError, UsageError
+from genzoo.core.errors import DataError, RecipeError, UsageError
 from genzoo.core.recipe import Recipe, recipe_from
 from genzoo.core.registry import METRICS, Entry
 
@@ -35,16 +35,6 @@ def test_auto_arguments_come_from_the_data_set() -> None:
     assert (model.num_classes, model.in_channels, model.input_size) == (10, 1, 8)
     wider: Any = build_task(tiny(data={"image_size": 16, "channels": 3})).model
     assert (wider.in_channels, wider.input_size) == (3, 16)
-
-
-def test_facts_of_videos_and_of_samples_that_are_not_square() -> None:
-    class Clips:
-        sample_shape, num_classes = (5, 3, 16, 16), None
-
-    assert facts(Clips(), None) == {"num_classes": 0, "in_channels": 3, "input_size": 16, "num_frames": 5}  # type: ignore[arg-type]
-    Clips.sample_shape = (3, 16, 24)  # type: ignore[assignment]
-    with pytest.raises(ShapeError, match="square"):
-        facts(Clips(), None)  # type: ignore[arg-type]
 
 
 def test_initial_weights_depend_on_the_seed_and_leave_the_global_generator_alone() -> None:

@@ -9,15 +9,18 @@ from genzoo.autoregression.loss import next_scale_loss, token_losses
 from genzoo.autoregression.next_scale import contribution, enlarge, shrink, teacher_input
 from genzoo.autoregression.scales import (
     block_causal_bias,
+    plain_scales,
     scale_bounds,
     scale_lengths,
     scale_of_token,
     scale_sizes,
     split_scales,
+    stretched_scales,
 )
 from genzoo.core.errors import ShapeError
 
 SCALES = [1, (2, 3), 4]
+RELEASED = (1, 2, 3, 4, 5, 6, 8, 10, 13, 16)
 
 
 def keep(map_: torch.Tensor, scale: int, num_scales: int) -> torch.Tensor:
@@ -90,3 +93,28 @@ def test_loss_is_the_mean_over_all_tokens_and_tells_the_last_scale() -> None:
 def test_logits_of_another_length_are_refused() -> None:
     with pytest.raises(ShapeError, match="differ in batch or length"):
         token_losses(torch.zeros(1, 3, 5), torch.zeros(1, 4, dtype=torch.long))
+
+
+def test_scales_have_one_spelling() -> None:
+    assert plain_scales([1, [2, 2], (2, 4)]) == (1, 2, (2, 4))
+    with pytest.raises(ShapeError, match="a side, or height and width"):
+        plain_scales([1, [2, 2, 2]])
+
+
+@pytest.mark.parametrize(
+    ("size", "tokens", "expected"),
+    [
+        # by hand: round half up of p * 12 / 16 and p * 20 / 16
+        ((12, 20), 658, [1, (2, 3), (2, 4), (3, 5), (4, 6), (5, 8), (6, 10), (8, 13), (10, 16), (12, 20)]),
+        ((20, 12), 658, [1, (3, 2), (4, 2), (5, 3), (6, 4), (8, 5), (10, 6), (13, 8), (16, 10), (20, 12)]),
+        ((16, 16), 680, list(RELEASED)),
+        ((8, 32), 702, None),
+    ],
+)
+def test_square_scales_are_stretched_to_a_shape(
+    size: tuple[int, int], tokens: int, expected: list[object] | None
+) -> None:
+    scales = stretched_scales(RELEASED, size)
+    assert sum(scale_lengths(scales)) == tokens
+    assert expected is None or list(scales) == expected
+    assert scale_sizes(scales)[-1] == size

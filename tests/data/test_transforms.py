@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,7 +12,8 @@ from hostile_images import photo
 from PIL import Image
 
 from genzoo.core.errors import DataError
-from genzoo.data.transforms import adm_centre_crop, draw_flip, flip, to_tensor
+from genzoo.data.frame_transforms import TRANSFORMS
+from genzoo.data.transforms import adm_centre_crop, draw_flip, flip, sides, size_name, to_tensor
 
 
 def cubic(x: float, a: float = -0.5) -> float:
@@ -100,3 +102,46 @@ def test_flip_is_a_fair_coin_of_the_generator() -> None:
     heads = sum(draw_flip(generator) for _ in range(2000))
     assert 900 < heads < 1100
     assert flip(torch.tensor([[1, 2, 3]])).tolist() == [[3, 2, 1]]
+
+
+@pytest.mark.parametrize("size", [(32, 64), (64, 32), (7, 20)])
+@pytest.mark.parametrize("shape", [(300, 100), (100, 300), (64, 32), (33, 70), (5, 9)])
+def test_rectangles_are_covered_and_cut_from_the_centre(
+    size: tuple[int, int], shape: tuple[int, int]
+) -> None:
+    ramp = np.linspace(0, 255, shape[0], dtype=np.float32)[None].repeat(shape[1], 0)
+    cut = np.asarray(adm_centre_crop(Image.fromarray(ramp.astype(np.uint8)), size), float)
+    assert cut.shape == size
+    # the middle of a ramp stays in the middle, and as much of it is left as the shape has room for
+    assert abs(cut.mean() - 127.5) < 6
+    kept = size[1] / (shape[0] * max(size[1] / shape[0], size[0] / shape[1]))
+    assert cut[:, -1].mean() - cut[:, 0].mean() == pytest.approx(255 * kept, abs=40)
+
+
+@pytest.mark.parametrize("transform", sorted(TRANSFORMS))
+@pytest.mark.parametrize("size", [32, (32, 32), [32, 32]])
+def test_a_square_is_a_rectangle_of_equal_sides(transform: str, size: Any) -> None:
+    noise = np.random.default_rng(3).integers(0, 256, (32, 32, 3), dtype=np.uint8)
+    cut = TRANSFORMS[transform]
+    assert torch.equal(cut(Image.fromarray(noise), size), cut(Image.fromarray(noise), 32))
+
+
+def test_frames_are_cut_to_rectangles_by_the_same_rules() -> None:
+    ramp = np.linspace(0, 255, 90, dtype=np.uint8)[None, :, None].repeat(40, 0).repeat(3, 2)
+    frame = Image.fromarray(ramp)
+    for name in ("short_side_crop", "square_resize", "adm"):
+        assert TRANSFORMS[name](frame, (20, 40)).shape == (3, 20, 40)
+        assert abs(float(TRANSFORMS[name](frame, (20, 40)).mean())) < 0.05
+    assert TRANSFORMS["exact"](frame, (40, 90)).shape == (3, 40, 90)
+    with pytest.raises(DataError, match="90 x 40 pixels, not 40 x 90"):
+        TRANSFORMS["exact"](frame, (90, 40))
+
+
+@pytest.mark.parametrize("size", [0, (3,), (3, 0), (1, 2, 3)])
+def test_what_is_no_size_is_refused(size: Any) -> None:
+    with pytest.raises(DataError, match="height and width"):
+        sides(size)
+
+
+def test_sizes_are_named_as_they_always_were() -> None:
+    assert [size_name(size) for size in (32, (32, 32), [32, 64])] == ["32", "32", "32x64"]

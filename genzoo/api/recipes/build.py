@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from genzoo.api.recipes.facts import facts_for
 from genzoo.api.recipes.plan import RunPlan, plan_of
-from genzoo.core.contracts import TellsModel, able
-from genzoo.core.errors import RecipeError, ShapeError
+from genzoo.core.errors import RecipeError
 from genzoo.core.node import Node
 from genzoo.core.recipe import Recipe
 from genzoo.core.registry import CODECS, DATASETS, MODELS, TASKS, Registry
@@ -67,26 +67,7 @@ def has_auto(plan: RunPlan) -> bool:
 
 def resolve(plan: RunPlan, dataset: Dataset, codec: LatentCodec | None) -> RunPlan:
     """The plan with the model's `auto` arguments replaced by what the data set and the codec say."""
-    known = facts(dataset, codec)
-    waiting = [name for name, value in plan.model.arguments.items() if value == AUTO and name in known]
-    return plan.with_model({name: known[name] for name in waiting}, "auto: from the data and the codec")
-
-
-def facts(dataset: Dataset, codec: LatentCodec | None) -> dict[str, Any]:
-    """What data set and codec tell a model: num_classes, in_channels, input_size; num_frames of videos.
-
-    A data set may tell more: the attributes that its class names in `tells`.
-    """
-    pixel_shape = tuple(dataset.sample_shape)
-    shape = pixel_shape if codec is None else codec.latent_shape(pixel_shape)
-    if shape[-1] != shape[-2]:
-        raise ShapeError(
-            f"input_size: auto needs square samples, these are {shape}", fix="set model.input_size"
-        )
-    known = {"num_classes": dataset.num_classes or 0, "in_channels": shape[-3], "input_size": shape[-1]}
-    telling = able(dataset, TellsModel)
-    told = {name: getattr(dataset, name) for name in (() if telling is None else telling.tells)}
-    return known | ({"num_frames": shape[0]} if len(shape) == 4 else {}) | told
+    return plan.with_model(facts_for(plan.model, dataset, codec), "auto: from the data and the codec")
 
 
 def _build(plan: RunPlan, section: str, node: Node, registry: Registry) -> Any:

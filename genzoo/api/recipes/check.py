@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
+from genzoo.api.recipes.facts import KNOWN
 from genzoo.api.recipes.sections import Sampling
 from genzoo.core.contracts import SharesSamplingOptions, SuppliesLossOptions, TellsModel, able
 from genzoo.core.errors import GenzooError, RecipeError, RegistryError
@@ -24,8 +25,7 @@ from genzoo.core.registry import (
 )
 from genzoo.core.signatures import Parameter, Problem, check_settings, parameters, takes_anything
 
-FACTS = ("num_classes", "in_channels", "input_size", "num_frames")
-"""Model arguments that may say `auto`: the data set and the codec know them. A data set may know more."""
+FACTS = tuple(KNOWN)
 
 DRAWING = ("steps", "guidance_scale")
 """Options of a sampler that previews and evaluations may set."""

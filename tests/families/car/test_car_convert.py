@@ -187,3 +187,14 @@ def test_a_vqvae_serves_other_scales_than_its_own(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="do not fit"):
         load_vqvae(path, patch_nums=PATCH_NUMS, codebook_size=17)
     assert tiny_codec(tmp_path).fingerprint != tiny_codec(tmp_path, seed=1).fingerprint
+
+
+def test_maps_that_are_no_squares_have_to_be_told(tmp_path: Path) -> None:
+    scales = [1, [1, 2], [2, 3]]
+    model = MODELS.get("var")(**{**tiny_var().arguments, "patch_nums": scales})
+    tree = reloaded(dict(model.state_dict()), tmp_path)
+    converter = CONVERTERS.get("var")()
+    with pytest.raises(WeightsError, match=r"\[1, 2, 6\] tokens, which are no squares"):
+        converter.to_genzoo(tree)
+    conversion = converter.to_genzoo(tree, patch_nums=scales, num_heads=model.arguments["num_heads"])
+    assert same(rebuilt(conversion).state_dict(), dict(model.state_dict()))

@@ -34,9 +34,7 @@ def read_pictures(given: Pictures, num: int, size: tuple[int, int], *, what: str
         pixels = pixels.float() / 127.5 - 1 if pixels.dtype == torch.uint8 else pixels.float()
     else:
         paths = [given] if isinstance(given, (str, Path)) else list(given)
-        if size[0] != size[1]:
-            raise UsageError(f"{what} from files needs a square model; pass pixels of size {size}")
-        pictures = [adm_centre_crop(load_image(Path(path)), size[0]) for path in paths]
+        pictures = [adm_centre_crop(load_image(Path(path)), size) for path in paths]
         pixels = torch.stack([to_tensor(picture) for picture in pictures]) if pictures else torch.empty(0)
     if len(pixels) not in (1, num):
         raise UsageError(

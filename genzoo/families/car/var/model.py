@@ -12,7 +12,14 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from genzoo.autoregression.scales import block_causal_bias, scale_bounds, scale_of_token, scale_sizes
+from genzoo.autoregression.scales import (
+    Scale,
+    block_causal_bias,
+    plain_scales,
+    scale_bounds,
+    scale_of_token,
+    scale_sizes,
+)
 from genzoo.core.errors import ShapeError, UsageError
 from genzoo.families.car.var.blocks import Block, HeadNorm, own_precision
 from genzoo.families.car.vqvae.model import PATCH_NUMS
@@ -22,7 +29,8 @@ from genzoo.families.car.weights.init import base_std, mark_no_decay, reset_laye
 class VAR(nn.Module):
     """Class-conditional next-scale prediction; keys are those of the released weights.
 
-    patch_nums: sides of the token maps.   in_channels, codebook_size: width and number of the VQVAE's codes.
+    patch_nums: sides of the token maps, or height and width of each.   in_channels, codebook_size: width and
+    number of the VQVAE's codes.
     drop_path: of the last block; it grows linearly from 0.   attn_l2_norm, shared_adaln: see the blocks.
     init_adaln, init_adaln_gamma, init_head: what those parts' initial weights are multiplied by.
     The null class of guidance is row num_classes.
@@ -37,7 +45,7 @@ class VAR(nn.Module):
         depth: int,
         hidden_size: int,
         num_heads: int,
-        patch_nums: Sequence[int] = PATCH_NUMS,
+        patch_nums: Sequence[Scale] = PATCH_NUMS,
         num_classes: int = 1000,
         in_channels: int = 32,
         codebook_size: int = 4096,
@@ -57,7 +65,7 @@ class VAR(nn.Module):
         if not 0 <= drop_path < 1:
             raise UsageError(f"drop_path is a probability below 1, not {drop_path}")
         self.arguments: dict[str, Any] = arguments
-        self.patch_nums, self.num_classes = tuple(patch_nums), num_classes
+        self.patch_nums, self.num_classes = plain_scales(patch_nums), num_classes
         self.depth, self.hidden_size = depth, hidden_size
         self.gradient_checkpointing = gradient_checkpointing
         self.sizes, self.bounds = scale_sizes(patch_nums), scale_bounds(patch_nums)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor, nn
 
-from genzoo.autoregression.scales import Scale
+from genzoo.autoregression.scales import Scale, plain_scales, stretched_scales
 from genzoo.core.checkpoint import tensors_digest
 from genzoo.core.errors import ShapeError, UsageError
 from genzoo.core.seeds import SampleStreams
@@ -21,12 +21,15 @@ class VQVAECodec:
     """A multi-scale VQVAE with frozen weights.
 
     weights: a released or exported file, a run folder, or "owner/name:file" on the hub.   patch_nums: sides
-    of the maps where the file does not tell them, or other ones: the same weights serve all
-    sizes.   slice_size: images encoded or decoded at once, which bounds memory. Latents are the features
-    before quantization, in float32 whatever the decoder's type: rounding would change tokens.
+    of the maps, or height and width of each, where the file does not tell them, or other ones: the same
+    weights serve all sizes and shapes.   slice_size: images encoded or decoded at once, which bounds memory.
+    Latents are the features before quantization, in float32 whatever the decoder's type: rounding would
+    change tokens.
     """
 
-    def __init__(self, weights: str, *, patch_nums: Sequence[int] | None = None, slice_size: int = 8) -> None:
+    def __init__(
+        self, weights: str, *, patch_nums: Sequence[Scale] | None = None, slice_size: int = 8
+    ) -> None:
         if slice_size < 1:
             raise UsageError(f"slice_size is a number of images, not {slice_size}")
         self.slice_size = slice_size
@@ -44,9 +47,9 @@ class VQVAECodec:
 
     def require_tokens(self, patch_nums: Sequence[Scale], channels: int, codebook_size: int) -> None:
         """Raise UsageError unless a model reads and writes this codec's tokens."""
-        ours = (tuple(patch_nums), channels, codebook_size)
+        ours = (plain_scales(patch_nums), channels, codebook_size)
         size, width = self.quantizer.weight.shape
-        theirs = (tuple(self.patch_nums), width, size)
+        theirs = (self.patch_nums, width, size)
         if ours != theirs:
             raise UsageError(
                 "the model and the VQVAE disagree about tokens",
@@ -63,9 +66,19 @@ class VQVAECodec:
             sides = tuple(side * factor for side in self.quantizer.sizes[-1])
             raise ShapeError(
                 f"this VQVAE codes pictures of shape {(3, *sides)}, not {tuple(pixel_shape)}",
-                fix="set the data's image_size, or patch_nums for pictures of another size",
+                fix=f"set data.image_size to {list(sides)}{self._other_scales(height, width)}",
             )
         return (self.quantizer.weight.shape[1], *size)
+
+    def _other_scales(self, height: int, width: int) -> str:
+        """The scales that pictures of another shape would take, of the codec and of the model."""
+        factor = self.vqvae.factor
+        squares = [p for p in self.patch_nums if isinstance(p, int)]
+        if height % factor or width % factor or squares != list(self.patch_nums):
+            return f"; sides are multiples of {factor}"
+        size = (height // factor, width // factor)
+        scales = [p if isinstance(p, int) else list(p) for p in stretched_scales(squares, size)]
+        return f", or patch_nums of codec and model to {scales}"
 
     def to(self, device: torch.device | str, dtype: torch.dtype | None = None) -> None:
         """Move everything; dtype goes to the decoder alone."""

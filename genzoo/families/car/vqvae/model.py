@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from genzoo.autoregression.scales import Scale
+from genzoo.autoregression.scales import Scale, plain_scales
 from genzoo.core.errors import ShapeError, UsageError
 from genzoo.families.car.vqvae.autoencoder import Decoder, Encoder, group_norm
 from genzoo.families.car.vqvae.discriminator import PatchDiscriminator
@@ -23,12 +23,13 @@ class VQVAE(nn.Module):
     """Encoder, multi-scale quantizer and decoder; keys are those of the released weights.
 
     codebook_size, z_channels: number and width of the codes.   ch, ch_mult, num_res_blocks: of the
-    convolutions; each step of ch_mult but the first halves the size.   patch_nums: sides of the token maps;
-    the last is the size of the features.   quant_resi, share_quant_resi, using_znorm, beta, codebook_init,
-    revive_below, quantize_after: see MultiScaleQuantizer.   discriminator_channels: of a PatchDiscriminator
-    to train beside, 0 for none; discriminator_layers: its depth.   norm_groups: at most so many in a norm,
-    each of at least group_channels channels. A channel that is a group of its own loses its mean over the
-    picture, and colours with it; the released width has five to a group.
+    convolutions; each step of ch_mult but the first halves the size.   patch_nums: sides of the token maps,
+    or height and width of each; the last is the size of the features.   quant_resi, share_quant_resi,
+    using_znorm, beta, codebook_init, revive_below, quantize_after: see MultiScaleQuantizer.
+    discriminator_channels: of a PatchDiscriminator to train beside, 0 for none; discriminator_layers: its
+    depth.   norm_groups: at most so many in a norm, each of at least group_channels channels. A channel that
+    is a group of its own loses its mean over the picture, and colours with it; the released width has five
+    to a group.
     """
 
     def __init__(
@@ -39,7 +40,7 @@ class VQVAE(nn.Module):
         ch: int = 160,
         ch_mult: Sequence[int] = (1, 1, 2, 2, 4),
         num_res_blocks: int = 2,
-        patch_nums: Sequence[int] = PATCH_NUMS,
+        patch_nums: Sequence[Scale] = PATCH_NUMS,
         dropout: float = 0.0,
         quant_resi: float = 0.5,
         share_quant_resi: int = 4,
@@ -57,7 +58,7 @@ class VQVAE(nn.Module):
         super().__init__()
         _check_widths(ch, ch_mult, norm_groups, group_channels)
         self.arguments: dict[str, Any] = arguments
-        self.patch_nums, self.factor = tuple(patch_nums), 2 ** (len(ch_mult) - 1)
+        self.patch_nums, self.factor = plain_scales(patch_nums), 2 ** (len(ch_mult) - 1)
         sizes: dict[str, Any] = {
             "ch": ch, "ch_mult": ch_mult, "num_res_blocks": num_res_blocks, "z_channels": z_channels,
             "dropout": dropout,
@@ -131,8 +132,8 @@ class VQVAE(nn.Module):
 
     def example_inputs(self) -> tuple[Tensor]:
         """Arguments of `forward` for one sample."""
-        side = self.patch_nums[-1] * self.factor
-        return (torch.zeros(1, 3, side, side, device=self.quantize.weight.device),)
+        sides = (side * self.factor for side in self.quantize.sizes[-1])
+        return (torch.zeros(1, 3, *sides, device=self.quantize.weight.device),)
 
 
 def _check_widths(ch: int, ch_mult: Sequence[int], norm_groups: int, group_channels: int) -> None:

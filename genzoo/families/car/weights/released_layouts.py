@@ -119,7 +119,7 @@ def var_arguments(weights: Mapping[str, Tensor], **known: Any) -> dict[str, Any]
         "depth": depth,
         "hidden_size": hidden_size,
         "num_heads": hidden_size // HEAD_WIDTH if temperatures is None else temperatures.shape[1],
-        "patch_nums": patch_nums_of(weights),
+        "patch_nums": known.get("patch_nums") or patch_nums_of(weights),
         "num_classes": len(weights["class_emb.weight"]) - 1,
         "in_channels": in_channels,
         "codebook_size": len(weights["head.weight"]),
@@ -140,6 +140,12 @@ def patch_nums_of(weights: Mapping[str, Tensor]) -> list[int]:
         counts = [side**2 for side in PATCH_NUMS]
     else:
         raise WeightsError("the file does not tell its scales", why="it has no lvl_1L", fix="pass patch_nums")
+    if any(math.isqrt(count) ** 2 != count for count in counts):
+        raise WeightsError(
+            "the file does not tell the shapes of its maps",
+            why=f"they have {counts} tokens, which are no squares",
+            fix="pass patch_nums, height and width of each",
+        )
     return [math.isqrt(count) for count in counts]
 
 
