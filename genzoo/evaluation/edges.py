@@ -1,16 +1,16 @@
-"""Does a picture follow its control? Edge F1 with a pixel tolerance, and a Canny detector in torch."""
+"""Does a picture follow its control? Edge F1 with a pixel tolerance."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from importlib import import_module
 from typing import TYPE_CHECKING, NamedTuple, cast
 
 import torch
-from torch.nn.functional import conv2d, max_pool2d, pad
+from torch.nn.functional import max_pool2d
 
 from genzoo.core.errors import DataError, ShapeError, UsageError
+from genzoo.data.controls import canny_edges
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from genzoo.data.picture_sets import PictureSet
 
 Extractor = Callable[["Tensor"], "Tensor"]
-"""uint8 or float (b, 3, h, w) in 0..255 -> edges (b, h, w), bool or in [0, 1]."""
+"""uint8 (b, 3, h, w) -> edges (b, h, w), bool or in [0, 1]."""
 
 
 class EdgeAgreement(NamedTuple):
@@ -95,67 +95,7 @@ def _extractor(name: str | Extractor) -> Extractor:
     if callable(name):
         return name
     if name == "canny":
-        return canny
+        return lambda images: torch.stack([canny_edges(image) for image in images])
     if name == "hed":
         return cast(Extractor, import_module("genzoo.evaluation.networks.hed").build())
     raise UsageError(f"there is no edge extractor {name!r}; use canny, hed, or a callable")
-
-
-def canny(images: Tensor, *, sigma: float = 1.0, low: float = 0.1, high: float = 0.2) -> Tensor:
-    """Canny edges (Canny 1986): smooth, Sobel, thin along the gradient, join weak edges to strong ones.
-
-    images: (b, 3 or 1, h, w) in 0..255.   sigma: of the smoothing, in pixels.   low, high: shares of the
-    largest gradient an image can have, so that a faint picture has few edges.   Returns (b, h, w) bool.
-    """
-    grey = images.float().mean(1, keepdim=True) / 255
-    smooth = _blur(grey, sigma)
-    d_x, d_y = (_filter(smooth, kernel) for kernel in _sobel(grey))
-    strength = torch.hypot(d_x, d_y)[:, 0]
-    thin = strength * _is_ridge(strength, d_x[:, 0], d_y[:, 0])
-    return _join(thin > low, thin > high)
-
-
-def _blur(images: Tensor, sigma: float) -> Tensor:
-    radius = max(1, math.ceil(3 * sigma))
-    offsets = torch.arange(-radius, radius + 1, device=images.device, dtype=images.dtype)
-    kernel = torch.exp(-offsets.square() / (2 * sigma**2))
-    kernel = kernel / kernel.sum()
-    for shape in ((1, 1, 1, -1), (1, 1, -1, 1)):
-        images = _filter(images, kernel.view(shape))
-    return images
-
-
-def _filter(images: Tensor, kernel: Tensor) -> Tensor:
-    height, width = kernel.shape[-2:]
-    border = (width // 2, width // 2, height // 2, height // 2)
-    return conv2d(pad(images, border, mode="replicate"), kernel)
-
-
-def _sobel(like: Tensor) -> tuple[Tensor, Tensor]:
-    # divided by 4: a step from black to white has gradient 1
-    kernel = torch.tensor([[-1.0, 0, 1], [-2, 0, 2], [-1, 0, 1]], device=like.device, dtype=like.dtype) / 4
-    return kernel.view(1, 1, 3, 3), kernel.T.reshape(1, 1, 3, 3)
-
-
-def _is_ridge(strength: Tensor, d_x: Tensor, d_y: Tensor) -> Tensor:
-    """Whether a pixel is no weaker than both neighbours along its gradient, of four directions."""
-    angle = torch.atan2(d_y, d_x) % math.pi
-    sector = (angle / (math.pi / 4)).round().long() % 4
-    padded = pad(strength, (1, 1, 1, 1))
-    height, width = strength.shape[-2:]
-    ridge = torch.zeros_like(strength, dtype=torch.bool)
-    for number, (right, down) in enumerate(((1, 0), (1, 1), (0, 1), (-1, 1))):
-        ahead = padded[:, 1 + down : 1 + down + height, 1 + right : 1 + right + width]
-        behind = padded[:, 1 - down : 1 - down + height, 1 - right : 1 - right + width]
-        # strict on one side: of two equal neighbours one stays
-        ridge |= (sector == number) & (strength >= ahead) & (strength > behind)
-    return ridge
-
-
-def _join(weak: Tensor, strong: Tensor) -> Tensor:
-    edges = weak & strong
-    while True:
-        grown = _dilate(edges, 1) & weak
-        if torch.equal(grown, edges):
-            return edges
-        edges = grown

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Callable, Iterator
+from types import ModuleType
+
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
 from genzoo.core.controls import build_control
 from genzoo.core.errors import ShapeError, UsageError
-from genzoo.data.controls import canny
+from genzoo.data import controls
+from genzoo.data.controls import canny, canny_edges
 
 # cv2.Canny(picture(), low, high) of OpenCV 5.0, one hexadecimal number a row
 RECORDED = {
@@ -44,6 +50,66 @@ def test_pictures_of_a_batch_do_not_meet() -> None:
     generator = torch.Generator().manual_seed(0)
     pixels = torch.rand(3, 3, 16, 12, generator=generator) * 2 - 1
     assert torch.equal(canny(pixels), torch.cat([canny(one[None]) for one in pixels]))
+
+
+def test_edges_are_found_picture_by_picture(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[tuple[int, ...]] = []
+    found = canny_edges
+    monkeypatch.setattr(
+        controls, "canny_edges", lambda x, **how: seen.append(tuple(x.shape)) or found(x, **how)
+    )
+    canny(torch.zeros(5, 3, 8, 9))
+    assert seen == [(3, 8, 9)] * 5  # so memory does not grow with the batch
+
+
+@pytest.fixture
+def fresh_opencv() -> Iterator[None]:
+    controls._opencv.cache_clear()
+    yield
+    controls._opencv.cache_clear()
+
+
+class OpenCV(ModuleType):
+    """A package cv2 whose edges are ours, but for what `spoil` does to them."""
+
+    def __init__(self, spoil: Callable[[np.ndarray], np.ndarray]) -> None:
+        super().__init__("cv2")
+        self.spoil, self.calls = spoil, 0
+
+    def Canny(self, picture: np.ndarray, low: int, high: int) -> np.ndarray:
+        self.calls += 1
+        levels = torch.from_numpy(picture).movedim(-1, 0)
+        return self.spoil(controls._edges(levels, low, high).numpy().astype(np.uint8) * 255)
+
+
+@pytest.mark.usefixtures("fresh_opencv")
+@pytest.mark.parametrize(("spoil", "calls"), [(lambda x: x, 2), (lambda x: x[::-1].copy(), 1)])
+def test_opencv_serves_where_it_agrees(
+    spoil: Callable[[np.ndarray], np.ndarray], calls: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "cv2", package := OpenCV(spoil))
+    assert torch.equal(canny_edges(picture()), controls._edges(picture(), 100, 200))
+    assert package.calls == calls
+
+
+def test_edges_are_drawn_one_pixel_wide() -> None:
+    square = torch.zeros(3, 32, 36, dtype=torch.uint8)
+    square[:, 8:24, 10:26] = 255
+    edges = canny_edges(square)
+    ys, xs = edges.nonzero().T
+    bounds = [ys.min(), ys.max(), xs.min(), xs.max()]
+    assert all(abs(int(got) - want) <= 1 for got, want in zip(bounds, [8, 23, 10, 25], strict=True))
+    assert edges[12:20].sum(1).tolist() == [2] * 8  # each row meets the left and the right side once
+    square[square > 0] = 12
+    assert not canny_edges(square).any()
+
+
+def test_a_weak_edge_stays_where_it_touches_a_strong_one() -> None:
+    weak = torch.zeros(3, 40, 400, dtype=torch.uint8)
+    weak[:, 20:] = 40  # a step of 160, between the thresholds
+    assert not canny_edges(weak).any()
+    weak[:, 20:, :2] = 60
+    assert canny_edges(weak).any(0).sum() > 390  # along its whole length, step by step
 
 
 def test_a_flat_picture_has_no_edges() -> None:

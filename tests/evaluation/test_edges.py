@@ -1,4 +1,4 @@
-"""Canny and edge agreement: known pictures, tolerance, and whole-set counting."""
+"""Edge agreement: known pictures, tolerance, and whole-set counting."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ import pytest
 import torch
 
 from genzoo.core.errors import DataError, ShapeError, UsageError
+from genzoo.data.controls import canny_edges
 from genzoo.data.picture_sets import ArrayPictures
-from genzoo.evaluation.edges import canny, control_adherence, edge_agreement
+from genzoo.evaluation.edges import control_adherence, edge_agreement
 
 
 def square(side: int = 32, value: int = 255) -> torch.Tensor:
@@ -16,32 +17,6 @@ def square(side: int = 32, value: int = 255) -> torch.Tensor:
     image = torch.zeros(1, 3, side, side + 4, dtype=torch.uint8)
     image[..., 8:24, 10:26] = value
     return image
-
-
-def test_canny_draws_the_outline_one_pixel_wide() -> None:
-    edges = canny(square())[0]
-    ys, xs = edges.nonzero().T
-    assert edges.dtype == torch.bool
-    # the square covers rows 8..23 and columns 10..25: the outline runs within a pixel of its border
-    bounds = [ys.min(), ys.max(), xs.min(), xs.max()]
-    assert all(abs(int(got) - want) <= 1 for got, want in zip(bounds, [8, 23, 10, 25], strict=True))
-    assert not edges[12:20, 14:22].any()
-    # each row across the middle meets the left and the right side once
-    assert edges[12:20].sum(1).tolist() == [2] * 8
-
-
-def test_canny_of_a_constant_picture_is_empty_and_of_a_faint_one_too() -> None:
-    assert not canny(torch.full((1, 3, 20, 20), 90)).any()
-    assert not canny(square(value=12)).any()
-
-
-def test_canny_keeps_a_weak_edge_that_touches_a_strong_one() -> None:
-    fading = torch.zeros(1, 1, 40, 60)
-    fading[..., 20:, :] = 255 * torch.linspace(1.0, 0.22, 60)
-    weak = torch.zeros(1, 1, 40, 60)
-    weak[..., 20:, :] = 255 * 0.25
-    assert canny(fading)[0, 18:22, 50:58].any()
-    assert not canny(weak).any()
 
 
 def test_agreement_within_the_tolerance() -> None:
@@ -77,7 +52,7 @@ def pictures(n: int = 3) -> np.ndarray:
 
 
 def maps(images: np.ndarray) -> np.ndarray:
-    edges = canny(torch.from_numpy(images).movedim(-1, 1)).numpy()
+    edges = np.stack([canny_edges(picture).numpy() for picture in torch.from_numpy(images).movedim(-1, 1)])
     return np.repeat(edges[..., None] * np.uint8(255), 3, axis=-1)
 
 
