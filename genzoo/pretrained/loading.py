@@ -32,6 +32,7 @@ MAX_DEPTH = 50
 SLACK_BYTES = 1 << 20
 
 Result = TypeVar("Result")
+Module = TypeVar("Module", bound=torch.nn.Module)
 
 
 def load_foreign(path: str | Path) -> Tree:
@@ -108,6 +109,18 @@ def check_against(
         checked[key] = state[key].to(dtype) if state[key].is_floating_point() else state[key]
     problems.raise_for(source)
     return checked
+
+
+def load_module(
+    module: Module, path: Path, *, ignore: Sequence[str] = (), state: Mapping[str, Tensor] | None = None
+) -> Module:
+    """Fill a module from a file that fits it, for use without gradients.
+
+    ignore: as for `check_against`.   state: what the file holds, if it was read already.
+    """
+    found = load_state(path) if state is None else state
+    module.load_state_dict(check_against(spec_of(module), found, source=path.name, ignore=ignore))
+    return module.requires_grad_(False).eval()
 
 
 def _check_tensor(

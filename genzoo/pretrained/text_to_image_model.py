@@ -9,7 +9,8 @@ from typing import Any
 from torch import Tensor, nn
 
 from genzoo.core.errors import UsageError
-from genzoo.pretrained.clip_vocabulary import MAX_LENGTH, VOCABULARY_SIZE, clip_tokenizer
+from genzoo.pretrained.clip import fresh_text_tower
+from genzoo.pretrained.clip_vocabulary import MAX_LENGTH, clip_tokenizer
 from genzoo.pretrained.codecs import AutoencoderKLCodec
 from genzoo.pretrained.text_to_image import TextToImageParts, encode_ids, predict, tokenize
 from genzoo.pretrained.write_text_to_image import write_folder
@@ -44,7 +45,7 @@ class TextToImageModel(nn.Module):
             )
         self.in_channels, self.input_size = in_channels, input_size
         self.tokenizer = clip_tokenizer()
-        self.text_encoder = _text_encoder(text_width, text_layers, text_heads)
+        self.text_encoder = fresh_text_tower(text_width, text_layers, text_heads)
         self.unet = _unet(
             block_out_channels,
             layers_per_block,
@@ -78,25 +79,6 @@ class TextToImageModel(nn.Module):
         """Arguments of `forward` for one sample."""
         x_t = next(self.unet.parameters()).new_zeros(1, self.in_channels, self.input_size, self.input_size)
         return x_t, x_t.new_zeros(1).long(), x_t.new_zeros(1, MAX_LENGTH).long()
-
-
-def _text_encoder(width: int, layers: int, heads: int) -> Any:
-    from transformers import CLIPTextConfig, CLIPTextModel
-
-    return CLIPTextModel(
-        CLIPTextConfig(
-            vocab_size=VOCABULARY_SIZE,
-            hidden_size=width,
-            intermediate_size=4 * width,
-            num_hidden_layers=layers,
-            num_attention_heads=heads,
-            max_position_embeddings=MAX_LENGTH,
-            projection_dim=width,
-            bos_token_id=VOCABULARY_SIZE - 2,
-            eos_token_id=VOCABULARY_SIZE - 1,
-            pad_token_id=VOCABULARY_SIZE - 1,
-        )
-    )
 
 
 def _unet(

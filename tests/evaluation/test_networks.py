@@ -179,12 +179,10 @@ def test_weights_that_do_not_fit_name_the_misfit(tmp_path: Path) -> None:
     state["surplus"] = torch.zeros(2)
     del state["classifier.3.bias"]
     torch.save(state, tmp_path / "odd.pth")
-    with pytest.raises(
-        WeightsError, match=r"1 missing, such as classifier.3.bias; 1 unknown, such as surplus"
-    ):
+    with pytest.raises(WeightsError, match=r"1 missing \(classifier\.3\.bias\); 1 unexpected \(surplus\)"):
         build_network("torchvision:mobilenet_v3_small", weights=tmp_path / "odd.pth")
     (tmp_path / "text.pth").write_text("hello")
-    with pytest.raises(WeightsError, match="cannot be read as tensors"):
+    with pytest.raises(WeightsError, match=r"text\.pth"):
         build_network("torchvision:mobilenet_v3_small", weights=tmp_path / "text.pth")
 
 

@@ -2,20 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-import torch
-
-from genzoo.core.optional import require
 from genzoo.evaluation.features import FeatureNetwork
-from genzoo.evaluation.networks.loading import load_into, read_tensors
-from genzoo.evaluation.networks.preprocess import CLIP_MEAN, CLIP_STD, resize_crop_normalise
-from genzoo.pretrained.known_weights import WeightsFile, file_sha256, find_weights
-
-if TYPE_CHECKING:
-    from torch import Tensor
+from genzoo.evaluation.networks.preprocess import CLIP_MEAN, CLIP_STD, picture_network
+from genzoo.pretrained.clip import load_clip
+from genzoo.pretrained.known_weights import WeightsFile, find_weights
 
 WEIGHTS = WeightsFile(
     file="open_clip_model.safetensors",
@@ -26,8 +19,7 @@ WEIGHTS = WeightsFile(
 
 def build(weights: str | Path | None = None, device: str = "cpu") -> FeatureNetwork:
     """OpenAI's ViT-B/32 (quick GELU) with its text encoder."""
-    path = find_weights(WEIGHTS, weights)
-    return _network("clip-vit-b32", "ViT-B-32-quickgelu", path, device)
+    return _network("clip-vit-b32", "ViT-B-32-quickgelu", find_weights(WEIGHTS, weights), device)
 
 
 def build_open_clip(weights: str | Path, device: str = "cpu", *, model: str) -> FeatureNetwork:
@@ -36,31 +28,17 @@ def build_open_clip(weights: str | Path, device: str = "cpu", *, model: str) -> 
 
 
 def _network(name: str, model: str, path: Path, device: str) -> FeatureNetwork:
-    open_clip = require("open_clip")
-    module = open_clip.create_model(model, pretrained=None)
-    load_into(module, read_tensors(path), path)
-    module = module.to(device).eval()
-    tokenize = open_clip.get_tokenizer(model)
-    size = module.visual.image_size
-    side = size[0] if isinstance(size, tuple) else size
-
-    @torch.inference_mode()
-    def extract(images: Tensor) -> dict[str, Tensor]:
-        return {"pool": module.encode_image(images.to(device)).float()}
-
-    @torch.inference_mode()
-    def encode_text(prompts: Sequence[str]) -> Tensor:
-        features: Tensor = module.encode_text(tokenize(list(prompts)).to(device)).float()
-        return features.cpu()
-
-    return FeatureNetwork(
-        name=name,
-        extract=extract,
-        outputs=("pool",),
+    clip = load_clip(model, weights=path, device=device)
+    side = clip.image_size
+    network = picture_network(
+        name,
+        "clip",
+        lambda images: {"pool": clip.encode_image(images)},
+        path,
+        resize=side,
+        crop=side,
+        mean=CLIP_MEAN,
+        std=CLIP_STD,
         preprocessing=f"Pillow bicubic to {side} on the short side, centre crop, CLIP mean and std",
-        label="clip",
-        prepare=resize_crop_normalise(resize=side, crop=side, mean=CLIP_MEAN, std=CLIP_STD),
-        weights_file=path.name,
-        weights_sha256=file_sha256(path),
-        extras={"encode_text": encode_text},
     )
+    return replace(network, extras={"encode_text": clip.encode_text})

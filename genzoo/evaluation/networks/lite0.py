@@ -5,14 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import torch
-
 from genzoo.core.errors import WeightsError
 from genzoo.core.optional import require
 from genzoo.evaluation.features import FeatureNetwork
-from genzoo.evaluation.networks.loading import load_into, read_tensors
-from genzoo.evaluation.networks.preprocess import resize_crop_normalise
-from genzoo.pretrained.known_weights import WeightsFile, file_sha256, find_weights
+from genzoo.evaluation.networks.preprocess import picture_network
+from genzoo.pretrained.known_weights import WeightsFile, find_weights
+from genzoo.pretrained.loading import load_module, load_state
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -32,34 +30,26 @@ SIZE = 128
 def build(weights: str | Path | None = None, device: str = "cpu") -> FeatureNetwork:
     """Outputs: pool (1,280) and logits (1,000) of the image resized to 128 x 128."""
     path = find_weights(WEIGHTS, weights)
-    module = load_lite0(path).to(device).eval()
+    module = load_lite0(path).to(device)
 
-    @torch.inference_mode()
     def extract(images: Tensor) -> dict[str, Tensor]:
         pool = module.forward_head(module.forward_features(images.to(device)), pre_logits=True)
         return {"pool": pool, "logits": module.classifier(pool)}
 
-    half = (0.5, 0.5, 0.5)
-    return FeatureNetwork(
-        name="lite0",
-        extract=extract,
-        outputs=("pool", "logits"),
+    half, outputs = (0.5, 0.5, 0.5), ("pool", "logits")
+    return picture_network(
+        "lite0", "lite0", extract, path, outputs=outputs, resize=SIZE, crop=SIZE, mean=half, std=half,
         preprocessing=f"Pillow bicubic to {SIZE} on the short side, centre crop, to [-1, 1]",
-        label="lite0",
-        prepare=resize_crop_normalise(resize=SIZE, crop=SIZE, mean=half, std=half),
-        weights_file=path.name,
-        weights_sha256=file_sha256(path),
-    )
+    )  # fmt: skip
 
 
 def load_lite0(path: Path) -> Any:
     """timm's module filled in order: both list the same layers one by one under different names."""
     module = require("timm").create_model("tf_efficientnet_lite0", pretrained=False)
-    state, own = read_tensors(path), module.state_dict()
+    state, own = load_state(path), module.state_dict()
     shapes = [tuple(value.shape) for value in state.values()]
     if shapes != [tuple(value.shape) for value in own.values()]:
         raise WeightsError(
             f"{path.name} is not an EfficientNet-Lite0", where=str(path), why="its layers differ"
         )
-    load_into(module, dict(zip(own, state.values(), strict=True)), path)
-    return module
+    return load_module(module, path, state=dict(zip(own, state.values(), strict=True)))

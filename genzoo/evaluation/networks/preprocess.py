@@ -1,13 +1,17 @@
-"""Per-image preparation: resize, centre crop, normalise, as the published transforms do it with Pillow."""
+"""Networks that look at single pictures: resized, cropped and normalised with Pillow, as published."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from PIL import Image
+
+from genzoo.evaluation.features import FeatureNetwork
+from genzoo.pretrained.known_weights import file_sha256
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -34,3 +38,38 @@ def resize_crop_normalise(
         return (pixels - centre) / spread
 
     return prepare
+
+
+def picture_network(
+    name: str,
+    label: str,
+    extract: Callable[[Tensor], Mapping[str, Tensor]],
+    path: Path,
+    *,
+    outputs: tuple[str, ...] = ("pool",),
+    resize: int,
+    crop: int,
+    mean: Sequence[float],
+    std: Sequence[float],
+    filter: str = "bicubic",
+    preprocessing: str,
+) -> FeatureNetwork:
+    """A feature network that takes pictures prepared one by one.   path: its weights.
+
+    extract: runs without gradients, and gives float32.   preprocessing: all of it, in words.
+    """
+
+    @torch.inference_mode()
+    def run(images: Tensor) -> dict[str, Tensor]:
+        return {key: value.float() for key, value in extract(images).items()}
+
+    return FeatureNetwork(
+        name=name,
+        extract=run,
+        outputs=outputs,
+        preprocessing=preprocessing,
+        label=label,
+        prepare=resize_crop_normalise(resize=resize, crop=crop, mean=mean, std=std, filter=filter),
+        weights_file=path.name,
+        weights_sha256=file_sha256(path),
+    )

@@ -3,18 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
-
-import torch
 
 from genzoo.core.optional import require
 from genzoo.evaluation.features import FeatureNetwork
-from genzoo.evaluation.networks.loading import load_into, read_tensors
-from genzoo.evaluation.networks.preprocess import IMAGENET_MEAN, IMAGENET_STD, resize_crop_normalise
-from genzoo.pretrained.known_weights import WeightsFile, file_sha256, find_weights
-
-if TYPE_CHECKING:
-    from torch import Tensor
+from genzoo.evaluation.networks.preprocess import IMAGENET_MEAN, IMAGENET_STD, picture_network
+from genzoo.pretrained.known_weights import WeightsFile, find_weights
+from genzoo.pretrained.loading import load_module
 
 DINO = WeightsFile(
     file="dino_deitsmall16_pretrain.pth",
@@ -44,21 +38,16 @@ def _network(
     config = timm.get_pretrained_cfg(model)
     module = timm.create_model(model, pretrained=False, num_classes=0)
     head = config.classifier if config and isinstance(config.classifier, str) else "head"
-    load_into(module, read_tensors(path), path, spare=f"{head}.")
-    module = module.to(device).eval()
+    module = load_module(module, path, ignore=[f"{head}.*"]).to(device)
     mean, std = (IMAGENET_MEAN, IMAGENET_STD) if label == "dino" or not config else (config.mean, config.std)
-
-    @torch.inference_mode()
-    def extract(images: Tensor) -> dict[str, Tensor]:
-        return {"pool": module(images.to(device)).float()}
-
-    return FeatureNetwork(
-        name=name,
-        extract=extract,
-        outputs=("pool",),
+    return picture_network(
+        name,
+        label,
+        lambda images: {"pool": module(images.to(device))},
+        path,
+        resize=resize,
+        crop=crop,
+        mean=mean,
+        std=std,
         preprocessing=f"Pillow bicubic to {resize} (short side), centre crop {crop}, mean {mean}, std {std}",
-        label=label,
-        prepare=resize_crop_normalise(resize=resize, crop=crop, mean=mean, std=std),
-        weights_file=path.name,
-        weights_sha256=file_sha256(path),
     )

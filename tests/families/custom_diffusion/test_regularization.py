@@ -16,7 +16,7 @@ from genzoo.core.errors import DataError, UsageError, WeightsError
 from genzoo.families.custom_diffusion.data.collection import Captioned, read_collection, select, similarities
 from genzoo.families.custom_diffusion.data.pictures import regularisation_pictures
 from genzoo.families.custom_diffusion.data.regularization import from_folder, generated, retrieved
-from genzoo.pretrained.open_clip_text import CaptionEncoder, load_caption_encoder
+from genzoo.pretrained.clip import Clip, load_clip
 
 CONFIG = {
     "embed_dim": 6,
@@ -41,8 +41,8 @@ def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def encoder(clip: Path) -> CaptionEncoder:
-    return load_caption_encoder(clip)
+def encoder(clip: Path) -> Clip:
+    return load_clip(clip)
 
 
 @pytest.fixture
@@ -104,7 +104,7 @@ def test_painted_pictures_depend_on_seed_and_index_alone(sd: Path, tmp_path: Pat
 
 
 def test_nearest_captions_are_found_and_their_features_kept(
-    encoder: CaptionEncoder, collection: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    encoder: Clip, collection: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     captions = [one.caption for one in read_collection(collection)]
     queries = ["cat", "photo of a cat"]
@@ -121,7 +121,7 @@ def test_nearest_captions_are_found_and_their_features_kept(
 
 
 def test_retrieval_takes_the_best_readable_pictures_and_holds_out_others(
-    encoder: CaptionEncoder, collection: Path, tmp_path: Path
+    encoder: Clip, collection: Path, tmp_path: Path
 ) -> None:
     options = {"class_name": "cat", "encoder": encoder, "min_size": 8}
     made = retrieved(
@@ -141,7 +141,7 @@ def test_retrieval_takes_the_best_readable_pictures_and_holds_out_others(
 
 
 def test_threshold_is_kept_unless_relaxed(
-    encoder: CaptionEncoder, collection: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    encoder: Clip, collection: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     options = {"class_name": "cat", "encoder": encoder, "min_size": 8, "num": 4, "threshold": 0.9999}
     with pytest.raises(DataError, match="fitting pictures"):
@@ -178,11 +178,11 @@ def test_collections_come_as_tables_and_as_files_side_by_side(tmp_path: Path) ->
 
 def test_encoders_need_their_weights(clip: Path, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="needs a file of weights"):
-        load_caption_encoder("ViT-L-14")
+        load_clip("ViT-L-14")
     with pytest.raises(UsageError, match="did you mean"):
-        load_caption_encoder("ViT-L-15", weights=clip / "open_clip_model.safetensors")
+        load_clip("ViT-L-15", weights=clip / "open_clip_model.safetensors")
     with pytest.raises(WeightsError, match=r"cannot read open_clip_config\.json"):
-        load_caption_encoder(tmp_path)
+        load_clip(tmp_path)
 
 
 def test_command_prepares_a_folder(clip: Path, collection: Path, tmp_path: Path) -> None:

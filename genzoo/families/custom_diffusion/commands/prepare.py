@@ -59,14 +59,14 @@ def regularization_command(
                 progress=progress.of("painting"),
             )
     else:
-        from genzoo.pretrained.open_clip_text import load_caption_encoder
+        from genzoo.pretrained.clip import load_clip
 
         assert collection is not None
         path = regularization.retrieved(
             collection,
             output,
             class_name=class_name,
-            encoder=load_caption_encoder(clip, weights=clip_weights, device=device),
+            encoder=load_clip(clip, weights=clip_weights, device=device),
             num=num,
             held_out=held_out,
             threshold=threshold,

@@ -19,7 +19,7 @@ from genzoo.core.errors import DataError
 from genzoo.core.files import write_file
 from genzoo.data.image_decode import EXTENSIONS, decode_image, read_file, shown
 from genzoo.families.custom_diffusion.data.pictures import CAPTIONS, IMAGE_LIST, regularisation_pictures
-from genzoo.pretrained.open_clip_text import CaptionEncoder
+from genzoo.pretrained.clip import Clip
 
 PICTURE_COLUMNS = ("file_name", "path", "image", "image_path", "file")
 CAPTION_COLUMNS = ("caption", "text")
@@ -74,7 +74,7 @@ def read_collection(path: str | Path) -> list[Captioned]:
 
 
 def similarities(
-    encoder: CaptionEncoder, captions: Sequence[str], queries: Sequence[str], *, cache: Path | None = None
+    encoder: Clip, captions: Sequence[str], queries: Sequence[str], *, cache: Path | None = None
 ) -> Tensor:
     """(n,): the cosine of each caption with the nearest query.
 
@@ -84,7 +84,7 @@ def similarities(
     return (rows @ encoder.encode(queries).T).amax(dim=1)
 
 
-def _remembered(encoder: CaptionEncoder, captions: Sequence[str], cache: Path) -> Tensor:
+def _remembered(encoder: Clip, captions: Sequence[str], cache: Path) -> Tensor:
     """The captions' features from the cache, made and kept there first if need be."""
     digest = hashlib.sha256("\0".join(captions).encode()).hexdigest()[:16]
     file = cache / f"captions-{digest}-{encoder.tag}.npy"

@@ -19,7 +19,7 @@ from genzoo.core.files import write_folder
 from genzoo.core.seeds import SampleStreams
 from genzoo.families.custom_diffusion.data.collection import read_collection, select, similarities
 from genzoo.families.custom_diffusion.data.pictures import CAPTIONS, IMAGE_LIST, IMAGES, URLS, folder_pictures
-from genzoo.pretrained.open_clip_text import CaptionEncoder
+from genzoo.pretrained.clip import Clip
 
 logger = logging.getLogger(__name__)
 THRESHOLD = 0.85  # of the paper
@@ -92,7 +92,7 @@ def retrieved(
     output: str | Path,
     *,
     class_name: str,
-    encoder: CaptionEncoder,
+    encoder: Clip,
     num: int = 200,
     held_out: int = 0,
     threshold: float = THRESHOLD,
