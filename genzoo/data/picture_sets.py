@@ -201,8 +201,8 @@ def left_out_notes(left: LeftOut) -> list[str]:
 
 
 def to_levels(pixels: Tensor) -> Array:
-    """Samples in [-1, 1] to 0..255, rounded as DiT does: (..., c, h, w) -> uint8 (..., h, w, c)."""
-    return to_uint8(pixels.detach().cpu()).movedim(-3, -1).numpy()
+    """Samples (..., c, h, w) in [-1, 1] as uint8 (..., h, w, c)."""
+    return to_uint8(pixels.detach()).cpu().movedim(-3, -1).numpy()
 
 
 def three_channels(picture: Array) -> Array:

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from genzoo.core.errors import UsageError, WeightsError
 from genzoo.pretrained.hub import is_hub_id, located, resolve
+from genzoo.pretrained.text_features import encode_ids, tokenize
 
 
 @dataclass(frozen=True)
@@ -69,16 +70,8 @@ class PromptEncoder:
         found = []
         for start in range(0, len(prompts), batch_size):
             chunk = list(prompts[start : start + batch_size])
-            ids = [
-                tokenizer(
-                    chunk,
-                    padding="max_length",
-                    truncation=True,
-                    max_length=_longest(model),
-                    return_tensors="pt",
-                ).input_ids
-                for tokenizer, model in zip(self.tokenizers, self.models, strict=True)
-            ]
+            pairs = zip(self.tokenizers, self.models, strict=True)
+            ids = [tokenize(tokenizer, chunk, _longest(model)) for tokenizer, model in pairs]
             rows = self._forward(ids)
             found += [row[length:] for row, length in zip(rows, lengths[start:], strict=False)]
         return torch.cat(found)
@@ -97,13 +90,7 @@ class PromptEncoder:
     @torch.no_grad()
     def _forward(self, ids: Sequence[Tensor]) -> Tensor:
         """(b, l) each -> (b, l, d) float32: the last layer with its norm, or SDXL's two before the last."""
-        if len(self.models) == 1:
-            return self.models[0](input_ids=ids[0]).last_hidden_state.float()
-        states = [
-            model(input_ids=rows, output_hidden_states=True).hidden_states[-2]
-            for model, rows in zip(self.models, ids, strict=True)
-        ]
-        return torch.cat([state.float() for state in states], dim=-1)
+        return encode_ids(self.models, ids).hidden.float()
 
 
 def add_tokens(tokenizer: Any, model: Any, tokens: Mapping[str, Tensor]) -> None:

@@ -15,39 +15,9 @@ from genzoo.core.errors import CheckpointError, GenzooError, WeightsError
 from genzoo.pretrained.codecs import AutoencoderKLCodec
 from genzoo.pretrained.hub import located, resolve
 from genzoo.pretrained.prompts import load_prompt_encoder
+from genzoo.pretrained.text_features import TextFeatures, encode_ids, tokenize
 
 NUM_TIME_IDS = 6  # SDXL: original height and width, corner of the crop, target height and width
-
-
-@dataclass(frozen=True)
-class TextFeatures:
-    """hidden: (b, l, d), what cross-attention looks at.   pooled: (b, p), SDXL only."""
-
-    hidden: Tensor
-    pooled: Tensor | None = None
-
-    def __len__(self) -> int:
-        return len(self.hidden)
-
-    def zeros_like(self) -> TextFeatures:
-        """All zeros, SDXL's features of a prompt that was left out."""
-        pooled = None if self.pooled is None else torch.zeros_like(self.pooled)
-        return TextFeatures(torch.zeros_like(self.hidden), pooled)
-
-    def expand(self, num: int) -> TextFeatures:
-        """One row for each of `num` samples, from one row or as many."""
-        pooled = None if self.pooled is None else self.pooled.expand(num, -1)
-        return TextFeatures(self.hidden.expand(num, -1, -1), pooled)
-
-    def to(self, like: Tensor) -> TextFeatures:
-        """On the device and in the dtype of a tensor."""
-        return TextFeatures(self.hidden.to(like), None if self.pooled is None else self.pooled.to(like))
-
-
-def concatenate(parts: Sequence[TextFeatures]) -> TextFeatures:
-    """Rows of several features, one below the other."""
-    pooled = [part.pooled for part in parts if part.pooled is not None]
-    return TextFeatures(torch.cat([part.hidden for part in parts]), torch.cat(pooled) if pooled else None)
 
 
 @dataclass(frozen=True)
@@ -117,34 +87,6 @@ class TextToImageParts:
     def predict(self, x_t: Tensor, timesteps: Tensor, text: TextFeatures) -> Tensor:
         """The UNet's output, noise or v as its scheduler says.   x_t: (b, c, h, w).   timesteps: (b,)."""
         return predict(self.unet, x_t, timesteps, text, pixel_factor=self.pixel_factor)
-
-
-def encode_prompts(parts: TextToImageParts, prompts: Sequence[str]) -> TextFeatures:
-    """Features of prompts, `parts.encode_prompts`."""
-    return parts.encode_prompts(prompts)
-
-
-def tokenize(tokenizer: Any, prompts: Sequence[str], max_length: int) -> Tensor:
-    """Ids (b, l), cut and padded to max_length."""
-    ids: Tensor = tokenizer(
-        list(prompts), padding="max_length", truncation=True, max_length=max_length, return_tensors="pt"
-    ).input_ids
-    return ids
-
-
-def encode_ids(text_encoders: Sequence[Any], ids: Sequence[Tensor]) -> TextFeatures:
-    """One encoder's last layer after its norm; of two, the layers before the last side by side, and the
-    second one's projected end of text.   ids: (b, l) each.
-    """
-    device = next(text_encoders[0].parameters()).device
-    if len(text_encoders) == 1:
-        return TextFeatures(text_encoders[0](input_ids=ids[0].to(device)).last_hidden_state)
-    outputs = [
-        encoder(input_ids=rows.to(device), output_hidden_states=True)
-        for encoder, rows in zip(text_encoders, ids, strict=True)
-    ]
-    hidden = torch.cat([output.hidden_states[-2] for output in outputs], dim=-1)
-    return TextFeatures(hidden, outputs[-1].text_embeds)
 
 
 def predict(

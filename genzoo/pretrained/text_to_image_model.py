@@ -12,7 +12,8 @@ from genzoo.core.errors import UsageError
 from genzoo.pretrained.clip import fresh_text_tower
 from genzoo.pretrained.clip_vocabulary import MAX_LENGTH, clip_tokenizer
 from genzoo.pretrained.codecs import AutoencoderKLCodec
-from genzoo.pretrained.text_to_image import TextToImageParts, encode_ids, predict, tokenize
+from genzoo.pretrained.text_features import encode_ids, tokenize
+from genzoo.pretrained.text_to_image import TextToImageParts, predict
 from genzoo.pretrained.write_text_to_image import write_folder
 
 

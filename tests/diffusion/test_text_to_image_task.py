@@ -19,7 +19,7 @@ from genzoo.diffusion.process import q_sample, x_0_from_noise
 from genzoo.diffusion.prompted import noise_from_v, sample_prompts, schedule_from, training_target
 from genzoo.diffusion.text_to_image_task import TextToImageTask
 from genzoo.pretrained.autoencoder import AutoencoderKLModel
-from genzoo.pretrained.text_to_image import TextFeatures
+from genzoo.pretrained.text_features import TextFeatures
 from genzoo.pretrained.text_to_image_model import TextToImageModel
 
 KINDS = [

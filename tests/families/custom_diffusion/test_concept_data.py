@@ -80,6 +80,20 @@ def test_folders_are_looked_for_beside_the_list(tmp_path: Path) -> None:
     assert len(ConceptImages(str(path), image_size=16, regularise=False)) == 2
 
 
+def test_pictures_in_sub_folders_are_left_out_and_named(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = draw_pictures(tmp_path / "cat", 1)
+    draw_pictures(folder / "batch1", 4)
+    (folder / "._0.png").write_bytes(b"what macOS leaves")
+    entry = {"instance_prompt": "photo of a <new1> cat", "instance_data_dir": str(folder)}
+    assert len(read_concepts([entry])[0].instances) == 1
+    assert "1 entries are no pictures and are left out: ['batch1/']" in caplog.text
+    (folder / "0.png").unlink()
+    with pytest.raises(DataError, match=r"(?s)holds no pictures.*batch1/; pictures in sub-folders are not"):
+        read_concepts([entry])
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [

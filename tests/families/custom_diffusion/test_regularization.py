@@ -56,6 +56,18 @@ def collection(tmp_path: Path) -> Path:
     return folder
 
 
+def test_a_collection_with_captions_beside_it_skips_hidden_files(tmp_path: Path) -> None:
+    folder = draw_pictures(tmp_path / "photos", 2)
+    for name in ("10.png", "._0.png", ".thumbs/0.png"):
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_bytes(b"whatever")
+    for path in [*folder.glob("*.png"), *folder.glob(".thumbs/*.png")]:
+        path.with_suffix(".txt").write_text(f"a {path.stem}\n")
+    found = read_collection(folder)
+    assert [one.path.name for one in found] == ["0.png", "1.png", "10.png"]
+    assert [one.caption for one in found] == ["a 0", "a 1", "a 10"]
+
+
 def lines(path: Path) -> list[str]:
     return path.read_text().splitlines()
 

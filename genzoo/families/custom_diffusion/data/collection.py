@@ -17,8 +17,9 @@ from torch import Tensor
 
 from genzoo.core.errors import DataError
 from genzoo.core.files import write_file
-from genzoo.data.image_decode import EXTENSIONS, decode_image, read_file, shown
-from genzoo.families.custom_diffusion.data.pictures import CAPTIONS, IMAGE_LIST, regularisation_pictures
+from genzoo.data.image_decode import decode_image, read_file, shown
+from genzoo.data.image_listing import LeftOut, walk_images
+from genzoo.families.custom_diffusion.data.pictures import CAPTIONS, IMAGE_LIST, listed_pictures
 from genzoo.pretrained.clip import Clip
 
 PICTURE_COLUMNS = ("file_name", "path", "image", "image_path", "file")
@@ -59,8 +60,8 @@ def read_collection(path: str | Path) -> list[Captioned]:
     elif not place.is_dir():
         raise DataError("there is no such collection", where=shown(place))
     elif (place / IMAGE_LIST).is_file() and (place / CAPTIONS).is_file():
-        listed = regularisation_pictures(place, None)
-        found = [Captioned(*pair) for pair in zip(listed.files, listed.captions, strict=True)]
+        pairs = zip(*listed_pictures(place), strict=True)
+        found = [Captioned(Path(file), caption) for file, caption in pairs]
     else:
         tables = [place / f"metadata{suffix}" for suffix in TABLES if (place / f"metadata{suffix}").is_file()]
         found = list(_table(tables[0])) if tables else list(_sidecars(place))
@@ -165,9 +166,10 @@ def _table(path: Path) -> Iterator[Captioned]:
 
 
 def _sidecars(folder: Path) -> Iterator[Captioned]:
-    for path in sorted(folder.rglob("*")):
+    for name in walk_images(folder, folder, LeftOut(), True):
+        path = folder / name
         text = path.with_suffix(".txt")
-        if path.suffix.lower() in EXTENSIONS and text.is_file():
+        if text.is_file():
             caption = " ".join(text.read_text(encoding="utf-8", errors="replace").split())
             if caption:
                 yield Captioned(path, caption)

@@ -12,10 +12,10 @@ from typing import Any
 from genzoo.core.errors import DataError, did_you_mean
 from genzoo.data.image_decode import shown
 from genzoo.families.custom_diffusion.data.pictures import (
-    Pictures,
+    CaptionedPictures,
     dataset_pictures,
-    folder_pictures,
     regularisation_pictures,
+    under_one_prompt,
 )
 
 KEYS = ("instance_prompt", "class_prompt", "instance_data_dir", "class_data_dir")
@@ -33,8 +33,8 @@ class Concept:
 
     instance_prompt: str
     class_prompt: str | None
-    instances: Pictures
-    class_pictures: Pictures | None
+    instances: CaptionedPictures
+    class_pictures: CaptionedPictures | None
 
     @property
     def modifier_tokens(self) -> list[str]:
@@ -113,7 +113,7 @@ def _concept(entry: Any, near: Path | None, where: str) -> Concept:
 
 def _pictures(
     entry: Mapping[str, Any], key: str, prompt: str | None, near: Path | None, where: str
-) -> Pictures | None:
+) -> CaptionedPictures | None:
     if entry.get(key) is not None:
         if entry.get(SECTIONS[key]) is not None:
             raise DataError(f"{key} and {SECTIONS[key]} were both given", where=where, fix="give one of them")
@@ -128,5 +128,5 @@ def _pictures(
         raise DataError(f"{SECTIONS[key]}: there is no such folder", where=f"{where}: {shown(folder)}")
     if key == "instance_data":
         assert prompt is not None
-        return folder_pictures(folder, prompt)
+        return under_one_prompt(folder, prompt)
     return regularisation_pictures(folder, prompt)

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import logging
-import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from PIL import Image
 from torch import Tensor
@@ -15,74 +14,35 @@ from torch import Tensor
 from genzoo.core.errors import DataError, UsageError
 from genzoo.core.registry import DATASETS
 from genzoo.core.types import Dataset
-from genzoo.data.image_decode import EXTENSIONS, load_image, shown
-from genzoo.data.image_listing import natural
+from genzoo.data.image_decode import EXTENSIONS, shown
+from genzoo.data.image_listing import LeftOut, scan_folder
+from genzoo.data.picture_sets import DatasetPictures, FilePictures
 from genzoo.pictures.pixels import nearest_levels, to_pil
 
 logger = logging.getLogger(__name__)
 
 # what a regularisation folder of the official scripts holds
-IMAGES, IMAGE_LIST, CAPTIONS, URLS = "images", "images.txt", "caption.txt", "urls.txt"
+IMAGES, IMAGE_LIST, CAPTIONS = "images", "images.txt", "caption.txt"
+URLS, SCORES = "urls.txt", "scores.json"
 
 
-class Pictures(Protocol):
-    """Pictures with captions. Loading one raises DataError that names it."""
+@dataclass(frozen=True)
+class CaptionedPictures:
+    """Pictures and what is in each of them."""
 
-    def __len__(self) -> int: ...
-    def load(self, index: int) -> Image.Image: ...
-    def caption(self, index: int) -> str: ...
+    pictures: FilePictures | DatasetPictures
+    caption: Callable[[int], str]
+
+    def __len__(self) -> int:
+        return len(self.pictures)
+
+    def load(self, index: int) -> Image.Image:
+        """RGB, upright. Raises DataError that names the picture."""
+        return Image.fromarray(self.pictures.read(index))
+
     def stamp(self, index: int) -> str:
         """Differs between pictures, and after an edit."""
-
-
-@dataclass(frozen=True)
-class FilePictures:
-    """Files, each with its caption."""
-
-    files: Sequence[Path]
-    captions: Sequence[str]
-
-    def __len__(self) -> int:
-        return len(self.files)
-
-    def load(self, index: int) -> Image.Image:
-        """RGB, upright. Raises DataError."""
-        return load_image(self.files[index])
-
-    def caption(self, index: int) -> str:
-        """What is in the picture."""
-        return self.captions[index]
-
-    def stamp(self, index: int) -> str:
-        """Name, size and time of change."""
-        try:
-            status = self.files[index].stat()
-        except OSError:
-            return f"{self.files[index].name}|missing"
-        return f"{self.files[index].name}|{status.st_size}|{status.st_mtime_ns}"
-
-
-@dataclass(frozen=True)
-class DatasetPictures:
-    """Items of a data set that has "pixels"; their own captions, or one for all."""
-
-    dataset: Dataset
-    prompt: str | None
-
-    def __len__(self) -> int:
-        return len(self.dataset)
-
-    def load(self, index: int) -> Image.Image:
-        """RGB."""
-        return to_image(self.dataset.fetch(index)["pixels"])
-
-    def caption(self, index: int) -> str:
-        """The prompt, or the item's own caption."""
-        return self.prompt if self.prompt is not None else str(self.dataset.fetch(index)["captions"])
-
-    def stamp(self, index: int) -> str:
-        """The data set's fingerprint and the index."""
-        return f"{self.dataset.fingerprint}|{index}"
+        return self.pictures.stamp(index)
 
 
 def to_image(pixels: Tensor) -> Image.Image:
@@ -90,23 +50,30 @@ def to_image(pixels: Tensor) -> Image.Image:
     return to_pil(nearest_levels(pixels).byte().expand(3, -1, -1))
 
 
-def folder_pictures(folder: Path, prompt: str) -> FilePictures:
-    """Every picture of a folder under one prompt. Raises DataError when there is none."""
+def folder_pictures(folder: Path) -> FilePictures:
+    """Every picture of a folder. Raises DataError when there is none."""
     files, others = _listed(folder)
     if not files and (folder / IMAGES).is_dir():
-        files, others = _listed(folder / IMAGES)
+        folder = folder / IMAGES
+        files, others = _listed(folder)
     if others:
-        logger.warning("%s: %d file(s) are no pictures and are left out: %s", folder, len(others), others[:5])
+        logger.warning("%s: %d entries are no pictures and are left out: %s", folder, len(others), others[:5])
     if not files:
         raise DataError(
             "the folder holds no pictures",
             where=shown(folder),
+            why=f"it holds {', '.join(others[:5])}; pictures in sub-folders are not used" if others else None,
             fix=f"put {', '.join(EXTENSIONS)} files in it",
         )
-    return FilePictures(files, [prompt] * len(files))
+    return FilePictures(files, folder)
 
 
-def regularisation_pictures(folder: Path, prompt: str | None) -> FilePictures:
+def under_one_prompt(folder: Path, prompt: str) -> CaptionedPictures:
+    """Every picture of a folder under the same prompt. Raises DataError when there is none."""
+    return CaptionedPictures(folder_pictures(folder), lambda _: prompt)
+
+
+def regularisation_pictures(folder: Path, prompt: str | None) -> CaptionedPictures:
     """A folder of the official layout (images.txt beside caption.txt), or a plain folder under one prompt."""
     if not (folder / IMAGE_LIST).is_file() or not (folder / CAPTIONS).is_file():
         if prompt is None:
@@ -114,7 +81,13 @@ def regularisation_pictures(folder: Path, prompt: str | None) -> FilePictures:
                 f"the folder has no {IMAGE_LIST} and {CAPTIONS}, so it needs a class_prompt",
                 where=shown(folder),
             )
-        return folder_pictures(folder, prompt)
+        return under_one_prompt(folder, prompt)
+    files, captions = listed_pictures(folder)
+    return CaptionedPictures(FilePictures(files), captions.__getitem__)
+
+
+def listed_pictures(folder: Path) -> tuple[list[str], list[str]]:
+    """Files and captions of a folder in the official layout. Raises DataError when the lists do not fit."""
     names, captions = (_lines(folder / name) for name in (IMAGE_LIST, CAPTIONS))
     if len(names) != len(captions) or not names:
         raise DataError(
@@ -122,11 +95,11 @@ def regularisation_pictures(folder: Path, prompt: str | None) -> FilePictures:
             where=shown(folder),
             fix="one picture and one caption per line",
         )
-    return FilePictures([_found(folder, name) for name in names], captions)
+    return [str(_found(folder, name)) for name in names], captions
 
 
-def dataset_pictures(section: Mapping[str, Any], prompt: str | None) -> DatasetPictures:
-    """Pictures of a data section such as {"name": "emoji", "names": ["robot"]}."""
+def dataset_pictures(section: Mapping[str, Any], prompt: str | None) -> CaptionedPictures:
+    """Pictures of a data section such as {"name": "emoji", "names": ["robot"]}; prompt None: their own."""
     arguments = dict(section)
     name = arguments.pop("name", None)
     if not isinstance(name, str):
@@ -135,19 +108,19 @@ def dataset_pictures(section: Mapping[str, Any], prompt: str | None) -> DatasetP
         dataset: Dataset = DATASETS.get(name)(**arguments)
     except TypeError as error:
         raise UsageError(f"the data set {name} of a concept: {error}") from error
-    return DatasetPictures(dataset, prompt)
+
+    def caption(index: int) -> str:
+        return prompt if prompt is not None else str(dataset.fetch(index)["captions"])
+
+    return CaptionedPictures(DatasetPictures(dataset), caption)
 
 
-def _listed(folder: Path) -> tuple[list[Path], list[str]]:
-    """Pictures of a folder in natural order, and the names of other files; hidden files do not count."""
-    try:
-        names = sorted((entry.name for entry in os.scandir(folder) if entry.is_file()), key=natural)
-    except OSError as error:
-        raise DataError("this folder cannot be read", where=shown(folder), why=str(error.strerror)) from error
-    seen = [name for name in names if not name.startswith(".")]
-    pictures = [name for name in seen if name.lower().endswith(EXTENSIONS)]
-    listing = {IMAGE_LIST, CAPTIONS, URLS}
-    return [folder / name for name in pictures], [n for n in seen if n not in pictures and n not in listing]
+def _listed(folder: Path) -> tuple[list[str], list[str]]:
+    """Pictures of a folder in natural order, and what else is in it, folders too; nothing hidden."""
+    left = LeftOut()
+    files, folders = scan_folder(folder, folder, left, True)
+    listing = {IMAGE_LIST, CAPTIONS, URLS, SCORES}
+    return files, [name for name in [*left.names, *(f"{name}/" for name in folders)] if name not in listing]
 
 
 def _lines(path: Path) -> list[str]:

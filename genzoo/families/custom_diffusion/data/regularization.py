@@ -17,6 +17,7 @@ from typing import Any
 from genzoo.core.errors import DataError, UsageError
 from genzoo.core.files import write_folder
 from genzoo.core.seeds import SampleStreams
+from genzoo.data.image_decode import read_file
 from genzoo.families.custom_diffusion.data.collection import read_collection, select, similarities
 from genzoo.families.custom_diffusion.data.pictures import CAPTIONS, IMAGE_LIST, IMAGES, URLS, folder_pictures
 from genzoo.pretrained.clip import Clip
@@ -40,11 +41,12 @@ class Made:
 
 def from_folder(source: str | Path, output: str | Path, *, class_name: str, num: int | None = None) -> Path:
     """Copies of a folder's pictures under the class's name. Raises DataError when there are too few."""
-    pictures = folder_pictures(Path(source).expanduser(), class_name)
+    pictures = folder_pictures(Path(source).expanduser())
     _require(len(pictures), num, "the folder")
+    paths = [pictures.path(index) for index in range(len(pictures))]
     made = [
-        Made(f"{index:06d}{path.suffix.lower()}", path.read_bytes(), class_name, path.resolve().as_uri())
-        for index, path in enumerate(pictures.files[:num])
+        Made(f"{index:06d}{path.suffix.lower()}", read_file(path), class_name, path.resolve().as_uri())
+        for index, path in enumerate(paths[:num])
     ]
     return write_layout(output, made, {"source": "folder"})
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from genzoo.core.types import LatentCodec
-from genzoo.pretrained.text_to_image import TextFeatures, concatenate
+from genzoo.pretrained.text_features import TextFeatures, concatenate
 
 MAX_PROMPTS, MAX_PICTURES = 4096, 8192
 

@@ -16,14 +16,8 @@ from genzoo.families.custom_diffusion.files.read_layouts import read_concept
 from genzoo.families.custom_diffusion.files.weight_names import is_cross_attention
 from genzoo.families.custom_diffusion.training.tokens import RARE_TOKENS, extend_encoders
 from genzoo.families.custom_diffusion.training.trainable import choose_trainable, stop_first_token_in
-from genzoo.pretrained.text_to_image import (
-    TextFeatures,
-    TextToImageParts,
-    concatenate,
-    encode_ids,
-    load_parts,
-    predict,
-)
+from genzoo.pretrained.text_features import TextFeatures, concatenate, encode_ids
+from genzoo.pretrained.text_to_image import TextToImageParts, load_parts, predict
 
 
 def custom_diffusion(
