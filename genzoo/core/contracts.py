@@ -18,8 +18,10 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast
 
 if TYPE_CHECKING:
     import torch
-    from torch import Tensor
+    from torch import Tensor, nn
 
+    from genzoo.core.node import Node
+    from genzoo.core.seeds import SampleStreams
     from genzoo.core.types import Batch, ControlExtractor, Dataset, LatentCodec
 
 T = TypeVar("T")
@@ -130,6 +132,19 @@ def makes_clips(task: object) -> bool:
     """Whether the samples of a task are clips (f, c, h, w)."""
     shaped = able(task, KnowsLatentShape)
     return shaped is not None and len(shaped.latent_shape) == 4
+
+
+class HoldsOut(Protocol):
+    """The loss can be looked at sample by sample, at levels of noise that are chosen for it."""
+
+    def held_out_batch(self, batch: Batch, generator: SampleStreams, level: Tensor) -> Batch:
+        """A prepared batch with nothing hidden.   level: (b,) in [0, 1), 0 all noise, 1 none."""
+
+    def sample_losses(self, model: nn.Module, batch: Batch) -> Tensor:
+        """Losses of a prepared batch, (b,)."""
+
+    def level_density(self, level: Tensor) -> Tensor:
+        """How often training meets these levels (b,), relative to meeting all alike."""
 
 
 # Data sets
@@ -382,8 +397,8 @@ class MovesTo(Protocol):
 class ChecksTask(Protocol):
     """A layout whose weights mean something under certain tasks only."""
 
-    def check_task(self, task: Mapping[str, Any]) -> None:
-        """Raise UsageError when a recipe's task section reads such weights otherwise."""
+    def check_task(self, task: Node) -> None:
+        """Raise UsageError when a recipe's task reads such weights otherwise."""
 
 
 class FusesDirections(Protocol):

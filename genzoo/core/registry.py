@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import fnmatch
 import importlib
+import inspect
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -230,3 +231,9 @@ REGISTRIES: dict[str, Registry] = {
     "commands": COMMANDS,
 }
 """Every registry, under the word by which `genzoo list` shows it."""
+
+
+def default_of(registry: Registry, name: str, option: str) -> Any:
+    """What the factory of that name takes for an option that is left out; None when it has none like it."""
+    parameter = inspect.signature(registry.get(name)).parameters.get(option) if name in registry else None
+    return None if parameter is None or parameter.default is parameter.empty else parameter.default

@@ -30,6 +30,11 @@ class LossOutput:
     metrics: Mapping[str, Tensor] = field(default_factory=dict)
 
 
+def mean_loss(terms: Mapping[str, Tensor]) -> LossOutput:
+    """The mean of "loss", and of every term as a metric.   terms: each (b,)."""
+    return LossOutput(terms["loss"].mean(), {name: term.detach().mean() for name, term in terms.items()})
+
+
 class Task(Protocol):
     """What to optimise: the one thing a family hands to the trainer.
 

@@ -38,22 +38,37 @@ class SampleStream:
 
     An item that raises DataError is replaced by the next readable one of the same epoch and noted in `bad`;
     more than `max_bad` distinct ones in one process are an error that names them. A data set may have the
-    abilities `Augments` and `FetchesMany` of genzoo.core.contracts.
+    abilities `Augments` and `FetchesMany` of genzoo.core.contracts.   only: indices of the items to show, all
+    when left out.
     """
 
-    def __init__(self, dataset: Dataset, *, seed: int, shuffle: bool = True, max_bad: int = 0) -> None:
+    def __init__(
+        self,
+        dataset: Dataset,
+        *,
+        seed: int,
+        shuffle: bool = True,
+        max_bad: int = 0,
+        only: Sequence[int] | None = None,
+    ) -> None:
         if len(dataset) == 0:
             raise DataError("the data set is empty", fix="check data.root and the split")
         self.dataset, self.seed, self.shuffle, self.max_bad = dataset, seed, shuffle, max_bad
+        self.only = None if only is None else list(only)
         self.bad: Bad = {}
         self._augments = augments(dataset)
 
     def index(self, position: int, skip: int = 0) -> int:
         """The item shown at a position, or the `skip`-th after it in the same epoch (cyclic)."""
-        n = len(self.dataset)
+        n = len(self)
         epoch, offset = divmod(position, n)
         offset = (offset + skip) % n
-        return int(permutation(self.seed, epoch, n)[offset]) if self.shuffle else offset
+        item = int(permutation(self.seed, epoch, n)[offset]) if self.shuffle else offset
+        return item if self.only is None else self.only[item]
+
+    def __len__(self) -> int:
+        """How many items one epoch has."""
+        return len(self.dataset) if self.only is None else len(self.only)
 
     def fetch(self, position: int) -> dict[str, Any]:
         """The item at a position, with "position" and "index" (of the item really read) added."""
@@ -86,7 +101,7 @@ class SampleStream:
             )
 
     def _fetch(self, position: int, bad: Bad) -> dict[str, Any]:
-        for skip in range(len(self.dataset)):
+        for skip in range(len(self)):
             index = self.index(position, skip)
             # known bad ones are tried again: a video may fail at one place only, and whether an item is
             # replaced must depend on the position, not on what this process happened to read before

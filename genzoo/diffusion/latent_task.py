@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from genzoo.core.errors import UsageError
 from genzoo.core.seeds import SampleStreams
-from genzoo.core.types import Batch, LatentCodec, LossOutput
+from genzoo.core.types import Batch, LatentCodec, LossOutput, mean_loss
 from genzoo.diffusion.denoiser import Denoiser
 from genzoo.diffusion.guidance import Guidance
 from genzoo.diffusion.labels import checked_dropout, class_conditions, num_classes_of, sampling_labels
@@ -89,14 +89,7 @@ class LatentDiffusionTask:
         schedule, and "class_labels" (b,) for a model with classes. Stills follow the frames of their clip,
         (b, f + s, c, h, w), and have "image_labels" (b, s).
         """
-        prepared = prepared_samples(
-            self.model,
-            batch,
-            generator,
-            codec=self.codec,
-            latent_shape=self.latent_shape,
-            label_dropout=self.label_dropout,
-        )
+        prepared = self._clean(batch, generator, self.label_dropout)
         latents = prepared["latents"]
         prepared["timesteps"] = generator.randint(self.schedule.num_timesteps, latents.device)
         prepared["noise"] = generator.randn_like(latents)
@@ -104,22 +97,42 @@ class LatentDiffusionTask:
 
     def loss(self, model: nn.Module, batch: Batch, generator: SampleStreams | None = None) -> LossOutput:
         """Mean loss of a prepared batch, and its terms as metrics; a function of the batch alone."""
+        return mean_loss(self._terms(model, batch))
+
+    @torch.no_grad()
+    def held_out_batch(self, batch: Batch, generator: SampleStreams, level: Tensor) -> Batch:
+        """A prepared batch at given timesteps, every label seen.   level: (b,) in [0, 1), noise first."""
+        prepared = self._clean(batch, generator, 0.0)
+        latents = prepared["latents"]
+        prepared["timesteps"] = self.schedule.timesteps_at(level).to(latents.device)
+        prepared["noise"] = generator.randn_like(latents)
+        return prepared
+
+    def sample_losses(self, model: nn.Module, batch: Batch) -> Tensor:
+        """Losses of a prepared batch, (b,)."""
+        return self._terms(model, batch)["loss"]
+
+    def level_density(self, level: Tensor) -> Tensor:
+        """Training meets all timesteps alike."""
+        return torch.ones_like(level)
+
+    def _clean(self, batch: Batch, generator: SampleStreams, label_dropout: float) -> dict[str, Any]:
+        return prepared_samples(
+            self.model,
+            batch,
+            generator,
+            codec=self.codec,
+            latent_shape=self.latent_shape,
+            label_dropout=label_dropout,
+        )
+
+    def _terms(self, model: nn.Module, batch: Batch) -> Mapping[str, Tensor]:
         x_0, noise, timesteps = batch["latents"], batch["noise"], batch["timesteps"]
         x_t = q_sample(x_0, noise, timesteps, self.schedule)
         seen = self.schedule.timestep_map.to(timesteps.device)[timesteps]
         output = predict(model, x_t, seen, batch, self.latent_shape)
-        terms = self._loss(
-            output,
-            x_0,
-            x_t,
-            noise,
-            timesteps,
-            self.schedule,
-            prediction=self.prediction,
-            channel_axis=self.channel_axis,
-        )
-        metrics = {name: term.detach().mean() for name, term in terms.items()}
-        return LossOutput(terms["loss"].mean(), metrics)
+        options = {"prediction": self.prediction, "channel_axis": self.channel_axis}
+        return self._loss(output, x_0, x_t, noise, timesteps, self.schedule, **options)
 
     def conditions(
         self, num: int, class_labels: int | Sequence[int] | Tensor | None = None, **unknown: Any

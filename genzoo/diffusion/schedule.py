@@ -130,6 +130,10 @@ class NoiseSchedule:
         values = self._cast[key][timesteps.to(like.device)]
         return values.reshape(-1, *[1] * (like.ndim - 1))
 
+    def timesteps_at(self, level: Tensor) -> Tensor:
+        """Indices at noise levels in [0, 1), 0 the noisiest, (b,) int64."""
+        return ((1 - level) * self.num_timesteps).ceil().long() - 1
+
     def respace(self, steps: int | str | Sequence[int]) -> NoiseSchedule:
         """The same process seen at fewer timesteps: alpha-bar is kept at those, betas follow from its ratios.
 

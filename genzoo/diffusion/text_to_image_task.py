@@ -74,24 +74,46 @@ class TextToImageTask:
 
         Returns "latents", "noise" (b, c, h, w), "timesteps" (b,) and "input_ids" (b, 77).
         """
-        parameter = next(self.model.parameters())
-        shape = model_latent_shape(self.model)
-        latents = batch_latents(batch, self.codec, generator, shape, parameter.device).to(parameter.dtype)
-        captions = training_captions(batch, self.caption_dropout, generator)
-        return {
-            "latents": latents,
-            "input_ids": self.model.tokenize(captions).to(parameter.device),
-            "timesteps": generator.randint(self.diffusion.schedule.num_timesteps, parameter.device),
-            "noise": generator.randn_like(latents),
-        }
+        prepared = self._clean(batch, generator, self.caption_dropout)
+        latents = prepared["latents"]
+        prepared["timesteps"] = generator.randint(self.diffusion.schedule.num_timesteps, latents.device)
+        prepared["noise"] = generator.randn_like(latents)
+        return prepared
 
     def loss(self, model: nn.Module, batch: Batch, generator: SampleStreams | None = None) -> LossOutput:
         """Mean squared error of the noise or of v; a function of the prepared batch alone."""
+        loss = self._squares(model, batch).mean()
+        return LossOutput(loss, {"mse": loss.detach()})
+
+    @torch.no_grad()
+    def held_out_batch(self, batch: Batch, generator: SampleStreams, level: Tensor) -> Batch:
+        """A prepared batch at given timesteps, every caption seen.   level: (b,) in [0, 1), noise first."""
+        prepared = self._clean(batch, generator, 0.0)
+        latents = prepared["latents"]
+        prepared["timesteps"] = self.diffusion.schedule.timesteps_at(level).to(latents.device)
+        prepared["noise"] = generator.randn_like(latents)
+        return prepared
+
+    def sample_losses(self, model: nn.Module, batch: Batch) -> Tensor:
+        """Losses of a prepared batch, (b,)."""
+        return self._squares(model, batch).flatten(1).mean(1)
+
+    def level_density(self, level: Tensor) -> Tensor:
+        """Training meets all timesteps alike."""
+        return torch.ones_like(level)
+
+    def _clean(self, batch: Batch, generator: SampleStreams, caption_dropout: float) -> dict[str, Any]:
+        parameter = next(self.model.parameters())
+        shape = model_latent_shape(self.model)
+        latents = batch_latents(batch, self.codec, generator, shape, parameter.device).to(parameter.dtype)
+        captions = training_captions(batch, caption_dropout, generator)
+        return {"latents": latents, "input_ids": self.model.tokenize(captions).to(parameter.device)}
+
+    def _squares(self, model: nn.Module, batch: Batch) -> Tensor:
         x_0, noise, timesteps = batch["latents"], batch["noise"], batch["timesteps"]
         x_t = q_sample(x_0, noise, timesteps, self.diffusion.schedule)
         output = model(x_t, timesteps, batch["input_ids"]).to(x_t.dtype)
-        loss = (output - training_target(x_0, noise, timesteps, self.diffusion)).square().mean()
-        return LossOutput(loss, {"mse": loss.detach()})
+        return (output - training_target(x_0, noise, timesteps, self.diffusion)).square()
 
     def conditions(
         self,

@@ -5,7 +5,6 @@ Our keys are theirs. Latte's layout is DiT's with a table of frames, `temp_embed
 
 from __future__ import annotations
 
-import inspect
 import math
 import re
 from argparse import Namespace
@@ -17,7 +16,8 @@ import torch
 from torch import Tensor, nn
 
 from genzoo.core.errors import UsageError, WeightsError
-from genzoo.core.registry import TASKS
+from genzoo.core.node import Node
+from genzoo.core.registry import TASKS, default_of
 from genzoo.core.types import Conversion
 from genzoo.nn.embeddings import sincos_1d, sincos_2d
 from genzoo.pretrained.loading import check_against, spec_of
@@ -90,9 +90,10 @@ class DiTLayout:
             report += [(name, None, _why_left(name, chosen)) for name in tree if name != chosen]
         return Conversion(self.model, arguments, checked, report)
 
-    def check_task(self, task: Mapping[str, Any]) -> None:
+    def check_task(self, task: Node) -> None:
         """Raise UsageError unless the recipe's task is the one that such weights mean something to."""
-        given = {key: task.get(key, _default(str(task.get("name")), key)) for key in self.task}
+        section = task.section()
+        given = {key: section.get(key, default_of(TASKS, task.name, key)) for key in self.task}
         differing = [f"{key}: {value!r}" for key, value in given.items() if value != self.task[key]]
         if differing:
             wanted = ", ".join(f"{key}: {value!r}" for key, value in self.task.items())
@@ -124,12 +125,6 @@ class DiTLayout:
         spec = {name: (shape, floating.get(name, dtype)) for name, (shape, dtype) in expected.items()}
         checked = check_against(spec, weights, source=f"these {self.title} weights")
         return {name: value.detach().contiguous() for name, value in checked.items()}
-
-
-def _default(task: str, option: str) -> Any:
-    """What a task takes for an option that its section leaves out."""
-    parameter = inspect.signature(TASKS.get(task)).parameters.get(option) if task in TASKS else None
-    return None if parameter is None else parameter.default
 
 
 def infer_arguments(weights: Mapping[str, Tensor], options: Mapping[str, Any]) -> dict[str, Any]:

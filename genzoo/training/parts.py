@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,13 +22,15 @@ from genzoo.training.optim import Optimization, build_optimizer
 class Parts:
     """The pieces of a training on their devices; their tensors change, the pieces do not.
 
-    dtype: of data and helpers, None leaves them as they are.   model: the task's, plain.   prepared: the same
-    as the loss runs it.   parameters: the trained ones of `model`.   frozen: the hash of its other ones.
-    optimizer: `optimization.optimizer` with the loss scale around it.
+    items: how many of the data set are trained on.   dtype: of data and helpers, None leaves them alone.
+    model: the task's, plain.   prepared: the same as the loss runs it.   parameters: the trained ones of
+    `model`.   frozen: the hash of its other ones.   optimizer: `optimization.optimizer` with the loss scale
+    around it.
     """
 
     task: Task
     dataset: Dataset
+    items: int
     config: TrainConfig
     plan: BatchPlan
     accelerator: Accelerator
@@ -48,8 +50,17 @@ class Parts:
         return device
 
 
-def build_parts(task: Task, dataset: Dataset, config: TrainConfig, optim: Mapping[str, Any]) -> Parts:
-    """Move the task to this process's device and surround its model with what training needs."""
+def build_parts(
+    task: Task,
+    dataset: Dataset,
+    config: TrainConfig,
+    optim: Mapping[str, Any],
+    only: Sequence[int] | None = None,
+) -> Parts:
+    """Move the task to this process's device and surround its model with what training needs.
+
+    only: the items that are trained on, all when left out.
+    """
     accelerator = devices.build_accelerator(config)
     plan = plan_batch(config.batch_size, config.micro_batch_size, accelerator.num_processes)
     dtype = torch.float64 if config.precision == "fp64" else None
@@ -63,6 +74,7 @@ def build_parts(task: Task, dataset: Dataset, config: TrainConfig, optim: Mappin
     return Parts(
         task=task,
         dataset=dataset,
+        items=len(dataset) if only is None else len(only),
         config=config,
         plan=plan,
         accelerator=accelerator,

@@ -69,7 +69,7 @@ def identity(parts: Parts, step: int) -> dict[str, Any]:
         "batch_size": config.batch_size,
         "precision": config.precision,
         "processes": parts.accelerator.num_processes,
-        "dataset": {"fingerprint": dataset.fingerprint, "items": len(dataset)},
+        "dataset": {"fingerprint": dataset.fingerprint, "items": parts.items},
         "optimizer": type(parts.optimization.optimizer).__name__,
         "frozen": parts.frozen,
     }

@@ -57,8 +57,9 @@ class Trainer:
         trainer.fit()                # the same call again continues where it stopped
 
     task: see `core.types.Task`; training starts from the weights its model has now.   dataset: map-style, see
-    `core.types.Dataset`.   optim: a recipe's section.   recipe_text: kept as recipe.yaml. Under torchrun or
-    `accelerate launch` every process builds the same Trainer.
+    `core.types.Dataset`.   only: indices of the items to train on, all when left out.   optim: a recipe's
+    section.   recipe_text: kept as recipe.yaml. Under torchrun or `accelerate launch` every process builds
+    the same Trainer.
     """
 
     def __init__(
@@ -71,14 +72,15 @@ class Trainer:
         output: str | Path,
         hooks: Sequence[Hook] = (),
         recipe_text: str = "",
+        only: Sequence[int] | None = None,
     ) -> None:
-        self.parts = parts = build_parts(task, dataset, config, optim)
+        self.parts = parts = build_parts(task, dataset, config, optim, only)
         self.task, self.dataset, self.config, self.plan = task, dataset, config, parts.plan
         self.model, self.parameters, self.average = parts.model, parts.parameters, parts.average
         self.accelerator, self.device = parts.accelerator, parts.device
         self.folder, self.recipe_text, self.hooks = RunFolder(output), recipe_text, tuple(hooks)
         self.world = devices.world_of(parts.accelerator)
-        self.stream = SampleStream(dataset, seed=config.seed, max_bad=config.max_bad)
+        self.stream = SampleStream(dataset, seed=config.seed, max_bad=config.max_bad, only=only)
         self.learning_rate = learning_rate(parts.optimization, config.steps)
         recorders = (MetricsHook(tensorboard=config.tensorboard), ProgressHook())
         self.recorders: Sequence[Hook] = recorders if self.is_main else ()

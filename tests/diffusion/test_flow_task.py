@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from recipe_cases import TINY
 from torch import Tensor, nn
 
-from genzoo.api.recipes.check import check_recipe
+from genzoo.api.recipes.plan import check_recipe
 from genzoo.core.errors import RecipeError, RegistryError, ShapeError, UsageError
 from genzoo.core.recipe import recipe_from
 from genzoo.core.seeds import SampleStreams
@@ -153,9 +153,14 @@ def test_a_shifted_logit_normal_is_a_logit_normal(mean: float, std: float, shift
     assert torch.allclose(there.density(t, 1), moved.density(t, 1), rtol=1e-8, atol=1e-12)
 
 
-@pytest.mark.parametrize(
-    "section", [{"shift": 3.0}, {"name": "logit_normal", "mean": 0.4, "shift": 0.5}], ids=str
-)
+DENSITIES = [
+    {"shift": 3.0},
+    {"name": "logit_normal", "mean": 0.4, "shift": 0.5},
+    {"name": "mode", "shift": 2.0},
+]
+
+
+@pytest.mark.parametrize("section", DENSITIES, ids=str)
 def test_densities_of_times_integrate_to_one(section: dict[str, Any]) -> None:
     t = torch.linspace(0, 1, 200_001, dtype=torch.float64)[1:-1]
     assert build_times(section).density(t, 1).mean().item() == pytest.approx(1.0, abs=1e-4)

@@ -8,17 +8,18 @@ from typing import Any
 
 from genzoo.api.recipes.check import named_problems, read_record, with_optimizer
 from genzoo.api.recipes.ports import port_problems
-from genzoo.api.recipes.sections import Evaluation, InitFrom, Preview, Sampling
+from genzoo.api.recipes.sections import Evaluation, HeldOut, InitFrom, Preview, Sampling
 from genzoo.core.errors import RecipeError, did_you_mean
 from genzoo.core.node import Node, node_of
 from genzoo.core.recipe import Recipe
+from genzoo.core.registry import TASKS, default_of
 from genzoo.core.signatures import Problem, parameters
 from genzoo.training.config import TrainConfig
 
 NEEDED = ("task", "model", "data")
 SECTIONS = (
     *("name", "task", "model", "init_from", "data", "codec", "sampler", "optim", "train"),
-    *("preview", "evaluation", "report"),
+    *("preview", "held_out", "evaluation", "report"),
 )
 
 
@@ -40,6 +41,7 @@ class RunPlan:
     optim: Node
     train: TrainConfig | None
     preview: Preview | None
+    held_out: HeldOut | None
     evaluation: Evaluation | None
     init_from: InitFrom | None
     report: tuple[Node, ...]
@@ -86,7 +88,9 @@ def variant(recipe: Recipe, name: str, changes: Mapping[str, Any]) -> Recipe:
 
 def prediction_of(recipe: Recipe) -> str:
     """What a model was trained to predict; the recipe may name things that are no longer there."""
-    return str(recipe.section("task").get("prediction", "noise"))
+    task = recipe.section("task")
+    usual = default_of(TASKS, str(task.get("name")), "prediction")
+    return str(task.get("prediction", usual or "noise"))
 
 
 def _read(recipe: Recipe) -> RunPlan:
@@ -113,7 +117,13 @@ def _read(recipe: Recipe) -> RunPlan:
 
 def _plain(data: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
     """The sections that name no factory, and the record of each."""
-    records = {"train": TrainConfig, "preview": Preview, "evaluation": Evaluation, "init_from": InitFrom}
+    records = {
+        "train": TrainConfig,
+        "preview": Preview,
+        "held_out": HeldOut,
+        "evaluation": Evaluation,
+        "init_from": InitFrom,
+    }
     return {key: (data.get(key), record) for key, record in records.items()}
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -82,6 +82,38 @@ class Preview:
     def options(self) -> dict[str, Any]:
         """What to hand to the sampler."""
         return {"class_labels": self.class_labels, "steps": self.steps, "guidance_scale": self.guidance_scale}
+
+
+@dataclass(frozen=True, kw_only=True)
+class HeldOut:
+    """A recipe's `held_out:` section: data that are not trained on, and the loss there.
+
+    share: of the items of `data`, which training then leaves out; an item's fate depends on its file or its
+    pixels alone, not on the seed.   data: or changes to the `data:` section that name others, such as
+    {split: test} or {root: VALIDATION}.   every: optimizer steps between two measurements; the last step is
+    measured too.   num: at most so many items.   strata: of the noise level, each with every item once.
+    block_size: items in one forward pass.
+    """
+
+    share: float | None = None
+    data: Mapping[str, Any] | None = None
+    every: int = 1000
+    num: int = 256
+    strata: int = 8
+    block_size: int = 64
+
+    def __post_init__(self) -> None:
+        problems = [
+            f"held_out.{name}: must be at least 1, not {value}"
+            for name in ("every", "num", "strata", "block_size")
+            if (value := getattr(self, name)) < 1
+        ]
+        if (self.share is None) == (self.data is None):
+            problems.append("held_out.share: give either a share of the data, or other data, and not both")
+        if self.share is not None and not 0 < self.share < 1:
+            problems.append(f"held_out.share: lies between 0 and 1, not {self.share}")
+        if problems:
+            raise RecipeError("\n".join(problems))
 
 
 @dataclass(frozen=True, kw_only=True)

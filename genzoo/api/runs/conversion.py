@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from genzoo.api.recipes.plan import plan_of
 from genzoo.api.runs.stored import StoredRun, open_stored
 from genzoo.core.checkpoint import save_checkpoint
 from genzoo.core.contracts import ChecksTask, ExportsPart, able
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from genzoo.api.runs.run_data import RunData, Weights
+    from genzoo.core.node import Node
     from genzoo.core.types import Conversion, Converter
 
 
@@ -50,8 +52,8 @@ def convert(
     conversion = converter.to_genzoo(tree, **dict(arguments or {}))
     base = load_recipe(recipe or converter.recipe, overrides)
     model = {"name": conversion.model, **conversion.arguments}
-    _check_task(converter, base.section("task"))
     made = base.replaced({"model": model, "name": Path(output).name}, f"converted from {Path(source).name}")
+    _check_task(converter, plan_of(made, but=("data",)).task)
     folder = RunFolder(output)
     if folder.has_run():
         raise UsageError(f"{output} holds a run already", fix="name another --output")
@@ -91,7 +93,7 @@ def export(
         if layout not in CONVERTERS:
             raise UsageError(f"there is no layout {layout!r}", fix=did_you_mean(layout, CONVERTERS))
         converter = CONVERTERS.get(layout)()
-        _check_task(converter, run.recipe.section("task"))
+        _check_task(converter, run.plan.task)
         tensors = converter.from_genzoo(tensors)
     if half:
         tensors = {
@@ -107,7 +109,7 @@ def export(
     return write_file(output, as_safetensors(tensors, metadata))
 
 
-def _check_task(converter: Converter, task: Mapping[str, Any]) -> None:
+def _check_task(converter: Converter, task: Node) -> None:
     checking = able(converter, ChecksTask)
     if checking is not None:
         checking.check_task(task)

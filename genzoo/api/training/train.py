@@ -12,6 +12,7 @@ from genzoo.api.recipes.plan import RunPlan, plan_of
 from genzoo.api.runs.stored import StoredRun, open_stored
 from genzoo.api.runs.warm_start import WarmStartReport, warm_start_model
 from genzoo.api.training.evaluation_hook import EvaluationHook
+from genzoo.api.training.held_out_hook import Division, HeldOutHook, divide
 from genzoo.api.training.preview_hook import preview_function
 from genzoo.core.checkpoint import checkpoint_steps
 from genzoo.core.contracts import ExtractsControls, NeedsCodec, NeedsControl, Predicts, able
@@ -24,6 +25,7 @@ from genzoo.training.hooks import PreviewHook
 from genzoo.training.trainer import Trainer
 
 if TYPE_CHECKING:
+    from genzoo.core.types import Task
     from genzoo.training.summary import Summary
 
 
@@ -88,13 +90,15 @@ def build_trainer(
         prediction = None if predicting is None else predicting.prediction
         fates = warm_start_model(task.model, plan.init_from, prediction=prediction)
         hooks = (*hooks, WarmStartReport(fates))
+    division = None if plan.held_out is None else divide(plan.held_out, plan.data, dataset, codec)
     trainer = Trainer(
         task,
         dataset,
         config,
+        only=None if division is None else division.training,
         optim=plan.optim.section(),
         output=folder,
-        hooks=(*_watching(plan), *hooks),
+        hooks=(*_watching(plan, task, division), *hooks),
         recipe_text=plan.recipe.to_yaml(),
     )
     return trainer, plan
@@ -111,8 +115,10 @@ def as_recipe(recipe: Recipe | str | Path) -> Recipe:
     return recipe if isinstance(recipe, Recipe) else load_recipe(recipe)
 
 
-def _watching(plan: RunPlan) -> Iterator[Hook]:
+def _watching(plan: RunPlan, task: Task, division: Division | None) -> Iterator[Hook]:
     """The hooks that the recipe asks for."""
+    if plan.held_out is not None and division is not None:
+        yield HeldOutHook(plan.held_out, division, task, seed=plan.seed)
     block_size = plan.sampling.block_size
     if plan.preview is not None:
         yield PreviewHook(preview_function(plan.preview, block_size), every=plan.preview.every)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from genzoo.core.contracts import HasPatches, PredictsVariance, able
 from genzoo.core.errors import UsageError
 from genzoo.core.seeds import SampleStreams
-from genzoo.core.types import Batch, LatentCodec, LossOutput
+from genzoo.core.types import Batch, LatentCodec, LossOutput, mean_loss
 from genzoo.diffusion.flow.field import FlowGuidance, VelocityField, class_output
 from genzoo.diffusion.flow.paths import FlowPrediction, interpolate
 from genzoo.diffusion.flow.settings import DEFAULT_SAMPLER, PORT, flow_settings
@@ -99,15 +99,32 @@ class FlowMatchingTask:
 
     def loss(self, model: nn.Module, batch: Batch, generator: SampleStreams | None = None) -> LossOutput:
         """Mean loss of a prepared batch, and its terms as metrics; a function of the batch alone."""
+        return mean_loss(self._terms(model, batch))
+
+    @torch.no_grad()
+    def held_out_batch(self, batch: Batch, generator: SampleStreams, level: Tensor) -> Batch:
+        """A prepared batch at given times, with every label seen.   level: (b,) in [0, 1), noise first."""
+        prepared = self._clean(batch, generator, 0.0)
+        prepared["times"] = self.settings.within_range(level).to(prepared["latents"])
+        prepared["noise"] = generator.randn_like(prepared["latents"])
+        return prepared
+
+    def sample_losses(self, model: nn.Module, batch: Batch) -> Tensor:
+        """Losses of a prepared batch, (b,)."""
+        return self._terms(model, batch)["loss"]
+
+    def level_density(self, level: Tensor) -> Tensor:
+        """How often training meets these times (b,), relative to meeting all alike."""
+        return self.settings.times.density(level, self.settings.num_tokens)
+
+    def _terms(self, model: nn.Module, batch: Batch) -> Mapping[str, Tensor]:
         x_1, noise, times, flow = batch["latents"], batch["noise"], batch["times"], self.settings.flow
         x_t = interpolate(x_1, noise, times, flow)
         output = predict(model, x_t, self.settings.seen(times), batch, self.latent_shape)
         if self.drop_variance:
             output = output.narrow(self.channel_axis, 0, x_t.shape[self.channel_axis])
         options = {"prediction": self.prediction, "channel_axis": self.channel_axis}
-        terms = self._loss(output, x_1, x_t, noise, times, flow, **options)
-        metrics = {name: term.detach().mean() for name, term in terms.items()}
-        return LossOutput(terms["loss"].mean(), metrics)
+        return self._loss(output, x_1, x_t, noise, times, flow, **options)
 
     def conditions(
         self, num: int, class_labels: int | Sequence[int] | Tensor | None = None, **unknown: Any

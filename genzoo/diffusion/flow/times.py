@@ -11,6 +11,7 @@ import math
 from dataclasses import dataclass
 from typing import Any, Literal
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -87,18 +88,20 @@ class Times:
         return raw
 
     def density(self, t: Tensor, num_tokens: int) -> Tensor:
-        """How often a time is trained on, relative to uniform. Raises UsageError for "mode"."""
+        """How often a time is trained on, relative to uniform."""
         factor = self.factor(num_tokens)
-        if self.name == "mode":
-            raise UsageError(
-                "the density of mode times has no closed form", fix="use logit_normal or uniform"
-            )
-        u = 1 - t
-        unshifted = shifted(u, 1 / factor)
-        stretch = factor / (1 + (factor - 1) * unshifted) ** 2  # du'/du
-        if self.name == "uniform":
-            return 1 / stretch
-        return logit_normal_density(1 - unshifted, self.mean, self.std) / stretch
+        u = shifted(1 - t, 1 / factor)  # before the shift
+        stretch = factor / (1 + (factor - 1) * u) ** 2
+        if self.name == "logit_normal":
+            return logit_normal_density(1 - u, self.mean, self.std) / stretch
+        return (self._mode_density(1 - u) if self.name == "mode" else torch.ones_like(t)) / stretch
+
+    def _mode_density(self, t: Tensor) -> Tensor:
+        """One over the slope of `shaped`, whose inverse is looked up between its values."""
+        raw = torch.linspace(0, 1, 100_001, dtype=torch.float64)
+        found = np.interp(t.double().numpy(), self.shaped(raw).flip(0).numpy(), raw.flip(0).numpy())
+        slope = -1 - self.mode_scale * (1 - math.pi / 2 * torch.sin(math.pi * torch.from_numpy(found)))
+        return 1 / slope.abs()
 
 
 def build_times(section: str | dict[str, Any] | Times | None) -> Times:
