@@ -7,16 +7,18 @@ one class is given as a fraction of the same distance between real images.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from genzoo.core.errors import DataError
+from genzoo.core.registry import DATASETS
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from genzoo.core.types import MeasuredRun
+    from genzoo.core.types import Dataset, MeasuredRun
 
 
 def classify(samples: Tensor, real: Tensor, labels: Tensor, *, k: int = 3, chunk: int = 1024) -> Tensor:
@@ -51,23 +53,47 @@ def mean_class_distance(features: Tensor, labels: Tensor) -> float:
 
 
 def nearest_neighbour(
-    run: MeasuredRun, *, num: int = 1000, k: int = 3, seed: int = 0, guidance_scale: float | None = None
+    run: MeasuredRun,
+    *,
+    num: int = 1000,
+    k: int = 3,
+    seed: int = 0,
+    guidance_scale: float | None = None,
+    against: Mapping[str, Any] | None = None,
 ) -> dict[str, float]:
     """Sample `num` images over all classes in turn and compare them with the run's own data set.
 
+    against: changes to the `data:` section, such as {"split": "test"}, that name images which training did
+    not see; the same samples are then judged by those as well.
     Returns accuracy (share whose k nearest real images vote for the class asked for) and diversity (mean
-    distance between samples of one class over that of real images). Pixels in [-1, 1] are the features.
+    distance between samples of one class over that of real images), and both again as held_out_*. Pixels in
+    [-1, 1] are the features.
     """
     dataset = run.dataset()
     if not dataset.num_classes:
         raise DataError("nearest_neighbour needs a data set with classes", where=str(run.folder))
-    real, labels = real_images(dataset)
     class_labels = torch.arange(num) % dataset.num_classes
     options: dict[str, Any] = {} if guidance_scale is None else {"guidance_scale": guidance_scale}
     samples = run.sample(class_labels=class_labels.tolist(), seed=seed, **options).pixels.flatten(1).float()
+    result = judge(samples, class_labels, *real_images(dataset), k=k)
+    if against is not None:
+        found = judge(samples, class_labels, *real_images(other_images(run, against)), k=k)
+        result |= {f"held_out_{name}": value for name, value in found.items()}
+    return result
+
+
+def judge(samples: Tensor, class_labels: Tensor, real: Tensor, labels: Tensor, *, k: int) -> dict[str, float]:
+    """Accuracy and diversity of samples (m, d) asked for by class, by real images (n, d) and their labels."""
     right = (classify(samples, real, labels, k=k) == class_labels).float().mean().item()
     diversity = mean_class_distance(samples, class_labels) / mean_class_distance(real, labels)
     return {"accuracy": right, "diversity": diversity}
+
+
+def other_images(run: MeasuredRun, changes: Mapping[str, Any]) -> Dataset:
+    """The data set of a run's `data:` section under changes."""
+    data = run.plan.data
+    dataset: Dataset = DATASETS.get(data.name)(**{**data.arguments, **changes})
+    return dataset
 
 
 def real_images(dataset: Any) -> tuple[Tensor, Tensor]:

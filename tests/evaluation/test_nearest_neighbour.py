@@ -1,7 +1,11 @@
+from types import SimpleNamespace
+
 import pytest
 import torch
 
 from genzoo.core.errors import DataError
+from genzoo.core.node import Node
+from genzoo.core.registry import DATASETS
 from genzoo.evaluation.nearest_neighbour import classify, mean_class_distance, nearest_neighbour
 
 REAL = torch.tensor([[0.0, 0.0], [0.1, 0.0], [0.0, 0.1], [5.0, 5.0], [5.1, 5.0], [5.0, 5.1], [9.0, 0.0]])
@@ -73,3 +77,33 @@ def test_report_counts_wrong_classes():
 
 def test_report_measures_spread_against_real_images():
     assert nearest_neighbour(FakeRun(), num=8)["diversity"] == pytest.approx(2.0, rel=1e-4)
+
+
+@pytest.fixture
+def other_data():
+    """A registered data set whose held-out part has its classes the other way round."""
+
+    class Swapped(TwoClasses):
+        def __init__(self, split="train"):
+            super().__init__()
+            self.split = split
+
+        def fetch(self, index, generator=None):
+            item = super().fetch(index)
+            return item if self.split == "train" else {**item, "class_labels": 1 - item["class_labels"]}
+
+    DATASETS.register("swapped")(Swapped)
+    yield
+    DATASETS._entries.pop("swapped")
+
+
+@pytest.mark.usefixtures("other_data")
+def test_the_same_samples_are_judged_by_held_out_images_too():
+    class Run(FakeRun):
+        plan = SimpleNamespace(data=Node("swapped", {"split": "train"}))
+
+    result = nearest_neighbour(Run(), num=8, against={"split": "test"})
+    assert result["accuracy"] == 1.0
+    assert result["held_out_accuracy"] == 0.0
+    assert result["held_out_diversity"] == pytest.approx(result["diversity"])
+    assert set(nearest_neighbour(Run(), num=8)) == {"accuracy", "diversity"}
