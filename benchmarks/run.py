@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import re
 import sys
@@ -13,7 +14,7 @@ import torch
 
 from benchmarks.measure import environment
 from benchmarks.registry import Case, Options, load_cases
-from genzoo.core.memory import keep_freed_memory
+from genzoo.core.memory import freed_memory_kept
 
 RESULTS = Path(__file__).parent / "results"
 
@@ -34,13 +35,13 @@ def main(arguments: list[str] | None = None) -> int:
         )
         return 2
     torch.set_num_threads(options.threads)
-    kept = options.keep_memory and keep_freed_memory()
     settings = dict(setting.split("=", 1) for setting in options.settings)
-    for case in chosen:
-        report = run_case(case, Options(options.repeats, settings)) | {"freed_memory_kept": kept}
-        path = options.json if options.json and len(chosen) == 1 else default_path(report)
-        path.write_text(json.dumps(report, indent=1) + "\n")
-        print(f"wrote {path}")
+    with freed_memory_kept() if options.keep_memory else contextlib.nullcontext(False) as kept:
+        for case in chosen:
+            report = run_case(case, Options(options.repeats, settings)) | {"freed_memory_kept": kept}
+            path = options.json if options.json and len(chosen) == 1 else default_path(report)
+            path.write_text(json.dumps(report, indent=1) + "\n")
+            print(f"wrote {path}")
     return 0
 
 

@@ -13,6 +13,7 @@ from genzoo.api.runs.run_report import report_is_current, run_report, write_card
 from genzoo.api.runs.stored import open_stored
 from genzoo.api.sampling.sample_run import sample_run, sample_run_to
 from genzoo.core.node import node_of
+from genzoo.core.process_settings import process_settings
 
 if TYPE_CHECKING:
     import torch
@@ -34,6 +35,7 @@ def load_run(folder: str | Path) -> Run:
     return Run(opened or open_stored(path))
 
 
+@process_settings()
 def train(
     recipe: Recipe | str | Path,
     *,
@@ -44,8 +46,8 @@ def train(
     """Train a recipe to its last step, then run its report. The same call again continues where it stopped.
 
     output: the run's folder, runs/NAME when left out.   resume: "auto", "never", or a checkpoint's path.
-    Raises Interrupted after a checkpoint when a signal asked to stop. Keeps freed memory in the process from
-    here on (see `genzoo.core.memory`; not with GENZOO_KEEP_MEMORY=0).
+    Raises Interrupted after a checkpoint when a signal asked to stop. What belongs to the whole process, such
+    as global generators and how freed memory is treated, is afterwards as it was.
     """
     from genzoo.api.training.train import train_recipe
 
@@ -104,6 +106,7 @@ class Run:
         """The weights to use: as asked, else the averaged ones where there are any. Raises UsageError."""
         return self.data.choose(checkpoint, weights)
 
+    @process_settings()
     def task(
         self,
         *,
@@ -125,6 +128,7 @@ class Run:
         """The run that options of sampling ask for, and the options that are left."""
         return self.data.opened_with(options)
 
+    @process_settings()
     def sample(self, *, num: int | None = None, seed: int = 0, **options: Any) -> Samples:
         """Samples in memory.
 
@@ -135,6 +139,7 @@ class Run:
         """
         return sample_run(self.data, num=num, seed=seed, **options)
 
+    @process_settings()
     def sample_to(self, folder: str | Path, *, num: int | None = None, seed: int = 0, **options: Any) -> Path:
         """Samples as files in a folder; goes on where an interrupted call stopped.
 
@@ -143,12 +148,14 @@ class Run:
         """
         return sample_run_to(self.data, folder, num=num, seed=seed, **options)
 
+    @process_settings()
     def evaluate(self, protocol: str = "quick", **options: Any) -> EvaluationResult:
         """Judge samples of this run by a named protocol; options as in `api.evaluation.evaluate_run`."""
         from genzoo.api.evaluation.evaluate_run import evaluate_run
 
         return evaluate_run(self.data, protocol=protocol, **options)
 
+    @process_settings()
     def report(self, metrics: Sequence[Mapping[str, Any]] | None = None) -> dict[str, dict[str, Any]]:
         """Run the recipe's report, or the given metric sections, and keep the results in report.json."""
         return run_report(self, self.plan.report if metrics is None else [node_of(one) for one in metrics])

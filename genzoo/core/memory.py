@@ -2,28 +2,51 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
-from functools import cache
+from collections.abc import Iterator
+from typing import Any
 
 # what a user may have set for the allocator; then it stays as it is
 OWN_SETTINGS = ("MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_", "GLIBC_TUNABLES")
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
 LARGE = 1 << 30
+# glibc starts at 128 KiB and follows the blocks that are freed up to these; what was set cannot be read back
+GLIBC_MMAP, GLIBC_TRIM = 32 << 20, 64 << 20
 
 
-@cache
-def keep_freed_memory() -> bool:
-    """Have glibc keep large freed blocks for the next request; True where that is so now.
+@contextlib.contextmanager
+def freed_memory_kept() -> Iterator[bool]:
+    """Within the block glibc keeps large freed blocks for the next request; True where that is so.
 
     By default every tensor above some megabytes goes back to the system when it is freed, and its successor's
     pages are cleared and mapped one by one: 117,000 page faults in a step of a small model, and none with
-    this. The process then keeps what it held at its peak. GENZOO_KEEP_MEMORY=0 leaves the allocator alone.
+    this. Inside, the process keeps what it held at its peak; afterwards that goes back to the system, and
+    large blocks are treated as by default. GENZOO_KEEP_MEMORY=0 leaves the allocator alone.
     """
-    if os.environ.get("GENZOO_KEEP_MEMORY") == "0" or any(name in os.environ for name in OWN_SETTINGS):
-        return False
+    libc = _glibc()
+    kept = libc is not None and _set(libc, LARGE, LARGE)
     try:
-        mallopt = ctypes.CDLL(None).mallopt
+        yield kept
+    finally:
+        if libc is not None and kept:
+            _set(libc, GLIBC_MMAP, GLIBC_TRIM)
+            libc.malloc_trim(ctypes.c_size_t(0))
+
+
+def _glibc() -> Any:
+    """The C library when its allocator may be set, else None."""
+    if os.environ.get("GENZOO_KEEP_MEMORY") == "0" or any(name in os.environ for name in OWN_SETTINGS):
+        return None
+    try:
+        libc = ctypes.CDLL(None)
+        return libc if libc.mallopt and libc.malloc_trim else None
     except (AttributeError, OSError, TypeError):  # no glibc
-        return False
-    return bool(mallopt(M_MMAP_THRESHOLD, LARGE)) and bool(mallopt(M_TRIM_THRESHOLD, LARGE))
+        return None
+
+
+def _set(libc: Any, mmap_threshold: int, trim_threshold: int) -> bool:
+    return bool(libc.mallopt(M_MMAP_THRESHOLD, mmap_threshold)) and bool(
+        libc.mallopt(M_TRIM_THRESHOLD, trim_threshold)
+    )

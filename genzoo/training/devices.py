@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import atexit
+import contextlib
 import datetime
 import logging
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import torch
 from accelerate import Accelerator
-from accelerate.state import AcceleratorState, PartialState
+from accelerate.state import AcceleratorState, GradientState, PartialState
 from accelerate.utils import (
     DistributedType,
     InitProcessGroupKwargs,
@@ -20,7 +21,9 @@ from torch import Tensor, nn
 from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
 from genzoo.core.errors import UsageError
+from genzoo.core.memory import freed_memory_kept
 from genzoo.core.model_state import whole
+from genzoo.core.process_settings import process_settings
 from genzoo.core.processes import World, default_device
 from genzoo.core.types import LossOutput
 from genzoo.training.config import TrainConfig
@@ -32,7 +35,7 @@ _MIXED = {"fp32": "no", "fp64": "no", "bf16": "bf16", "fp16": "fp16"}
 
 def build_accelerator(config: TrainConfig) -> Accelerator:
     """An Accelerator for this process, from torchrun's or `accelerate launch`'s environment, or alone."""
-    # Accelerate keeps the first run's precision for the whole process; a notebook may train a second time
+    # Accelerate keeps the first run's precision for the whole process, and has no public way to forget it
     AcceleratorState._reset_state()
     timeout = datetime.timedelta(seconds=config.collective_timeout)
     # told explicitly: without a GPU Accelerate overlooks torchrun's group unless it is asked for the CPU
@@ -46,9 +49,6 @@ def build_accelerator(config: TrainConfig) -> Accelerator:
         raise UsageError(
             "train.precision: fp16 needs a GPU", why="this run is on the CPU", fix="use fp32 or bf16"
         )
-    if config.deterministic:
-        torch.use_deterministic_algorithms(True)
-        torch.backends.cudnn.benchmark = False
     accelerator = Accelerator(
         cpu=cpu,
         mixed_precision=_MIXED[config.precision],
@@ -61,6 +61,34 @@ def build_accelerator(config: TrainConfig) -> Accelerator:
             fix="run on GPUs, or without ACCELERATE_USE_FSDP",
         )
     return accelerator
+
+
+@contextlib.contextmanager
+def accelerate_states() -> Iterator[None]:
+    """Within the block an Accelerator may be built; afterwards Accelerate knows what it knew before.
+
+    It keeps device, processes and precision in the process, where a caller may have an Accelerator of their
+    own. Processes that were launched together stay joined.
+    """
+    states = (PartialState, AcceleratorState, GradientState)
+    kept = {state: dict(state._shared_state) for state in states}
+    try:
+        yield
+    finally:
+        for state, content in kept.items():
+            if state is not PartialState or not torch.distributed.is_initialized():
+                state._shared_state.clear()
+                state._shared_state.update(content)
+
+
+@contextlib.contextmanager
+def settings(config: TrainConfig, device: torch.device) -> Iterator[None]:
+    """What the steps of a training want of the process: see `process_settings` and `freed_memory_kept`."""
+    with process_settings(device), freed_memory_kept():
+        if config.deterministic:
+            torch.use_deterministic_algorithms(True)
+            torch.backends.cudnn.benchmark = False
+        yield
 
 
 def _leave_group() -> None:

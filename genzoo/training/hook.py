@@ -44,6 +44,7 @@ class TrainingView(Protocol):
     parameters: those that are optimised, by name.   average: of them, None where none is kept.
     world: the processes that train together.
     recorders: hooks that take measured values (`Hook.on_values`), in the main process only.
+    is_main: whether this process writes files.   is_sharded: whether it holds a part of the weights only.
     """
 
     task: Task
@@ -57,18 +58,9 @@ class TrainingView(Protocol):
     recorders: Sequence[Hook]
     step: int
     saved: Path | None
-
-    @property
-    def device(self) -> torch.device:
-        """Where this process computes."""
-
-    @property
-    def is_main(self) -> bool:
-        """Whether this process writes files."""
-
-    @property
-    def is_sharded(self) -> bool:
-        """Whether each process holds only a part of the weights."""
+    device: torch.device
+    is_main: bool
+    is_sharded: bool
 
     def averaged_model(self) -> AbstractContextManager[nn.Module]:
         """Within the block, the plain model in evaluation mode with its averaged weights."""

@@ -78,6 +78,8 @@ class Trainer:
         self.task, self.dataset, self.config, self.plan = task, dataset, config, parts.plan
         self.model, self.parameters, self.average = parts.model, parts.parameters, parts.average
         self.accelerator, self.device = parts.accelerator, parts.device
+        self.is_main = bool(parts.accelerator.is_main_process)
+        self.is_sharded = devices.is_sharded(parts.accelerator)
         self.folder, self.recipe_text, self.hooks = RunFolder(output), recipe_text, tuple(hooks)
         self.world = devices.world_of(parts.accelerator)
         self.stream = SampleStream(dataset, seed=config.seed, max_bad=config.max_bad, only=only)
@@ -88,14 +90,6 @@ class Trainer:
         self.saved: Path | None = None
         self.unreadable: list[str] = []
         self._skipped = 0
-
-    @property
-    def is_main(self) -> bool:
-        return bool(self.accelerator.is_main_process)
-
-    @property
-    def is_sharded(self) -> bool:
-        return devices.is_sharded(self.accelerator)
 
     def fit(self, resume: str | Path = "auto") -> FitResult:
         """Train to `config.steps`.
@@ -116,7 +110,8 @@ class Trainer:
 
     def dry_run(self) -> Summary:
         """Forward and backward of one batch, without an update or a file; what the run would need."""
-        with memory_advice(self.plan), contextlib.closing(self._batches()) as steps:
+        around = devices.settings(self.config, self.device)
+        with around, memory_advice(self.plan), contextlib.closing(self._batches()) as steps:
             return dry_run(self.parts, self.folder.path, next(steps))
 
     @contextlib.contextmanager
@@ -135,6 +130,7 @@ class Trainer:
         """What stands around the loop: signals noted, the folder locked, the state restored, hooks told."""
         grace = 0.0 if self.accelerator.num_processes == 1 else 5.0
         with contextlib.ExitStack() as stack:
+            stack.enter_context(devices.settings(self.config, self.device))
             stop = stack.enter_context(StopSignals(grace))
             self.world.on_first(lambda: stack.enter_context(self.folder.lock()))
             resumed_from = self._start(resume)

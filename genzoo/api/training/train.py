@@ -17,9 +17,10 @@ from genzoo.api.training.preview_hook import preview_function
 from genzoo.core.checkpoint import checkpoint_steps
 from genzoo.core.contracts import ExtractsControls, NeedsCodec, NeedsControl, Predicts, able
 from genzoo.core.errors import RecipeError
-from genzoo.core.memory import keep_freed_memory
+from genzoo.core.process_settings import process_settings
 from genzoo.core.recipe import Recipe, load_recipe
 from genzoo.data.label_check import check_labels
+from genzoo.training.devices import accelerate_states
 from genzoo.training.hook import Hook
 from genzoo.training.hooks import PreviewHook
 from genzoo.training.trainer import Trainer
@@ -46,16 +47,18 @@ def train_recipe(
     hooks: Sequence[Hook] = (),
 ) -> Trained:
     """Train a recipe to its last step, without its report: `genzoo.api.run.train` does both."""
-    keep_freed_memory()
-    trainer, _ = build_trainer(as_recipe(recipe), output=output, hooks=hooks, resume=resume)
-    trainer.fit(resume)
+    with accelerate_states():
+        trainer, _ = build_trainer(as_recipe(recipe), output=output, hooks=hooks, resume=resume)
+        trainer.fit(resume)
     return Trained(open_stored(trainer.folder.path), str(trainer.plan), trainer.is_main)
 
 
+@process_settings()
 def dry_run(recipe: Recipe | str | Path, *, output: str | Path | None = None) -> Summary:
     """Build everything and run one batch: parameters, memory, the batch formula. Writes no file."""
-    trainer, _ = build_trainer(as_recipe(recipe), output=output)
-    return trainer.dry_run()
+    with accelerate_states():
+        trainer, _ = build_trainer(as_recipe(recipe), output=output)
+        return trainer.dry_run()
 
 
 def build_trainer(
