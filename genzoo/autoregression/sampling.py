@@ -49,6 +49,8 @@ class NextScaleOptions:
     less 1).   top_k, top_p: keep the likeliest tokens only; 0 keeps all.   smooth: mix embeddings by a soft
     draw, for pictures to look at; the tokens then are a by-product.   precision: of the networks that
     predict and decode; "bf16" runs copies with 16-bit weights. Tokens are drawn in float32 either way.
+    temperature: divides the logits that are kept, one for all scales or one for each; above 1 draws more
+    evenly.
     """
 
     guidance_scale: float = 1.0
@@ -56,6 +58,7 @@ class NextScaleOptions:
     top_p: float = 0.0
     smooth: bool = False
     precision: Literal["fp32", "bf16"] = "fp32"
+    temperature: float | Sequence[float] = 1.0
 
     def __post_init__(self) -> None:
         if not 1 <= self.guidance_scale < float("inf"):
@@ -66,11 +69,26 @@ class NextScaleOptions:
             raise UsageError(f"top_k is {self.top_k}", fix="use 0 to keep every token, or a number of tokens")
         if self.precision not in ("fp32", "bf16"):
             raise UsageError(f"precision is {self.precision!r}", fix="use fp32 or bf16")
+        given = self.temperature
+        for value in given if isinstance(given, (list, tuple)) else [given]:
+            if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < float("inf"):
+                raise UsageError(f"temperature is {value!r}", fix="use a positive number; 1 changes nothing")
 
     @property
     def is_guided(self) -> bool:
         """Whether a second pass without labels is needed."""
         return self.guidance_scale != 1
+
+    def temperatures(self, num_scales: int) -> list[float]:
+        """One for every scale. Raises UsageError when there are others than scales."""
+        given = self.temperature
+        each = list(given) if isinstance(given, (list, tuple)) else [float(given)] * num_scales  # type: ignore[arg-type]
+        if len(each) != num_scales:
+            raise UsageError(
+                f"temperature has {len(each)} values, and there are {num_scales} scales",
+                fix="give one for each scale, or one for all",
+            )
+        return each
 
 
 @dataclass(frozen=True)
@@ -116,12 +134,15 @@ def sample_scales(
             f"top_k is {options.top_k} but the codebook has {len(codebook.weight)} tokens",
             fix="use fewer, or 0 to keep every token",
         )
+    temperatures = options.temperatures(len(sizes))
     result, read = SampledScales(), None
     for scale, size in enumerate(sizes):
         logits = _mixed(predict(scale, read), options, scale_ratio(scale, len(sizes)))
         if keep_logits:
             result.logits.append(logits)
         logits = keep_top_p(keep_top_k(logits, options.top_k), options.top_p)
+        if temperatures[scale] != 1:
+            logits = logits / temperatures[scale]
         ids = draw_tokens(logits, generator)
         embedded = _embedded(logits, ids, scale, len(sizes), codebook, generator, options)
         if given is not None:
@@ -203,10 +224,11 @@ def next_scale(
     top_p: float = 0.0,
     smooth: bool = False,
     precision: Literal["fp32", "bf16"] = "fp32",
+    temperature: float | Sequence[float] = 1.0,
 ) -> SampledScales:
     """`sample_scales` as a recipe's sampler: its options are those of NextScaleOptions.
 
     The task heeds `precision`: here `predict` has its own.
     """
-    options = NextScaleOptions(guidance_scale, top_k, top_p, smooth, precision)
+    options = NextScaleOptions(guidance_scale, top_k, top_p, smooth, precision, temperature)
     return sample_scales(predict, codebook, patch_nums, generator, options, given=given)

@@ -14,7 +14,7 @@ from genzoo.core.errors import GenzooError, UsageError
 from genzoo.core.processes import World
 
 # options of sampling that hold for all samples, though they are lists
-SHARED_LISTS = ("control_scale", "control_runs")
+SHARED_LISTS = ("control_scale", "control_runs", "temperature")
 
 
 def report_error(error: Exception) -> int:

@@ -15,6 +15,7 @@ from genzoo.core.controls import build_control
 from genzoo.core.errors import DataError, UsageError, unused_options
 from genzoo.core.seeds import SampleStreams
 from genzoo.core.types import Batch, LossOutput
+from genzoo.families.car.control.collaboration import CollaborativeDecoder, refiner_conditions
 from genzoo.families.car.control.conditions import (
     Pictures,
     chosen_labels,
@@ -40,6 +41,8 @@ CONDITIONS = (
     "control_from",
     "control_scale",
     "control_runs",
+    "refiner_run",
+    "draft_scales",
     "image",
     "region",
     "redraw",
@@ -59,7 +62,7 @@ class NextScaleTask:
     for a CAR "control" (b, 3, h, w) unless it is extracted.
     """
 
-    run_options = ("control_runs",)
+    run_options = ("control_runs", "refiner_run")
     once_for_all = ("control_scale",)
 
     def __init__(
@@ -150,6 +153,8 @@ class NextScaleTask:
         control_from: GivenControls | None = None,
         control_scale: Strength | Sequence[Strength] | None = None,
         control_runs: Mapping[str, NextScaleTask] | None = None,
+        refiner_run: Mapping[str, NextScaleTask] | None = None,
+        draft_scales: int | None = None,
         image: Pictures | None = None,
         region: str | None = None,
         redraw: str = "inside",
@@ -162,6 +167,8 @@ class NextScaleTask:
         control_from: pictures to extract it from, by every run.   control_runs: tasks of further runs on the
         same base, by their places.   control_scale: strength of the control, or of each: 0 leaves the base
         alone, 1 is the CAR, more pushes further, less than 0 away; see `Strength` for schedules over scales.
+        refiner_run, draft_scales: this run draws so many scales, the task of another run, which may be
+        smaller, the finer ones; both follow the control where there is one.
         image, region, redraw: keep this picture's tokens but for those inside (or outside) the region; with
         another label this edits the class.
         """
@@ -169,6 +176,7 @@ class NextScaleTask:
             raise unused_options(unknown, CONDITIONS)
         made: dict[str, Any] = {"class_labels": chosen_labels(num, class_labels, self.num_classes)}
         made |= control_conditions(self, num, control, control_from, control_scale, control_runs)
+        made |= refiner_conditions(self, num, refiner_run, draft_scales)
         if (image is None) != (region is None):
             raise UsageError(
                 "a picture is changed in a region", fix="give image=photo.png and region=0.2,0.2,0.8,0.8"
@@ -202,8 +210,8 @@ class NextScaleTask:
         chosen = draw_options(checked_options(self.sampler | overrides))
         is_half = chosen.precision == "bf16"
         model = self.half(model) if is_half else model
-        device = next(model.parameters()).device
-        labels = conditions["class_labels"].to(device)
+        labels = conditions["class_labels"].to(next(model.parameters()).device)
+        device = labels.device
         if len(labels) != len(generator):
             raise UsageError(
                 f"{len(labels)} class_labels for {len(generator)} samples", fix="use task.conditions"
@@ -214,11 +222,25 @@ class NextScaleTask:
         with evaluating(model):
             if chosen.is_guided:
                 labels = torch.cat([labels, torch.full_like(labels, self.num_classes)])
-            base = model.base if isinstance(model, CAR) else model
-            steering = steerings(self, model, conditions, device, half=is_half)
-            predict = MixedDecoder(base, labels, steering)
+            predict = self._predict(model, labels, conditions, half=is_half)
             quantizer, patch_nums = self.codec.quantizer, self.codec.patch_nums
             return sample_scales(predict, quantizer, patch_nums, generator, chosen, given=given)
+
+    def _predict(
+        self, model: VAR | CAR, labels: Tensor, conditions: Batch, *, half: bool
+    ) -> MixedDecoder | CollaborativeDecoder:
+        """What predicts scale after scale.   labels: (b,), or (2b,) with guidance."""
+        own = self._decoder(model, labels, conditions, half=half)
+        if "refiner" not in conditions:
+            return own
+        other: NextScaleTask = conditions["refiner"][0]
+        small = other.half(other.model) if half else other.model
+        refiner = other._decoder(small, labels, conditions, half=half)
+        return CollaborativeDecoder(own, refiner, conditions["draft_scales"][0])
+
+    def _decoder(self, model: VAR | CAR, labels: Tensor, conditions: Batch, *, half: bool) -> MixedDecoder:
+        base = model.base if isinstance(model, CAR) else model
+        return MixedDecoder(base, labels, steerings(self, model, conditions, labels.device, half=half))
 
     def _latents(self, batch: Batch, generator: SampleStreams, device: torch.device) -> Tensor:
         if "moments" in batch:

@@ -82,6 +82,8 @@ def test_a_control_has_a_strength_from_none_to_full(stages: Path) -> None:
         scale: car.sample(control_from=photo, control_scale=scale, **options).pixels for scale in (0, 0.5, 1)
     }
     assert torch.equal(steered[0], var.sample(**options).pixels)
+    shared = var.sample(**options, refiner_run=str(stages / "var"), draft_scales=2)
+    assert torch.equal(shared.pixels, steered[0])
     assert torch.equal(steered[1], car.sample(control_from=photo, **options).pixels)
     assert not torch.equal(steered[0.5], steered[1])
     assert len(car.sample(control_from=photo, control_scale=[0.5, 1, 0])) == 1

@@ -56,16 +56,19 @@ class MixedDecoder:
 
         read: (b', c, h_k, w_k); None at the first scale. What has no weight is left out.
         """
+        passed = self.follow(scale, read)
+        return [(weight, self.base.logits(tokens, self.condition)) for weight, tokens in passed if weight]
+
+    def follow(self, scale: int, read: Tensor | None) -> list[tuple[float, Tensor]]:
+        """Remember a scale without predicting it: weights, and tokens (b, h_k w_k, d) before the head."""
         contents = scale_contents(self.base, self.condition, read)
         tokens = self.first(self.base.place(repeat_to(contents, len(self.condition)), scale))
-        mixed = []
-        for weights, branch in zip(self.weights, self.branches, strict=True):
-            if branch is None or not any(weights[scale:]):
-                continue
-            passed = branch(scale, contents, tokens)
-            if weights[scale]:
-                mixed.append((weights[scale], self.base.logits(passed, self.condition)))
-        return mixed
+        branches = zip(self.weights, self.branches, strict=True)
+        return [
+            (weights[scale], branch(scale, contents, tokens))
+            for weights, branch in branches
+            if branch is not None and any(weights[scale:])
+        ]
 
 
 def mixture(strengths: Sequence[Sequence[float]], num_scales: int) -> list[list[float]]:
