@@ -192,7 +192,8 @@ def sample(
             progress=progress.of("sampling"),
             **given,
         )
-    typer.echo(f"{folder}: samples.json, grid.png")
+    if World.current().is_first:
+        typer.echo(f"{folder}: samples.json, grid.png")
 
 
 @app.command()

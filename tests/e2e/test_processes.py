@@ -99,7 +99,9 @@ def test_two_processes_write_the_files_of_one(straight: Run, tmp_path: Path) -> 
     launcher = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
     arguments = ("sample", str(straight.folder), "--num-samples", "18", "--seed", "5", "--batch-size", "3")
     both = start(*arguments, "--out", str(tmp_path / "both"), launcher=launcher)
-    assert both.wait(timeout=DEADLINE) == 0, both.communicate()[0]
+    output = both.communicate(timeout=DEADLINE)[0]
+    assert both.returncode == 0, output
+    assert output.count("samples.json, grid.png") == 1  # told by the first
     names = sorted(path.name for path in alone.iterdir())
     assert names == sorted(path.name for path in (tmp_path / "both").iterdir())
     assert len(names) == 20
