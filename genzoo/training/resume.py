@@ -7,21 +7,23 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from genzoo.core.checkpoint import checkpoint_steps, latest_valid
+from genzoo.core.checkpoint import Verify, checkpoint_steps, latest_valid
+from genzoo.core.checkpoint_manifest import verify_checkpoint
 from genzoo.core.errors import CheckpointError, UsageError
 from genzoo.core.run_folder import RunFolder
 
 logger = logging.getLogger(__name__)
 
 
-def find_start(folder: RunFolder, resume: str | Path) -> Path | None:
+def find_start(folder: RunFolder, resume: str | Path, verify: Verify = verify_checkpoint) -> Path | None:
     """The checkpoint to continue from, or None to start at step 0.
 
-    resume: "auto", "never", or the path of a checkpoint or of a run folder. Never starts over in silence:
-    raises UsageError when "never" meets an earlier run, CheckpointError when a path is missing or corrupt.
+    resume: "auto", "never", or the path of a checkpoint or of a run folder.   verify: each step that is
+    looked at. Never starts over in silence: raises UsageError when "never" meets an earlier run,
+    CheckpointError when a path is missing or corrupt.
     """
     if str(resume) == "auto":
-        path = latest_valid(folder.checkpoints)
+        path = latest_valid(folder.checkpoints, verify)
     elif str(resume) == "never":
         if folder.has_run():
             raise UsageError(
@@ -31,20 +33,20 @@ def find_start(folder: RunFolder, resume: str | Path) -> Path | None:
             )
         return None
     else:
-        path = _named(folder, Path(resume))
+        path = _named(folder, Path(resume), verify)
     if path is not None:
         logger.info("resuming from %s", path)
     return path
 
 
-def _named(folder: RunFolder, path: Path) -> Path:
+def _named(folder: RunFolder, path: Path, verify: Verify) -> Path:
     if not path.is_dir():
         raise CheckpointError(
             "there is nothing to resume from here",
             where=str(path),
             fix="name a checkpoint (RUN/checkpoints/step_...) or a run folder, or use --resume auto",
         )
-    found = latest_valid(path / "checkpoints") if (path / "checkpoints").is_dir() else path
+    found = latest_valid(path / "checkpoints", verify) if (path / "checkpoints").is_dir() else path
     if found is None:
         raise CheckpointError("this run has no checkpoint yet", where=str(path))
     own = found.resolve().parent == folder.checkpoints.resolve()

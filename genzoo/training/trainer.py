@@ -15,6 +15,7 @@ from accelerate.utils import gather_object
 from torch import nn
 
 from genzoo.core.checkpoint import load_checkpoint, save_checkpoint, set_aside_after
+from genzoo.core.checkpoint_memory import CheckpointMemory
 from genzoo.core.errors import GenzooError, Interrupted
 from genzoo.core.run_folder import RunFolder
 from genzoo.core.types import Batch, Dataset, LossOutput, Task
@@ -144,10 +145,11 @@ class Trainer:
             yield batches, stop, resumed_from
 
     def _start(self, resume: str | Path) -> int | None:
-        path = self.world.on_first(lambda: find_start(self.folder, resume))
+        memory = CheckpointMemory()  # what was verified to be chosen is not hashed again to be read
+        path = self.world.on_first(lambda: find_start(self.folder, resume, memory.verify))
         if path is None:
             return None
-        self.step = restore(self.parts, load_checkpoint(path))
+        self.step = restore(self.parts, load_checkpoint(path, verify=memory.verify))
         self.saved = path
         self.world.on_first(lambda: set_aside_after(self.folder.checkpoints, self.step))
         return self.step

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from genzoo.api.run import Run, train
 from genzoo.api.training.train import build_trainer
 from genzoo.core.checkpoint import load_checkpoint
 from genzoo.core.errors import RecipeError, UsageError, WeightsError
-from genzoo.core.recipe import recipe_from
+from genzoo.core.recipe import Recipe, recipe_from
 
 
 def clips(source: Any, **changes: Any) -> dict[str, Any]:
@@ -78,3 +79,21 @@ def test_wrong_sources_stop_before_training(images: Run, tmp_path: Path) -> None
     with pytest.raises(RecipeError, match=r"init_from\.pth.*path"):
         build_trainer(recipe_from(clips(None, init_from={"pth": "x"})), output=tmp_path / "d")
     assert not list(tmp_path.iterdir())
+
+
+def flow(path: str | None = None, **changes: Any) -> Recipe:
+    """A tiny recipe of flow matching, which predicts velocities when nothing else is said."""
+    task = {"name": "flow_matching", "loss": "velocity_mse"}
+    data = copy.deepcopy(TINY) | {"task": task, "sampler": {"name": "flow_euler", "steps": 2}, "report": []}
+    data["train"] |= {"steps": 1}
+    data["preview"] = None
+    return recipe_from(data | ({} if path is None else {"init_from": {"path": path}}) | changes)
+
+
+def test_what_a_source_predicts_is_its_own_default_where_its_recipe_is_silent(
+    images: Run, tmp_path: Path
+) -> None:
+    first = train(flow(), output=tmp_path / "first")
+    build_trainer(flow(str(first.folder)), output=tmp_path / "second")
+    with pytest.raises(WeightsError, match="predicts noise is no beginning for one that predicts velocity"):
+        build_trainer(flow(str(images.folder)), output=tmp_path / "third")

@@ -10,6 +10,7 @@ import pytest
 from compare import final, fingerprint
 from toys import ToyDataset, toy_task, toy_trainer
 
+from genzoo.core import checkpoint_manifest
 from genzoo.core.checkpoint import checkpoint_steps
 from genzoo.core.errors import CheckpointError, UsageError
 from genzoo.training.hook import Hook, StepRecord
@@ -205,3 +206,17 @@ def test_when_all_checkpoints_are_corrupt_nothing_starts_over(tmp_path: Path) ->
         state.write_text("{}")
     with pytest.raises(CheckpointError, match="refusing to start over"):
         toy_trainer(tmp_path).fit()
+
+
+def test_a_checkpoint_is_hashed_once_to_be_resumed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    toy_trainer(tmp_path, steps=4, checkpoint_every=4).fit()
+    hashed: list[str] = []
+    digest = checkpoint_manifest.file_digest
+
+    def counted(path: Path) -> str:
+        hashed.append(path.name)
+        return digest(path)
+
+    monkeypatch.setattr(checkpoint_manifest, "file_digest", counted)
+    assert toy_trainer(tmp_path, steps=4, checkpoint_every=4).fit().resumed_from == 4
+    assert sorted(hashed) == ["ema.safetensors", "model.safetensors", "optimizer.safetensors", "state.json"]

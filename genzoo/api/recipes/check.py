@@ -146,11 +146,12 @@ def _told(node: Any) -> tuple[str, ...]:
 
 
 def _task_problems(node: Any) -> Iterator[Problem]:
-    if isinstance(node, Mapping) and "loss" in node:
+    if isinstance(node, Mapping) and node.get("loss", MISSING) != MISSING:
         factory = _factory(node, KINDS["task"])
         supplying = able(factory, SuppliesLossOptions)
         supplies = () if supplying is None else tuple(supplying.supplies)
-        yield from check_node("task.loss", node["loss"], replace(KINDS["loss"], injected=supplies))
+        loss = {"name": node["loss"]} if isinstance(node["loss"], str) else node["loss"]
+        yield from check_node("task.loss", loss, replace(KINDS["loss"], injected=supplies))
     control = node.get("control") if isinstance(node, Mapping) else None
     if control is not None and control != MISSING:
         named = {"name": control} if isinstance(control, str) else control

@@ -82,7 +82,6 @@ def export(
     A task that trains a part of its model has a method `export(path, *, layout, half, **notes)` and formats
     of its own; it decides then what is written.
     """
-
     task = run.task(weights=weights, device="cpu")
     own = able(task, ExportsPart)
     if own is not None:

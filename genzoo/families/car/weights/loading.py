@@ -8,6 +8,7 @@ from typing import Any
 from torch import Tensor
 
 from genzoo.core.checkpoint import latest_valid, load_checkpoint
+from genzoo.core.checkpoint_memory import CheckpointMemory
 from genzoo.core.errors import CheckpointError, WeightsError
 from genzoo.families.car.var.model import VAR
 from genzoo.families.car.vqvae.model import VQVAE
@@ -67,10 +68,11 @@ def load_vqvae(path: str, **arguments: Any) -> VQVAE:
 
 
 def _run_weights(folder: Path) -> dict[str, Tensor]:
-    checkpoint = latest_valid(folder / "checkpoints")
+    memory = CheckpointMemory()
+    checkpoint = latest_valid(folder / "checkpoints", memory.verify)
     if checkpoint is None:
         raise WeightsError(f"{folder} holds no checkpoint", fix="name a weights file or a trained run")
-    stored = load_checkpoint(checkpoint, ("model", "ema"))
+    stored = load_checkpoint(checkpoint, ("model", "ema"), memory.verify)
     if stored.state.get("frozen"):
         raise CheckpointError(
             f"{folder} holds a part of a model only",
