@@ -7,8 +7,8 @@ s runs at `learning_rate(s)`. The curves are those of `diffusers.optimization`.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, fields
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -18,18 +18,23 @@ from genzoo.core.contracts import SkipsDecay, able
 from genzoo.core.errors import RecipeError, UsageError
 from genzoo.core.model_state import like, require_same, whole
 from genzoo.core.registry import OPTIMIZERS
-from genzoo.training.rates import Curve, Schedule, decay_at, rate_curve
+from genzoo.training.rates import Curve, decay_at, rate_curve
 
+CURVE = tuple(field.name for field in fields(Curve))
 DECAYS = "decays"  # of a parameter group: whether its weight decay is the recipe's
 NamedParameters = Mapping[str, nn.Parameter]
 
 
+class Built(NamedTuple):
+    """What a factory of OPTIMIZERS makes. slots: tensors kept for each parameter, for memory estimates."""
+
+    optimizer: Optimizer
+    slots: int
+
+
 @dataclass(frozen=True)
 class Optimization:
-    """An optimizer, what sets its rate, and its weight decay at the first and the last step.
-
-    slots: tensors kept for each parameter, for memory estimates.
-    """
+    """An optimizer, its peak rate and how that changes, its weight decay at the first and the last step."""
 
     optimizer: Optimizer
     lr: float
@@ -45,24 +50,11 @@ def adamw(
     betas: tuple[float, float] = (0.9, 0.999),
     eps: float = 1e-8,
     weight_decay: float = 0.0,
-    schedule: Schedule = "constant",
-    warmup_steps: int = 0,
-    warmup_start: float = 0.0,
-    hold: float = 0.0,
-    final: float = 0.0,
-    final_weight_decay: float | None = None,
-) -> Optimization:
-    """AdamW, fused. Parameters marked `_no_weight_decay` do not decay.
-
-    schedule, warmup_steps, warmup_start, hold, final: see `Curve`.   final_weight_decay: of the last step,
-    approached on half a cosine; None keeps weight_decay.
-    """
-    groups = decay_groups(parameters, weight_decay)
-    optimizer = torch.optim.AdamW(
-        groups, lr=lr, betas=(betas[0], betas[1]), eps=eps, fused=_fusable(parameters)
-    )
-    curve = Curve(schedule, warmup_steps, warmup_start, hold, final)
-    return Optimization(optimizer, lr, curve, _decay(weight_decay, final_weight_decay), slots=2)
+) -> Built:
+    """AdamW, fused. Parameters marked `_no_weight_decay` do not decay."""
+    groups, fused = decay_groups(parameters, weight_decay), _fusable(parameters)
+    settings: dict[str, Any] = {"lr": lr, "betas": (betas[0], betas[1]), "eps": eps, "fused": fused}
+    return Built(torch.optim.AdamW(groups, weight_decay=weight_decay, **settings), slots=2)
 
 
 def adam(
@@ -72,20 +64,11 @@ def adam(
     betas: tuple[float, float] = (0.9, 0.999),
     eps: float = 1e-8,
     weight_decay: float = 0.0,
-    schedule: Schedule = "constant",
-    warmup_steps: int = 0,
-    warmup_start: float = 0.0,
-    hold: float = 0.0,
-    final: float = 0.0,
-    final_weight_decay: float | None = None,
-) -> Optimization:
+) -> Built:
     """Adam, fused; its weight decay is an L2 penalty."""
-    groups = decay_groups(parameters, weight_decay)
-    optimizer = torch.optim.Adam(
-        groups, lr=lr, betas=(betas[0], betas[1]), eps=eps, fused=_fusable(parameters)
-    )
-    curve = Curve(schedule, warmup_steps, warmup_start, hold, final)
-    return Optimization(optimizer, lr, curve, _decay(weight_decay, final_weight_decay), slots=2)
+    groups, fused = decay_groups(parameters, weight_decay), _fusable(parameters)
+    settings: dict[str, Any] = {"lr": lr, "betas": (betas[0], betas[1]), "eps": eps, "fused": fused}
+    return Built(torch.optim.Adam(groups, weight_decay=weight_decay, **settings), slots=2)
 
 
 def sgd(
@@ -95,35 +78,30 @@ def sgd(
     momentum: float = 0.9,
     nesterov: bool = False,
     weight_decay: float = 0.0,
-    schedule: Schedule = "constant",
-    warmup_steps: int = 0,
-    warmup_start: float = 0.0,
-    hold: float = 0.0,
-    final: float = 0.0,
-    final_weight_decay: float | None = None,
-) -> Optimization:
+) -> Built:
     """Gradient descent with momentum, fused."""
-    groups = decay_groups(parameters, weight_decay)
-    fused = _fusable(parameters)
-    optimizer = torch.optim.SGD(groups, lr=lr, momentum=momentum, nesterov=nesterov, fused=fused)
-    curve = Curve(schedule, warmup_steps, warmup_start, hold, final)
-    slots = 1 if momentum else 0
-    return Optimization(optimizer, lr, curve, _decay(weight_decay, final_weight_decay), slots=slots)
+    groups, fused = decay_groups(parameters, weight_decay), _fusable(parameters)
+    settings: dict[str, Any] = {"lr": lr, "momentum": momentum, "nesterov": nesterov, "fused": fused}
+    return Built(torch.optim.SGD(groups, weight_decay=weight_decay, **settings), slots=int(momentum != 0))
 
 
 def build_optimizer(parameters: NamedParameters, options: Mapping[str, Any]) -> Optimization:
-    """The optimizer of a recipe's `optim:` section, {"name": ..., lr: ..., ...}."""
+    """The optimizer of a recipe's `optim:` section, {"name": ..., "lr": ..., ...}.
+
+    What a `Curve` takes is the same for every optimizer; the rest goes to the factory of that name.
+    """
     if not parameters:
         raise UsageError("there is nothing to train: every parameter of the model is frozen")
     settings = dict(options)
     factory = OPTIMIZERS.get(str(settings.pop("name", "adamw")))
+    curve = Curve(**{name: settings.pop(name) for name in CURVE if name in settings})
     try:
-        optimization: Optimization = factory(parameters, **settings)
-    except RecipeError:
-        raise
+        optimizer, slots = factory(parameters, **settings)
     except (TypeError, ValueError) as error:
         raise RecipeError(f"optim: {error}") from error
-    return optimization
+    peak, decay = optimizer.defaults["lr"], optimizer.defaults["weight_decay"]
+    end = decay if curve.final_weight_decay is None else curve.final_weight_decay
+    return Optimization(optimizer, peak, curve, (decay, end), slots)
 
 
 def decay_groups(parameters: NamedParameters, weight_decay: float) -> list[dict[str, Any]]:
@@ -194,10 +172,6 @@ def _slot_like(parameter: nn.Parameter, slot: Tensor) -> Tensor:
 
 def _placed(tensor: Tensor, parameter: nn.Parameter) -> Tensor:
     return like(tensor, parameter.data) if tensor.shape == parameter.shape else tensor
-
-
-def _decay(weight_decay: float, final: float | None) -> tuple[float, float]:
-    return weight_decay, weight_decay if final is None else final
 
 
 def _fusable(parameters: NamedParameters) -> bool:

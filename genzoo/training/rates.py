@@ -19,7 +19,7 @@ Schedule = Literal[
 
 @dataclass(frozen=True)
 class Curve:
-    """How a rate changes over a run.
+    """How the learning rate, and the weight decay, change over a run: options of every `optim:` section.
 
     schedule: those of `diffusers.optimization` by their names there, with its defaults (one cycle, so that
     restarts change nothing; the polynomial of degree 1 ends at 1e-7); or, over the share of the run after the
@@ -27,6 +27,7 @@ class Curve:
     and then fall to `final` times the peak, and "bent_linear", which falls in two straight lines that meet
     at `hold`, the first one half as steep as a single line would be. warmup_steps: of a straight rise from
     `warmup_start` times the peak. hold, final and warmup_start belong to the latter four.
+    final_weight_decay: of the last step, approached on half a cosine; None keeps weight_decay.
     """
 
     schedule: Schedule = "constant"
@@ -34,6 +35,7 @@ class Curve:
     warmup_start: float = 0.0
     hold: float = 0.0
     final: float = 0.0
+    final_weight_decay: float | None = None
 
     def __post_init__(self) -> None:
         names = Schedule.__args__  # type: ignore[attr-defined]

@@ -24,6 +24,7 @@ from genzoo.core.registry import (
     Registry,
 )
 from genzoo.core.signatures import Parameter, Problem, check_settings, parameters, takes_anything
+from genzoo.training.rates import Curve
 
 FACTS = tuple(KNOWN)
 
@@ -71,7 +72,8 @@ def named_problems(data: Mapping[str, Any]) -> Iterator[Problem]:
         extra = _sampling_parameters(data.get("task"))
         yield from check_node("sampler", data["sampler"], KINDS["sampler"], extra=extra)
     if data.get("optim") is not None:
-        yield from check_node("optim", with_optimizer(data["optim"]), KINDS["optim"])
+        node = with_optimizer(data["optim"])
+        yield from check_node("optim", node, KINDS["optim"], extra=parameters(Curve))
     yield from _drawing_problems(data)
     report = data.get("report")
     if report is not None and not isinstance(report, list):
