@@ -23,6 +23,7 @@ from recipe_cases import TINY
 import genzoo
 from genzoo.api.training.train import dry_run
 from genzoo.core.recipe import Recipe, recipe_from
+from genzoo.training.hook import Hook, StepRecord, TrainingView
 
 
 def state() -> dict[str, Any]:
@@ -84,3 +85,18 @@ def test_training_sampling_and_judging_leave_the_process_as_they_found_it(
     assert differences(before) == []
     run.evaluate("quick-pixels", num=4, steps=2)
     assert differences(before) == []
+
+
+def test_a_deterministic_run_is_so_while_it_goes_on(tmp_path: Path) -> None:
+    class Ask(Hook):
+        def on_step(self, trainer: TrainingView, record: StepRecord) -> None:
+            during.append((torch.are_deterministic_algorithms_enabled(), torch.backends.cudnn.benchmark))
+
+    during: list[tuple[bool, bool]] = []
+    for wanted in (True, False):
+        genzoo.train(
+            tiny().replaced({"train.steps": 1, "train.deterministic": wanted, "report": []}, "here"),
+            output=tmp_path / str(wanted),
+            hooks=[Ask()],
+        )
+    assert during == [(True, False), (False, True)]

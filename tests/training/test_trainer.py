@@ -258,6 +258,18 @@ def test_only_some_steps_are_logged(tmp_path: Path) -> None:
     assert all("rmse" in line for line in read_metrics(tmp_path / "metrics.jsonl"))
 
 
+def test_a_step_is_logged_before_it_is_saved(tmp_path: Path) -> None:
+    # a run that is killed right after the save goes on with the next step, and would never log this one
+    logged = []
+
+    class Look(Hook):
+        def on_checkpoint(self, trainer: Trainer, path: Path) -> None:
+            logged.append(read_metrics(tmp_path / "metrics.jsonl")[-1]["step"])
+
+    toy_trainer(tmp_path, hooks=(Look(),)).fit()
+    assert logged == [4, 8, 12]
+
+
 def test_previews_see_the_average_in_evaluation_mode_and_change_nothing(tmp_path: Path) -> None:
     seen = []
 
