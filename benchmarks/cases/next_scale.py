@@ -22,9 +22,10 @@ from benchmarks.registry import Options, case
 from genzoo.api import create_model
 from genzoo.autoregression.sampling import sample_scales
 from genzoo.core.seeds import SampleStreams
+from genzoo.families.car.control.decoder import decoder_of
 from genzoo.families.car.control.model import CAR
 from genzoo.families.car.task import NextScaleTask
-from genzoo.families.car.var.sampler_options import draw_options, guided_decoder
+from genzoo.families.car.var.sampler_options import draw_options
 from genzoo.families.car.vqvae.codec import VQVAECodec
 from genzoo.families.car.vqvae.model import VQVAE
 
@@ -76,7 +77,8 @@ def draw(task: NextScaleTask, precision: str, control: Tensor | None, watch: Sto
         with watch.part("control"):
             features = task.encode_control(model, control)
     with watch.part("blocks"):
-        predict = guided_decoder(model, torch.tensor([LABEL]), features, guided=True)
+        labels = torch.tensor([LABEL, model.num_classes])  # the second half without a class, for guidance
+        predict = decoder_of(model, labels, features)
 
     def timed(scale: int, read: Tensor | None) -> Tensor:
         with watch.part("blocks"):

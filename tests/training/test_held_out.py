@@ -231,7 +231,7 @@ BROKEN: list[tuple[Callable[[], Any], type[Exception], str]] = [
 ]
 
 
-@pytest.mark.parametrize(("build", "kind", "message"), BROKEN, ids=lambda value: str(value)[:30])
+@pytest.mark.parametrize(("build", "kind", "message"), BROKEN, ids=[message for _, _, message in BROKEN])
 def test_impossible_sections_are_refused(
     build: Callable[[], Recipe], kind: type[Exception], message: str
 ) -> None:
