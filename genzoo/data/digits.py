@@ -13,6 +13,7 @@ from torch import Tensor
 
 from genzoo.assets import asset
 from genzoo.core.errors import DataError
+from genzoo.data.toys import check_choices
 
 SPLITS = ("all", "train", "test")
 
@@ -31,10 +32,8 @@ class Digits:
     def __init__(self, *, image_size: int = 8, split: str = "all", channels: int = 1) -> None:
         if image_size not in range(8, 65, 8):
             raise DataError(f"digits: image_size {image_size} is not a multiple of 8 from 8 to 64")
-        if split not in SPLITS:
-            raise DataError(f"digits: there is no split {split!r}; choose one of {', '.join(SPLITS)}")
-        if channels not in (1, 3):
-            raise DataError(f"digits: channels is 1 or 3, not {channels}")
+        check_choices("digits", "split", [split], SPLITS)
+        check_choices("digits", "number of channels", [channels], (1, 3))
         self.class_names: list[str] | None = [str(digit) for digit in range(10)]
         self.sample_shape: tuple[int, ...] = (channels, image_size, image_size)
         images, labels = load_digits()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -12,10 +12,11 @@ import torch
 from torch import Tensor
 
 from genzoo.assets import asset
-from genzoo.core.errors import DataError, did_you_mean
+from genzoo.core.errors import DataError
 from genzoo.core.seeds import mix_seed
 from genzoo.data.class_lists import ClassList, kept_labels
 from genzoo.data.image_decode import decode_image
+from genzoo.data.toys import block_means, check_choices, first_of
 from genzoo.data.transforms import draw_flip
 from genzoo.pictures.pixels import from_uint8
 
@@ -54,14 +55,16 @@ class Emoji:
         caption: str = "a {style} emoji of a {name}",
         horizontal_flip: bool = False,
     ) -> None:
-        _known("image_size", [image_size], (32, 64))
-        _known("style", styles, tuple(STYLES))
-        _known("classes", [classes], CLASSES)
-        _known("split", [split], SPLITS)
+        check_choices("emoji", "image_size", [image_size], (32, 64))
+        check_choices("emoji", "style", styles, tuple(STYLES))
+        check_choices("emoji", "classes", [classes], CLASSES)
+        check_choices("emoji", "split", [split], SPLITS)
         concepts = load_concepts()
         drawn = _choose(concepts, categories, names)
         shown = [row for row in drawn if _in_split(concepts[row], split, hold_out, hold_out_fraction)]
-        _known("hold_out", hold_out, [c[key] for key in ("category", "name") for c in concepts])
+        check_choices(
+            "emoji", "hold_out", hold_out, [c[key] for key in ("category", "name") for c in concepts]
+        )
         if not shown or not styles:
             raise DataError("emoji: no image is left", fix="widen styles, categories, names or the split")
         self.class_names: list[str] | None = {
@@ -76,7 +79,7 @@ class Emoji:
         self.items = [items[row] for row in rows]
         self.captions = [caption.format(**item | {"style": STYLES[item["style"]]}) for item in self.items]
         self.labels = self._labels(classes)
-        self.images = torch.cat([_shrink(load_style(style)[shown], image_size) for style in styles])[rows]
+        self.images = torch.cat([block_means(load_style(style)[shown], image_size) for style in styles])[rows]
         self.sample_shape: tuple[int, ...] = (3, image_size, image_size)
         self.horizontal_flip = horizontal_flip
         facts = f"{image_size}|{classes}|{self.class_names}|{self.captions}|{horizontal_flip}"
@@ -108,8 +111,7 @@ class Emoji:
 
     def fetch(self, index: int, generator: torch.Generator | None = None) -> dict[str, Any]:
         """One emoji with its caption; with horizontal_flip and a generator, mirrored half of the time."""
-        batch = self.fetch_many([index], [generator])
-        return {key: value[0] for key, value in batch.items()}
+        return first_of(self.fetch_many([index], [generator]))
 
     def fetch_many(
         self, indices: Sequence[int], generators: Sequence[torch.Generator | None]
@@ -138,18 +140,14 @@ def load_style(style: str) -> Tensor:
     return torch.from_numpy(cells[: len(load_concepts())])
 
 
-def _shrink(images: Tensor, size: int) -> Tensor:
-    if size == CELL:
-        return images.contiguous()
-    return torch.nn.functional.avg_pool2d(images.float(), CELL // size).round_().to(torch.uint8)
-
-
 def _choose(
     concepts: list[dict[str, str]], categories: Sequence[str] | None, names: Sequence[str] | None
 ) -> list[int]:
     """The rows of the concepts in these categories and of these names; None means any."""
-    _known("category", categories or (), {concept["category"] for concept in concepts})
-    _known("name", names or (), [concept["name"] for concept in concepts])
+    check_choices(
+        "emoji", "category", categories or (), sorted({concept["category"] for concept in concepts})
+    )
+    check_choices("emoji", "name", names or (), [concept["name"] for concept in concepts])
     return [
         row
         for row, concept in enumerate(concepts)
@@ -162,15 +160,3 @@ def _in_split(concept: dict[str, str], split: str, hold_out: Sequence[str], frac
     chance = mix_seed("emoji", "hold out", concept["name"]) / 2**63
     held_out = concept["name"] in hold_out or concept["category"] in hold_out or chance < fraction
     return split == "all" or held_out == (split == "held_out")
-
-
-def _known(what: str, given: Sequence[Any], known: Collection[Any]) -> None:
-    for value in given:
-        if value not in known:
-            hint = (
-                did_you_mean(str(value), map(str, known))
-                or f"known: {', '.join(sorted(map(str, known))[:7])}"
-            )
-            raise DataError(f"emoji: there is no {what} {value!r}; {hint}")
-    if len(set(given)) < len(given):
-        raise DataError(f"emoji: {what} holds a value twice")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -58,19 +58,24 @@ def paste(sprites: Tensor, corners: Tensor, size: int, background: float) -> Ten
 
 def draw_stills(
     draw: Callable[[Tensor], Tensor],
-    labels: Callable[[Tensor], Tensor],
+    labels: Tensor | None,
     *,
     num_clips: int,
     num: int,
     num_frames: int,
-    seed: tuple[str, int],
-    generator: torch.Generator | None,
-) -> tuple[Tensor, Tensor]:
-    """Single frames of clips, (num, c, s, s), and their labels (num,); for joint image-video training.
+    seeds: Sequence[tuple[str, int]],
+    generators: Sequence[torch.Generator | None],
+) -> dict[str, Tensor]:
+    """Single frames of clips for joint image-video training, `num` beside each item of a batch.
 
-    draw, labels: clips (b, f, c, s, s) and their labels by number.   seed: in place of a generator.
+    Returns "image_pixels" (b, num, c, s, s) and, with labels (n,), "image_labels" (b, num).   draw: clips
+    (b, f, c, s, s) by number.   seeds: in place of generators that are None, one for each item.
     """
-    generator = generator_for(*seed) if generator is None else generator
-    rows = torch.randint(num_clips, (num,), generator=generator)
-    frames = torch.randint(num_frames, (num,), generator=generator)
-    return draw(rows)[torch.arange(num), frames], labels(rows)
+    pixels, rows = [], []
+    for seed, given in zip(seeds, generators, strict=True):
+        generator = generator_for(*seed) if given is None else given
+        rows.append(torch.randint(num_clips, (num,), generator=generator))
+        frames = torch.randint(num_frames, (num,), generator=generator)
+        pixels.append(draw(rows[-1])[torch.arange(num), frames])
+    stills = {"image_pixels": torch.stack(pixels)}
+    return stills if labels is None else stills | {"image_labels": labels[torch.stack(rows)]}

@@ -13,6 +13,7 @@ from genzoo.core.errors import DataError
 from genzoo.core.seeds import generator_for
 from genzoo.data.digits import SPLITS, load_digits, rows_of_split
 from genzoo.data.motion import bouncing_paths, draw_stills, paste
+from genzoo.data.toys import check_at_least, check_choices, first_of
 
 DIGIT = 8
 
@@ -62,34 +63,28 @@ class MovingDigits:
 
     def fetch(self, index: int, generator: torch.Generator | None = None) -> dict[str, Any]:
         """One clip; its stills come from the generator, or without one from the index."""
-        batch = self.fetch_many([index], [generator])
-        return {key: value[0] for key, value in batch.items()}
+        return first_of(self.fetch_many([index], [generator]))
 
     def fetch_many(self, indices: Sequence[int], generators: Sequence[Any]) -> dict[str, Any]:
         """Several clips at once, already stacked: (b, f, 1, s, s) and (b,)."""
         rows = torch.as_tensor(indices)
         batch = {"pixels": self._draw(rows), "class_labels": self.labels[rows]}
         if self.use_image_num:
-            drawn = [self._stills(*pair) for pair in zip(indices, generators, strict=True)]
-            batch["image_pixels"] = torch.stack([pixels for pixels, _ in drawn])
-            batch["image_labels"] = torch.stack([labels for _, labels in drawn])
+            batch |= draw_stills(
+                self._draw,
+                self.labels,
+                num_clips=len(self),
+                num=self.use_image_num,
+                num_frames=self.sample_shape[0],
+                seeds=[("moving_digits stills", index) for index in indices],
+                generators=generators,
+            )
         return batch
 
     def _draw(self, rows: Tensor) -> Tensor:
         """The clips of these numbers: (b, f, 1, s, s)."""
         sprites = self.digits[rows % len(self.digits), None]
         return paste(sprites, self.corners[rows], self.sample_shape[-1], background=-1.0)
-
-    def _stills(self, index: int, generator: torch.Generator | None) -> tuple[Tensor, Tensor]:
-        return draw_stills(
-            self._draw,
-            lambda rows: self.labels[rows],
-            num_clips=len(self),
-            num=self.use_image_num,
-            num_frames=self.sample_shape[0],
-            seed=("moving_digits stills", index),
-            generator=generator,
-        )
 
 
 def _check_grid(grid: int, image_size: int, max_speed: int) -> None:
@@ -105,12 +100,8 @@ def _check(
 ) -> None:
     if not DIGIT < image_size <= 64:
         raise DataError(f"moving_digits: image_size {image_size} is not between {DIGIT + 1} and 64")
-    if num_frames < 1 or clips_per_digit < 1 or use_image_num < 0:
-        raise DataError(
-            f"moving_digits: num_frames {num_frames}, clips_per_digit {clips_per_digit}, use_image_num"
-            f" {use_image_num}: the first two are at least 1, the last at least 0"
-        )
+    check_at_least("moving_digits", 1, num_frames=num_frames, clips_per_digit=clips_per_digit)
+    check_at_least("moving_digits", 0, use_image_num=use_image_num)
     if not 1 <= max_speed <= image_size - DIGIT:
         raise DataError(f"moving_digits: max_speed {max_speed} is not between 1 and {image_size - DIGIT}")
-    if split not in SPLITS:
-        raise DataError(f"moving_digits: there is no split {split!r}; choose one of {', '.join(SPLITS)}")
+    check_choices("moving_digits", "split", [split], SPLITS)

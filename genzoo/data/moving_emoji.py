@@ -8,12 +8,12 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn.functional import avg_pool2d
 
-from genzoo.core.errors import DataError, did_you_mean
+from genzoo.core.errors import DataError
 from genzoo.core.seeds import generator_for
 from genzoo.data.emoji import STYLES, Emoji, load_concepts
 from genzoo.data.motion import draw_stills, paste, straight_paths
+from genzoo.data.toys import block_means, check_at_least, check_choices, first_of
 from genzoo.pictures.pixels import from_uint8
 
 MOTIONS = {
@@ -63,8 +63,9 @@ class MovingEmoji:
         use_image_num: int = 0,
     ) -> None:
         _check(image_size, sprite_size, num_frames, max_speed, clips_per_emoji, use_image_num)
-        _known("motion", motions, list(MOTIONS))
-        _known("classes", [classes], CLASSES)
+        check_at_least("moving_emoji", 1, motions=len(motions))
+        check_choices("moving_emoji", "motion", motions, list(MOTIONS))
+        check_choices("moving_emoji", "classes", [classes], CLASSES)
         what = "name" if classes.endswith("name") else "category"
         emoji = Emoji(
             image_size=32, styles=styles, classes=what, categories=categories, names=names,
@@ -72,7 +73,7 @@ class MovingEmoji:
         )  # fmt: skip
         self.motions, self.use_image_num, self.augments = list(motions), use_image_num, use_image_num > 0
         self.sample_shape: tuple[int, ...] = (num_frames, 3, image_size, image_size)
-        self.sprites = _shrink(emoji.images, sprite_size)
+        self.sprites = block_means(emoji.images, sprite_size)
         self.items, self._caption = emoji.items, caption
         self.corners = self._paths(clips_per_emoji, image_size - sprite_size, num_frames, max_speed)
         self.class_names, self.labels = self._classes(classes, emoji)
@@ -122,7 +123,7 @@ class MovingEmoji:
 
     def fetch(self, index: int, generator: torch.Generator | None = None) -> dict[str, Any]:
         """One clip; its stills come from the generator, or without one from the index."""
-        return {key: value[0] for key, value in self.fetch_many([index], [generator]).items()}
+        return first_of(self.fetch_many([index], [generator]))
 
     def fetch_many(self, indices: Sequence[int], generators: Sequence[Any]) -> dict[str, Any]:
         """Several clips at once, already stacked: (b, f, 3, s, s), (b,), and a list of captions."""
@@ -134,47 +135,26 @@ class MovingEmoji:
         if self.labels is not None:
             batch["class_labels"] = self.labels[rows]
         if self.use_image_num:
-            drawn = [self._stills(*pair) for pair in zip(indices, generators, strict=True)]
-            batch["image_pixels"] = torch.stack([pixels for pixels, _ in drawn])
-            if self.labels is not None:
-                batch["image_labels"] = torch.stack([labels for _, labels in drawn])
+            batch |= draw_stills(
+                self._draw,
+                self.labels,
+                num_clips=len(self),
+                num=self.use_image_num,
+                num_frames=self.sample_shape[0],
+                seeds=[("moving_emoji stills", index) for index in indices],
+                generators=generators,
+            )
         return batch
 
     def _draw(self, rows: Tensor) -> Tensor:
         sprites = from_uint8(self.sprites[self._parts(rows)[0]])
         return paste(sprites, self.corners[rows], self.sample_shape[-1], background=1.0)
 
-    def _stills(self, index: int, generator: torch.Generator | None) -> tuple[Tensor, Tensor]:
-        labels = torch.zeros(len(self), dtype=torch.int64) if self.labels is None else self.labels
-        return draw_stills(
-            self._draw,
-            lambda rows: labels[rows],
-            num_clips=len(self),
-            num=self.use_image_num,
-            num_frames=self.sample_shape[0],
-            seed=("moving_emoji stills", index),
-            generator=generator,
-        )
-
     def _parts(self, index: Any) -> tuple[Any, Any]:
         """The numbers of emoji and motion of a clip, or of many as a tensor."""
         clips_per_emoji = len(self) // (len(self.items) * len(self.motions))
         shown, rest = index // (clips_per_emoji * len(self.motions)), index // clips_per_emoji
         return shown, rest % len(self.motions)
-
-
-def _shrink(images: Tensor, size: int) -> Tensor:
-    """Means of blocks.   images: (n, 3, 32, 32) uint8.   Returns (n, 3, size, size) uint8."""
-    return avg_pool2d(images.float(), images.shape[-1] // size).round_().to(torch.uint8)
-
-
-def _known(what: str, given: Sequence[str], known: Sequence[str]) -> None:
-    for value in given:
-        if value not in known:
-            hint = did_you_mean(value, known) or f"known: {', '.join(known)}"
-            raise DataError(f"moving_emoji: there is no {what} {value!r}; {hint}")
-    if len(set(given)) < len(given) or not given:
-        raise DataError(f"moving_emoji: {what} is empty, or holds a value twice")
 
 
 def _check(
@@ -185,11 +165,9 @@ def _check(
             f"moving_emoji: sprite_size {sprite_size} on an image_size of {image_size}",
             fix=f"sprite_size is one of {', '.join(map(str, SPRITES))}, and image_size not smaller",
         )
-    if num_frames < 1 or clips_per_emoji < 1 or max_speed < 1 or stills < 0:
-        raise DataError(
-            f"moving_emoji: num_frames {num_frames}, clips_per_emoji {clips_per_emoji}, max_speed"
-            f" {max_speed}, use_image_num {stills}: the first three are at least 1, the last at least 0"
-        )
+    least = {"num_frames": num_frames, "clips_per_emoji": clips_per_emoji, "max_speed": max_speed}
+    check_at_least("moving_emoji", 1, **least)
+    check_at_least("moving_emoji", 0, use_image_num=stills)
     if max_speed * (num_frames - 1) > image_size - sprite_size:
         raise DataError(
             f"moving_emoji: in {num_frames} frames at {max_speed} pixels an emoji would leave the canvas",

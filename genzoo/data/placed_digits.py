@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from genzoo.data.moving_digits import MovingDigits
+from genzoo.data.toys import first_of
 
 
 class PlacedDigits:
@@ -41,7 +42,7 @@ class PlacedDigits:
 
     def fetch(self, index: int, generator: torch.Generator | None = None) -> dict[str, Any]:
         """One image; there is no augmentation, so the generator is not used."""
-        return {key: value[0] for key, value in self.fetch_many([index], [generator]).items()}
+        return first_of(self.fetch_many([index], [generator]))
 
     def fetch_many(self, indices: Sequence[int], generators: Sequence[Any]) -> dict[str, Any]:
         """Several images at once, already stacked: (b, 1, s, s) and (b,)."""

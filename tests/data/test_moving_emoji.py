@@ -117,7 +117,7 @@ def test_stills_are_frames_with_their_labels() -> None:
         ({"image_size": 8}, "image_size of 8"),
         ({"max_speed": 9}, "would leave the canvas"),
         ({"motions": ["lfet"]}, "did you mean 'left'"),
-        ({"motions": []}, "motion is empty"),
+        ({"motions": []}, "motions 0, but it is at least 1"),
         ({"classes": "motions"}, "did you mean 'motion"),
         ({"use_image_num": -1}, "use_image_num -1"),
     ],
