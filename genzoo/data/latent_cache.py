@@ -20,7 +20,8 @@ from torch.utils.data import Dataset as TorchDataset
 from genzoo.core.errors import DataError, UsageError
 from genzoo.core.types import Dataset, LatentCodec
 from genzoo.data.cached_clips import CachedClips, clip_keyring
-from genzoo.data.cached_latents import DTYPES, CachedLatents
+from genzoo.data.cached_latents import CachedLatents
+from genzoo.data.cached_rows import DTYPES
 from genzoo.data.frame_chunks import FrameChunks, Item
 from genzoo.data.latent_keys import Keyring, save_stamps, stamps_path
 from genzoo.data.latent_store import SHARD_BYTES, LatentStore

@@ -51,6 +51,10 @@ class Keyring:
         known = able(self.images, KnowsStamp)
         return None if known is None else digest(known.stamp(index))
 
+    def name(self, index: int) -> str:
+        """The item, for messages."""
+        return item_name(self.images, index)
+
     def find(self, index: int, stamps: dict[bytes, bytes]) -> bytes:
         """The key of an item, from its stamp if that is known; empty when it cannot be read."""
         known = stamps.get(self.stamp(index) or b"")

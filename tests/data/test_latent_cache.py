@@ -356,5 +356,5 @@ def test_many_shards_are_read_with_few_open_files(
     for index in (0, 6, 3, 0, 5, 6):
         expected = HalvingCodec().moments(cached.images.fetch(index)["pixels"][None])[0]
         assert torch.equal(cached.fetch(index)["moments"], expected)
-    assert cached._reader is not None
-    assert len(cached._reader._open) == 2
+    assert cached.rows.reader is not None
+    assert len(cached.rows.reader._open) == 2
