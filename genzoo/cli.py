@@ -11,6 +11,10 @@ import typer.core
 
 import genzoo.api  # noqa: F401  (reads the cards)
 from genzoo.api.commands.terminal import (
+    AtOnce,
+    Device,
+    Prune,
+    Workers,
     asks_for_rows,
     log_to_terminal,
     print_json,
@@ -163,7 +167,7 @@ def sample(
         str | None, typer.Option(metavar="ema|raw", help="averaged where there are, when left out")
     ] = None,
     checkpoint: Annotated[str | None, typer.Option(metavar="STEP|PATH", help="newest when left out")] = None,
-    device: Annotated[str | None, typer.Option(help="such as cpu or cuda:1")] = None,
+    device: Device = None,
 ) -> None:
     """Sample pictures from a run; the same command again makes those that are missing."""
     log_to_terminal()
@@ -304,10 +308,10 @@ def doctor(as_json: AsJson = None) -> None:
 def latents(
     recipe: RecipeArgument,
     overrides: Overrides = None,
-    batch_size: Annotated[int, typer.Option(min=1)] = 32,
-    num_workers: Annotated[int, typer.Option(min=0, help="processes that decode pictures")] = 0,
-    device: Annotated[str | None, typer.Option(help="such as cpu or cuda:1")] = None,
-    prune: Annotated[bool, typer.Option("--prune", help="remove entries that are not used any more")] = False,
+    batch_size: AtOnce = 32,
+    num_workers: Workers = 0,
+    device: Device = None,
+    prune: Prune = False,
 ) -> None:
     """Encode a recipe's images into data.latent_cache; later calls redo what changed."""
     from genzoo.api.preparation.latents import prepare_latents
@@ -324,10 +328,7 @@ def latents(
             prune=prune,
             progress=progress.of("encoding"),
         )
-    for line in [
-        *(f"unreadable: {bad}" for bad in report.bad),
-        *(f"damaged: {one}" for one in report.damaged),
-    ]:
+    for line in report.problems():
         typer.echo(line, err=True)
     typer.echo(
         f"{report.total} pictures: {report.built} encoded, {report.reused} reused, {len(report.bad)} bad;"

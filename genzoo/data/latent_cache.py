@@ -46,6 +46,10 @@ class CacheReport:
     unused: int = 0
     pruned: int = 0
 
+    def problems(self) -> list[str]:
+        """A line for each item that could not be stored, and each entry that was damaged."""
+        return [*(f"unreadable: {one}" for one in self.bad), *(f"damaged: {one}" for one in self.damaged)]
+
 
 def build_latent_cache(
     dataset: Dataset | CachedLatents | CachedClips,

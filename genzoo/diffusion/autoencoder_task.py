@@ -75,6 +75,8 @@ class AutoencoderTask:
             raise unused_options(unknown, ["image"])
         if image is None:
             raise UsageError("an autoencoder reconstructs pictures, and none were given", fix="pass image")
+        if not isinstance(image, Tensor) and not all(isinstance(one, Tensor) for one in image):
+            raise UsageError(f"image is {image!r}", fix="give pixels from Python, (3, h, w) in [-1, 1]")
         pictures = image if isinstance(image, Tensor) else torch.stack(list(image))
         pictures = pictures[None] if pictures.ndim == 3 else pictures
         if len(pictures) not in (1, num):

@@ -19,6 +19,7 @@ from genzoo.core.checkpoint import latest_valid, load_checkpoint
 from genzoo.core.errors import CheckpointError, DataError, UsageError
 from genzoo.core.recipe import Recipe, load_recipe
 from genzoo.data.control_files import control_facts, control_png
+from genzoo.data.picture_sets import open_pictures
 from genzoo.families.car.task import NextScaleTask
 
 
@@ -103,6 +104,8 @@ def test_extraction_goes_on_after_an_interruption_and_leaves_finished_files_alon
     report, _ = extract_folder(folder / "pictures", folder / "edges", "canny")
     assert (report.reused, report.built, len(report.bad)) == (2, 1, 1)
     assert extract_folder(folder / "pictures", folder / "edges", {"name": "canny", "low": 9})[0].reused == 0
+    # the sheet beside the maps says that it is none of them
+    assert len(open_pictures(folder / "edges")) == report.total
 
 
 def test_one_picture_is_extracted_too(folder: Path) -> None:

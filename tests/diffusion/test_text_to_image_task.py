@@ -209,3 +209,5 @@ def test_an_autoencoder_learns_to_reconstruct_and_is_written_for_diffusers(tmp_p
     torch.testing.assert_close(rebuilt, theirs.detach())
     with pytest.raises(UsageError, match="layout"):
         task.export(tmp_path / "other", layout="compvis")
+    with pytest.raises(UsageError, match=r"image is 'photo\.png'"):
+        task.conditions(1, image="photo.png")

@@ -52,6 +52,24 @@ def exit_code(*arguments: object) -> int:
     return int(stop.value.code or 0)
 
 
+def test_what_was_left_out_is_said_in_the_result(folders, capsys: pytest.CaptureFixture[str]) -> None:
+    samples, real = folders
+    Image.new("RGB", (8, 8)).save(real / "x.bmp")
+    (samples / ".hidden.png").write_bytes(b"whatever")
+    assert exit_code(samples, "--reference", real, "--protocol", "quick-pixels", "--num", 60, "--json") == 0
+    warnings = json.loads(capsys.readouterr().out)["warnings"]
+    note = "1 file(s) in formats that are not read were left out, such as x.bmp"
+    assert [line for line in warnings if "left out" in line] == [f"reference: {note}"]
+
+
+def test_a_damaged_samples_json_is_named(folders, capsys: pytest.CaptureFixture[str]) -> None:
+    samples, real = folders
+    for content in ("{", "[]", '{"options": 3}'):
+        (samples / "samples.json").write_text(content)
+        assert exit_code(samples, "--reference", real, "--protocol", "quick-pixels", "--num", 60) == 4
+        assert "samples.json is none of genzoo's" in capsys.readouterr().err
+
+
 def test_a_folder_against_a_folder(folders, capsys: pytest.CaptureFixture[str]) -> None:
     samples, real = folders
     code = exit_code(samples, "--reference", real, "--protocol", "quick-pixels", "--num", 60)

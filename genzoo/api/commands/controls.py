@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from genzoo.api.commands.terminal import log_to_terminal, settings_from
+from genzoo.api.commands.terminal import AtOnce, Device, Prune, Workers, log_to_terminal, settings_from
 from genzoo.core.errors import UsageError
 from genzoo.core.progress import Progress
 
@@ -24,10 +24,10 @@ def prepare_controls_command(
         str | None, typer.Option(help="extractor for a folder: see `genzoo list controls`")
     ] = None,
     output: Annotated[str | None, typer.Option("--output", "-o", help="folder for the PNG files")] = None,
-    batch_size: Annotated[int, typer.Option(min=1)] = 32,
-    num_workers: Annotated[int, typer.Option(min=0, help="processes that decode pictures")] = 0,
-    device: Annotated[str | None, typer.Option(help="such as cpu or cuda:1")] = None,
-    prune: Annotated[bool, typer.Option("--prune", help="remove entries that are not used any more")] = False,
+    batch_size: AtOnce = 32,
+    num_workers: Workers = 0,
+    device: Device = None,
+    prune: Prune = False,
 ) -> None:
     """Extract the controls of a recipe's pictures into data.controls, or of a folder as PNG files; once."""
     from genzoo.api.preparation.controls import extract_folder, prepare_controls
@@ -46,7 +46,11 @@ def prepare_controls_command(
             report, sheet = extract_folder(source, output, section, device=device, progress=progress)
         else:
             if control is not None or output is not None:
-                raise UsageError("a recipe says where and how", fix="set task.control and data.controls")
+                raise UsageError(
+                    f"{source!r} is no folder or picture that is here",
+                    why="and a recipe says itself what to extract, and where to",
+                    fix="for a recipe, set task.control and data.controls in place of --control and --output",
+                )
             report, sheet = prepare_controls(
                 load_recipe(source, overrides or []),
                 batch_size=batch_size,
@@ -55,10 +59,7 @@ def prepare_controls_command(
                 prune=prune,
                 progress=progress,
             )
-    for line in (
-        *(f"unreadable: {one}" for one in report.bad),
-        *(f"damaged: {one}" for one in report.damaged),
-    ):
+    for line in report.problems():
         typer.echo(line, err=True)
     typer.echo(
         f"{report.total} pictures: {report.built} extracted, {report.reused} reused, {len(report.bad)} bad"

@@ -6,12 +6,18 @@ import json
 import logging
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import typer
 
 from genzoo.core.errors import GenzooError, UsageError
 from genzoo.core.processes import World
+
+# options of several commands
+Device = Annotated[str | None, typer.Option(help="such as cpu or cuda:1")]
+AtOnce = Annotated[int, typer.Option("--batch-size", min=1)]
+Workers = Annotated[int, typer.Option("--num-workers", min=0, help="processes that decode pictures")]
+Prune = Annotated[bool, typer.Option("--prune", help="remove entries that are not used any more")]
 
 # options of sampling that hold for all samples, though they are lists
 SHARED_LISTS = ("control_scale", "control_runs", "temperature")

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from genzoo.api.sampling.sample_run import sample_run_to
 from genzoo.core.contracts import makes_clips
-from genzoo.core.errors import UsageError
+from genzoo.core.errors import DataError, UsageError
 
 if TYPE_CHECKING:
     from genzoo.api.runs.run_data import RunData, Weights
@@ -167,11 +167,12 @@ def stated_sampling(source: Path) -> dict[str, Any]:
     path = source / "samples.json"
     if not path.is_file():
         return {}
-    content = json.loads(path.read_text(encoding="utf-8"))
-    options = content.get("options") or {}
-    kept = {
-        key: content[key]
-        for key in ("run", "recipe_sha256", "checkpoint", "weights", "seed")
-        if key in content
-    }
-    return {**options, **kept}
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        options = dict(content.get("options") or {})
+    except (OSError, ValueError, AttributeError, TypeError) as error:
+        raise DataError(
+            f"{path} is none of genzoo's", why=str(error)[:200], fix="mend it, or take it out of the folder"
+        ) from error
+    names = ("run", "recipe_sha256", "checkpoint", "weights", "seed")
+    return options | {name: content[name] for name in names if name in content}
