@@ -9,6 +9,8 @@ from typing import Literal
 from genzoo.core.errors import RecipeError
 
 Precision = Literal["fp32", "bf16", "fp16", "fp64"]
+SNAPSHOTS = 16
+LONGEST = 12**-0.5  # relative length of an average that weighs all steps alike
 PRECISIONS: tuple[Precision, ...] = ("fp32", "bf16", "fp16", "fp64")
 
 
@@ -25,6 +27,9 @@ class TrainConfig:
     ema_decay: of the averaged weights, constant from the first step on as in the papers; None: no average.
     ema_ramp, ema_use_warmup: let it grow instead, as diffusers' EMAModel does without and with its warm-up;
         the other ema_* are its options.
+    ema_profiles: relative lengths of averages that are stored so that any length can be had after training,
+        such as [0.04, 0.08, 0.16]; `genzoo sample RUN ema=0.05`.   ema_snapshot_every: steps between two
+        storings; None stores sixteen times.
     ema_schedule: pairs [steps, decay]: after so many steps, that decay takes the place of ema_decay.
     log_every: steps between log lines.   max_bad: unreadable data items that may be replaced.
     deterministic: only deterministic kernels, which may be slow on a GPU and are the rule on a CPU.
@@ -48,6 +53,8 @@ class TrainConfig:
     ema_inv_gamma: float = 1.0
     ema_power: float = 2 / 3
     ema_schedule: Sequence[Sequence[float]] = ()
+    ema_profiles: Sequence[float] = ()
+    ema_snapshot_every: int | None = None
     log_every: int = 10
     num_workers: int = 0
     max_bad: int = 0
@@ -55,8 +62,13 @@ class TrainConfig:
     deterministic: bool = False
     collective_timeout: float = 1800.0
 
+    @property
+    def snapshot_every(self) -> int:
+        """Steps between two storings of the averages to combine."""
+        return self.ema_snapshot_every or -(-self.steps // SNAPSHOTS)
+
     def __post_init__(self) -> None:
-        problems = [*_counts(self), *_fractions(self), *_ema_schedule(self)]
+        problems = [*_counts(self), *_fractions(self), *_ema_schedule(self), *_profiles(self)]
         if self.precision not in PRECISIONS:
             problems.append(f"train.precision: {self.precision!r} is not one of {', '.join(PRECISIONS)}")
         if problems:
@@ -104,6 +116,18 @@ def _ema_schedule(config: TrainConfig) -> list[str]:
         return [f"{key} {list(wrong[0])} is no pair [steps, decay], steps at least 1, decay in [0, 1)"]
     starts = [start for start, _ in pairs]
     return [f"{key} steps must grow, these are {starts}"] if starts != sorted(set(starts)) else []
+
+
+def _profiles(config: TrainConfig) -> list[str]:
+    lengths = list(config.ema_profiles)
+    wrong = [length for length in lengths if not 0 < length < LONGEST]
+    if wrong:
+        return [f"train.ema_profiles: relative lengths lie between 0 and {LONGEST:.3f}, not {wrong[0]!r}"]
+    if len(set(lengths)) < len(lengths) or len(lengths) == 1:
+        return [f"train.ema_profiles: two or more different lengths are needed, not {lengths}"]
+    if config.ema_snapshot_every is not None and config.ema_snapshot_every < 1:
+        return [f"train.ema_snapshot_every: must be at least 1, not {config.ema_snapshot_every}"]
+    return []
 
 
 @dataclass(frozen=True)

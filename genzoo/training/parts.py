@@ -16,6 +16,7 @@ from genzoo.training import devices
 from genzoo.training.config import BatchPlan, TrainConfig, plan_batch
 from genzoo.training.ema import ParameterAverage
 from genzoo.training.optim import Optimization, build_optimizer
+from genzoo.training.profiles import PowerAverages
 
 
 @dataclass(frozen=True)
@@ -25,7 +26,7 @@ class Parts:
     items: how many of the data set are trained on.   dtype: of data and helpers, None leaves them alone.
     model: the task's, plain.   prepared: the same as the loss runs it.   parameters: the trained ones of
     `model`.   frozen: the hash of its other ones.   optimizer: `optimization.optimizer` with the loss scale
-    around it.
+    around it.   average, profiles: of the parameters, where they are kept.
     """
 
     task: Task
@@ -42,6 +43,7 @@ class Parts:
     optimization: Optimization
     optimizer: Any
     average: ParameterAverage | None
+    profiles: PowerAverages | None
 
     @property
     def device(self) -> torch.device:
@@ -86,4 +88,5 @@ def build_parts(
         optimization=optimization,
         optimizer=optimizer,
         average=ParameterAverage(parameters, config) if config.ema_decay is not None else None,
+        profiles=PowerAverages(parameters, config.ema_profiles) if config.ema_profiles else None,
     )

@@ -14,6 +14,7 @@ from genzoo.core.counts import counts_of, restore_counts
 from genzoo.core.model_state import require_same_facts, restore_weights, stored_weights
 from genzoo.training.optim import load_optimizer_tensors, optimizer_tensors
 from genzoo.training.parts import Parts
+from genzoo.training.profiles import split_slots
 from genzoo.training.resume import require_same_run
 
 
@@ -39,7 +40,8 @@ def capture(parts: Parts, step: int) -> Captured:
     return Captured(
         weights=stored_weights(parts.model),
         ema=parts.average.tensors() if parts.average else {},
-        optimizer=optimizer_tensors(parts.optimization.optimizer, parts.parameters),
+        optimizer=optimizer_tensors(parts.optimization.optimizer, parts.parameters)
+        | (parts.profiles.tensors() if parts.profiles else {}),
         state=state,
     )
 
@@ -52,7 +54,10 @@ def restore(parts: Parts, checkpoint: Checkpoint) -> int:
     restore_weights(parts.model, checkpoint.weights, frozen=state["frozen"], where=where)
     restore_counts(parts.model, state.get("counts") or {})
     raw = parts.optimization.optimizer
-    load_optimizer_tensors(raw, parts.parameters, checkpoint.optimizer, where=where)
+    slots, profiles = split_slots(checkpoint.optimizer)
+    load_optimizer_tensors(raw, parts.parameters, slots, where=where)
+    if parts.profiles:
+        parts.profiles.restore(profiles, where=where)
     if parts.average:
         parts.average.restore(checkpoint.ema, state["ema"] or {}, where=where)
     if parts.accelerator.scaler is not None and state["scaler"]:

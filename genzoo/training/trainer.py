@@ -28,6 +28,7 @@ from genzoo.training.hooks import MetricsHook, ProgressHook
 from genzoo.training.micro_step import micro_loss
 from genzoo.training.optim import learning_rate, set_step
 from genzoo.training.parts import build_parts
+from genzoo.training.profiles import PowerAverages, write_snapshot
 from genzoo.training.resume import find_start
 from genzoo.training.signals import StopSignals, interrupted
 from genzoo.training.state import Captured, capture, restore
@@ -246,6 +247,8 @@ class Trainer:
         if self.average:
             self.average.update()
         self.step += 1
+        if self.parts.profiles:
+            self.parts.profiles.update(self.step)
         logged = self.step % self.config.log_every == 0 or self.step in (1, self.config.steps)
         metrics = devices.mean_metrics(self.accelerator, outputs) if logged else {}
         seconds = time.perf_counter() - started
@@ -259,6 +262,8 @@ class Trainer:
         for hook in self.recorders:  # before saving: a resumed run would not log this step again
             hook.on_step(self, record)
         finished = self.step == self.config.steps
+        if self.parts.profiles and (finished or self.step % self.config.snapshot_every == 0):
+            self._snapshot(self.parts.profiles)
         if signum or finished or self.step % self.config.checkpoint_every == 0:
             self._save()
         if signum and not finished:
@@ -276,6 +281,11 @@ class Trainer:
             self.model, micro_batches, lambda batch: micro_loss(self.parts, self.model, batch)
         )
         raise non_finite_error(gather_object([found]), step=self.step + 1, loss=loss, grad_norm=grad_norm)
+
+    def _snapshot(self, profiles: PowerAverages) -> None:
+        """Store the averages to combine; a step that is done again after a resume writes the same file."""
+        tensors = profiles.tensors() if self.is_main or self.is_sharded else {}
+        self.world.on_first(lambda: write_snapshot(self.folder.path, self.step, tensors))
 
     def _save(self) -> None:
         content = capture(self.parts, self.step) if self.is_main or self.is_sharded else None

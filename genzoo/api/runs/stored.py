@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,6 +12,7 @@ import torch
 
 from genzoo.api.recipes.build import assemble, build_codec, build_dataset, has_auto, resolve
 from genzoo.api.recipes.plan import RunPlan, plan_of
+from genzoo.api.runs.reaveraged import reaveraged
 from genzoo.core.checkpoint import latest_valid, load_checkpoint, step_folder
 from genzoo.core.checkpoint_manifest import holds_average
 from genzoo.core.checkpoint_memory import CheckpointMemory
@@ -41,12 +43,14 @@ def open_stored(folder: str | Path) -> StoredRun:
 class StoredRun:
     """A trained, or half-trained, model with the recipe that made it; a `RunData`.
 
-    folder: where it lies.   recipe: fully expanded.
+    folder: where it lies.   recipe: fully expanded.   length: of averaged weights that are put together from
+    those it stored, in place of the average that training kept.
     """
 
-    def __init__(self, folder: Path, recipe: Recipe) -> None:
-        self.folder, self.recipe = folder, recipe
+    def __init__(self, folder: Path, recipe: Recipe, *, length: float | None = None) -> None:
+        self.folder, self.recipe, self.length = folder, recipe, length
         self._memory = CheckpointMemory()
+        self._reaveraged: StoredRun | None = None
         self._tasks: dict[tuple[Path, str, str], Task] = {}
 
     def __repr__(self) -> str:
@@ -90,12 +94,19 @@ class StoredRun:
 
     def weights(self, which: str | int | Path | None = None) -> Checkpoint:
         """A checkpoint's raw and averaged weights, on the CPU, and its state. Raises CheckpointError."""
-        return load_checkpoint(self.checkpoint(which), ("model", "ema"), self._memory.verify)
+        found = load_checkpoint(self.checkpoint(which), ("model", "ema"), self._memory.verify)
+        if self.length is None:
+            return found
+        return replace(found, ema=reaveraged(self.folder, self.length, found.step))
 
     def choose(self, checkpoint: Path, weights: Weights | None = None) -> Weights:
         """What to sample with: as asked; else averaged where training kept an average, raw elsewhere."""
         if weights not in (None, "ema", "raw"):
             raise UsageError(f"weights is {weights!r}", fix='use "ema" or "raw"')
+        if self.length is not None and weights == "raw":
+            raise UsageError("raw weights have no average", fix='leave out ema or weights="raw"')
+        if self.length is not None:
+            return "ema"
         return weights or ("ema" if holds_average(checkpoint) else "raw")
 
     def task(
@@ -118,11 +129,20 @@ class StoredRun:
 
     def described(self, checkpoint: Path, weights: Weights | None = None) -> dict[str, Any]:
         """The checkpoint's name and which weights of it."""
-        return {"checkpoint": checkpoint.name, "weights": self.choose(checkpoint, weights)}
+        length = {} if self.length is None else {"ema": self.length}
+        return {"checkpoint": checkpoint.name, "weights": self.choose(checkpoint, weights), **length}
 
     def opened_with(self, options: Mapping[str, Any]) -> tuple[RunData, dict[str, Any]]:
-        """Itself: the recipe says everything."""
-        return self, dict(options)
+        """Itself, or with `ema=0.05` the same run with averaged weights of that relative length."""
+        left = dict(options)
+        length = left.pop("ema", None)
+        if length is None:
+            return self, left
+        if isinstance(length, bool) or not isinstance(length, (int, float)):
+            raise UsageError(f"ema is {length!r}", fix="use a relative length, such as ema=0.05")
+        if self._reaveraged is None or self._reaveraged.length != length:
+            self._reaveraged = StoredRun(self.folder, self.recipe, length=float(length))
+        return self._reaveraged, left
 
     def _newest(self) -> Path | None:
         return latest_valid(self.folder / "checkpoints", self._memory.verify)
