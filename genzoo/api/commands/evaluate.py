@@ -21,7 +21,12 @@ if TYPE_CHECKING:
 
 
 def evaluate_command(
-    source: Annotated[Path, typer.Argument(help="a run, a folder of images or videos, or an npz file")],
+    source: Annotated[
+        Path,
+        typer.Argument(
+            help="a run, a file that `sample` opens, a folder of images or videos, or an npz file"
+        ),
+    ],
     protocol: Annotated[
         str, typer.Option(help="how to judge: a name, or FILE.yaml:NAME; see genzoo/evaluation/README.md")
     ] = "quick",
@@ -107,8 +112,10 @@ def _tables(result: EvaluationResult, protocol: Protocol, everyone: Mapping[str,
 
 def _run_in(source: Path) -> Run | None:
     from genzoo.api.run import load_run
+    from genzoo.api.runs.opened_file import open_file
 
-    return load_run(source) if (source / "recipe.yaml").is_file() else None
+    is_run = (source / "recipe.yaml").is_file() or open_file(source) is not None
+    return load_run(source) if is_run else None
 
 
 def default_output(source: Path, run: Run | None, result: EvaluationResult) -> Path:

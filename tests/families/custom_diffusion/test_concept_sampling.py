@@ -101,3 +101,16 @@ def test_a_concept_file_is_judged_with_pictures_to_compare_with(sd: Path, tmp_pa
     assert result.sampling["checkpoint"] == "cat.safetensors"
     with pytest.raises(UsageError, match="no data to compare with"):
         run.evaluate("quick-pixels", num=5, **options)
+
+
+def test_command_judges_a_concept_file(sd: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    concept = make_concept(sd, 1, token="<new1>", phrase="<new1> cat")
+    named = dataclasses.replace(concept, notes={"base_path": str(sd)})
+    path = write_concept(named, tmp_path / "cat.safetensors")
+    pictures = genzoo.load_run(path).sample_to(tmp_path / "pictures", num=5, steps=2)
+    options = ("--protocol", "quick-pixels", "--num", "5", "--steps", "2")
+    assert command("evaluate", path, "--reference", pictures, *options) == 0
+    (result,) = (tmp_path / "cat" / "evaluation").glob("*.json")
+    assert json.loads(result.read_text())["sampling"]["checkpoint"] == "cat.safetensors"
+    assert command("evaluate", path, *options) == 2
+    assert "no data to compare with" in capsys.readouterr().err
