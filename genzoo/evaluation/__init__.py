@@ -31,6 +31,12 @@ METRICS.lazy(
     takes={"model": ("autoencoder", "token_autoencoder")},
 )
 METRICS.lazy(
+    "control_consistency",
+    "genzoo.evaluation.control_consistency:control_consistency",
+    help="the control made of samples again, by the measure of its kind: edges, HED, depth, normals, sketch",
+    takes={"model": "controlled", "data": "pictures"},
+)
+METRICS.lazy(
     "control_edges",
     "genzoo.evaluation.control_edges:control_edges",
     help="how well samples follow edges of unseen classes, beside the model without control",

@@ -2,24 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import torch
 
-from genzoo.core.contracts import ExtractsControls, able
-from genzoo.core.errors import DataError, UsageError
-from genzoo.core.registry import DATASETS
+from genzoo.evaluation.controlled_samples import ControlledSamples, controlled_samples
 from genzoo.evaluation.edges import EdgeAgreement, edge_agreement
-from genzoo.pictures.pixels import from_uint8, to_uint8
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from genzoo.core.types import Dataset, MeasuredRun
-
-CLASSES = ("unseen", "all")
-LISTS = ("include_classes", "exclude_classes")
+    from genzoo.core.types import MeasuredRun
 
 
 def control_edges(
@@ -30,6 +25,7 @@ def control_edges(
     classes: str = "unseen",
     seed: int = 0,
     shown: int = 12,
+    strengths: Sequence[float] = (),
     guidance_scale: float | None = None,
 ) -> dict[str, Any]:
     """Sample under the controls of `num` pictures, and without any, with the same labels and seeds.
@@ -38,38 +34,30 @@ def control_edges(
     those of training. The control and the edges of a sample are made by the task's own extractor, and an
     edge agrees when the other map has one within `tolerance` pixels; counts are over all pictures. Returns
     F1, precision and recall with the control, F1 without, their ratio, and the F1 that the codec's
-    reconstructions reach, which bounds the first. samples/control_edges.png in the run's folder has four
-    rows: control, sample, sample without control, original.
+    reconstructions reach, which bounds the first. samples/control_edges.png in the run's folder has a row
+    each for controls, samples, samples at further `strengths` of the control, samples without it, originals.
     """
-    task: Any = run.task()
-    controlled = able(task, ExtractsControls)
-    extract = None if controlled is None else controlled.extract
-    if extract is None:
-        raise UsageError("control_edges measures a task with a control extractor", fix="set task.control")
-    dataset = _pictures(run, classes)
-    pixels, labels = _spread(dataset, num)
-    controls = extract(pixels)
-    options: dict[str, Any] = {} if guidance_scale is None else {"guidance_scale": guidance_scale}
-    options |= {"class_labels": labels.tolist(), "seed": seed}
-    samples: Any = run.sample(control=controls, **options)
-    without = run.sample(**options)
-    found = [as_seen(part) for part in (samples.pixels, without.pixels, _reconstructed(task, pixels))]
-    with_control, free, ceiling = (agreement(extract(part), controls, tolerance=tolerance) for part in found)
+    options: dict[str, Any] = {"seed": seed}
+    options |= {} if guidance_scale is None else {"guidance_scale": guidance_scale}
+    made = controlled_samples(run, num=num, classes=classes, options=options)
+    found = {
+        name: agreement(made.extract(part), made.controls, tolerance=tolerance)
+        for name, part in made.seen().items()
+    }
     path = run.folder / "samples" / "control_edges.png"
     path.parent.mkdir(parents=True, exist_ok=True)
-    rows = [part[:shown] for part in (controls, samples.pixels, without.pixels, pixels)]
-    replace(samples, pixels=torch.cat(rows)).grid(columns=len(rows[0])).save(path)
-    names = dataset.class_names or []
+    rows = _rows(run, made, shown, strengths, options)
+    replace(made.samples, pixels=torch.cat(rows)).grid(columns=len(rows[0])).save(path)
     return {
-        "f1": with_control.f1,
-        "f1_uncontrolled": free.f1,
-        "ratio": with_control.f1 / max(free.f1, 1e-6),
-        "precision": with_control.precision,
-        "recall": with_control.recall,
-        "f1_reconstructed": ceiling.f1,
-        "num": len(pixels),
+        "f1": found[""].f1,
+        "f1_uncontrolled": found["_uncontrolled"].f1,
+        "ratio": found[""].f1 / max(found["_uncontrolled"].f1, 1e-6),
+        "precision": found[""].precision,
+        "recall": found[""].recall,
+        "f1_reconstructed": found["_reconstructed"].f1,
+        "num": len(made.pictures),
         "tolerance": tolerance,
-        "classes": " + ".join(names[label] for label in labels.unique().tolist()) if names else classes,
+        "classes": made.classes,
         "picture": str(path),
     }
 
@@ -79,46 +67,12 @@ def agreement(found: Tensor, control: Tensor, *, tolerance: int) -> EdgeAgreemen
     return edge_agreement(found[:, 0] > 0, control[:, 0] > 0, tolerance=tolerance)
 
 
-def as_seen(pixels: Tensor) -> Tensor:
-    """Pixels in [-1, 1] as an 8-bit file would give them back."""
-    return from_uint8(to_uint8(pixels))
-
-
-def _pictures(run: MeasuredRun, classes: str) -> Dataset:
-    """The run's pictures of the chosen classes, with the labels of training."""
-    if classes not in CLASSES:
-        raise UsageError(f"classes is {classes!r}", fix=f"use one of {', '.join(CLASSES)}")
-    dataset: Dataset = run.dataset()
-    if classes == "all":
-        return dataset
-    data = run.plan.data
-    if not any(data.arguments.get(name) for name in LISTS):
-        raise DataError(
-            "training saw every class, so none is unseen",
-            fix="set data.exclude_classes, or measure with classes: all",
-        )
-    names = dataset.class_names or []
-    seen = {names[int(label)] for label in dataset.labels}  # type: ignore[attr-defined]
-    unseen = [name for name in names if name not in seen]
-    arguments = data.without(*LISTS, "controls").arguments
-    other: Dataset = DATASETS.get(data.name)(**arguments, include_classes=unseen)
-    return other
-
-
-def _spread(dataset: Dataset, num: int) -> tuple[Tensor, Tensor]:
-    """`num` pictures at even distances through the data set, with their labels."""
-    if num < 1 or num > len(dataset):
-        raise UsageError(f"num is {num}, and there are {len(dataset)} pictures to take controls from")
-    items = [dataset.fetch(index * len(dataset) // num) for index in range(num)]
-    return (
-        torch.stack([item["pixels"] for item in items]),
-        torch.tensor([int(item["class_labels"]) for item in items]),
-    )
-
-
-def _reconstructed(task: Any, pixels: Tensor) -> Tensor:
-    """What is left of pictures when they go through tokens and back."""
-    codec = task.codec
-    sums: list[Tensor] = codec.sums(codec.moments(pixels))
-    decoded: Tensor = codec.decode(sums[-1])
-    return decoded
+def _rows(
+    run: MeasuredRun, made: ControlledSamples, shown: int, strengths: Sequence[float], options: dict[str, Any]
+) -> list[Tensor]:
+    """The picture's rows, the control at full strength and at none among those of further strengths."""
+    shared = options | {"class_labels": made.labels[:shown].tolist(), "control": made.controls[:shown]}
+    by_strength = {1.0: made.samples.pixels[:shown], 0.0: made.without.pixels[:shown]}
+    by_strength |= {float(s): run.sample(**shared, control_scale=float(s)).pixels for s in strengths}
+    ordered = [by_strength[strength] for strength in sorted(by_strength, reverse=True)]
+    return [made.controls[:shown], *ordered, made.pictures[:shown]]

@@ -8,13 +8,16 @@ from typing import Any
 
 import pytest
 import torch
+from PIL import Image
 from torch import Tensor
 
 from genzoo.api.sampling.samples import Samples
 from genzoo.core.errors import DataError, UsageError
 from genzoo.core.node import Node
 from genzoo.data.emoji import Emoji
-from genzoo.evaluation.control_edges import agreement, as_seen, control_edges
+from genzoo.evaluation.control_consistency import MEASURES, control_consistency
+from genzoo.evaluation.control_edges import agreement, control_edges
+from genzoo.evaluation.controlled_samples import as_seen
 
 
 def line(column: int, num: int = 1) -> Tensor:
@@ -43,8 +46,10 @@ class LineRun:
         is_drawing = bool((pixels.amin(dim=(1, 2, 3)) == -1).all() and (pixels == pixels[:1, :, :1]).all())
         return pixels if is_drawing else line(10, len(pixels))
 
-    def sample(self, *, class_labels: list[int], seed: int, control: Tensor | None = None) -> Samples:
-        self.asked.append({"labels": class_labels, "seed": seed, "control": control})
+    def sample(
+        self, *, class_labels: list[int], seed: int, control: Tensor | None = None, control_scale: float = 1.0
+    ) -> Samples:
+        self.asked.append({"labels": class_labels, "seed": seed, "control": control, "scale": control_scale})
         drawn = line(40, len(class_labels))
         return Samples(drawn if control is None else control.roll(1, dims=-1))
 
@@ -97,3 +102,46 @@ def test_wrong_options_are_named(tmp_path: Path) -> None:
 def test_samples_are_judged_as_files_hold_them() -> None:
     levels = torch.arange(256) / 127.5 - 1
     assert torch.allclose(as_seen(levels), levels, atol=1e-6)
+
+
+def test_rows_of_other_strengths_stand_between(tmp_path: Path) -> None:
+    lists = {"exclude_classes": ["Food & Drink", "Objects"]}
+    run = LineRun(tmp_path, emoji(**lists), styles=["fluent_flat"], **lists)
+    four = Image.open(control_edges(run, num=5, shown=3)["picture"]).size
+    six = Image.open(control_edges(run, num=5, shown=3, strengths=[0.5, 1.5])["picture"]).size
+    assert six == (four[0], four[1] // 4 * 6)
+    assert [asked["scale"] for asked in run.asked[-2:]] == [0.5, 1.5]
+    assert run.asked[-1]["labels"] == run.asked[-3]["labels"][:3]
+
+
+def test_consistency_of_edges_stands_beside_none_and_the_bound(tmp_path: Path) -> None:
+    lists = {"exclude_classes": ["Food & Drink", "Objects"]}
+    run = LineRun(tmp_path, emoji(**lists), styles=["fluent_flat"], **lists)
+    run.extract = Extractor(run.extract)  # type: ignore[method-assign, assignment]
+    result = control_consistency(run, num=4)
+    assert result["control"] == "canny"
+    assert (result["f1_exact"], result["f1_within_1"], result["f1_within_2"]) == (0.0, 1.0, 1.0)
+    assert result["f1_within_2_uncontrolled"] == 0.0
+    assert result["f1_exact_reconstructed"] == 1.0
+
+
+class Extractor:
+    fingerprint = "canny-0123"
+
+    def __init__(self, extract: Any) -> None:
+        self.extract = extract
+
+    def __call__(self, pixels: Tensor) -> Tensor:
+        return self.extract(pixels)
+
+
+def test_every_kind_of_control_has_its_measure() -> None:
+    maps = torch.rand(2, 3, 24, 20, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    same = {kind: measure(maps, maps) for kind, measure in MEASURES.items()}
+    assert same["canny"]["f1_exact"] == same["sketch"]["f1_within_2"] == 1.0
+    assert same["hed"] == {"ssim": pytest.approx(1.0), "mse": 0.0}
+    assert same["depth"] == {"rmse": 0.0, "rmse_aligned": pytest.approx(0.0, abs=1e-6)}
+    assert same["normal"]["within_11.25"] == 1.0
+    other = MEASURES["hed"](maps, -maps)
+    assert other["ssim"] < 0.5
+    assert MEASURES["depth"](maps, -maps)["rmse_aligned"] > 10

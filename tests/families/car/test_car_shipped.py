@@ -14,7 +14,8 @@ from genzoo.core.errors import WeightsError
 from genzoo.core.seeds import SampleStreams
 from genzoo.data.controls import canny
 from genzoo.data.emoji import Emoji
-from genzoo.evaluation.control_edges import agreement, as_seen
+from genzoo.evaluation.control_edges import agreement
+from genzoo.evaluation.controlled_samples import as_seen
 from genzoo.families.car.task import NextScaleTask
 from genzoo.families.car.vqvae.codec import VQVAECodec
 
