@@ -9,11 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
+from typing import Any
 
 import pytest
 import torch
 import triton
 import triton.language as tl
+from golden.manifest import golden_cases, golden_tensors
 from torch import Tensor
 
 from genzoo.kernels import triton_host
@@ -27,7 +29,7 @@ from genzoo.kernels.scan import (
     triton_tiles,
 )
 from genzoo.kernels.scan.record import pack
-from genzoo.kernels.scan.triton_configs import Tiles
+from genzoo.kernels.scan.triton_configs import Split, Tiles
 
 triton_one, exact_one = (partial(selective_scan, backend=name) for name in ("triton", "reference"))
 triton_both, exact_both = (
@@ -231,6 +233,97 @@ def test_every_candidate_computes_the_same(monkeypatch: pytest.MonkeyPatch, numb
     monkeypatch.setattr(triton_op, "pick_tiles", pick)
     inputs = make_inputs(1, 5, 3, 4)
     assert_parity(triton_one, exact_one, inputs, delta_softplus=True)
+
+
+SPLITS = {"chunks": Split(steps=8, apart=True), "apart": Split(apart=True)}
+
+
+def force_split(monkeypatch: pytest.MonkeyPatch, split: Split) -> list[str]:
+    """Cut every scan so; returns the names of the kernels launched from now on."""
+    launched: list[str] = []
+
+    def note(module: str, name: str) -> object:
+        launched.append(name)
+        return triton_host.kernel(module, name)
+
+    monkeypatch.setattr(triton_configs, "SEGMENT", 8)
+    monkeypatch.setattr(triton_op, "pick_split", lambda *where: split)
+    monkeypatch.setattr(triton_op, "kernel", note)
+    return launched
+
+
+@pytest.mark.parametrize("name", SPLITS)
+def test_split_in_both_directions_agrees_with_the_reference(
+    monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    launched = force_split(monkeypatch, SPLITS[name])
+    u, delta, A, B, C, D, z, bias = make_inputs(2, 21, 3, 3)
+    u_b, delta_b, A_b, B_b, C_b, D_b, _, bias_b = make_inputs(2, 21, 3, 3, seed=1)
+    tensors = [u, delta, A, B, C, D, u_b, delta_b, A_b, B_b, C_b, D_b, z, bias, bias_b]
+    assert_parity(triton_both, exact_both, tensors, delta_softplus=True)
+    chunked = ["chunk_states_kernel", "forward_chunks_kernel", "join_kernel", "chunk_adjoints_kernel"]
+    apart = ["forward_chunks_kernel", "join_kernel"]
+    assert launched == [*(chunked if name == "chunks" else apart), "backward_kernel"]
+
+
+@pytest.mark.parametrize("reverse", [False, True])
+def test_split_of_one_direction_agrees_with_the_reference(
+    monkeypatch: pytest.MonkeyPatch, reverse: bool
+) -> None:
+    force_split(monkeypatch, SPLITS["chunks"])
+    inputs = make_inputs(1, 24, 3, 4)
+    assert_parity(triton_one, exact_one, inputs, delta_softplus=True, reverse=reverse)
+    _, state = triton_one(*inputs, delta_softplus=True, reverse=reverse, return_last_state=True)
+    exact = [t.double() for t in inputs]
+    _, expected = exact_one(*exact, delta_softplus=True, reverse=reverse, return_last_state=True)
+    assert relative_error(state, expected) < 4e-7
+
+
+def test_split_without_the_optional_tensors(monkeypatch: pytest.MonkeyPatch) -> None:
+    force_split(monkeypatch, SPLITS["chunks"])
+    u, delta, A, B, C, *_ = make_inputs(1, 10, 3, 2)
+    delta = delta.abs()
+    assert_parity(triton_both, exact_both, [u, delta, A, B, C, None, u, delta, 2 * A, C, B, None])
+
+
+@pytest.mark.parametrize("case", golden_cases("speed", "split"), ids=lambda case: case["name"])
+def test_split_equals_golden(monkeypatch: pytest.MonkeyPatch, case: dict[str, Any]) -> None:
+    """dt comes ready made: no bias and no softplus. Chunks are the recorded ones, in whole tiles."""
+    tensors, options = golden_tensors("speed", "split", case["name"]), case["options"]
+    steps = -(-options["chunk"] // 4) * 4
+    force_split(monkeypatch, Split(steps=steps, apart=True))
+    monkeypatch.setattr(triton_configs, "SEGMENT", steps)
+    inputs = {name: tensors[name].float().requires_grad_() for name in ("u", "dt", "A", "B", "C")}
+    y, state = triton_one(*inputs.values(), reverse=options["reverse"], return_last_state=True)
+    grads = torch.autograd.grad(y, list(inputs.values()), tensors["grad_y"].float())
+    found = {"y": y, "last_state": state}
+    found |= {f"grad_{name}": grad for name, grad in zip(inputs, grads, strict=True)}
+    for name, value in found.items():
+        gap = (value.detach().double() - tensors[name]).abs().max() / tensors[name].abs().max()
+        assert gap < 2e-6, name
+
+
+@pytest.mark.parametrize(
+    ("shape", "expected"),
+    [
+        ((1, 256, 768), (4, True)),
+        ((1, 4096, 768), (16, True)),
+        ((2, 1024, 768), (8, True)),
+        ((1, 1024, 2304), (4, True)),
+        ((2, 1024, 2304), (1, True)),
+        ((4, 4096, 768), (4, True)),
+        ((8, 1024, 768), (1, True)),
+        ((8, 256, 2304), (1, False)),
+        ((1, 100, 768), (1, True)),
+    ],
+)
+def test_the_split_follows_the_shape(
+    monkeypatch: pytest.MonkeyPatch, shape: tuple[int, int, int], expected: tuple[int, bool]
+) -> None:
+    monkeypatch.setattr(triton_configs, "_multiprocessors", lambda device: 132)
+    split = triton_configs.pick_split(*shape, torch.device("cuda"))
+    assert (split.num_chunks(shape[1]), split.apart) == expected
+    assert split.steps % triton_configs.SEGMENT == 0
 
 
 @pytest.mark.parametrize("both", [False, True])

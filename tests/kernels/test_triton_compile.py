@@ -9,15 +9,16 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from kernels.triton_compiler import CAPABILITIES, Compiler
+from kernels.triton_compiler import CAPABILITIES, Compiler, resources
 from torch import Tensor
 
 from genzoo.kernels.scan import Scan, triton_op, triton_scan
-from genzoo.kernels.scan.triton_configs import backward_tiles, forward_tiles, padded_state
+from genzoo.kernels.scan.triton_configs import Split, backward_tiles, forward_tiles, padded_state
 
 pytest.importorskip("triton", reason="Triton has no wheels for this platform")
 pytestmark = pytest.mark.skipif(
@@ -76,6 +77,20 @@ def test_both_directions_with_gradients_compile(
         assert len(compiled.asm["cubin"]) > 0
         assert f"sm_{compiler.capability}" in compiled.asm["ptx"]
         assert_time_stays_in_a_thread(compiled)
+
+
+def test_every_pass_of_a_split_scan_compiles(
+    compiler: Compiler, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(triton_op, "pick_split", lambda *where: Split(steps=64, apart=True))
+    scan, z = make_inputs(torch.bfloat16, (1, 256, 768, 16))
+    out = triton_scan.both_directions(scan, scan, z=z, softplus=True)
+    out.backward(torch.zeros_like(out))
+    states, forward, join, adjoints, backward = compiler.compiled
+    for compiled in (states, forward, adjoints, backward):
+        assert_time_stays_in_a_thread(compiled)
+    for compiled in (states, forward, join, adjoints):
+        assert resources(compiled, tmp_path)["STACK"] == 0
 
 
 def test_sizes_of_one_and_missing_tensors_compile(compiler: Compiler) -> None:

@@ -65,9 +65,12 @@ TOLERANCES = {torch.float32: (1e-6, 5e-6), torch.bfloat16: (2**-8, 2**-8), torch
 
 @pytest.mark.parametrize("dtype", list(TOLERANCES), ids=str)
 @pytest.mark.parametrize("shape", [(2, 257, 96, 16), (1, 1, 5, 3), (3, 70, 33, 130)])
+@pytest.mark.parametrize("whole", [False, True], ids=["split", "whole"])
 def test_both_directions_agree_with_the_reference(
-    shape: tuple[int, int, int, int], dtype: torch.dtype
+    monkeypatch: pytest.MonkeyPatch, shape: tuple[int, int, int, int], dtype: torch.dtype, whole: bool
 ) -> None:
+    if whole:  # such small scans are cut in chunks by themselves
+        monkeypatch.setattr(triton_op, "pick_split", lambda *where: triton_configs.Split())
     tensors = both_directions(shape, dtype)
     out, gradients = run(bidirectional_selective_scan, tensors, delta_softplus=True, backend="triton")
     exact = [tensor.double() for tensor in tensors]

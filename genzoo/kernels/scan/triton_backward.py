@@ -9,6 +9,7 @@ import triton.language as tl
 
 from genzoo.kernels.scan.triton_tiles import (
     LOG2_E,
+    carry_over,
     channel_index,
     channel_offsets,
     dense_strides,
@@ -27,7 +28,7 @@ from genzoo.kernels.scan.triton_tiles import (
 
 
 @triton.jit
-def _through_gate(
+def through_gate(
     grad: tl.tensor,
     here: tl.tensor,
     gate_here: tl.tensor,
@@ -122,7 +123,7 @@ def _backward_tile(
     raw_next = load_float(delta + delta_next, valid_next)
     C_tile = load_float(C + C_here, in_C)
     grad = load_float(grad_out + grad_here, valid)
-    grad = _through_gate(grad, here, gate_here, valid, gate, GATE_GRADIENT)
+    grad = through_gate(grad, here, gate_here, valid, gate, GATE_GRADIENT)
 
     h, memory, B_tile, u_tile, raw, dt = run_tile(
         (u, delta, B), (u_strides, delta_strides, B_strides), (rate, shift), place, step, state,
@@ -160,14 +161,21 @@ def _backward_direction(
     block: tl.tensor,
     num_samples: tl.tensor,
     place: tl.tensor,
+    chunk: tl.tensor,
+    steps: tl.tensor,
+    ends: tl.tensor,
     REVERSE: tl.constexpr,
     SOFTPLUS: tl.constexpr,
     GATE_GRADIENT: tl.constexpr,
+    SPLIT: tl.constexpr,
     STATES: tl.constexpr,
     ROWS: tl.constexpr,
     SEGMENT: tl.constexpr,
 ) -> None:
-    """Walk segments and tiles from the last to the first: h forwards from saved states, adjoint backwards."""
+    """Walk segments and tiles from the last to the first: h forwards from saved states, adjoint backwards.
+
+    With SPLIT only those of `chunk`; the adjoint that enters it from behind follows from `ends`.
+    """
     u, delta, A, B, C, D, bias, checkpoints, scratch = tensors
     u_strides, delta_strides, B_strides, _ = strides
     grad_u, grad_delta, grad_A, grad_B, grad_C, grad_D, grad_bias = grads
@@ -182,14 +190,22 @@ def _backward_direction(
     shift = load_optional(bias, channels, channels, in_width)
     page_size = width * d_state
     num_segments = tl.cdiv(length, SEGMENT)
-    scratch += batch * (SEGMENT // ROWS) * page_size
+    slot, first_segment, end_segment = batch, 0, num_segments
     partial = block.to(tl.int64) * num_samples * length * d_state
     adjoint = tl.zeros_like(rate)
     sum_A = tl.zeros_like(rate)
     sum_D = tl.zeros_like(skip)
     sum_bias = tl.zeros_like(skip)
-    for segments_done in range(num_segments):
-        segment = num_segments - 1 - segments_done
+    if SPLIT:
+        chunks = tl.cdiv(length, steps)
+        slot = batch * chunks + chunk
+        first_segment = chunk * (steps // SEGMENT)
+        end_segment = tl.minimum(first_segment + steps // SEGMENT, num_segments)
+        around = (batch, chunk, chunks, width, page_size)
+        adjoint = carry_over(adjoint, ends, around, channels, cell, in_cell, rate, True)
+    scratch += slot * (SEGMENT // ROWS) * page_size
+    for segments_done in range(end_segment - first_segment):
+        segment = end_segment - 1 - segments_done
         start = segment * SEGMENT
         num_tiles = tl.cdiv(tl.minimum(length - start, SEGMENT), ROWS)
         state = load_float(checkpoints + (batch * num_segments + segment) * page_size + cell, in_cell)
@@ -209,8 +225,8 @@ def _backward_direction(
             sum_A += part_A
             sum_D += part_D
             sum_bias += part_bias
-    tl.store(grad_A + batch * page_size + cell, sum_A, mask=in_cell)
-    per_channel = batch * width + channels
+    tl.store(grad_A + slot * page_size + cell, sum_A, mask=in_cell)
+    per_channel = slot * width + channels
     if grad_D is not None:
         tl.store(grad_D + per_channel, sum_D, mask=in_width)
     if grad_bias is not None:
@@ -229,6 +245,9 @@ def backward_kernel(
     grad_strides: tl.tensor,
     gate: tl.tensor,
     z_strides: tl.tensor,
+    first_ends: tl.tensor,
+    second_ends: tl.tensor,
+    steps: tl.tensor,
     num_samples: tl.tensor,
     length: tl.tensor,
     width: tl.tensor,
@@ -236,30 +255,36 @@ def backward_kernel(
     REVERSE: tl.constexpr,
     BOTH: tl.constexpr,
     SOFTPLUS: tl.constexpr,
+    SPLIT: tl.constexpr,
     STATES: tl.constexpr,
     GROUPS: tl.constexpr,
     LANES: tl.constexpr,
     ROWS: tl.constexpr,
     SEGMENT: tl.constexpr,
 ) -> None:
-    """Gradients of GROUPS * LANES channels of one sample in one direction; grid (blocks * batch, directions).
+    """Gradients of GROUPS * LANES channels of one chunk of one sample in one direction.
+
+    Grid: (blocks * chunks * batch, directions); without SPLIT the whole length is one chunk.
 
     first, second: (u, delta, A, B, C, D, delta_bias, checkpoints, scratch).   gate: (z, y_sum, grad of z).
-    grads: (u, delta: (b, l, d); A: (b, d, n); B, C: (blocks, b, l, n); D, delta_bias: (b, d)). Those of A, B,
-    C, D and delta_bias are partial sums, one slot per program, added up afterwards: unlike atomics this gives
-    the same bits in every run.
+    grads: (u, delta: (b, l, d); A: (b * chunks, d, n); B, C: (blocks, b, l, n); D, delta_bias:
+    (b * chunks, d)). Those of A, B, C, D and delta_bias are partial sums, one slot per program, added up
+    afterwards: unlike atomics this gives the same bits in every run.
     """
     blocks = tl.cdiv(width, GROUPS * LANES)
-    block = tl.program_id(0) % blocks
-    batch = (tl.program_id(0) // blocks).to(tl.int64)
+    block, rest = tl.program_id(0) % blocks, tl.program_id(0) // blocks
+    chunks = tl.cdiv(length, steps)
+    chunk, batch = rest % chunks, (rest // chunks).to(tl.int64)
     place = (batch, channel_index(block, GROUPS, LANES), length, width, d_state)
     if tl.program_id(1) == 0:
         _backward_direction(
             first, first_strides, first_grads, grad_out, grad_strides, gate, z_strides, block,
-            num_samples, place, REVERSE, SOFTPLUS, True, STATES, ROWS, SEGMENT,
+            num_samples, place, chunk, steps, first_ends,
+            REVERSE, SOFTPLUS, True, SPLIT, STATES, ROWS, SEGMENT,
         )  # fmt: skip
     elif BOTH:
         _backward_direction(
             second, second_strides, second_grads, grad_out, grad_strides, gate, z_strides, block,
-            num_samples, place, True, SOFTPLUS, False, STATES, ROWS, SEGMENT,
+            num_samples, place, chunk, steps, second_ends,
+            True, SOFTPLUS, False, SPLIT, STATES, ROWS, SEGMENT,
         )  # fmt: skip

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import math
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -60,6 +62,42 @@ def backward_tiles(states: int) -> list[Tiles]:
         Tiles(smaller, lanes, 8, warps),
     ]
     return list(dict.fromkeys(candidates))
+
+
+@dataclass(frozen=True)
+class Split:
+    """How a scan that would leave most of a device idle is cut.
+
+    steps: of a chunk of the length, a multiple of SEGMENT, 0 for the whole.   apart: a program a direction.
+    """
+
+    steps: int = 0
+    apart: bool = False
+
+    def num_chunks(self, length: int) -> int:
+        return -(-length // self.steps) if self.steps else 1
+
+
+def pick_split(batch: int, length: int, width: int, device: torch.device) -> Split:
+    """By the warps that the scan would have, two programs of sixteen channels being one: a rule, no measure.
+
+    Chunks cost a second exponential for each cell, so they pay only while most schedulers have nothing to do:
+    below one and a half warps a multiprocessor; up to four and a half, directions apart still gain.
+    """
+    units = _multiprocessors(device)
+    warps = batch * -(-width // 16)
+    if not warps or warps > 4.5 * units:
+        return Split()
+    wanted = 1 << round(math.log2(6 * units / warps)) if warps <= 1.5 * units else 1
+    chunks = min(wanted, length // 64)
+    if chunks < 2:
+        return Split(apart=True)
+    return Split(steps=-(-length // (chunks * SEGMENT)) * SEGMENT, apart=True)
+
+
+@functools.cache
+def _multiprocessors(device: torch.device) -> int:
+    return torch.cuda.get_device_properties(device).multi_processor_count if device.type == "cuda" else 0
 
 
 def pick_tiles(key: tuple[object, ...], candidates: list[Tiles], launch: Callable[[Tiles], None]) -> Tiles:

@@ -9,6 +9,7 @@ import triton.language as tl
 
 from genzoo.kernels.scan.triton_tiles import (
     LOG2_E,
+    carry_over,
     channel_index,
     channel_offsets,
     dense_strides,
@@ -62,7 +63,7 @@ def _emit(
 
 
 @triton.jit
-def _scan_direction(
+def scan_direction(
     tensors: tl.tensor,
     strides: tl.tensor,
     z: tl.tensor,
@@ -73,15 +74,20 @@ def _scan_direction(
     length: tl.tensor,
     width: tl.tensor,
     d_state: tl.tensor,
+    chunk: tl.tensor,
+    steps: tl.tensor,
+    ends: tl.tensor,
     REVERSE: tl.constexpr,
     SOFTPLUS: tl.constexpr,
     ADD: tl.constexpr,
     LAST: tl.constexpr,
     KEEP: tl.constexpr,
+    SPLIT: tl.constexpr,
     STATES: tl.constexpr,
     ROWS: tl.constexpr,
     SEGMENT: tl.constexpr,
 ) -> None:
+    """The whole length, or with SPLIT the `steps` steps of `chunk`, whose start follows from `ends`."""
     u, delta, A, B, C, D, bias, last_state, checkpoints = tensors
     u_strides, delta_strides, B_strides, C_strides = strides
     rows, states = tl.arange(0, ROWS), tl.arange(0, STATES)
@@ -95,7 +101,13 @@ def _scan_direction(
     page_size = width * d_state
     num_segments = tl.cdiv(length, SEGMENT)
     state = tl.zeros_like(rate)
-    for tile in range(tl.cdiv(length, ROWS)):
+    first, end = 0, length
+    if SPLIT:
+        first = chunk * steps
+        end = tl.minimum(first + steps, length)
+        around = (batch, chunk, tl.cdiv(length, steps), width, page_size)
+        state = carry_over(state, ends, around, channels, cell, in_cell, rate, False)
+    for tile in range(first // ROWS, tl.cdiv(end, ROWS)):
         step = tile * ROWS
         if checkpoints is not None and step % SEGMENT == 0:
             # the backward recomputes the states of a segment from here, so (b, l, d, n) never exists
@@ -112,7 +124,7 @@ def _scan_direction(
         # a program of more than 16 states has several warps
         _emit(y, place, step, outputs, z, z_strides, REVERSE, ADD, LAST, KEEP, STATES > 16, ROWS)
     if last_state is not None:
-        tl.store(last_state + batch * page_size + cell, state, mask=in_cell)
+        tl.store(last_state + batch * page_size + cell, state, mask=in_cell & (end == length))
 
 
 @triton.jit
@@ -148,13 +160,13 @@ def forward_kernel(
     blocks = tl.cdiv(width, GROUPS * LANES)
     channels = channel_index(tl.program_id(0) % blocks, GROUPS, LANES)
     batch = (tl.program_id(0) // blocks).to(tl.int64)
-    _scan_direction(
+    scan_direction(
         first, first_strides, z, z_strides, outputs, batch, channels, length, width, d_state,
-        REVERSE, SOFTPLUS, False, not BOTH, BOTH or KEEP, STATES, ROWS, SEGMENT,
+        0, length, None, REVERSE, SOFTPLUS, False, not BOTH, BOTH or KEEP, False, STATES, ROWS, SEGMENT,
     )  # fmt: skip
     if BOTH:
         tl.debug_barrier()  # the sums of the first direction are read by other threads of this program
-        _scan_direction(
+        scan_direction(
             second, second_strides, z, z_strides, outputs, batch, channels, length, width, d_state,
-            True, SOFTPLUS, True, True, KEEP, STATES, ROWS, SEGMENT,
+            0, length, None, True, SOFTPLUS, True, True, KEEP, False, STATES, ROWS, SEGMENT,
         )  # fmt: skip

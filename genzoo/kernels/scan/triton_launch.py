@@ -26,14 +26,20 @@ def pointers_and_strides(
     return (u, delta, A, B, C, D, bias, *extra), tuple(strides(tensor) for tensor in (u, delta, B, C))
 
 
-def gradient_buffers(scan: Scan, tiles: Tiles) -> tuple[Tensor | None, ...]:
+def gate_arguments(z: Tensor | None) -> tuple[Tensor | None, tuple[int, int]]:
+    """z with dense channels, and its strides."""
+    gate = None if z is None else dense_rows(z)
+    return gate, NO_STRIDES if gate is None else strides(gate)
+
+
+def gradient_buffers(scan: Scan, tiles: Tiles, chunks: int) -> tuple[Tensor | None, ...]:
     """du, ddelta whole; dA, dB, dC, dD, dbias with one slot per program that adds to them, in float32."""
     batch, _, width = scan.u.shape
-    blocks = num_blocks(width, tiles)
-    shapes = [(batch, *scan.A.shape), (blocks, *scan.B.shape), (blocks, *scan.C.shape)]
+    blocks, parts_of_length = num_blocks(width, tiles), batch * chunks
+    shapes = [(parts_of_length, *scan.A.shape), (blocks, *scan.B.shape), (blocks, *scan.C.shape)]
     whole = [empty_like(scan.u), empty_like(scan.delta)]
     parts = [scan.u.new_empty(shape, dtype=torch.float32) for shape in shapes]
-    per_channel = scan.u.new_empty((2, batch, width), dtype=torch.float32)
+    per_channel = scan.u.new_empty((2, parts_of_length, width), dtype=torch.float32)
     optional = [None if t is None else per_channel[i] for i, t in enumerate((scan.D, scan.delta_bias))]
     return (*whole, *parts, *optional)
 
@@ -75,10 +81,16 @@ def allocate(u: Tensor, A: Tensor, *, both: bool, gated: bool, training: bool, l
     )
 
 
-def scratch_states(scan: Scan, tiles: Tiles) -> Tensor:
+def scratch_states(scan: Scan, tiles: Tiles, chunks: int) -> Tensor:
     """Room for the state before each tile of the segment that a program works on."""
     per_segment = triton_configs.SEGMENT // tiles.rows
-    return scan.u.new_empty((scan.u.shape[0], per_segment, *scan.A.shape), dtype=torch.float32)
+    return scan.u.new_empty((scan.u.shape[0] * chunks, per_segment, *scan.A.shape), dtype=torch.float32)
+
+
+def chunk_ends(scan: Scan, chunks: int) -> tuple[Tensor, Tensor]:
+    """For each chunk the sum of dt (b, chunks, d), and what it makes of a zero state (b, chunks, d, n)."""
+    shape = (scan.u.shape[0], chunks, *scan.A.shape)
+    return scan.u.new_empty(shape[:3], dtype=torch.float32), scan.u.new_empty(shape, dtype=torch.float32)
 
 
 def tile_arguments(tiles: Tiles, d_state: int) -> dict[str, Any]:

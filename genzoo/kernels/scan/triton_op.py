@@ -11,18 +11,22 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from genzoo.kernels.scan.record import unpack
+from genzoo.kernels.scan.record import Scan, unpack
 from genzoo.kernels.scan.triton_configs import (
+    Split,
     Tiles,
     backward_tiles,
     forward_tiles,
     padded_state,
+    pick_split,
     pick_tiles,
 )
 from genzoo.kernels.scan.triton_launch import (
     ABSENT,
-    NO_STRIDES,
+    Results,
     allocate,
+    chunk_ends,
+    gate_arguments,
     gradient_buffers,
     num_blocks,
     pointers_and_strides,
@@ -41,6 +45,8 @@ from genzoo.kernels.triton_host import (
     zeros_like,
 )
 
+JOIN_BLOCK = 1024
+
 
 @torch.library.custom_op("genzoo::triton_selective_scan", mutates_args=())
 def scan_op(
@@ -57,32 +63,64 @@ def scan_op(
     results = allocate(u, A, both=both, gated=z is not None, training=training, last_state=last_state)
     if not u.numel():
         return tuple(results)  # type: ignore[return-value]
-    gate = None if z is None else dense_rows(z)
-    batch, length, width = u.shape
+    split = pick_split(len(u), u.shape[1], u.shape[2], u.device)
+    flags, keep = {"REVERSE": reverse, "BOTH": both, "SOFTPLUS": softplus}, training and z is not None
 
     def launch(tiles: Tiles) -> None:
         first = pointers_and_strides(scans[0], given(results.last_state), given(results.saved))
         second = pointers_and_strides(scans[1], None, given(results.saved_b)) if both else ABSENT
-        kernel("scan.triton_forward", "forward_kernel")[(num_blocks(width, tiles) * batch,)](
+        if (split.apart and both) or split.num_chunks(u.shape[1]) > 1:
+            _launch_apart(scans, z, results, (first, second), split, tiles, flags, keep)
+            return
+        kernel("scan.triton_forward", "forward_kernel")[(num_blocks(u.shape[2], tiles) * len(u),)](
             *first,
             *second,
-            gate,
-            NO_STRIDES if gate is None else strides(gate),
+            *gate_arguments(z),
             (results.out, given(results.y_sum)),
-            length,
-            width,
+            *u.shape[1:],
             A.shape[1],
-            REVERSE=reverse,
-            BOTH=both,
-            SOFTPLUS=softplus,
-            KEEP=training and z is not None,
+            **flags,
+            KEEP=keep,
             **tile_arguments(tiles, A.shape[1]),
         )
 
-    key = ("forward", *tuning_key(scans[0], both, training))
+    key = ("forward", *tuning_key(scans[0], both, training, split))
     with on_device(u):
         launch(pick_tiles(key, forward_tiles(padded_state(A.shape[1])), launch))
     return tuple(results)  # type: ignore[return-value]
+
+
+def _launch_apart(
+    scans: Sequence[Scan],
+    z: Tensor | None,
+    results: Results,
+    arguments: tuple[Any, Any],
+    split: Split,
+    tiles: Tiles,
+    flags: dict[str, bool],
+    keep: bool,
+) -> None:
+    """The forward of few programs: the ends of all chunks, the scan, and the sum of two directions."""
+    u, d_state = scans[0].u, scans[0].A.shape[1]
+    batch, length, width = u.shape
+    chunks, blocks = split.num_chunks(length), num_blocks(width, tiles)
+    sizes = (split.steps or length, length, width, d_state)
+    ends = [chunk_ends(scan, chunks) if chunks > 1 else None for scan in scans] + [None]
+    paired = (*arguments[0], ends[0], *arguments[1], ends[1])
+    constants = tile_arguments(tiles, d_state)
+    if chunks > 1:
+        grid = (blocks * (chunks - 1) * batch, len(scans))
+        kernel("scan.triton_split", "chunk_states_kernel")[grid](*paired, *sizes, **flags, **constants)
+    gate, outputs = gate_arguments(z), (results.out, given(results.y_sum))
+    y_second = torch.empty_like(results.y_sum) if flags["BOTH"] else None
+    kernel("scan.triton_split", "forward_chunks_kernel")[(blocks * chunks * batch, len(scans))](
+        *paired, *gate, outputs, y_second, *sizes, **flags, KEEP=keep, SPLIT=chunks > 1, **constants
+    )
+    if y_second is not None:
+        rest = {"KEEP": keep, "BLOCK": JOIN_BLOCK, "num_warps": 4, "enable_fp_fusion": True}
+        kernel("scan.triton_split", "join_kernel")[(-(-u.numel() // JOIN_BLOCK),)](
+            outputs, y_second, *gate, u.numel(), length, width, **rest
+        )
 
 
 @scan_op.register_fake
@@ -115,37 +153,59 @@ def gradient_op(
     if not grad_out.numel():
         return [zeros_like(tensor) for tensor in tensors]
     scans, z = unpack(tensors, present)
-    gate, grad_z = (None, None) if z is None else (dense_rows(z), empty_like(z))
-    grad_out = dense_rows(grad_out)
+    grad_z = None if z is None else empty_like(z)
+    grad_out, (gate, gate_strides) = dense_rows(grad_out), gate_arguments(z)
     batch, length, width = scans[0].u.shape
-    d_state = scans[0].A.shape[1]
+    d_state, both = scans[0].A.shape[1], len(scans) == 2
+    split = pick_split(batch, length, width, grad_out.device)
+    chunks, steps = split.num_chunks(length), split.steps or length
+    flags = {"REVERSE": reverse, "BOTH": both, "SOFTPLUS": softplus}
     buffers: list[tuple[Tensor | None, ...]] = []
 
     def launch(tiles: Tiles) -> None:
         buffers.clear()
-        arguments: list[Any] = []
-        for scan, states in zip(scans, (saved, saved_b), strict=False):
-            buffers.append(gradient_buffers(scan, tiles))
-            arguments += [*pointers_and_strides(scan, states, scratch_states(scan, tiles)), buffers[-1]]
-        if len(scans) == 1:
-            arguments += [*ABSENT, (None,) * len(buffers[0])]
-        kernel("scan.triton_backward", "backward_kernel")[(num_blocks(width, tiles) * batch, len(scans))](
-            *arguments,
-            grad_out,
-            strides(grad_out),
-            (gate, given(y_sum), grad_z),
-            NO_STRIDES if gate is None else strides(gate),
+        buffers.extend(gradient_buffers(scan, tiles, chunks) for scan in scans)
+        arguments = [
+            pointers_and_strides(scan, states, scratch_states(scan, tiles, chunks))
+            for scan, states in zip(scans, (saved, saved_b), strict=False)
+        ]
+        arguments += [] if both else [ABSENT]
+        ends = [chunk_ends(scan, chunks) if chunks > 1 else None for scan in scans] + [None]
+        through = (grad_out, strides(grad_out), (gate, given(y_sum), grad_z), gate_strides)
+        blocks, constants = num_blocks(width, tiles), tile_arguments(tiles, d_state)
+        if chunks > 1:
+            kernel("scan.triton_split", "chunk_adjoints_kernel")[(blocks * (chunks - 1) * batch, len(scans))](
+                *arguments[0],
+                ends[0],
+                *arguments[1],
+                ends[1],
+                *through,
+                steps,
+                length,
+                width,
+                d_state,
+                **flags,
+                **constants,
+            )
+        kernel("scan.triton_backward", "backward_kernel")[(blocks * chunks * batch, len(scans))](
+            *arguments[0],
+            buffers[0],
+            *arguments[1],
+            buffers[1] if both else (None,) * len(buffers[0]),
+            *through,
+            ends[0],
+            ends[1],
+            steps,
             batch,
             length,
             width,
             d_state,
-            REVERSE=reverse,
-            BOTH=len(scans) == 2,
-            SOFTPLUS=softplus,
-            **tile_arguments(tiles, d_state),
+            **flags,
+            SPLIT=chunks > 1,
+            **constants,
         )
 
-    key = ("backward", *tuning_key(scans[0], len(scans) == 2))
+    key = ("backward", *tuning_key(scans[0], both, split))
     with on_device(grad_out):
         launch(pick_tiles(key, backward_tiles(padded_state(d_state)), launch))
     gradients = [g for scan, slots in zip(scans, buffers, strict=True) for g in reduce_slots(scan, slots)]

@@ -197,6 +197,32 @@ def pick_row(tile: tl.tensor, chosen: tl.tensor) -> tl.tensor:
 
 
 @triton.jit
+def carry_over(
+    state: tl.tensor,
+    ends: tl.tensor,
+    around: tl.tensor,
+    channels: tl.tensor,
+    cell: tl.tensor,
+    in_cell: tl.tensor,
+    rate: tl.tensor,
+    BACKWARD: tl.constexpr,
+) -> tl.tensor:
+    """What enters a chunk: every chunk before it (BACKWARD: after it), in turn, decays it and adds its own.
+
+    ends: (sums of dt (chunks, d), what the chunk makes of zero (chunks, d, n)), for all samples.
+    around: (batch, this chunk, chunks of a sample, width, page_size). One exponential for each chunk.
+    """
+    sums, own = ends
+    batch, chunk, chunks, width, page_size = around
+    for done in range(chunks - 1 - chunk if BACKWARD else chunk):
+        number = batch * chunks + (chunks - 1 - done if BACKWARD else done)
+        total = load_float(sums + number * width + channels, channels < width)
+        added = load_float(own + number * page_size + cell, in_cell)
+        state = tl.exp2(tl.expand_dims(total, 1) * rate) * state + added
+    return state
+
+
+@triton.jit
 def run_tile(
     tensors: tl.tensor,
     strides: tl.tensor,
