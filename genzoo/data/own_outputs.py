@@ -14,7 +14,7 @@ from genzoo.pictures.grid import OVERVIEW
 
 SAMPLES = "samples.json"
 GRIDS = ("grid.png", "grid.gif", "grid.mp4")
-_HEAD = 4096  # bytes; the mark stands before the pixels
+_EDGE = 4096  # bytes; the mark stands before the pixels, in films after them
 _RECIPE, _STARTED, _LOCK = "recipe.yaml", ("status.json", "env.json", "checkpoints"), ".lock"
 _HOLDER = ".lock-holder"
 
@@ -23,11 +23,13 @@ def is_overview(path: Path, beside: Collection[str] = ()) -> bool:
     """Whether a file is a grid, sheet or preview of many pictures.   beside: the names in its folder."""
     if path.name in GRIDS and SAMPLES in beside:
         return True
-    if not path.name.lower().endswith((".png", ".gif")) or not path.is_file():  # a pipe would never end
+    if not path.name.lower().endswith((".png", ".gif", ".mp4")) or not path.is_file():  # pipes never end
         return False
     try:
         with path.open("rb") as file:
-            return OVERVIEW.encode() in file.read(_HEAD)
+            head = file.read(_EDGE)
+            file.seek(max(0, path.stat().st_size - _EDGE))
+            return OVERVIEW.encode() in head + file.read(_EDGE)
     except OSError:
         return False
 

@@ -13,7 +13,8 @@ import numpy as np
 
 from genzoo.core.errors import MissingDependencyError, ShapeError, UsageError
 from genzoo.core.files import write_file
-from genzoo.pictures.grid import Grid, make_grid
+from genzoo.pictures.gif import encode_gif
+from genzoo.pictures.grid import OVERVIEW, Grid, make_grid
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -24,19 +25,19 @@ FPS = 8.0
 
 @dataclass(frozen=True)
 class Animation:
-    """Frames of equal size, shown `fps` a second; a notebook plays them, `save` writes them."""
+    """Frames of equal size, shown `fps` a second; a notebook plays them, `save` writes them.
+
+    comment: what the file says of itself.
+    """
 
     frames: list[Image]
     fps: float = FPS
+    comment: str = ""
 
     def gif(self) -> bytes:
         """An endless GIF; grey frames are exact, of coloured ones it keeps 256 colours each."""
-        buffer = io.BytesIO()
-        first, *others = self.frames
         # GIF counts in hundredths of a second, and players slow down what is shorter than two
-        duration = 1000 // min(self.fps, 50.0)
-        first.save(buffer, format="GIF", save_all=True, append_images=others, duration=duration, loop=0)
-        return buffer.getvalue()
+        return encode_gif(self.frames, hundredths=int(100 // min(self.fps, 50.0)), comment=self.comment)
 
     def mp4(self) -> bytes:
         """H.264 in an MP4. Raises MissingDependencyError without PyAV (extra `video`)."""
@@ -47,6 +48,7 @@ class Animation:
             stream = container.add_stream("libx264", rate=Fraction(self.fps).limit_denominator(1000))
             stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
             stream.options = {"crf": "16"}
+            container.metadata["comment"] = self.comment
             for frame in self.frames:
                 array = np.asarray(frame.convert("RGB"))
                 edge = ((0, height - frame.height), (0, width - frame.width), (0, 0))
@@ -72,7 +74,8 @@ def make_animation(clips: Tensor, *, columns: int | None = None, fps: float = FP
     if not fps > 0:
         raise UsageError(f"fps is {fps}; it must be positive")
     _check(clips)
-    return Animation([make_grid(frames, columns=columns).image for frames in clips.unbind(1)], fps)
+    sheets = [make_grid(frames, columns=columns).image for frames in clips.unbind(1)]
+    return Animation(sheets, fps, OVERVIEW)
 
 
 def contact_sheet(clips: Tensor, *, columns: int | None = None) -> Grid:

@@ -51,7 +51,9 @@ def write_frames(folder: Path, clip: Tensor) -> Path:
 
 def read_frames(folder: Path) -> Tensor:
     """What `write_frames` wrote: (f, c, h, w) uint8."""
-    return torch.stack([read_picture(path) for path in sorted(folder.glob("*.png"))])
+    return torch.stack(
+        [read_picture(path) for path in sorted(folder.glob("*.png"), key=lambda path: int(path.stem))]
+    )
 
 
 def read_picture(path: Path) -> Tensor:
