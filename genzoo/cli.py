@@ -15,11 +15,8 @@ from genzoo.api.commands.terminal import (
     Device,
     Prune,
     Workers,
-    asks_for_rows,
     log_to_terminal,
     print_json,
-    read_controls,
-    read_labels,
     report_error,
     settings_from,
 )
@@ -130,74 +127,6 @@ def train(
     run = train_run(loaded, output=output, resume=resume)
     if World.current().is_first:
         typer.echo("\n".join([*report_lines(read_report(run)), f"run: {run.folder}"]))
-
-
-@app.command()
-def sample(
-    run: RunArgument,
-    options: Annotated[
-        list[str] | None,
-        typer.Argument(
-            metavar="[KEY=VALUE]...", help="what and how to sample: class_labels=[1,2], steps=50, ..."
-        ),
-    ] = None,
-    prompt: Annotated[str | None, typer.Option(help="what to show, for models of captions")] = None,
-    class_label: Annotated[
-        str | None, typer.Option("--class", metavar="LABEL", help="one class for all, or several: 1,2,3")
-    ] = None,
-    control: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="[NAME=]PICTURE",
-            help="extracted already; control_from=PHOTO extracts it; several for several runs",
-        ),
-    ] = None,
-    num: Annotated[
-        int | None,
-        typer.Option("--num", "--num-samples", min=1, help="how many; torchrun takes the longer name only"),
-    ] = None,
-    out: Annotated[
-        str | None, typer.Option(help="folder for the pictures; below the run when left out")
-    ] = None,
-    seed: Annotated[int, typer.Option(help="picture i depends on the seed and on i only")] = 0,
-    guidance_scale: Annotated[float | None, typer.Option(help="how strongly to follow the condition")] = None,
-    steps: Annotated[int | None, typer.Option(min=1, help="sampler steps")] = None,
-    batch_size: Annotated[int, typer.Option(min=1, help="pictures in memory at once")] = 64,
-    weights: Annotated[
-        str | None, typer.Option(metavar="ema|raw", help="averaged where there are, when left out")
-    ] = None,
-    checkpoint: Annotated[str | None, typer.Option(metavar="STEP|PATH", help="newest when left out")] = None,
-    device: Device = None,
-) -> None:
-    """Sample pictures from a run; the same command again makes those that are missing."""
-    log_to_terminal()
-    from genzoo.api.run import load_run
-
-    named: dict[str, Any] = {
-        "prompt": prompt,
-        "class_labels": read_labels(class_label),
-        "control": read_controls(control),
-    }
-    named |= {"guidance_scale": guidance_scale, "steps": steps}
-    given = settings_from(options or []) | {key: value for key, value in named.items() if value is not None}
-    loaded = load_run(run)
-    conditioned = asks_for_rows(given)
-    path = loaded.checkpoint(checkpoint)
-    folder = out or str(loaded.folder / "samples" / f"{path.name}_seed_{seed}")
-    with Progress() as progress:
-        loaded.sample_to(
-            folder,
-            num=num or (None if conditioned else 16),
-            seed=seed,
-            batch_size=batch_size,
-            weights=weights,
-            checkpoint=path,
-            device=device,
-            progress=progress.of("sampling"),
-            **given,
-        )
-    if World.current().is_first:
-        typer.echo(f"{folder}: samples.json, grid.png")
 
 
 @app.command()

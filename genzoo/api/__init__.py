@@ -32,6 +32,11 @@ COMMANDS.lazy(
     help="Extract controls of a recipe's pictures, or of a folder, once; with a sheet to look at.",
 )
 COMMANDS.lazy(
+    "sample",
+    "genzoo.api.commands.sample:sample_command",
+    help="Sample pictures from a run; the same command again makes those that are missing.",
+)
+COMMANDS.lazy(
     "evaluate",
     "genzoo.api.commands.evaluate:evaluate_command",
     help="Judge samples by a named protocol; the result states everything its numbers depend on.",

@@ -75,6 +75,12 @@ def holds_average(path: Path) -> bool:
         raise corrupt(path, f"ema.safetensors cannot be read: {error}") from error
 
 
+def weights_digest(path: Path, weights: str) -> str:
+    """The hash that the manifest records of the averaged ("ema") or raw weights. Raises CheckpointError."""
+    one = weights == "raw" or read_json(path, "state.json").get("averaged")  # stored once, they serve as both
+    return str(_read_manifest(path)["files"]["model.safetensors" if one else "ema.safetensors"]["sha256"])
+
+
 def read_tensors(path: Path, part: str) -> dict[str, Tensor]:
     """The tensors of one part, on the CPU."""
     try:

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar, cast
 
-from genzoo.core.errors import GenzooError
+from genzoo.core.errors import GenzooError, UsageError
 
 Value = TypeVar("Value")
 # they meet at the end of a stage only, and the slowest disk or device decides when
@@ -157,6 +157,38 @@ def default_device() -> str:
         return "mps"
     number = int(os.environ.get("LOCAL_RANK", 0)) % torch.accelerator.device_count()
     return f"{accelerator.type}:{number}"
+
+
+def chosen_device(name: object = None) -> str:
+    """The device that a user names, or `default_device` when none is named.
+
+    Raises UsageError when there is no such device here, with those that there are.
+    """
+    import torch
+
+    if name is None:
+        return default_device()
+    try:
+        device = torch.device(cast(str, name))
+        if device.type == "meta":
+            raise RuntimeError("it holds no numbers")
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError, TypeError, ValueError, ImportError) as error:
+        raise UsageError(
+            f"device is {str(name)[:40]!r}, which cannot be used here",
+            why=str(error).strip().partition("\n")[0][:200],
+            fix=f"one of {', '.join(_devices())}; left out, it is {default_device()}",
+        ) from error
+    return str(device)
+
+
+def _devices() -> list[str]:
+    import torch
+
+    found = torch.accelerator.current_accelerator(check_available=True)
+    if found is None:
+        return ["cpu"]
+    return ["cpu", *(f"{found.type}:{number}" for number in range(torch.accelerator.device_count()))]
 
 
 def _portable(error: Exception | None) -> Exception | None:

@@ -105,6 +105,41 @@ def type_problem(value: Any, annotation: Any) -> str | None:
     return f"must be {describe(annotation)}, not {value!r}" + (" (text)" if number else "")
 
 
+def plain_problem(value: Any, annotation: Any) -> str | None:
+    """As `type_problem`, for options that Python may give tensors and the like, and a command line may not.
+
+    Tensors and other objects pass; numbers, texts and lists are held against the types that a recipe can
+    write, so that text does not fit "a number or a tensor".
+    """
+    return type_problem(value, _writable(annotation)) if _is_plain(value) else None
+
+
+def _is_plain(value: Any) -> bool:
+    if isinstance(value, (list, tuple)):
+        return all(map(_is_plain, value))
+    if isinstance(value, Mapping):
+        return all(map(_is_plain, value.values()))
+    return value is None or isinstance(value, (bool, int, float, str))
+
+
+def _writable(annotation: Any) -> Any:
+    """An annotation without those members of its unions that no recipe can write; itself if none is left."""
+    if typing.get_origin(annotation) not in (Union, types.UnionType):
+        return annotation
+    kept = [part for part in typing.get_args(annotation) if _can_be_written(part)]
+    return Union[tuple(kept)] if kept else annotation  # noqa: UP007  (made of what is found)
+
+
+def _can_be_written(annotation: Any) -> bool:
+    origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
+    if origin in (Union, types.UnionType):
+        return any(map(_can_be_written, arguments))
+    if origin is None:
+        return annotation in (*_WORDS, None, type(None), list, tuple, dict, Any)
+    inner = [part for part in arguments if part is not Ellipsis]
+    return origin is Literal or not inner or _can_be_written(inner[-1])
+
+
 def _fits(value: Any, annotation: Any) -> bool:
     origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
     if origin in (Union, types.UnionType):

@@ -13,7 +13,7 @@ from genzoo.core.errors import DataError, UsageError, unused_options
 from genzoo.core.seeds import SampleStreams
 from genzoo.core.types import Batch
 from genzoo.diffusion.image_video import drop_still_labels, has_stills, still_labels
-from genzoo.nn.embeddings import check_label_range, drop_labels
+from genzoo.nn.embeddings import check_label_range, chosen_labels, drop_labels
 
 
 def num_classes_of(model: nn.Module) -> int:
@@ -86,14 +86,7 @@ def class_conditions(
         if class_labels is not None:
             raise UsageError("class_labels were given, but the model is unconditional")
         return {}
-    labels = torch.arange(num) % num_classes if class_labels is None else torch.as_tensor(class_labels)
-    labels = labels.expand(num) if labels.ndim == 0 else labels
-    if labels.shape != (num,):
-        raise UsageError(
-            f"{labels.numel()} class_labels for {num} samples", fix="pass one for each, or one for all"
-        )
-    check_label_range(labels, num_classes, UsageError)
-    return {"class_labels": labels.long()}
+    return {"class_labels": chosen_labels(num, class_labels, num_classes)}
 
 
 def sampling_labels(model: nn.Module, conditions: Batch, num: int, guidance_scale: float) -> Tensor | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
@@ -128,6 +129,34 @@ def drop_labels(
         raise UsageError(f"label dropout is a probability, not {probability}")
     dropped = generator.rand(class_labels.device) < probability
     return class_labels.masked_fill(dropped, num_classes)
+
+
+def chosen_labels(num: int, class_labels: int | Sequence[int] | Tensor | None, num_classes: int) -> Tensor:
+    """Labels of `num` samples, (num,) int64: one for all, one for each, or every class in turn.
+
+    Raises UsageError for what is no whole number, for another number of labels, and for other classes.
+    """
+    labels = torch.arange(num) % num_classes if class_labels is None else _whole_labels(class_labels)
+    labels = labels.expand(num) if labels.ndim == 0 else labels
+    if labels.shape != (num,):
+        raise UsageError(
+            f"{labels.numel()} class_labels for {num} samples", fix="pass one for each, or one for all"
+        )
+    check_label_range(labels, num_classes, UsageError)
+    return labels.long()
+
+
+def _whole_labels(class_labels: int | Sequence[int] | Tensor) -> Tensor:
+    try:
+        labels = torch.as_tensor(class_labels)
+    except (TypeError, ValueError, RuntimeError, OverflowError):
+        labels = torch.empty(0)
+    if labels.is_floating_point() or labels.is_complex() or labels.dtype == torch.bool:
+        raise UsageError(
+            f"class_labels are whole numbers, not {str(class_labels)[:80]!r}",
+            fix="for example class_labels=[0,2]",
+        )
+    return labels
 
 
 def check_label_range(labels: Tensor, num_classes: int, error: type[GenzooError]) -> None:

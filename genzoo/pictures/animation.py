@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 FPS = 8.0
+FPS_MAX = 1000.0
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,9 @@ class Animation:
     frames: list[Image]
     fps: float = FPS
     comment: str = ""
+
+    def __post_init__(self) -> None:
+        check_fps(self.fps)
 
     def gif(self) -> bytes:
         """An endless GIF; grey frames are exact, of coloured ones it keeps 256 colours each."""
@@ -69,10 +73,16 @@ class Animation:
         return f'<img src="data:image/gif;base64,{base64.b64encode(self.gif()).decode()}">'
 
 
+def check_fps(fps: float) -> None:
+    """Raise UsageError unless so many frames a second can be shown."""
+    if isinstance(fps, bool) or not isinstance(fps, (int, float)) or not 0 < fps <= FPS_MAX:
+        raise UsageError(
+            f"fps is {fps!r}", fix=f"it is a number above 0, up to {FPS_MAX:g}; {FPS:g} is usual"
+        )
+
+
 def make_animation(clips: Tensor, *, columns: int | None = None, fps: float = FPS) -> Animation:
     """All clips at once, side by side.   clips: (n, f, c, h, w) uint8, c = 1 or 3."""
-    if not fps > 0:
-        raise UsageError(f"fps is {fps}; it must be positive")
     _check(clips)
     sheets = [make_grid(frames, columns=columns).image for frames in clips.unbind(1)]
     return Animation(sheets, fps, OVERVIEW)

@@ -72,7 +72,7 @@ def test_formats_that_cannot_be_are_named(
     with pytest.raises(UsageError, match="the samples are pictures"):
         trained.sample_to(tmp_path / "b", num=1, clip_format="mp4")
     trained_clips.sample_to(tmp_path / "c", num=1, steps=2)
-    with pytest.raises(UsageError, match="differs in samples"):
+    with pytest.raises(UsageError, match=r"differs in fps: .*samples: "):
         trained_clips.sample_to(tmp_path / "c", num=1, steps=2, clip_format="gif")
     monkeypatch.setitem(__import__("sys").modules, "av", None)
     with pytest.raises(MissingDependencyError, match=r"genzoo\[video\]"):

@@ -164,7 +164,6 @@ def test_an_interrupted_folder_is_completed_without_touching_what_is_there(
 def test_a_folder_of_other_settings_is_refused(trained: Run, tmp_path: Path) -> None:
     folder = trained.sample_to(tmp_path / "out", num=3)
     for changed in (
-        {"num": 4},
         {"seed": 9},
         {"guidance_scale": 3.0},
         {"weights": "raw"},

@@ -6,8 +6,16 @@ from pathlib import Path
 from typing import Any, Literal
 
 import pytest
+import torch
 
-from genzoo.core.signatures import check_settings, describe, parameters, takes_anything, type_problem
+from genzoo.core.signatures import (
+    check_settings,
+    describe,
+    parameters,
+    plain_problem,
+    takes_anything,
+    type_problem,
+)
 
 
 class Net:
@@ -103,3 +111,13 @@ def test_values_that_do_not_fit(value: object, annotation: Any) -> None:
     problem = type_problem(value, annotation)
     assert problem is not None
     assert describe(annotation) in problem
+
+
+def test_text_does_not_fit_a_number_or_a_tensor_and_a_tensor_does() -> None:
+    kinds = int | Sequence[int] | torch.Tensor | None
+    for value in (3, [1, 2], torch.zeros(2), None, [torch.zeros(1)]):
+        assert plain_problem(value, kinds) is None
+    for value in ("cat", 2.5, True, [0.7, 2.9], {"a": 1}):
+        assert "must be a whole number or" in (plain_problem(value, kinds) or "")
+    assert plain_problem("photo.png", str | Path | torch.Tensor) is None
+    assert plain_problem(3, torch.Tensor) is None  # what reads it decides

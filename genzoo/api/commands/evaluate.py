@@ -11,7 +11,7 @@ import typer
 from genzoo.api.commands.terminal import log_to_terminal
 from genzoo.core.errors import UsageError
 from genzoo.core.files import write_file
-from genzoo.core.processes import connected, default_device
+from genzoo.core.processes import chosen_device, connected
 from genzoo.core.progress import Progress
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ def evaluate_command(
     reference: Annotated[
         Path | None, typer.Option(help="folder, npz of images, or ADM npz; a run's own data when left out")
     ] = None,
-    num: Annotated[int | None, typer.Option(help="judge this many images; the result says so")] = None,
+    num: Annotated[int | None, typer.Option(min=1, help="judge this many images; the result says so")] = None,
     network: Annotated[str | None, typer.Option(help="another feature network, stated in the result")] = None,
     weights: Annotated[Path | None, typer.Option(help="weights file of the feature network")] = None,
     model_weights: Annotated[
@@ -41,7 +41,7 @@ def evaluate_command(
     ] = None,
     checkpoint: Annotated[str | None, typer.Option(help="a run's checkpoint, by step")] = None,
     seed: Annotated[int, typer.Option(help="of the samples of a run")] = 0,
-    steps: Annotated[int | None, typer.Option(help="sampling steps of a run")] = None,
+    steps: Annotated[int | None, typer.Option(min=1, help="sampling steps of a run")] = None,
     guidance_scale: Annotated[float | None, typer.Option(help="guidance of a run's samples")] = None,
     sampler: Annotated[str | None, typer.Option(help="sampler of a run's samples")] = None,
     controls: Annotated[
@@ -54,7 +54,7 @@ def evaluate_command(
     output: Annotated[Path | None, typer.Option(help="write the result's JSON here")] = None,
     report: Annotated[bool, typer.Option("--report", help="write one HTML page beside the result")] = False,
     device: Annotated[str | None, typer.Option(help="cpu or cuda; the accelerator when there is one")] = None,
-    batch_size: Annotated[int, typer.Option(help="images at once; does not change the numbers")] = 64,
+    batch_size: Annotated[int, typer.Option(min=1, help="images at once; does not change the numbers")] = 64,
     as_json: Annotated[bool, typer.Option("--json", help="print the result as JSON")] = False,
 ) -> None:
     """Judge samples by a named protocol; the result states everything its numbers depend on."""
@@ -79,7 +79,7 @@ def evaluate_command(
     }
     sampling = {key: value for key, value in given.items() if value is not None}
     with connected() as world, Progress() as progress:
-        judging["settings"] = Settings(device or default_device(), batch_size, progress=progress, world=world)
+        judging["settings"] = Settings(chosen_device(device), batch_size, progress=progress, world=world)
         if run is None:
             result = evaluate_files(source, weights=weights, unused=sampling, **judging)
         else:

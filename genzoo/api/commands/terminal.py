@@ -23,13 +23,16 @@ Prune = Annotated[bool, typer.Option("--prune", help="remove entries that are no
 SHARED_LISTS = ("control_scale", "control_runs", "temperature")
 
 
+_NO_MEMORY = "DefaultCPUAllocator"  # torch's, which refuses with a RuntimeError
+
+
 def report_error(error: Exception) -> int:
     """Print an error without traceback; returns the exit code."""
     if isinstance(error, GenzooError):
         typer.echo(f"error: {error}", err=True)
         return error.exit_code
     text = str(error).strip().partition("\n")[0]
-    if isinstance(error, MemoryError) or "OutOfMemoryError" in type(error).__name__:
+    if isinstance(error, MemoryError) or "OutOfMemoryError" in type(error).__name__ or _NO_MEMORY in text:
         typer.echo(f"error: out of memory: {text}\n  fix:   a smaller batch_size or block_size", err=True)
         return 6
     if isinstance(error, ImportError):
@@ -49,12 +52,15 @@ def settings_from(texts: list[str]) -> dict[str, Any]:
     from genzoo.core.recipe_source import parse_value
     from genzoo.core.recipe_tree import plain
 
-    settings = {}
+    settings: dict[str, Any] = {}
     for text in texts:
         key, equals, value = text.partition("=")
         if not equals or not key.isidentifier():
             raise UsageError(f"{text[:80]!r} is not of the form key=value", fix="for example steps=50")
-        settings[key] = plain(parse_value(value, key))
+        read = plain(parse_value(value, key))
+        if key in settings and settings[key] != read:
+            raise UsageError(f"{key} is given twice: {settings[key]!r} and {read!r}", fix="give it once")
+        settings[key] = read
     return settings
 
 

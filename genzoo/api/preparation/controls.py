@@ -13,7 +13,7 @@ from genzoo.api.recipes.plan import plan_of
 from genzoo.core.controls import build_control
 from genzoo.core.errors import DataError, UsageError
 from genzoo.core.files import write_file
-from genzoo.core.processes import default_device
+from genzoo.core.processes import chosen_device
 from genzoo.data.cached_controls import CachedControls, ControlCodec
 from genzoo.data.control_files import EXTRACTOR, SOURCE, control_facts, control_png
 from genzoo.data.image_decode import decode_image, read_file
@@ -67,7 +67,7 @@ def prepare_controls(
         ControlCodec(extractor),
         batch_size=batch_size,
         num_workers=num_workers,
-        device=device or default_device(),
+        device=chosen_device(device),
         prune=prune,
         progress=progress,
     )
@@ -88,7 +88,7 @@ def extract_folder(
     Files that this extractor made of the same picture are kept. Returns what was done, and a sheet.
     """
     extractor, folder = build_control(control), Path(output)
-    extractor.to(device or default_device())
+    extractor.to(chosen_device(device))
     root, files = _pictures(Path(source).expanduser())
     reused, built = 0, 0
     bad: list[str] = []

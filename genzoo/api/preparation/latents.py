@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from genzoo.api.recipes.build import build_codec, build_dataset
 from genzoo.api.recipes.plan import plan_of
 from genzoo.core.errors import UsageError
-from genzoo.core.processes import default_device
+from genzoo.core.processes import chosen_device
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -42,7 +42,7 @@ def prepare_latents(
         codec,
         batch_size=batch_size,
         num_workers=num_workers,
-        device=device or default_device(),
+        device=chosen_device(device),
         prune=prune,
         progress=progress,
     )

@@ -13,7 +13,7 @@ from genzoo.api.recipes.plan import RunPlan, plan_of
 from genzoo.api.runs.stored import ready
 from genzoo.core.checkpoint_manifest import file_digest
 from genzoo.core.errors import UsageError
-from genzoo.core.processes import default_device
+from genzoo.core.processes import chosen_device
 from genzoo.core.recipe import Recipe
 from genzoo.core.registry import SOURCES
 from genzoo.core.signatures import parameters
@@ -94,7 +94,7 @@ class OpenedFile:
     ) -> Task:
         """The task around the file, on the device, in evaluation mode; built once for each device."""
         self.choose(self.checkpoint(checkpoint), weights)
-        target = str(device or default_device())
+        target = chosen_device(device)
         if target not in self._tasks:
             self._tasks = {target: ready(assemble(self.plan, build_codec(self.plan)), target)}
         return self._tasks[target]

@@ -14,12 +14,12 @@ from genzoo.api.recipes.build import assemble, build_codec, build_dataset, has_a
 from genzoo.api.recipes.plan import RunPlan, plan_of
 from genzoo.api.runs.reaveraged import reaveraged
 from genzoo.core.checkpoint import latest_valid, load_checkpoint, step_folder
-from genzoo.core.checkpoint_manifest import holds_average
+from genzoo.core.checkpoint_manifest import holds_average, weights_digest
 from genzoo.core.checkpoint_memory import CheckpointMemory
 from genzoo.core.contracts import pictures_of, recorded_facts
 from genzoo.core.errors import CheckpointError, UsageError, WeightsError
 from genzoo.core.model_state import require_same_facts, restore_weights
-from genzoo.core.processes import default_device
+from genzoo.core.processes import chosen_device
 from genzoo.core.recipe import Recipe, load_recipe
 
 if TYPE_CHECKING:
@@ -120,7 +120,7 @@ class StoredRun:
 
         weights: averaged where training kept an average, raw elsewhere, when left out.
         """
-        path, target = self.checkpoint(checkpoint), str(device or default_device())
+        path, target = self.checkpoint(checkpoint), chosen_device(device)
         chosen = self.choose(path, weights)
         key = (path, chosen, target)
         if key not in self._tasks:
@@ -128,9 +128,15 @@ class StoredRun:
         return self._tasks[key]
 
     def described(self, checkpoint: Path, weights: Weights | None = None) -> dict[str, Any]:
-        """The checkpoint's name and which weights of it."""
+        """The checkpoint's name, which weights of it, and their hash: another run may come to this place."""
+        chosen = self.choose(checkpoint, weights)
         length = {} if self.length is None else {"ema": self.length}
-        return {"checkpoint": checkpoint.name, "weights": self.choose(checkpoint, weights), **length}
+        return {
+            "checkpoint": checkpoint.name,
+            "weights": chosen,
+            "weights_sha256": weights_digest(checkpoint, chosen),
+            **length,
+        }
 
     def opened_with(self, options: Mapping[str, Any]) -> tuple[RunData, dict[str, Any]]:
         """Itself, or with `ema=0.05` the same run with averaged weights of that relative length."""

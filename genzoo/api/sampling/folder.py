@@ -1,25 +1,25 @@
 """Samples as files: any number of them, in any number of processes, and again after an interruption.
 
 Each picture is a file of its own, and each clip a folder of frames, a film or an animation, written in one
-step, so what exists is complete. samples.json says what the folder holds before the first picture is written;
-a second call with other settings is refused.
+step, so what exists is complete. samples.json says what the folder holds before the first picture is written
+(`claim.py`).
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 
-from genzoo.api.sampling.plan import SamplePlan, plain_conditions, sample_block
+from genzoo.api.sampling.claim import claim, claimed_samples, describe
+from genzoo.api.sampling.plan import SamplePlan, sample_block
 from genzoo.core.contracts import makes_clips
-from genzoo.core.errors import DataError, UsageError
-from genzoo.core.files import write_file, write_json
+from genzoo.core.errors import UsageError
+from genzoo.core.files import write_file
 from genzoo.core.processes import World
-from genzoo.pictures.animation import FPS, contact_sheet, make_animation, require_pyav
+from genzoo.pictures.animation import FPS, check_fps, contact_sheet, make_animation, require_pyav
 from genzoo.pictures.clip_files import read_clip, read_picture, write_clip
 from genzoo.pictures.grid import make_grid
 from genzoo.pictures.pixels import png, to_pil, to_uint8
@@ -76,24 +76,30 @@ def write_samples(
     clip_format: of clips, "frames" (a folder of PNGs, exact), "mp4" or "gif" (both lossy).   fps: theirs.
     The process that finds the folder complete writes grid.png, and grid.gif of clips, or grid.mp4 of films.
     """
+    check_fps(fps)
     suffix = suffix_of(task, clip_format)
+    if suffix in (".mp4", ".gif"):
+        settings = {**settings, "fps": fps}
     paths = [folder / file_name(index, suffix) for index in range(plan.num)]
-    claimed = is_claimed(folder, plan, settings, suffix=suffix)
+    content = describe(plan, settings, [path.name for path in paths])
+    listed = claimed_samples(folder, content)
     blocks = world.every(plan.blocks())
     missing = [block for block in blocks if not all(paths[i].exists() for i in block)]
     total, done = sum(map(len, missing)), 0
     for group in _groups(missing, batch_size):
         made = torch.cat([to_uint8(sample_block(task, plan, block)) for block in group])
-        if not claimed:  # not before something was made: what cannot be sampled blocks no folder
-            claim(folder, plan, settings, suffix=suffix)
-            claimed = True
+        if listed < plan.num:  # not before something was made: what cannot be sampled blocks no folder
+            claim(folder, content)
+            listed = plan.num
         for index, image in zip([i for block in group for i in block], made, strict=True):
             write_sample(paths[index], image, fps=fps)
         done += sum(map(len, group))
         if progress is not None:
             progress(done, total)
+    more = [folder / file_name(index, suffix) for index in range(plan.num, listed)]
     if all(path.exists() for path in paths):
-        shown = paths[: GRID_MAX if suffix == PICTURE else CLIPS_MAX]
+        # an earlier call may have made more
+        shown = (paths + more if all(path.exists() for path in more) else paths)[: _shown(suffix)]
         write_grid(
             folder, torch.stack([_read_sample(path) for path in shown]), fps=fps, film=suffix == ".mp4"
         )
@@ -107,10 +113,10 @@ def save_samples(
     listed = {key: list(value) for key, value in conditions.items()}
     plan = SamplePlan(len(images), int(settings.get("seed", 0)), listed)
     suffix = CLIP_FORMATS["frames"] if images.ndim == 5 else PICTURE
-    claim(folder, plan, settings, suffix=suffix)
+    claim(folder, describe(plan, settings, [file_name(index, suffix) for index in range(plan.num)]))
     for index, image in enumerate(images):
         write_sample(folder / file_name(index, suffix), image)
-    write_grid(folder, images[: GRID_MAX if suffix == PICTURE else CLIPS_MAX])
+    write_grid(folder, images[: _shown(suffix)])
     return folder
 
 
@@ -135,46 +141,8 @@ def write_grid(
     return contact_sheet(images, columns=columns).save(folder / "grid.png")
 
 
-def claim(folder: Path, plan: SamplePlan, settings: Mapping[str, Any], *, suffix: str = PICTURE) -> None:
-    """Write samples.json, or check that the folder was begun with the same settings. Raises UsageError."""
-    if not is_claimed(folder, plan, settings, suffix=suffix):
-        write_json(folder / "samples.json", describe(plan, settings, suffix=suffix))
-
-
-def is_claimed(folder: Path, plan: SamplePlan, settings: Mapping[str, Any], *, suffix: str = PICTURE) -> bool:
-    """Whether the folder was begun with these settings. Raises UsageError when it holds something else."""
-    path = folder / "samples.json"
-    # looked for first: another process writes samples.json before its first picture
-    has_pictures = folder.exists() and any(folder.glob("[0-9][0-9][0-9][0-9][0-9][0-9]*"))
-    if path.is_file():
-        _check_same(path, describe(plan, settings, suffix=suffix))
-        return True
-    if has_pictures:
-        raise UsageError(f"{folder} holds pictures but no samples.json", fix="name another folder")
-    return False
-
-
-def describe(plan: SamplePlan, settings: Mapping[str, Any], *, suffix: str = PICTURE) -> dict[str, Any]:
-    """The content of samples.json: settings, then file and condition of every index."""
-    rows = [{"file": file_name(i, suffix), **plain_conditions(plan.conditions, i)} for i in range(plan.num)]
-    content = {"format": 1, **settings, "num": plan.num, "samples": rows}
-    plain: dict[str, Any] = json.loads(json.dumps(content, default=str))
-    return plain
-
-
-def _check_same(path: Path, content: dict[str, Any]) -> None:
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise DataError(f"{path} cannot be read", why=str(error), fix="name another folder") from error
-    names = sorted({*content, *found}) if isinstance(found, dict) else ["format"]
-    other = [name for name in names if not isinstance(found, dict) or found.get(name) != content.get(name)]
-    if other:
-        raise UsageError(
-            f"{path.parent} holds samples made with other settings",
-            why=f"differs in {', '.join(other)}",
-            fix="name another folder, or delete this one",
-        )
+def _shown(suffix: str) -> int:
+    return GRID_MAX if suffix == PICTURE else CLIPS_MAX
 
 
 def _groups(blocks: list[range], batch_size: int) -> Iterator[list[range]]:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from genzoo.core.contracts import ChoosesSampler, SharesSamplingOptions, able
 from genzoo.core.errors import UsageError, did_you_mean
 from genzoo.core.registry import SAMPLERS
-from genzoo.core.signatures import Parameter, parameters, takes_anything, type_problem
+from genzoo.core.signatures import Parameter, parameters, plain_problem, takes_anything
 
 if TYPE_CHECKING:
     from genzoo.core.types import Task
@@ -28,17 +27,18 @@ class SampleOptions(NamedTuple):
 def sorted_options(task: Task, options: Mapping[str, Any]) -> SampleOptions:
     """Options into those of `task.conditions` and those of its sampler; what is None was not given.
 
-    Raises UsageError for an option that neither has, with the nearest names, and for text in place of a
-    number; RegistryError for a sampler that does not exist.
+    Raises UsageError for an option that neither has, with the nearest names, and for a value of another type,
+    such as text in place of a number; RegistryError for a sampler that does not exist.
     """
     given = {name: value for name, value in options.items() if value is not None}
-    what = _condition_names(task)
+    what = _condition_parameters(task)
+    refuse_misfits(given, what)
     how = sampler_parameters(task, next((given[name] for name in CHOICE if name in given), None))
     conditions = {name: value for name, value in given.items() if name in what}
     rest = {name: value for name, value in given.items() if name not in what}
     if how is not None:
-        _refuse_unknown([name for name in rest if name not in (*how, *CHOICE)], what, list(how))
-        _refuse_text({name: value for name, value in rest.items() if name in how}, how)
+        _refuse_unknown([name for name in rest if name not in (*how, *CHOICE)], list(what), list(how))
+        refuse_misfits(rest, how)
     return SampleOptions(conditions, rest)
 
 
@@ -60,10 +60,8 @@ def sampler_parameters(task: Task, chosen: str | None = None) -> dict[str, Param
     return own | parameters(SAMPLERS.get(name), keyword_only=True)
 
 
-def _condition_names(task: Task) -> list[str]:
-    kinds = (inspect.Parameter.VAR_KEYWORD, inspect.Parameter.VAR_POSITIONAL)
-    found = inspect.signature(task.conditions).parameters.items()
-    return [name for name, parameter in found if name != "num" and parameter.kind not in kinds]
+def _condition_parameters(task: Task) -> dict[str, Parameter]:
+    return {name: known for name, known in parameters(task.conditions).items() if name != "num"}
 
 
 def _refuse_unknown(unknown: list[str], what: list[str], how: list[str]) -> None:
@@ -81,9 +79,9 @@ def _hint(name: str, known: list[str]) -> str:
     return f" ({hint})" if hint else ""
 
 
-def _refuse_text(options: Mapping[str, Any], known: Mapping[str, Parameter]) -> None:
-    """Text where a number belongs: what a command line makes of `steps=many`."""
+def refuse_misfits(options: Mapping[str, Any], known: Mapping[str, Parameter]) -> None:
+    """Raise UsageError for the first option whose value is of another type than the one that is known."""
     for name, value in options.items():
-        wrong = type_problem(value, known[name].annotation) if isinstance(value, str) else None
+        wrong = plain_problem(value, known[name].annotation) if name in known else None
         if wrong:
             raise UsageError(f"{name} {wrong}")

@@ -27,6 +27,9 @@ if TYPE_CHECKING:
     from genzoo.core.types import Batch, Task
 
 
+NUM_MAX = 1_000_000  # names of files have six digits
+
+
 @dataclass(frozen=True)
 class SamplePlan:
     """What to sample. conditions: one row for each of `num` indices. options: for task.sample."""
@@ -58,6 +61,8 @@ def make_plan(
     num = max(lengths, default=1) if num is None else num
     if num < 1 or block_size < 1:
         raise UsageError(f"num is {num} and block_size {block_size}; both are at least 1")
+    if max(num, block_size) > NUM_MAX:
+        raise UsageError(f"num is {num:,} and block_size {block_size:,}; both are at most {NUM_MAX:,}")
     return SamplePlan(num, seed, task.conditions(num, **given), rest, block_size)
 
 

@@ -18,7 +18,6 @@ from genzoo.core.types import Batch, LossOutput
 from genzoo.families.car.control.collaboration import CollaborativeDecoder, refiner_conditions
 from genzoo.families.car.control.conditions import (
     Pictures,
-    chosen_labels,
     given_tokens,
     read_pictures,
     redraw_mask,
@@ -32,7 +31,7 @@ from genzoo.families.car.var.bf16_copy import HalfCopy
 from genzoo.families.car.var.model import VAR
 from genzoo.families.car.var.sampler_options import checked_options, draw_options
 from genzoo.families.car.vqvae.codec import VQVAECodec
-from genzoo.nn.embeddings import check_label_range, drop_labels
+from genzoo.nn.embeddings import check_label_range, chosen_labels, drop_labels
 from genzoo.nn.evaluating import evaluating
 
 CONDITIONS = (

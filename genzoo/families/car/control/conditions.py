@@ -16,7 +16,6 @@ from genzoo.data.control_files import require_extractor
 from genzoo.data.image_decode import load_image
 from genzoo.data.transforms import adm_centre_crop, to_tensor
 from genzoo.families.car.vqvae.codec import VQVAECodec
-from genzoo.nn.embeddings import check_label_range
 
 Pictures: TypeAlias = str | Path | Tensor | Sequence[str | Path]
 """A path, several, or pixels (n, 3, h, w), uint8 or in [-1, 1]."""
@@ -75,20 +74,6 @@ def given_tokens(codec: VQVAECodec, image: Tensor, redraw: Tensor) -> GivenToken
     """
     ids = codec.tokens(codec.moments(image))
     return GivenTokens(ids, keep_masks(~redraw, codec.patch_nums))
-
-
-def chosen_labels(num: int, class_labels: int | Sequence[int] | Tensor | None, num_classes: int) -> Tensor:
-    """Labels (num,): one for all, one for each, or every class in turn. Raises UsageError."""
-    if class_labels is None:
-        return torch.arange(num) % num_classes
-    labels = torch.as_tensor(class_labels).long()
-    labels = labels.expand(num) if labels.ndim == 0 else labels
-    if labels.shape != (num,):
-        raise UsageError(
-            f"{labels.numel()} class_labels for {num} samples", fix="pass one for each, or one for all"
-        )
-    check_label_range(labels, num_classes, UsageError)
-    return labels
 
 
 def chosen_control(

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from genzoo.core.processes import chosen_device
 from genzoo.core.progress import Progress
 
 
@@ -34,7 +35,9 @@ def regularization_command(
     steps: Annotated[int, typer.Option(min=1, help="with --base: sampler steps")] = 50,
     seed: Annotated[int, typer.Option(help="with --base")] = 0,
     batch_size: Annotated[int, typer.Option(min=1, help="with --base: pictures at once")] = 4,
-    device: Annotated[str, typer.Option(help="such as cpu or cuda")] = "cpu",
+    device: Annotated[
+        str | None, typer.Option(help="such as cpu or cuda; the accelerator when left out")
+    ] = None,
 ) -> None:
     """Regularisation pictures from a folder, painted by the base, or found in a collection."""
     from genzoo.core.errors import UsageError
@@ -42,6 +45,7 @@ def regularization_command(
 
     if sum(source is not None for source in (folder, base, collection)) != 1:
         raise UsageError("where should the pictures come from?", fix="one of --folder, --base, --collection")
+    place = chosen_device(device)
     if folder is not None:
         path = regularization.from_folder(folder, output, class_name=class_name, num=num)
     elif base is not None:
@@ -54,7 +58,7 @@ def regularization_command(
                 prompt=prompt,
                 seed=seed,
                 batch_size=batch_size,
-                device=device,
+                device=place,
                 sampler={"steps": steps},
                 progress=progress.of("painting"),
             )
@@ -66,7 +70,7 @@ def regularization_command(
             collection,
             output,
             class_name=class_name,
-            encoder=load_clip(clip, weights=clip_weights, device=device),
+            encoder=load_clip(clip, weights=clip_weights, device=place),
             num=num,
             held_out=held_out,
             threshold=threshold,

@@ -70,7 +70,7 @@ def generated(
     from genzoo.pretrained.text_to_image import load_parts
 
     _check_output(output)
-    text = prompt.format(class_name)
+    text = prompt.replace("{}", class_name)
     parts = load_parts(base)
     parts.to(device)
     diffusion, chosen = schedule_from(parts.scheduler), {**SAMPLER, **(sampler or {})}
