@@ -92,6 +92,7 @@ def decode_image(data: bytes, *, where: str, channels: int = 3, max_pixels: int 
                     raise DataError(
                         f"the picture has {width} x {height} pixels; at most {max_pixels} are allowed",
                         where=where,
+                        fix="make it smaller, or allow more with data.max_pixels",
                     )
                 image.load()
                 return _upright(_flatten(image, data), image).convert("RGB" if channels == 3 else "L")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 from collections.abc import Iterator, Sequence
@@ -13,7 +14,9 @@ import numpy as np
 
 from genzoo.core.errors import DataError, did_you_mean
 from genzoo.data.image_decode import EXTENSIONS, shown
-from genzoo.data.own_outputs import holds_only_runs, is_overview
+from genzoo.data.own_outputs import SAMPLES, holds_only_runs, is_overview
+
+logger = logging.getLogger(__name__)
 
 LAYOUT = "root/cat/1.jpg, root/dog/2.png, ... (a folder a class); or root/1.jpg, root/2.png, ... (no classes)"
 
@@ -119,6 +122,9 @@ def _list_classes(folder: Path, classes: list[str], left: LeftOut, follow_links:
             )
         files += found
         counts.append(len(found))
+    sampled = [name for name in classes if (folder / name / SAMPLES).is_file()]
+    if 0 < len(sampled) < len(classes):
+        logger.warning("%s: samples that genzoo made are among the classes: %s", folder, sampled[:5])
     labels = np.repeat(np.arange(len(classes), dtype=np.int32), counts)
     return Listing(folder, Names(files), labels, classes, left.names)
 

@@ -22,6 +22,7 @@ from genzoo.data.image_folder import ImageFolder
 from genzoo.data.image_listing import Names, natural
 from genzoo.data.label_check import check_images, check_labels
 from genzoo.data.sample_stream import SampleStream, batches
+from genzoo.pictures.grid import make_grid
 
 
 def fill(root: Path, tree: dict[str, int]) -> Path:
@@ -86,6 +87,39 @@ def test_hidden_files_do_not_count_and_others_are_named(
     assert sorted(images.listing.ignored) == ["Thumbs.db", "a/notes.txt"]
     assert "2 other file(s)" in caplog.text
     assert "notes.txt" in caplog.text
+
+
+def run_in(root: Path) -> None:
+    """A run that has drawn a preview, below root/runs."""
+    fill(root, {"runs/first/samples/step_2": 1})
+    (root / "runs/first/recipe.yaml").write_text("name: x\n")
+    (root / "runs/first/status.json").write_text("{}")
+
+
+@pytest.mark.parametrize("tree", [{"a": 2, "b": 1}, {".": 3}])
+def test_runs_among_the_pictures_are_no_data(
+    tree: dict[str, int], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    root = fill(tmp_path, tree)
+    before = ImageFolder(root, image_size=4)
+    run_in(root)
+    make_grid(torch.zeros(4, 3, 8, 8, dtype=torch.uint8)).save(root / next(iter(tree)) / "grid.png")
+    images = ImageFolder(root, image_size=4)
+    assert (images.class_names, len(images)) == (before.class_names, 3)
+    assert images.fingerprint == before.fingerprint
+    assert f"runs{os.sep}" in caplog.text
+    assert "grid.png" in caplog.text
+
+
+def test_samples_among_the_classes_are_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    root = fill(tmp_path, {"a": 1, "b": 1})
+    (root / "b" / "samples.json").write_text("{}")
+    ImageFolder(root, image_size=4)
+    assert "samples that genzoo made are among the classes: ['b']" in caplog.text
+    caplog.clear()
+    (root / "a" / "samples.json").write_text("{}")  # a data set of samples is one on purpose
+    ImageFolder(root, image_size=4)
+    assert "among the classes" not in caplog.text
 
 
 @pytest.mark.parametrize("tree", [{}, {"empty": 0}, {"a": 1, "empty": 0}, {".": 1, "a": 1}])

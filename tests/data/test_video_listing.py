@@ -45,6 +45,14 @@ def test_pictures_beside_videos_are_left_out(tmp_path: Path) -> None:
     assert listing.ignored == ["A/1.jpg"]
 
 
+def test_runs_and_overviews_among_the_clips_are_no_data(tmp_path: Path) -> None:
+    touch(tmp_path, "a/1.png", "b/1.png", "runs/x/samples/1.png", "runs/x/recipe.yaml", "runs/x/env.json")
+    touch(tmp_path, "samples.json", "grid.gif", "grid.png")
+    listing = list_videos(tmp_path)
+    assert list(listing.clips) == ["a", "b"]
+    assert sorted(listing.ignored) == ["grid.gif", "grid.png", f"runs{os.sep}", "samples.json"]
+
+
 def test_classes_are_the_first_level_unless_switched_off(tmp_path: Path) -> None:
     touch(tmp_path, "A/1.mp4", "A/deep/2.mp4", "B/c/1.png")
     listing = list_videos(tmp_path)
