@@ -5,3 +5,6 @@ from genzoo.core.registry import OPTIMIZERS
 OPTIMIZERS.lazy("adamw", "genzoo.training.optim:adamw", help="Adam with decoupled weight decay")
 OPTIMIZERS.lazy("adam", "genzoo.training.optim:adam", help="Adam; weight decay is added to the gradient")
 OPTIMIZERS.lazy("sgd", "genzoo.training.optim:sgd", help="gradient descent with momentum")
+OPTIMIZERS.lazy(
+    "muon", "genzoo.training.muon:muon", help="Muon for matrices inside blocks, AdamW for all else"
+)

@@ -22,14 +22,15 @@ from genzoo.training.rates import Curve, decay_at, rate_curve
 
 CURVE = tuple(field.name for field in fields(Curve))
 DECAYS = "decays"  # of a parameter group: whether its weight decay is the recipe's
+SHARE = "share"  # of a parameter group, where it has one: its rate over the recipe's
 NamedParameters = Mapping[str, nn.Parameter]
 
 
 class Built(NamedTuple):
-    """What a factory of OPTIMIZERS makes. slots: tensors kept for each parameter, for memory estimates."""
+    """What a factory of OPTIMIZERS makes. slots: tensors kept for each parameter, on average."""
 
     optimizer: Optimizer
-    slots: int
+    slots: float
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,7 @@ class Optimization:
     lr: float
     curve: Curve
     decay: tuple[float, float]
-    slots: int
+    slots: float
 
 
 def adamw(
@@ -52,7 +53,7 @@ def adamw(
     weight_decay: float = 0.0,
 ) -> Built:
     """AdamW, fused. Parameters marked `_no_weight_decay` do not decay."""
-    groups, fused = decay_groups(parameters, weight_decay), _fusable(parameters)
+    groups, fused = decay_groups(parameters, weight_decay), fusable(parameters)
     settings: dict[str, Any] = {"lr": lr, "betas": (betas[0], betas[1]), "eps": eps, "fused": fused}
     return Built(torch.optim.AdamW(groups, weight_decay=weight_decay, **settings), slots=2)
 
@@ -66,7 +67,7 @@ def adam(
     weight_decay: float = 0.0,
 ) -> Built:
     """Adam, fused; its weight decay is an L2 penalty."""
-    groups, fused = decay_groups(parameters, weight_decay), _fusable(parameters)
+    groups, fused = decay_groups(parameters, weight_decay), fusable(parameters)
     settings: dict[str, Any] = {"lr": lr, "betas": (betas[0], betas[1]), "eps": eps, "fused": fused}
     return Built(torch.optim.Adam(groups, weight_decay=weight_decay, **settings), slots=2)
 
@@ -80,7 +81,7 @@ def sgd(
     weight_decay: float = 0.0,
 ) -> Built:
     """Gradient descent with momentum, fused."""
-    groups, fused = decay_groups(parameters, weight_decay), _fusable(parameters)
+    groups, fused = decay_groups(parameters, weight_decay), fusable(parameters)
     settings: dict[str, Any] = {"lr": lr, "momentum": momentum, "nesterov": nesterov, "fused": fused}
     return Built(torch.optim.SGD(groups, weight_decay=weight_decay, **settings), slots=int(momentum != 0))
 
@@ -97,6 +98,8 @@ def build_optimizer(parameters: NamedParameters, options: Mapping[str, Any]) -> 
     curve = Curve(**{name: settings.pop(name) for name in CURVE if name in settings})
     try:
         optimizer, slots = factory(parameters, **settings)
+    except RecipeError:
+        raise
     except (TypeError, ValueError) as error:
         raise RecipeError(f"optim: {error}") from error
     peak, decay = optimizer.defaults["lr"], optimizer.defaults["weight_decay"]
@@ -126,7 +129,7 @@ def set_step(optimization: Optimization, step: int, total_steps: int, rate: floa
     start, end = optimization.decay
     decay = decay_at(step, total_steps, start=start, end=end)
     for group in optimization.optimizer.param_groups:
-        group["lr"] = rate
+        group["lr"] = rate * group[SHARE] if SHARE in group else rate
         if start != end and group[DECAYS]:
             group["weight_decay"] = decay
 
@@ -150,9 +153,7 @@ def load_optimizer_tensors(
         name, _, slot = key.rpartition("/")
         saved.setdefault(name, {})[slot] = tensor
     if tensors:
-        first = next(iter(saved.values()))
-        shapes = {f"{n}/{s}": _slot_like(p, first[s]) for n, p in parameters.items() for s in first}
-        require_same(shapes, tensors, where=where, what="the optimizer")
+        require_same(_expected(optimizer, parameters, saved), tensors, where=where, what="the optimizer")
     state = optimizer.state_dict()
     order = [p for group in optimizer.param_groups for p in group["params"]]
     names = {id(parameter): name for name, parameter in parameters.items()}
@@ -162,6 +163,24 @@ def load_optimizer_tensors(
         if names[id(parameter)] in saved
     }
     optimizer.load_state_dict(state)
+
+
+def _expected(
+    optimizer: Optimizer, parameters: NamedParameters, saved: Mapping[str, Mapping[str, Tensor]]
+) -> dict[str, Tensor]:
+    """What a saved state must hold: in each group the slots that one saved parameter of it has.
+
+    A parameter with axes tells a count from a slot of its own shape, which one without axes cannot.
+    """
+    names = {id(parameter): name for name, parameter in parameters.items()}
+    usual = next(iter(saved.values()))
+    expected: dict[str, Tensor] = {}
+    for group in optimizer.param_groups:
+        members = [names[id(parameter)] for parameter in group["params"]]
+        kept = sorted((n for n in members if n in saved), key=lambda n: -parameters[n].ndim)
+        slots = saved[kept[0]] if kept else usual
+        expected |= {f"{n}/{s}": _slot_like(parameters[n], slots[s]) for n in members for s in slots}
+    return expected
 
 
 def _slot_like(parameter: nn.Parameter, slot: Tensor) -> Tensor:
@@ -174,5 +193,6 @@ def _placed(tensor: Tensor, parameter: nn.Parameter) -> Tensor:
     return like(tensor, parameter.data) if tensor.shape == parameter.shape else tensor
 
 
-def _fusable(parameters: NamedParameters) -> bool:
+def fusable(parameters: NamedParameters) -> bool:
+    """Whether the fused kernels take these parameters."""
     return all(p.device.type in ("cpu", "cuda") and p.is_floating_point() for p in parameters.values())

@@ -92,7 +92,7 @@ def summarise(
     trainable = sum(p.nbytes for p in parts.parameters.values())
     stored = sum(tensor.nbytes for tensor in stored_weights(model).values())
     average = trainable if parts.average else 0
-    slots = trainable * parts.optimization.slots
+    slots = round(trainable * parts.optimization.slots)
     return Summary(
         model=type(model).__name__,
         parameters=sum(p.numel() for p in model.parameters()),
