@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from PIL import Image
 
 from genzoo.core.errors import DataError
 from genzoo.core.types import Dataset
@@ -19,9 +20,13 @@ from genzoo.data.cached_latents import CachedLatents
 from genzoo.data.class_lists import ClassList, kept_labels
 from genzoo.data.image_decode import MAX_PIXELS, decode_image, read_file, shown
 from genzoo.data.image_listing import list_images, only_labels
+from genzoo.data.lanczos_crop import lanczos_crop
 from genzoo.data.transforms import Size, adm_centre_crop, draw_flip, flip, sides, size_name, to_tensor
 
 logger = logging.getLogger(__name__)
+
+RANDOM, CENTRAL = "official", "official_centre"
+CROPS = ("adm", RANDOM, CENTRAL)
 
 
 def image_folder(
@@ -30,6 +35,7 @@ def image_folder(
     image_size: Size = 256,
     channels: int = 3,
     horizontal_flip: bool = True,
+    crop: str = "adm",
     class_names: Sequence[str] | None = None,
     include_classes: ClassList | None = None,
     exclude_classes: ClassList | None = None,
@@ -41,13 +47,20 @@ def image_folder(
 ) -> Dataset:
     """A folder of pictures; or their latents, when `prepare latents` has filled the folder `latent_cache`.
 
-    controls: a folder that `prepare controls` has filled; items then have a "control".
+    controls: a folder that `prepare controls` has filled; items then have a "control". Both hold central
+    views, so random crops are refused beside them.
     """
+    if crop == RANDOM and (latent_cache is not None or controls is not None):
+        raise DataError(
+            "stored latents and controls are of central views, and data.crop=official cuts at random",
+            fix=f"set data.crop={CENTRAL}, or leave out latent_cache and controls",
+        )
     images = ImageFolder(
         root,
         image_size=image_size,
         channels=channels,
         horizontal_flip=horizontal_flip,
+        crop=crop,
         class_names=class_names,
         include_classes=include_classes,
         exclude_classes=exclude_classes,
@@ -62,7 +75,9 @@ class ImageFolder:
     """fetch gives {"pixels": (channels, h, w) float32 in [-1, 1]} and, with classes, {"class_labels": int64
     ()}.
 
-    image_size: the side of squares, or [h, w]; pictures are cut by ADM's centre crop.   Classes are the
+    image_size: the side of squares, or [h, w].   crop: "adm", ADM's centre crop; "official", that of VAR's
+    and CAR's trainers, with a margin of an eighth, at random where fetch is given a generator and central
+    elsewhere; "official_centre", always central.   Classes are the
     folder names in natural order, or `class_names` in the order given. include_classes, exclude_classes: show
     these classes only, or all but these, by names or a file with one a line; labels and num_classes stay
     those of all. `horizontal_flip` mirrors half of the pictures at random when fetch is given a generator.
@@ -75,6 +90,7 @@ class ImageFolder:
         image_size: Size = 256,
         channels: int = 3,
         horizontal_flip: bool = True,
+        crop: str = "adm",
         class_names: Sequence[str] | None = None,
         include_classes: ClassList | None = None,
         exclude_classes: ClassList | None = None,
@@ -83,6 +99,8 @@ class ImageFolder:
     ) -> None:
         if channels not in (1, 3):
             raise DataError(f"pictures have channels 1 or 3; got {channels}")
+        if crop not in CROPS:
+            raise DataError(f"there is no crop {crop!r}", fix=f"use one of {', '.join(CROPS)}")
         size = sides(image_size)
         listing = list_images(root, class_names=class_names, follow_links=follow_links)
         self.listing = only_labels(
@@ -94,7 +112,7 @@ class ImageFolder:
                 "%d other file(s) in the data folder are left out: %s", len(self.listing.ignored), names
             )
         self.image_size, self.channels, self.horizontal_flip = size, channels, horizontal_flip
-        self.max_pixels = max_pixels
+        self.max_pixels, self.crop = max_pixels, crop
         self.sample_shape: tuple[int, ...] = (channels, *size)
         self.class_names: list[str] | None = self.listing.class_names
         self.num_classes: int | None = len(self.class_names) if self.class_names is not None else None
@@ -104,12 +122,13 @@ class ImageFolder:
     @property
     def augments(self) -> bool:
         """Whether fetch makes use of a generator."""
-        return self.horizontal_flip
+        return self.horizontal_flip or self.crop == RANDOM
 
     @property
     def transform(self) -> str:
         """What happens to a file's bytes on the way to pixels, flipping aside; part of a cache's keys."""
-        return f"adm_centre_crop|{size_name(self.image_size)}|channels {self.channels}|white|exif"
+        name = "adm_centre_crop" if self.crop == "adm" else f"lanczos_{self.crop}"
+        return f"{name}|{size_name(self.image_size)}|channels {self.channels}|white|exif"
 
     @cached_property
     def fingerprint(self) -> str:
@@ -144,13 +163,18 @@ class ImageFolder:
         image = decode_image(
             self.content(index), where=where, channels=self.channels, max_pixels=self.max_pixels
         )
+        mirrored = self.horizontal_flip and generator is not None and draw_flip(generator)
         try:
-            pixels = to_tensor(adm_centre_crop(image, self.image_size))
+            pixels = to_tensor(self._cut(image, generator))
         except DataError as error:
             raise DataError(error.what, where=where) from error
-        if self.horizontal_flip and generator is not None and draw_flip(generator):
-            pixels = flip(pixels)
-        return {"pixels": pixels} | self.annotations(index)
+        return {"pixels": flip(pixels) if mirrored else pixels} | self.annotations(index)
+
+    def _cut(self, image: Image.Image, generator: torch.Generator | None) -> Image.Image:
+        """The part that is seen."""
+        if self.crop == "adm":
+            return adm_centre_crop(image, self.image_size)
+        return lanczos_crop(image, self.image_size, generator if self.crop == RANDOM else None)
 
     def annotations(self, index: int) -> dict[str, Any]:
         """{"class_labels": int64 ()}, or nothing without classes."""
