@@ -134,6 +134,12 @@ def makes_clips(task: object) -> bool:
     return shaped is not None and len(shaped.latent_shape) == 4
 
 
+class NeedsClasses(Protocol):
+    """Of a metric. needs_classes: it asks for samples by class, so that data without classes say nothing."""
+
+    needs_classes: bool
+
+
 class HoldsOut(Protocol):
     """The loss can be looked at sample by sample, at levels of noise that are chosen for it."""
 

@@ -89,13 +89,18 @@ def class_conditions(
     return {"class_labels": chosen_labels(num, class_labels, num_classes)}
 
 
-def sampling_labels(model: nn.Module, conditions: Batch, num: int, guidance_scale: float) -> Tensor | None:
-    """The labels of `num` samples, (num,), or None for a model without classes. Raises UsageError."""
+def sampling_labels(
+    model: nn.Module, conditions: Batch, num: int, guidance_scale: float, *, asked: float | None = None
+) -> Tensor | None:
+    """The labels of `num` samples, (num,), or None for a model without classes. Raises UsageError.
+
+    guidance_scale: of the recipe or as asked for; without classes there is nothing to guide, and it counts
+    as 1.   asked: by the caller alone, who is told so.
+    """
     if not num_classes_of(model):
-        if guidance_scale != 1.0:
+        if asked not in (None, 1):
             raise UsageError(
-                f"guidance_scale is {guidance_scale} but the model is unconditional",
-                fix="set guidance_scale to 1",
+                f"guidance_scale is {asked} but the model is unconditional", fix="leave guidance_scale out"
             )
         return None
     if guidance_scale != 1.0 and not has_null_class(model):

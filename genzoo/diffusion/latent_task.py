@@ -150,7 +150,13 @@ class LatentDiffusionTask:
         """
         sampler, guidance = build_sampler(merge_sampler(self.sampler, overrides))
         parameter = next(model.parameters())
-        labels = sampling_labels(self.model, conditions, len(generator), guidance.guidance_scale)
+        labels = sampling_labels(
+            self.model,
+            conditions,
+            len(generator),
+            guidance.guidance_scale,
+            asked=overrides.get("guidance_scale"),
+        )
         labels = None if labels is None else labels.to(parameter.device)
         x_T = initial_noise(self.latent_shape, self.channel_axis, generator, parameter)
         with evaluating(model):

@@ -8,9 +8,11 @@ import torch
 from torch import Tensor, nn
 
 from genzoo.core.contracts import HasFrames, able
-from genzoo.core.errors import DataError, ShapeError
+from genzoo.core.errors import DataError, NonFiniteError, ShapeError
 from genzoo.core.seeds import SampleStreams
 from genzoo.core.types import Batch, LatentCodec
+
+LARGEST = 1e6  # far beyond what any codec knows, and far below what float32 holds
 
 
 def model_latent_shape(model: nn.Module) -> tuple[int, ...]:
@@ -70,8 +72,19 @@ def initial_noise(
     return torch.movedim(generator.randn_like(rows), channel_axis, 1)
 
 
+def check_latents(latents: Tensor) -> None:
+    """Raise NonFiniteError when a sampler returned what no picture can be made of.
+
+    A decoder or a clamp would make black or white pictures of infinity, and nobody would be told.
+    """
+    largest = latents.abs().amax() if latents.numel() else torch.zeros(())
+    if not bool(largest <= LARGEST):  # NaN too
+        raise NonFiniteError(f"the sampler returned numbers up to {float(largest):.3g}")
+
+
 def decoded(latents: Tensor, codec: LatentCodec | None, channel_axis: int) -> Tensor:
     """Pixels in [-1, 1] of sampled latents whose channels are on axis 1; the dtype of the latents."""
+    check_latents(latents)
     moved = torch.movedim(latents, 1, channel_axis)
     pixels = moved if codec is None else codec.decode(moved)
     return pixels.to(latents.dtype).clamp(-1, 1)

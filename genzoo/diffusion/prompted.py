@@ -18,6 +18,7 @@ from genzoo.core.errors import UsageError, WeightsError
 from genzoo.core.seeds import SampleStreams
 from genzoo.core.types import LatentCodec
 from genzoo.diffusion.guidance import Guidance, combine
+from genzoo.diffusion.latents import check_latents
 from genzoo.diffusion.schedule import NoiseSchedule, cosine_betas
 from genzoo.diffusion.sections import build_sampler, merge_sampler
 
@@ -172,5 +173,6 @@ def sample_prompts(
     like = torch.empty(len(prompts), *model.latent_shape, device=text.hidden.device)
     denoiser = PromptedDenoiser(model, diffusion, text, negative, guidance)
     latents = function(denoiser, generator.randn_like(like), diffusion.schedule, generator)
+    check_latents(latents)
     pixels = latents if model.vae is None else model.vae.decode(latents)
     return pixels.float().clamp(-1, 1)

@@ -112,6 +112,9 @@ def moving_object(
     return compare(track(samples.pixels.float(), window), class_labels, real, labels, k=k)
 
 
+moving_object.needs_classes = True  # type: ignore[attr-defined]
+
+
 def compare(
     samples: Track, class_labels: Tensor, real: Track, labels: Tensor, *, k: int = 3
 ) -> dict[str, float]:

@@ -82,6 +82,9 @@ def nearest_neighbour(
     return result
 
 
+nearest_neighbour.needs_classes = True  # type: ignore[attr-defined]
+
+
 def judge(samples: Tensor, class_labels: Tensor, real: Tensor, labels: Tensor, *, k: int) -> dict[str, float]:
     """Accuracy and diversity of samples (m, d) asked for by class, by real images (n, d) and their labels."""
     right = (classify(samples, real, labels, k=k) == class_labels).float().mean().item()

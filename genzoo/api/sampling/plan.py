@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from genzoo.api.recipes.sections import BLOCK_SIZE
+from genzoo.api.sampling.non_finite import finite_samples
 from genzoo.api.sampling.options import sorted_options
 from genzoo.core.contracts import TakesOnceForAll, able
 from genzoo.core.errors import UsageError
@@ -67,15 +68,18 @@ def make_plan(
 
 
 def sample_block(task: Task, plan: SamplePlan, block: range) -> Tensor:
-    """The pixels of one block: (len(block), c, h, w), on the CPU."""
+    """The pixels of one block: (len(block), c, h, w), on the CPU. Raises NonFiniteError."""
     indices = range(block.start, block.start + plan.block_size)
     rows = [
         min(index, plan.num - 1) for index in indices
     ]  # fills the last block up; its extra rows are dropped
     conditions = {key: _take(value, rows) for key, value in plan.conditions.items()}
-    generator = SampleStreams.from_seeds(plan.seed, "sample", positions=indices)
-    pixels = task.sample(task.model, conditions, generator, **plan.options)
-    return pixels[: len(block)].cpu()
+
+    def draw() -> Tensor:
+        generator = SampleStreams.from_seeds(plan.seed, "sample", positions=indices)
+        return task.sample(task.model, conditions, generator, **plan.options)
+
+    return finite_samples(task.model, draw, block)[: len(block)].cpu()
 
 
 def sample_all(task: Task, plan: SamplePlan, world: World | None = None) -> Iterator[tuple[range, Tensor]]:

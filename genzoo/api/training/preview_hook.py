@@ -14,6 +14,7 @@ from torch.nn.functional import pad
 from genzoo.api.sampling.folder import write_grid
 from genzoo.api.sampling.plan import make_plan, sample_all
 from genzoo.core.contracts import DrawsAgain, able
+from genzoo.core.errors import NonFiniteError
 from genzoo.data.collate import collate
 from genzoo.pictures.pixels import to_uint8
 
@@ -42,7 +43,11 @@ def preview_function(preview: Preview, block_size: int) -> Callable[[TrainingVie
             block_size=block_size,
             options=from_data | asked,
         )
-        pixels = torch.cat([part for _, part in sample_all(trainer.task, plan, trainer.world)])
+        try:
+            pixels = torch.cat([part for _, part in sample_all(trainer.task, plan, trainer.world)])
+        except NonFiniteError as error:  # training itself checks its weights
+            logger.warning("no preview at step %d: %s", step, error)
+            return
         images, columns = _with_steering(pixels, from_data, preview.columns)
         folder = trainer.folder.samples / f"step_{step:08d}"
         path = trainer.world.on_first(lambda: write_grid(folder, images, columns=columns))

@@ -15,10 +15,11 @@ from genzoo.api.training.evaluation_hook import EvaluationHook
 from genzoo.api.training.held_out_hook import Division, HeldOutHook, divide
 from genzoo.api.training.preview_hook import preview_function
 from genzoo.core.checkpoint import checkpoint_steps
-from genzoo.core.contracts import ExtractsControls, NeedsCodec, NeedsControl, Predicts, able
+from genzoo.core.contracts import ExtractsControls, NeedsClasses, NeedsCodec, NeedsControl, Predicts, able
 from genzoo.core.errors import RecipeError
 from genzoo.core.process_settings import process_settings
 from genzoo.core.recipe import Recipe, load_recipe
+from genzoo.core.registry import METRICS
 from genzoo.data.label_check import check_labels
 from genzoo.training.devices import accelerate_states
 from genzoo.training.hook import Hook
@@ -26,7 +27,7 @@ from genzoo.training.hooks import PreviewHook
 from genzoo.training.trainer import Trainer
 
 if TYPE_CHECKING:
-    from genzoo.core.types import Task
+    from genzoo.core.types import Dataset, Task
     from genzoo.training.summary import Summary
 
 
@@ -78,6 +79,7 @@ def build_trainer(
         raise RecipeError(f"{recipe.source}: train: a recipe needs this section to be trained")
     dataset, codec = build_dataset(plan), build_codec(plan)
     plan = resolve(plan, dataset, codec)
+    check_measures(plan, dataset)
     check_labels(dataset, plan.model.arguments.get("num_classes"))
     latents = able(dataset, NeedsCodec)
     if latents is not None:
@@ -105,6 +107,20 @@ def build_trainer(
         recipe_text=plan.recipe.to_yaml(),
     )
     return trainer, plan
+
+
+def check_measures(plan: RunPlan, dataset: Dataset) -> None:
+    """Raise RecipeError for metrics of the report that need classes, where the data have none."""
+    if dataset.num_classes:
+        return
+    needing = [
+        metric.name for metric in plan.report if able(METRICS.get(metric.name), NeedsClasses) is not None
+    ]
+    if needing:
+        raise RecipeError(
+            f"{plan.recipe.source}: report: {', '.join(needing)} cannot judge data without classes",
+            fix="give each class its folder, or a report without: 'report=[{name: sample_grid}]', report=[]",
+        )
 
 
 def _goes_on(folder: Path, resume: str | Path) -> bool:

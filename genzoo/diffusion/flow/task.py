@@ -142,7 +142,13 @@ class FlowMatchingTask:
         """
         sampler, guidance = split_guidance(merge_sampler(self.sampler, overrides, port=PORT), FlowGuidance)
         parameter = next(model.parameters())
-        labels = sampling_labels(self.model, conditions, len(generator), guidance.guidance_scale)
+        labels = sampling_labels(
+            self.model,
+            conditions,
+            len(generator),
+            guidance.guidance_scale,
+            asked=overrides.get("guidance_scale"),
+        )
         labels = None if labels is None else labels.to(parameter.device)
         noise = initial_noise(self.latent_shape, self.channel_axis, generator, parameter)
         field = VelocityField(

@@ -15,7 +15,7 @@ from genzoo.diffusion.flow.field import FlowGuidance, VelocityField, prompt_outp
 from genzoo.diffusion.flow.paths import FlowPrediction, interpolate
 from genzoo.diffusion.flow.settings import DEFAULT_SAMPLER, PORT, flow_settings
 from genzoo.diffusion.flow.times import Times, num_tokens
-from genzoo.diffusion.latents import batch_latents, initial_noise, model_latent_shape
+from genzoo.diffusion.latents import batch_latents, check_latents, initial_noise, model_latent_shape
 from genzoo.diffusion.sections import SHARED_OPTIONS, build_loss, merge_sampler, split_guidance
 from genzoo.nn.evaluating import evaluating
 
@@ -137,6 +137,7 @@ class FlowTextToImageTask:
             )
             noise = initial_noise(self.latent_shape, 1, generator, text.hidden)
             x_1 = sampler(field, noise, self.settings.flow, generator)
+            check_latents(x_1)
             pixels = x_1 if parts.vae is None else parts.vae.decode(x_1)
         return pixels.to(noise.dtype).clamp(-1, 1)
 
