@@ -10,7 +10,7 @@ from genzoo.core.errors import UsageError
 from genzoo.data.picture_sets import PictureSet, content_hash, open_pictures
 from genzoo.evaluation.edges import control_adherence
 from genzoo.evaluation.judging import Network, Settings, begin, judge, name_of, size_of
-from genzoo.evaluation.measuring import features_of, reference_of
+from genzoo.evaluation.measuring import features_of, open_reference, reference_of
 from genzoo.evaluation.protocols import Protocol, load_protocol
 from genzoo.evaluation.result import EvaluationResult
 
@@ -41,12 +41,12 @@ def evaluate(
     """
     named = load_protocol(protocol, kinds=("images", "controls"), judge="evaluate")
     maps = _control_maps(named, controls)
-    opened = open_pictures(source)
+    opened, other = open_pictures(source), open_reference(reference)
     networks = {named.network: (network, weights)}
     judging = begin(named, available=len(opened), num=num, networks=networks, settings=settings)
     pictures = judging.first(opened, "images")
     generated = features_of(pictures, judging, "generated")
-    real = reference_of(reference, judging)
+    real = reference_of(other, judging)
     more = {} if maps is None else control_adherence(pictures, maps, **named.metrics["control_adherence"])
     comparable = {"generated images": generated.count, "image size": size_of(pictures)}
     return judge(

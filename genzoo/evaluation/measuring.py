@@ -56,13 +56,21 @@ def features_of(
     return gather_features(found, settings.world)
 
 
-def reference_of(source: PictureSource, judging: Judging) -> Reference:
+def open_reference(source: PictureSource) -> PictureSet | Path:
+    """The pictures of a reference, or the path of an ADM file. What is wrong with it is said now."""
+    if isinstance(source, str | Path) and is_adm_reference(source):
+        read_adm_reference(source)
+        return Path(source)
+    return open_pictures(source)
+
+
+def reference_of(opened: PictureSet | Path, judging: Judging) -> Reference:
     """The reference's statistics and rows: read from an ADM file, from the cache, or extracted."""
     statistics, rows = outputs_needed(judging.used.metrics)
     rows -= {"logits"}  # only the generated images have an Inception Score
-    if isinstance(source, str | Path) and is_adm_reference(source):
-        return _adm_reference(Path(source), judging, rows)
-    pictures = open_pictures(source)
+    if isinstance(opened, Path):
+        return _adm_reference(opened, judging, rows)
+    pictures = opened
     judging.note(pictures, "reference")
     metrics = judging.used.metrics
     keep = None if "kid" in metrics else metrics.get("precision_recall", {}).get("reference_num")

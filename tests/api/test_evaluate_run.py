@@ -72,3 +72,10 @@ def test_a_run_judges_itself(run: Path) -> None:
     assert evaluate(run) == 0
     result = load_run(run).evaluate("quick-pixels", num=8)
     assert dict(result.metrics) == json.loads(results(run)[0].read_text())["metrics"]
+
+
+def test_a_reference_that_is_not_there_is_told_before_anything_is_sampled(run: Path, tmp_path: Path) -> None:
+    (tmp_path / "text.npz").write_text("no pictures")
+    for name in ("absent", "text.npz"):
+        assert evaluate(run, "--reference", str(tmp_path / name)) == 4
+    assert not (run / "evaluation").exists()

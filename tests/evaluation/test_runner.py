@@ -262,3 +262,15 @@ def test_the_outline_is_what_the_parser_reads() -> None:
 def test_unknown_protocols_name_the_nearest() -> None:
     with pytest.raises(UsageError, match="did you mean 'adm-50k'"):
         load_protocol("adm50k")
+
+
+def test_a_reference_that_cannot_serve_is_told_before_anything_is_computed(
+    digits: np.ndarray, tmp_path: Path
+) -> None:
+    def never(images: torch.Tensor) -> torch.Tensor:
+        raise AssertionError("the samples were looked at")
+
+    np.savez(tmp_path / "float.npz", digits[:9] / 255)
+    for source in (tmp_path / "absent", tmp_path / "float.npz"):
+        with pytest.raises(DataError):
+            judge(digits[:300], source, network=never)

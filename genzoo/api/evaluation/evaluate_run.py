@@ -42,8 +42,10 @@ def evaluate_run(
     options: of the sampler (steps, guidance_scale, ...) and conditions. The result
     goes to the run's evaluation/ folder.
     """
+    from genzoo.evaluation.clip_sources import open_videos
     from genzoo.evaluation.evaluate_images import Settings
     from genzoo.evaluation.features import build_network
+    from genzoo.evaluation.measuring import open_reference
     from genzoo.evaluation.protocols import load_protocol
 
     settings, named = settings or Settings(), load_protocol(protocol)
@@ -51,8 +53,11 @@ def evaluate_run(
     run, options = run.opened_with(options)
     found = run.checkpoint(checkpoint)
     weights = run.choose(found, weights)
+    # before the samples are made, not after: there may be none
     if reference is None:
-        run.dataset()  # before the samples are made, not after: there may be none
+        run.dataset()
+    elif isinstance(reference, str | Path):
+        open_videos(reference) if named.kind == "clips" else open_reference(reference)
     _check_kind(named, clips=makes_clips(run.task(weights=weights, checkpoint=found)))
     # before, like the data: its weights may be missing
     network = build_network(network or named.network, weights=network_weights, device=settings.device)
