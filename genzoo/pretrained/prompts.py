@@ -16,7 +16,7 @@ from torch import Tensor
 
 from genzoo.core.errors import UsageError, WeightsError
 from genzoo.pretrained.hub import is_hub_id, located, resolve
-from genzoo.pretrained.text_features import encode_ids, tokenize
+from genzoo.pretrained.text_features import cut_off, encode_ids, reads, tell_of_cut, tokenize
 
 
 @dataclass(frozen=True)
@@ -50,9 +50,21 @@ class PromptEncoder:
         """What a word becomes, without BOS and EOS."""
         return list(self.tokenizers[0](token, add_special_tokens=False).input_ids)
 
+    @property
+    def max_length(self) -> int:
+        """Tokens that are read of a text, its beginning and end included."""
+        return min(_longest(model) for model in self.models)
+
+    def reads(self, text: str, word: str) -> bool:
+        """Whether the first `word` of a text is among the tokens that are read."""
+        return reads(self.tokenizers[0], text, word, self.max_length)
+
     def encode(self, prompts: Sequence[str], *, batch_size: int = 32) -> list[PromptFeatures]:
-        """Features of every prompt, cut at the encoder's longest text."""
+        """Features of every prompt, cut at the encoder's longest text; what is cut off is logged."""
         ids = [self._ids(prompt) for prompt in prompts]
+        for prompt, row in zip(prompts, ids, strict=True):
+            if len(row) == self.max_length:
+                tell_of_cut(prompt, cut_off(self.tokenizers[0], prompt, self.max_length))
         by_length: dict[int, list[int]] = {}
         for index, row in enumerate(ids):
             by_length.setdefault(len(row), []).append(index)

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import torch
 from torch import Tensor
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -42,11 +46,33 @@ def concatenate(parts: Sequence[TextFeatures]) -> TextFeatures:
 
 
 def tokenize(tokenizer: Any, prompts: Sequence[str], max_length: int) -> Tensor:
-    """Ids (b, l), cut and padded to max_length."""
+    """Ids (b, l), cut and padded to max_length. What is cut off is logged, once for each text."""
     ids: Tensor = tokenizer(
         list(prompts), padding="max_length", truncation=True, max_length=max_length, return_tensors="pt"
     ).input_ids
+    for prompt, full in zip(prompts, (ids[:, -2] != tokenizer.pad_token_id).tolist(), strict=True):
+        if full:  # one token more than the last could hold, or just all of them
+            tell_of_cut(prompt, cut_off(tokenizer, prompt, max_length))
     return ids
+
+
+def cut_off(tokenizer: Any, text: str, max_length: int) -> str:
+    """The end of a text that an encoder of `max_length` tokens does not read; empty when it reads all."""
+    ids = tokenizer(text, add_special_tokens=False, verbose=False).input_ids
+    return str(tokenizer.decode(ids[max_length - 2 :])).strip()
+
+
+def reads(tokenizer: Any, text: str, word: str, max_length: int) -> bool:
+    """Whether the first `word` of a text, whatever its case, is among the tokens that an encoder reads."""
+    end = text.lower().find(word.lower()) + len(word)
+    return len(tokenizer(text[:end], add_special_tokens=False, verbose=False).input_ids) <= max_length - 2
+
+
+@lru_cache(maxsize=4096)
+def tell_of_cut(text: str, tail: str) -> None:
+    """Log, once for each text, what of it is not read."""
+    if tail:
+        logger.warning("the text encoder does not read the end of %r: %r is cut off", text[:80], tail[:200])
 
 
 def encode_ids(text_encoders: Sequence[Any], ids: Sequence[Tensor]) -> TextFeatures:

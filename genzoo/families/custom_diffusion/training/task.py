@@ -190,6 +190,9 @@ class ConceptTask:
                 why=f"these are {', '.join(self.model.modifier_tokens or self.model.phrases)}",
                 fix="any_prompt=true samples it nevertheless",
             )
+        unread = self.model.unread_word(text)
+        if unread is not None:
+            raise UsageError(**_too_long(self.model, text, unread))
 
 
 def _masks(boxes: Tensor, like: Tensor, size: int) -> Tensor:
@@ -216,3 +219,15 @@ def require_words(model: ConceptModel, captions: Sequence[str]) -> None:
                 why=f"these are {', '.join(model.modifier_tokens or model.phrases)}",
                 fix='put one in, such as "photo of a <new1> cat"',
             )
+        unread = model.unread_word(caption)
+        if unread is not None:
+            raise DataError(**_too_long(model, caption, unread))
+
+
+def _too_long(model: ConceptModel, text: str, word: str) -> dict[str, str]:
+    shown = text if len(text) < 100 else f"{text[:48]} ... {text[-48:]}"
+    return {
+        "what": f"the text encoder does not read as far as {word} in the prompt {shown!r}",
+        "why": f"it reads {model.parts.max_length} tokens, and cuts off what comes after them",
+        "fix": f"a shorter prompt, or {word} nearer to its beginning",
+    }
