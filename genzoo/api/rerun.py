@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from genzoo.api.run import Run, train
 from genzoo.api.runs.run_data import RunData
+from genzoo.api.training.train import train_recipe
 from genzoo.core.errors import DataError
-from genzoo.core.recipe import load_recipe
+from genzoo.core.recipe import with_overrides
+from genzoo.core.recipe_history import Phase, phases_of
 from genzoo.core.run_folder import read_metrics
 
 
@@ -26,18 +29,33 @@ class LossComparison:
         return f"losses differ by at most {self.largest:.3g} (step {self.at}) over {self.steps} common steps"
 
 
-def rerun_recipe(run: RunData, *, output: str | Path | None = None, steps: int | None = None) -> Run:
-    """Train the recipe of a run from its first step in a new folder; `steps` stops it earlier."""
+def rerun_recipe(
+    run: RunData, *, output: str | Path | None = None, steps: int | None = None, changes: Sequence[str] = ()
+) -> Run:
+    """Train a run once more from its first step, in a new folder, with every change of its recipe on the way.
+
+    steps: stop after so many.   changes: "key=value" that hold from the first step on, such as
+    data.root=ELSEWHERE. Raises UsageError when the folder holds a run.
+    """
     folder = (
         Path(output) if output is not None else run.folder.with_name(f"{run.folder.resolve().name}-rerun")
     )
-    overrides = [f"train.steps={steps}"] if steps is not None else []
-    return train(load_recipe(run.folder / "recipe.yaml", overrides), output=folder, resume="never")
+    phases = phases_of(run.folder, run.step) or [Phase(0, run.recipe)]
+    ends = [*(phase.after for phase in phases[1:]), steps]
+    resume = "never"
+    for phase, end in zip(phases, ends, strict=True):
+        recipe = with_overrides(phase.recipe, changes)
+        if phase is phases[-1] or (steps is not None and end is not None and steps <= end):
+            return train(recipe, output=folder, resume=resume, until=steps)
+        train_recipe(recipe, output=folder, resume=resume, until=end)
+        resume = "auto"
+    raise AssertionError("the last phase ends the loop")
 
 
 def compare_losses(first: RunData, second: RunData) -> LossComparison:
     """Compare the losses of the steps that both runs logged. Raises DataError when there are none."""
-    losses = [{int(r["step"]): r["loss"] for r in _metrics(run)} for run in (first, second)]
+    # evaluations add lines of their own, without a loss
+    losses = [{int(r["step"]): r["loss"] for r in _metrics(run) if "loss" in r} for run in (first, second)]
     common = sorted(losses[0].keys() & losses[1].keys())
     if not common:
         raise DataError(f"{first.folder} and {second.folder} have no logged step in common")

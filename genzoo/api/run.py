@@ -42,16 +42,20 @@ def train(
     output: str | Path | None = None,
     resume: str | Path = "auto",
     hooks: Sequence[Hook] = (),
+    until: int | None = None,
 ) -> Run:
     """Train a recipe to its last step, then run its report. The same call again continues where it stopped.
 
     output: the run's folder, runs/NAME when left out.   resume: "auto", "never", or a checkpoint's path.
+    until: stop after this step; rates follow `train.steps` all the same. Settings that differ from those of
+    the run in the folder are shown; they hold from the next step on and are kept in recipes/, or are refused
+    (UsageError): those that make it another run, and all when no step is left to do.
     Raises Interrupted after a checkpoint when a signal asked to stop. What belongs to the whole process, such
     as global generators and how freed memory is treated, is afterwards as it was.
     """
     from genzoo.api.training.train import train_recipe
 
-    done = train_recipe(recipe, output=output, resume=resume, hooks=hooks)
+    done = train_recipe(recipe, output=output, resume=resume, hooks=hooks, until=until)
     run = Run(done.run)
     if done.is_main:
         wanted = run.plan.report

@@ -101,6 +101,16 @@ def load_recipe(path_or_name: str | Path, overrides: Sequence[str] = ()) -> Reci
     return _recipe(includes.expand(tree, path), display(path), tuple(overrides))
 
 
+def with_overrides(recipe: Recipe, overrides: Sequence[str]) -> Recipe:
+    """An expanded recipe with "key=value" settings put in place of its own. Raises RecipeError."""
+    tree: Tree = tree_of(recipe.data, recipe.origins, default=recipe.source)
+    includes = _Includes(Path(recipe.source))
+    for override in overrides:
+        tree = _overridden(tree, override, includes)
+    tree = includes.expand(tree, Path(recipe.source)) if overrides else tree
+    return _recipe(tree, recipe.source, (*recipe.overrides, *overrides))
+
+
 def recipe_from(data: Mapping[str, Any], *, source: str = "<python>") -> Recipe:
     """A recipe from a plain mapping that is already expanded, for notebooks and tests."""
     return _recipe(tree_of(data, {}, default=source), source, ())

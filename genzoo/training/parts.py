@@ -23,6 +23,7 @@ from genzoo.training.profiles import PowerAverages
 class Parts:
     """The pieces of a training on their devices; their tensors change, the pieces do not.
 
+    facts: about frozen helpers, such as the codec, kept in checkpoints and compared by a resumed run.
     items: how many of the data set are trained on.   dtype: of data and helpers, None leaves them alone.
     model: the task's, plain.   prepared: the same as the loss runs it.   parameters: the trained ones of
     `model`.   frozen: the hash of its other ones.   optimizer: `optimization.optimizer` with the loss scale
@@ -44,6 +45,7 @@ class Parts:
     optimizer: Any
     average: ParameterAverage | None
     profiles: PowerAverages | None
+    facts: Mapping[str, str]
 
     @property
     def device(self) -> torch.device:
@@ -58,10 +60,11 @@ def build_parts(
     config: TrainConfig,
     optim: Mapping[str, Any],
     only: Sequence[int] | None = None,
+    facts: Mapping[str, str] | None = None,
 ) -> Parts:
     """Move the task to this process's device and surround its model with what training needs.
 
-    only: the items that are trained on, all when left out.
+    only: the items that are trained on, all when left out.   facts: see `Parts`.
     """
     accelerator = devices.build_accelerator(config)
     plan = plan_batch(config.batch_size, config.micro_batch_size, accelerator.num_processes)
@@ -89,4 +92,5 @@ def build_parts(
         optimizer=optimizer,
         average=ParameterAverage(parameters, config) if config.ema_decay is not None else None,
         profiles=PowerAverages(parameters, config.ema_profiles) if config.ema_profiles else None,
+        facts=facts or {},
     )

@@ -82,6 +82,39 @@ def require_same_run(saved: Mapping[str, Any], present: Mapping[str, Any], *, wh
             where=where,
             fix="set it back, or start a new run with another --output",
         )
-    for key in ("dataset", "precision"):
-        if saved[key] != present[key]:
-            logger.warning("%s changed since the checkpoint: %s -> %s", key, saved[key], present[key])
+    require_same_classes(saved, present, where=where)
+    if saved["dataset"] != present["dataset"]:
+        counts = [known["dataset"]["items"] for known in (saved, present)]
+        raise UsageError(
+            "the data are not those that this run was trained on",
+            where=where,
+            why=f"{counts[0]} items then, {counts[1]} now"
+            if counts[0] != counts[1]
+            else "names, sizes, labels or settings of the items changed",
+            fix="give it the same data, or start another run: --output NEW; init_from.path=THIS_RUN begins"
+            " it with these weights",
+        )
+    if saved["precision"] != present["precision"]:
+        logger.warning("precision: %s -> %s", saved["precision"], present["precision"])
+
+
+def require_same_classes(saved: Mapping[str, Any], present: Mapping[str, Any], *, where: str) -> None:
+    """Raise UsageError when labels would mean other classes than before; old checkpoints have no names."""
+    before, now = saved.get("classes"), present.get("classes")
+    if before is None or now is None or before == now:
+        return
+    gone = [name for name in before if name not in now]
+    new = [name for name in now if name not in before]
+    moved = [name for name in before if name in now and before.index(name) != now.index(name)]
+    told = [
+        f"{text} {', '.join(names[:6])}{' ...' if len(names) > 6 else ''}"
+        for text, names in (("gone:", gone), ("new:", new), ("with another label:", moved))
+        if names
+    ]
+    raise UsageError(
+        f"the classes are not those that this run was trained on ({len(before)} then, {len(now)} now)",
+        where=where,
+        why="; ".join(told),
+        fix="give the class folders their names back, or list the classes in their old order"
+        " (data.class_names), or start another run with another --output",
+    )

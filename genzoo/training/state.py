@@ -75,11 +75,12 @@ def identity(parts: Parts, step: int) -> dict[str, Any]:
         "precision": config.precision,
         "processes": parts.accelerator.num_processes,
         "dataset": {"fingerprint": dataset.fingerprint, "items": parts.items},
+        "classes": None if dataset.class_names is None else list(dataset.class_names),
         "optimizer": type(parts.optimization.optimizer).__name__,
         "frozen": parts.frozen,
     }
 
 
 def facts(parts: Parts) -> dict[str, str]:
-    """What the task wants recorded, see `Task`."""
-    return dict(recorded_facts(parts.task))
+    """What the task wants recorded, see `Task`, and what the caller told of its helpers."""
+    return {**recorded_facts(parts.task), **parts.facts}

@@ -17,6 +17,7 @@ from torch import nn
 from genzoo.core.checkpoint import load_checkpoint, save_checkpoint, set_aside_after
 from genzoo.core.checkpoint_memory import CheckpointMemory
 from genzoo.core.errors import GenzooError, Interrupted
+from genzoo.core.recipe import Recipe
 from genzoo.core.run_folder import RunFolder
 from genzoo.core.types import Batch, Dataset, LossOutput, Task
 from genzoo.data.sample_stream import SampleStream, batches
@@ -29,6 +30,7 @@ from genzoo.training.micro_step import micro_loss
 from genzoo.training.optim import learning_rate, set_step
 from genzoo.training.parts import build_parts
 from genzoo.training.profiles import PowerAverages, write_snapshot
+from genzoo.training.record import RunRecord
 from genzoo.training.resume import find_start
 from genzoo.training.signals import StopSignals, interrupted
 from genzoo.training.state import Captured, capture, restore
@@ -36,6 +38,7 @@ from genzoo.training.summary import Summary, dry_run, summarise
 
 logger = logging.getLogger(__name__)
 Running = tuple[Iterator[list[dict[str, Any]]], StopSignals, int | None]
+ENDED = "stopped at the step that `until` names"
 MAX_SKIPPED = 20  # fp16: overflows in a row before the loss scale cannot be the reason
 
 
@@ -60,8 +63,9 @@ class Trainer:
 
     task: see `core.types.Task`; training starts from the weights its model has now.   dataset: map-style, see
     `core.types.Dataset`.   only: indices of the items to train on, all when left out.   optim: a recipe's
-    section.   recipe_text: kept as recipe.yaml. Under torchrun or `accelerate launch` every process builds
-    the same Trainer.
+    section.   recipe: kept as recipe.yaml, and compared with that of a run that goes on.   facts: about
+    frozen helpers such as the codec, kept in checkpoints; a run goes on with the same ones only. Under
+    torchrun or `accelerate launch` every process builds the same Trainer.
     """
 
     def __init__(
@@ -73,16 +77,18 @@ class Trainer:
         optim: Mapping[str, Any],
         output: str | Path,
         hooks: Sequence[Hook] = (),
-        recipe_text: str = "",
+        recipe: Recipe | None = None,
         only: Sequence[int] | None = None,
+        facts: Mapping[str, str] | None = None,
     ) -> None:
-        self.parts = parts = build_parts(task, dataset, config, optim, only)
+        self.parts = parts = build_parts(task, dataset, config, optim, only, facts)
         self.task, self.dataset, self.config, self.plan = task, dataset, config, parts.plan
         self.model, self.parameters, self.average = parts.model, parts.parameters, parts.average
         self.accelerator, self.device = parts.accelerator, parts.device
         self.is_main = bool(parts.accelerator.is_main_process)
         self.is_sharded = devices.is_sharded(parts.accelerator)
-        self.folder, self.recipe_text, self.hooks = RunFolder(output), recipe_text, tuple(hooks)
+        self.folder, self.hooks = RunFolder(output), tuple(hooks)
+        self.record = RunRecord(self.folder, recipe, steps=config.steps)
         self.world = devices.world_of(parts.accelerator)
         self.stream = SampleStream(dataset, seed=config.seed, max_bad=config.max_bad, only=only)
         self.learning_rate = learning_rate(parts.optimization, config.steps)
@@ -90,18 +96,20 @@ class Trainer:
         self.recorders: Sequence[Hook] = recorders if self.is_main else ()
         self.step: int = 0
         self.saved: Path | None = None
-        self.unreadable: list[str] = []
         self._skipped = 0
 
-    def fit(self, resume: str | Path = "auto") -> FitResult:
+    def fit(self, resume: str | Path = "auto", *, until: int | None = None) -> FitResult:
         """Train to `config.steps`.
 
         resume: "auto" continues this folder's run, "never" wants the folder empty, or a checkpoint's path.
+        until: stop earlier, with a checkpoint after this step; rates follow `config.steps` all the same.
         Raises Interrupted, after a checkpoint, when a signal asked to stop; NonFiniteError before an update
-        that would spoil the weights; RunLockedError when another process writes here.
+        that would spoil the weights; RunLockedError when another process writes here; UsageError when the
+        recipe is not the one of the run in the folder and the difference may not be, or would do nothing.
         """
+        self._last = self.config.steps if until is None else min(until, self.config.steps)
         with self._running(resume) as (batches, stop, resumed_from):
-            while self.step < self.config.steps:
+            while self.step < self._last:
                 started = time.perf_counter()
                 micro_batches = next(batches)
                 rate = self._set_rate()
@@ -136,8 +144,8 @@ class Trainer:
             stop = stack.enter_context(StopSignals(grace))
             self.world.on_first(lambda: stack.enter_context(self.folder.lock()))
             resumed_from = self._start(resume)
-            if self.step >= self.config.steps:
-                logger.info("this run is finished: %d of %d steps are done", self.step, self.config.steps)
+            if self.step >= self._last:
+                logger.info("this run is finished: %d of %d steps are done", self.step, self._last)
             else:
                 stack.enter_context(self._reported())
                 self.parts.prepared.train()
@@ -147,13 +155,19 @@ class Trainer:
 
     def _start(self, resume: str | Path) -> int | None:
         memory = CheckpointMemory()  # what was verified to be chosen is not hashed again to be read
-        path = self.world.on_first(lambda: find_start(self.folder, resume, memory.verify))
+        path = self.world.on_first(lambda: self._find_start(resume, memory))
         if path is None:
             return None
         self.step = restore(self.parts, load_checkpoint(path, verify=memory.verify))
         self.saved = path
         self.world.on_first(lambda: set_aside_after(self.folder.checkpoints, self.step))
         return self.step
+
+    def _find_start(self, resume: str | Path, memory: CheckpointMemory) -> Path | None:
+        path = find_start(self.folder, resume, memory.verify)
+        if path is not None:
+            self.record.compare(path, self.parts)
+        return path
 
     @contextlib.contextmanager
     def _reported(self) -> Iterator[None]:
@@ -170,22 +184,20 @@ class Trainer:
                 self._set_status(state, reason=reason)
             raise
         else:
-            self._set_status("finished")
+            done = self.step == self.config.steps
+            self._set_status("finished" if done else "interrupted", **({} if done else {"reason": ENDED}))
         finally:
             for hook in (*self.recorders, *self.hooks):
                 hook.on_end(self)
 
     def _describe(self) -> None:
-        processes = self.accelerator.num_processes
-        self.folder.describe(recipe_text=self.recipe_text, device=str(self.device), processes=processes)
+        self.record.begin(self.step, device=str(self.device), processes=self.accelerator.num_processes)
         for line in summarise(self.parts, self.folder.path).lines():
             logger.info("%s", line)
-        self._set_status("running")
 
     def _set_status(self, state: str, **details: Any) -> None:
         if self.is_main:
-            details |= {"unreadable": self.unreadable} if self.unreadable else {}
-            self.folder.set_status(state, step=self.step, steps=self.config.steps, **details)
+            self.record.set_status(state, self.step, **details)
 
     def _batches(self) -> Generator[list[dict[str, Any]], None, None]:
         for micro_batches in batches(
@@ -203,8 +215,8 @@ class Trainer:
 
     def _note_unreadable(self, micro_batches: Sequence[Batch]) -> None:
         for item in (item for batch in micro_batches for item in batch["bad"]):
-            if item not in self.unreadable:
-                self.unreadable.append(item)
+            if item not in self.record.unreadable:
+                self.record.unreadable.append(item)
                 logger.warning("unreadable, replaced by the next item: %s", item)
 
     def _set_rate(self) -> float:
@@ -261,11 +273,14 @@ class Trainer:
         """Log a step, save when it is time, and tell the hooks, unless a signal ends the run here."""
         for hook in self.recorders:  # before saving: a resumed run would not log this step again
             hook.on_step(self, record)
-        finished = self.step == self.config.steps
-        if self.parts.profiles and (finished or self.step % self.config.snapshot_every == 0):
+        finished = self.step == self._last
+        at_end = self.step == self.config.steps
+        if self.parts.profiles and (at_end or self.step % self.config.snapshot_every == 0):
             self._snapshot(self.parts.profiles)
         if signum or finished or self.step % self.config.checkpoint_every == 0:
             self._save()
+        if record.logged and self.is_main:
+            self.record.beat(self.step)
         if signum and not finished:
             raise interrupted(signum, step=self.step, checkpoint=self.saved)
         for hook in self.hooks:
@@ -296,7 +311,8 @@ class Trainer:
 
     def _commit(self, content: Captured | None) -> Path:
         assert content is not None  # the main process always captures
-        return save_checkpoint(
+        self.record.before_save()
+        path = save_checkpoint(
             self.folder.checkpoints,
             self.step,
             weights=content.weights,
@@ -306,3 +322,5 @@ class Trainer:
             keep_last=self.config.keep_last,
             keep_every=self.config.keep_every,
         )
+        self.record.after_save()
+        return path

@@ -15,6 +15,7 @@ from recipe_cases import TINY
 from genzoo.api.evaluation.evaluate_run import evaluate_run
 from genzoo.api.recipes.plan import check_recipe
 from genzoo.api.recipes.sections import Evaluation
+from genzoo.api.rerun import compare_losses, rerun_recipe
 from genzoo.api.run import load_run, train
 from genzoo.api.training import evaluation_hook
 from genzoo.api.training.evaluation_hook import EvaluationHook, keep_best, result_file
@@ -160,3 +161,9 @@ def test_the_reference_is_the_images_behind_cached_latents(monkeypatch: pytest.M
 def test_no_section_no_hook(recipe: Recipe, hooks: int, tmp_path: Path) -> None:
     trainer, _ = build_trainer(recipe, output=tmp_path)
     assert sum(isinstance(hook, EvaluationHook) for hook in trainer.hooks) == hooks
+
+
+def test_rerun_compares_the_losses_of_a_run_with_evaluations(tmp_path: Path) -> None:
+    run = train(tiny(keep_best=None), output=tmp_path / "run")
+    comparison = compare_losses(run, rerun_recipe(run, output=tmp_path / "again"))
+    assert (comparison.steps, comparison.largest) == (4, 0.0)

@@ -139,10 +139,29 @@ def test_a_change_of_data_order_is_refused(tmp_path: Path, key: str, value: int)
         toy_trainer(tmp_path, **{"steps": 8, key: value}).fit()
 
 
-def test_a_changed_data_set_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_other_data_are_refused(tmp_path: Path) -> None:
     toy_trainer(tmp_path, steps=4).fit()
-    toy_trainer(tmp_path, steps=8, dataset=ToyDataset(21)).fit()
-    assert "dataset changed" in caplog.text
+    with pytest.raises(UsageError, match="20 items then, 21 now"):
+        toy_trainer(tmp_path, steps=8, dataset=ToyDataset(21)).fit()
+
+
+def test_classes_that_changed_are_refused_by_name(tmp_path: Path) -> None:
+    class Named(ToyDataset):
+        def __init__(self, *names: str) -> None:
+            super().__init__()
+            self.class_names = list(names)
+
+    toy_trainer(tmp_path, steps=4, dataset=Named("a", "b", "c")).fit()
+    assert final(tmp_path).state["classes"] == ["a", "b", "c"]
+    for names, told in {
+        ("b", "c", "z"): "gone: a; new: z; with another label: b, c",
+        ("a", "b", "c", "d"): "new: d",
+        ("a", "c", "b"): "with another label: b, c",
+    }.items():
+        with pytest.raises(UsageError, match=f"3 then, {len(names)} now") as caught:
+            toy_trainer(tmp_path, steps=8, dataset=Named(*names)).fit()
+        assert told in str(caught.value)
+    assert toy_trainer(tmp_path, steps=8, dataset=Named("a", "b", "c")).fit().resumed_from == 4
 
 
 def test_another_architecture_is_refused_by_name_and_shape(tmp_path: Path) -> None:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from genzoo.core.files import write_file, write_json
 from genzoo.core.node import Node
+from genzoo.core.recipe_history import phases_of
 from genzoo.core.registry import METRICS
+from genzoo.training.recipe_changes import changes
 
 if TYPE_CHECKING:
     from genzoo.api.runs.run_data import RunData
@@ -64,11 +67,20 @@ def write_card(run: RunData, *, batch: str) -> None:
         f"## How it was made\n\n```sh\n{commands}\n```",
         f"- {batch}\n- seed {plan.train.seed}, precision {plan.train.precision}"
         f"\n- on {environment.get('device')}, {environment.get('cpu')}; {packages}"
-        f"\n- `recipe.yaml` is the complete recipe, sha256 of its content `{run.recipe.sha256[:16]}`",
+        f"\n- `recipe.yaml` is the complete recipe, sha256 of its content `{run.recipe.sha256[:16]}`"
+        + _history(run),
         f"## Results\n\n{results}",
         f"## Use\n\n```sh\ngenzoo sample {run.folder} --out samples/\ngenzoo rerun {run.folder}\n```",
     ]
     write_file(run.folder / "README.md", "\n\n".join(lines) + "\n")
+
+
+def _history(run: RunData) -> str:
+    phases = phases_of(run.folder, run.step)
+    return "".join(
+        f"\n- from step {phase.after + 1} on with {', '.join(map(str, changes(before.recipe, phase.recipe)))}"
+        for before, phase in pairwise(phases)
+    )
 
 
 def _short(value: Any) -> str:

@@ -15,7 +15,15 @@ from genzoo.api.training.evaluation_hook import EvaluationHook
 from genzoo.api.training.held_out_hook import Division, HeldOutHook, divide
 from genzoo.api.training.preview_hook import preview_function
 from genzoo.core.checkpoint import checkpoint_steps
-from genzoo.core.contracts import ExtractsControls, NeedsClasses, NeedsCodec, NeedsControl, Predicts, able
+from genzoo.core.contracts import (
+    ExtractsControls,
+    NeedsClasses,
+    NeedsCodec,
+    NeedsControl,
+    Predicts,
+    ScalesLatents,
+    able,
+)
 from genzoo.core.errors import RecipeError
 from genzoo.core.process_settings import process_settings
 from genzoo.core.recipe import Recipe, load_recipe
@@ -27,7 +35,7 @@ from genzoo.training.hooks import PreviewHook
 from genzoo.training.trainer import Trainer
 
 if TYPE_CHECKING:
-    from genzoo.core.types import Dataset, Task
+    from genzoo.core.types import Dataset, LatentCodec, Task
     from genzoo.training.summary import Summary
 
 
@@ -46,11 +54,15 @@ def train_recipe(
     output: str | Path | None = None,
     resume: str | Path = "auto",
     hooks: Sequence[Hook] = (),
+    until: int | None = None,
 ) -> Trained:
-    """Train a recipe to its last step, without its report: `genzoo.api.run.train` does both."""
+    """Train a recipe to its last step, without its report: `genzoo.api.run.train` does both.
+
+    until: stop earlier, after this step, as in `Trainer.fit`.
+    """
     with accelerate_states():
         trainer, _ = build_trainer(as_recipe(recipe), output=output, hooks=hooks, resume=resume)
-        trainer.fit(resume)
+        trainer.fit(resume, until=until)
     return Trained(open_stored(trainer.folder.path), str(trainer.plan), trainer.is_main)
 
 
@@ -104,7 +116,8 @@ def build_trainer(
         optim=plan.optim.section(),
         output=folder,
         hooks=(*_watching(plan, task, division), *hooks),
-        recipe_text=plan.recipe.to_yaml(),
+        recipe=plan.recipe,
+        facts=_facts(codec),
     )
     return trainer, plan
 
@@ -121,6 +134,15 @@ def check_measures(plan: RunPlan, dataset: Dataset) -> None:
             f"{plan.recipe.source}: report: {', '.join(needing)} cannot judge data without classes",
             fix="give each class its folder, or a report without: 'report=[{name: sample_grid}]', report=[]",
         )
+
+
+def _facts(codec: LatentCodec | None) -> dict[str, str]:
+    """What the checkpoints keep of the codec: other latents would be another problem to learn."""
+    if codec is None:
+        return {}
+    scaling = able(codec, ScalesLatents)
+    scale = "" if scaling is None else f" x {scaling.scaling_factor:g}"
+    return {"codec": f"{codec.fingerprint}{scale}"}
 
 
 def _goes_on(folder: Path, resume: str | Path) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import Any
@@ -15,6 +16,7 @@ from genzoo.core.errors import DataError, UsageError
 from genzoo.data.transforms import draw_flip, to_tensor
 from genzoo.families.custom_diffusion.data.augmentation import RULES, GeneratorDraws, augment
 from genzoo.families.custom_diffusion.data.concept_list import Concept, read_concepts
+from genzoo.families.custom_diffusion.data.pictures import CaptionedPictures
 
 NO_BOX = (-1, -1, -1, -1)
 CROPS = ("random", "centre")
@@ -77,14 +79,14 @@ class ConceptImages:
 
     @cached_property
     def fingerprint(self) -> str:
-        """Of prompts, pictures (by name, size and time) and settings."""
+        """Of prompts, pictures (by name and size, so that a copied folder is the same) and settings."""
         settings = [self.image_size, self.augmentation, self.augment_size, self.horizontal_flip]
         digest = hashlib.sha256(repr([*settings, self.class_crop]).encode())
         for concept, index in self.instances:
-            digest.update(f"{concept.instance_prompt}|{concept.instances.stamp(index)}\0".encode())
+            digest.update(f"{concept.instance_prompt}|{_named(concept.instances, index)}\0".encode())
         for concept, index in self.classes:
             assert concept.class_pictures is not None
-            digest.update(f"{concept.class_prompt}|{concept.class_pictures.stamp(index)}\0".encode())
+            digest.update(f"{concept.class_prompt}|{_named(concept.class_pictures, index)}\0".encode())
         return digest.hexdigest()[:32]
 
     def __len__(self) -> int:
@@ -140,6 +142,11 @@ def _cropped(image: Image.Image, size: int, generator: torch.Generator | None) -
     else:
         left, top = (int(torch.randint(0, extra + 1, (), generator=generator)) for extra in spare)
     return to_tensor(image.crop((left, top, left + size, top + size))), generator is None or spare == (0, 0)
+
+
+def _named(pictures: CaptionedPictures, index: int) -> str:
+    """A picture's stamp without the time of change of its file."""
+    return re.sub(r"\|\d{16,}$", "", pictures.stamp(index))
 
 
 def _class_items(concepts: Sequence[Concept], num: int | None) -> list[tuple[Concept, int]]:
