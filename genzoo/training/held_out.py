@@ -34,7 +34,7 @@ class HeldOutTable:
         """ "loss" over all levels alike, "loss_trained" as training weighs them, and "stratum_0", ..."""
         strata = self.losses.mean(0).tolist()
         trained = (self.losses * self.density).sum() / self.density.sum()
-        named = {f"stratum_{index}": value for index, value in enumerate(strata)}
+        named = {f"stratum/{index}": value for index, value in enumerate(strata)}
         return {"loss": self.losses.mean().item(), "loss_trained": trained.item(), **named}
 
 

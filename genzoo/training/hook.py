@@ -82,7 +82,10 @@ class Hook(Protocol):
         return
 
     def on_values(self, trainer: TrainingView, group: str, values: Mapping[str, float]) -> None:
-        """After another hook measured something at this step, such as an evaluation; for recorders."""
+        """After another hook measured something at this step, such as an evaluation; for recorders.
+
+        Names with a slash are details: files keep them, lines leave them out.
+        """
         return
 
     def on_end(self, trainer: TrainingView) -> None:

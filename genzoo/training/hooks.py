@@ -76,8 +76,8 @@ class ProgressHook(Hook):
             self._seconds, self._samples = 0.0, 0.0
 
     def on_values(self, trainer: TrainingView, group: str, values: Mapping[str, float]) -> None:
-        text = "  ".join(f"{name} {value:.4g}" for name, value in values.items())
-        self._measured = f"  {text}"  # stays on the line until the next measurement
+        text = "  ".join(f"{name} {value:.4g}" for name, value in values.items() if "/" not in name)
+        self._measured = f"  {group}: {text}"  # stays on the line until the next measurement
         logger.info("step %d  %s: %s", trainer.step, group, text)
 
     def on_end(self, trainer: TrainingView) -> None:

@@ -55,7 +55,7 @@ def values(case: dict[str, Any], data: dict[str, Tensor]) -> dict[str, Tensor]:
         numbers["independent_variance"] / numbers["paired_variance"], rel=1e-9
     )
     table = HeldOutTable(first, torch.ones_like(first))
-    strata = [table.values()[f"stratum_{k}"] for k in range(case["strata"])]
+    strata = [table.values()[f"stratum/{k}"] for k in range(case["strata"])]
     return {
         "t": t,
         "losses_a": first,

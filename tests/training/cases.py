@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor, nn
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
 from toys import ToyDataset, ToyTask, toy_task, toy_trainer
@@ -24,7 +25,10 @@ from genzoo.training.devices import build_accelerator, clip_gradients, gradient_
 from genzoo.training.ema import ParameterAverage
 from genzoo.training.hook import Hook, StepRecord
 from genzoo.training.optim import build_optimizer, load_optimizer_tensors, optimizer_tensors
+from genzoo.training.profiles import PowerAverages, split_slots
 from genzoo.training.trainer import Trainer
+
+MUON_RATE = 0.1
 
 logging.basicConfig(level=logging.INFO)
 
@@ -188,6 +192,57 @@ def shard_and_save(output: str) -> None:
     copy = ParameterAverage(named, config)
     copy.restore(tensors["ema"], average.state(), where="memory")
     assert all(copy.tensors()[name].equal(tensor) for name, tensor in tensors["ema"].items())
+
+
+class Maps(nn.Module):
+    """Two blocks of one matrix each, and a head."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.blocks = nn.ModuleList(nn.Linear(6, 6, bias=False) for _ in range(2))
+        self.head = nn.Linear(6, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        for block in self.blocks:
+            x = x + block(x).tanh()
+        head: Tensor = self.head(x)
+        return head
+
+
+def shard_muon(output: str) -> None:
+    """Three steps of Muon and AdamW on a sharded model with averages to combine, saved and restored whole."""
+    config = TrainConfig(steps=3, batch_size=2)
+    accelerator = build_accelerator(config)
+
+    def sharded(seed: int) -> nn.Module:
+        torch.manual_seed(seed)
+        model = Maps()
+        fully_shard(model, mesh=init_device_mesh("cpu", (accelerator.num_processes,)))
+        return model
+
+    model = sharded(0)
+    parameters = trainable_parameters(model)
+    optimizer = build_optimizer(parameters, {"name": "muon", "lr": MUON_RATE}).optimizer
+    profiles = PowerAverages(parameters, [0.05, 0.1])
+    generator = torch.Generator().manual_seed(1)
+    for step in range(1, 4):
+        optimizer.zero_grad()
+        model(torch.randn(4, 6, generator=generator)).square().mean().backward()
+        optimizer.step()
+        profiles.update(step)
+    tensors = optimizer_tensors(optimizer, parameters) | profiles.tensors()
+    weights = stored_weights(model)
+    if accelerator.is_main_process:
+        save_checkpoint(Path(output), 3, weights=weights, optimizer=tensors, state={})
+    named = trainable_parameters(sharded(9))
+    other = build_optimizer(named, {"name": "muon", "lr": MUON_RATE}).optimizer
+    slots, kept = split_slots(tensors)
+    load_optimizer_tensors(other, named, slots, where="memory")
+    copy = PowerAverages(named, [0.05, 0.1])
+    copy.restore(kept, where="memory")
+    restored = optimizer_tensors(other, named) | copy.tensors()
+    assert restored.keys() == tensors.keys()
+    assert all(restored[name].equal(tensor) for name, tensor in tensors.items())
 
 
 def train_recipe(output: str, recipe: dict[str, Any]) -> None:

@@ -119,7 +119,7 @@ def test_every_item_meets_every_stratum_once_with_its_label() -> None:
 def test_the_mean_as_training_weighs_it_follows_the_density_of_times() -> None:
     found = table(flow_task())
     values = found.values()
-    assert values["loss"] == pytest.approx(sum(values[f"stratum_{k}"] for k in range(3)) / 3)
+    assert values["loss"] == pytest.approx(sum(values[f"stratum/{k}"] for k in range(3)) / 3)
     weighted = (found.losses * found.density).sum() / found.density.sum()
     assert values["loss_trained"] == pytest.approx(weighted.item())
     assert found.density[:, 1].mean() > found.density[:, 0].mean()  # logit-normal times stay in the middle
@@ -141,10 +141,11 @@ def test_a_run_logs_raw_and_averaged_weights_and_never_trains_on_what_it_holds_o
     lines = [json.loads(line) for line in (tmp_path / "run/metrics.jsonl").read_text().splitlines()]
     logged = [line for line in lines if "held_out/loss" in line]
     assert [line["step"] for line in logged] == [3, 6]
-    for name in ("loss", "loss_trained", "stratum_0", "stratum_1"):
+    for name in ("loss", "loss_trained", "stratum/0", "stratum/1"):
         assert {f"held_out/{name}", f"held_out/raw_{name}"} <= set(logged[0])
     assert logged[1]["held_out/loss"] != logged[1]["held_out/raw_loss"]
     assert "held_out: loss" in caplog.text
+    assert "stratum" not in caplog.text
 
 
 def test_measuring_changes_nothing_of_the_training(tmp_path: Path) -> None:
