@@ -87,6 +87,14 @@ def test_what_cannot_be_sampled_blocks_no_folder(
     assert trained.sample_to(tmp_path / "out", num=1).is_dir()
 
 
+def test_another_sampler_brings_its_own_options(trained: Run) -> None:
+    options = {"sampler": "ddpm", "steps": 2, "variance": "fixed_small"}
+    other = trained.sample(num=2, **options)
+    assert other.settings["options"] == options
+    with pytest.raises(UsageError, match="no option 'variance'"):
+        trained.sample(num=2, variance="fixed_small")
+
+
 def test_an_unknown_option_is_answered_with_all_there_are(trained: Run) -> None:
     with pytest.raises(UsageError) as caught:
         trained.sample(num=1, wobble=1)

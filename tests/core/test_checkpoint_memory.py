@@ -85,6 +85,14 @@ def test_what_failed_is_not_remembered_as_good(saved: Path) -> None:
             memory.verify(saved)
 
 
+def test_a_part_that_was_not_looked_at_is_not_taken_for_good(saved: Path) -> None:
+    memory = CheckpointMemory()
+    (saved / "optimizer.safetensors").write_bytes(b"no tensors")
+    assert memory.verify(saved, ("model",)) == 3
+    with pytest.raises(CheckpointError, match="corrupt"):
+        memory.verify(saved)
+
+
 def _again(saved: Path) -> Path:
     """The same step, saved anew in place of the one that was altered."""
     weights = {"w": torch.arange(6.0)}

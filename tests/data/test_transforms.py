@@ -137,6 +137,14 @@ def test_frames_are_cut_to_rectangles_by_the_same_rules() -> None:
         TRANSFORMS["exact"](frame, (90, 40))
 
 
+@pytest.mark.parametrize("name", ["short_side_crop", "square_resize", "adm"])
+def test_frames_keep_as_much_as_their_shape_has_room_for(name: str) -> None:
+    ramp = np.linspace(0, 255, 90, dtype=np.uint8)[:, None, None].repeat(40, 1).repeat(3, 2)
+    for picture, kept in ((ramp, 20 / 90), (ramp.transpose(1, 0, 2), 80 / 90)):
+        cut = TRANSFORMS[name](Image.fromarray(picture), (20, 40))
+        assert float(cut.max() - cut.min()) == pytest.approx(2 * kept, abs=0.12)
+
+
 @pytest.mark.parametrize("size", [0, (3,), (3, 0), (1, 2, 3)])
 def test_what_is_no_size_is_refused(size: Any) -> None:
     with pytest.raises(DataError, match="height and width"):
