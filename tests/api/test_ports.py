@@ -43,7 +43,7 @@ def test_a_part_that_does_not_fit_is_named_with_those_that_would(
     changes: list[str], key: str, message: str
 ) -> None:
     with pytest.raises(RecipeError) as caught:
-        check_recipe(load_recipe("quickstart/dim_digits", changes))
+        check_recipe(load_recipe("quickstart/dim_digits_paper", changes))
     assert any(f": {key}: " in line and message in line for line in caught.value.what.splitlines())
 
 
@@ -101,4 +101,4 @@ def test_options_that_the_sampler_does_not_have_are_refused_before_training(sect
     with pytest.raises(RecipeError, match=f"{section}.steps: the sampler next_scale has no option 'steps'"):
         check_recipe(load_recipe("var_emoji", changes))
     check_recipe(load_recipe("var_emoji", [f"{section}.every=2", f"{section}.guidance_scale=2.0"]))
-    check_recipe(load_recipe("quickstart/dim_digits", changes))
+    check_recipe(load_recipe("quickstart/dim_digits_paper", changes))

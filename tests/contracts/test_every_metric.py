@@ -23,6 +23,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "memorisation": {"num": 4},
     "reconstruction": {"num": 2},
     "control_edges": {"num": 2, "classes": "all", "shown": 2},
+    "control_consistency": {"num": 2, "classes": "all"},
 }
 ELSEWHERE = {
     "concept_study": "teaches a second concept: tests/families/custom_diffusion/test_concept_study.py"

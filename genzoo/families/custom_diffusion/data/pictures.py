@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -70,7 +71,7 @@ def folder_pictures(folder: Path) -> FilePictures:
 
 def under_one_prompt(folder: Path, prompt: str) -> CaptionedPictures:
     """Every picture of a folder under the same prompt. Raises DataError when there is none."""
-    return CaptionedPictures(folder_pictures(folder), lambda _: prompt)
+    return CaptionedPictures(folder_pictures(folder), partial(_same_caption, prompt))
 
 
 def regularisation_pictures(folder: Path, prompt: str | None) -> CaptionedPictures:
@@ -109,10 +110,17 @@ def dataset_pictures(section: Mapping[str, Any], prompt: str | None) -> Captione
     except TypeError as error:
         raise UsageError(f"the data set {name} of a concept: {error}") from error
 
-    def caption(index: int) -> str:
-        return prompt if prompt is not None else str(dataset.fetch(index)["captions"])
-
+    # functions of the module, so that loader workers can be sent a copy
+    caption = partial(_own_caption, dataset) if prompt is None else partial(_same_caption, prompt)
     return CaptionedPictures(DatasetPictures(dataset), caption)
+
+
+def _same_caption(prompt: str, index: int) -> str:
+    return prompt
+
+
+def _own_caption(dataset: Dataset, index: int) -> str:
+    return str(dataset.fetch(index)["captions"])
 
 
 def _listed(folder: Path) -> tuple[list[str], list[str]]:
