@@ -13,6 +13,7 @@ import genzoo.api  # noqa: F401  (reads the cards)
 from genzoo.api.commands.terminal import (
     AtOnce,
     Device,
+    Overwrite,
     Prune,
     Workers,
     log_to_terminal,
@@ -184,18 +185,23 @@ def convert(
 @app.command()
 def export(
     run: RunArgument,
-    output: Annotated[str, typer.Argument(help="the safetensors file to write")],
+    output: Annotated[str, typer.Argument(help="a new safetensors file, or a folder for layouts of several")],
     layout: Annotated[
         str | None, typer.Option("--to", help="another project's layout; ours when left out")
     ] = None,
     weights: Annotated[str | None, typer.Option(metavar="ema|raw")] = None,
     half: Annotated[bool, typer.Option("--half", help="store 16-bit numbers")] = False,
+    overwrite: Overwrite = False,
 ) -> None:
-    """Write a run's weights as one safetensors file."""
+    """Write a run's weights as one safetensors file, which `sample` and `evaluate` take like a run."""
     from genzoo.api.run import load_run
     from genzoo.api.runs.conversion import export as export_weights
 
-    path = export_weights(load_run(run), output, layout=layout, weights=weights, half=half)  # type: ignore[arg-type]
+    options = {"layout": layout, "weights": weights, "half": half, "overwrite": overwrite}
+    path = export_weights(load_run(run), output, **options)  # type: ignore[arg-type]
+    if path.is_dir():
+        typer.echo(f"{path}: {', '.join(sorted(file.name for file in path.iterdir()))}")
+        return
     typer.echo(f"{path}: {path.stat().st_size:,} bytes")
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from genzoo.api.recipes.plan import RunPlan, variant
-from genzoo.api.runs.opened_file import open_file
+from genzoo.api.runs.open_file import open_file
 from genzoo.api.runs.run_report import report_is_current, run_report, write_card
 from genzoo.api.runs.stored import open_stored
 from genzoo.api.sampling.sample_run import sample_run, sample_run_to

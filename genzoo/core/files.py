@@ -27,6 +27,7 @@ Content = bytes | str | Callable[[Path], object]
 """What a file shall hold: bytes, text (UTF-8), or a function that writes a file of the name it is given."""
 
 TEMPORARY = ".tmp-"
+OF_FILES = (".safetensors", ".pt", ".pth", ".bin", ".ckpt")  # whoever sees such a name takes it for one file
 WINDOWS = os.name == "nt"
 
 
@@ -72,6 +73,10 @@ def write_folder(
     a UsageError, nothing, or the new one in its place. Raises DataError when the disk refuses.
     """
     path = Path(path)
+    if path.suffix.lower() in OF_FILES:
+        raise UsageError(
+            f"{path} would be a folder, and is named like a file", fix=f"leave {path.suffix} out of its name"
+        )
     if existing == "keep" and path.is_dir():
         return path
     if existing == "refuse" and path.exists() and not _is_empty(path):

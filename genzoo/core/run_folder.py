@@ -21,6 +21,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
+from genzoo.core.claims import claim_folder, refuse_links, strangers
 from genzoo.core.errors import DataError, RunLockedError
 from genzoo.core.files import disk_errors, open_log, write_file, write_json
 
@@ -36,6 +37,11 @@ _PACKAGES = (
 )
 _REFUSED = "the run folder cannot be written"
 HOLDER = ".lock-holder"
+LOGS = (".log", ".out", ".err", ".txt")
+WRITTEN = (
+    ".lock", HOLDER, "command.txt", "metrics.jsonl", "recipe.yaml", "env.json", "status.json", "report.json",
+    "README.md", "checkpoints", "best", "samples", "evaluation", "tensorboard", "variants",
+)  # fmt: skip
 
 
 class RunFolder:
@@ -48,6 +54,18 @@ class RunFolder:
         self.tensorboard = self.path / "tensorboard"
         self.metrics = self.path / "metrics.jsonl"
 
+    def require_own(self) -> None:
+        """Raise UsageError when the folder holds what no run left there, or links in the place of its files.
+
+        Logs of schedulers and shells may lie in it: they are there before the run is.
+        """
+        refuse_links(self.path, WRITTEN)
+        if any(name for name in strangers(self.path) if not name.endswith(LOGS)):
+            claim_folder(self.path, what="a run", is_ours=lambda path: self._is_run())
+
+    def _is_run(self) -> bool:
+        return self.has_run() or (self.path / HOLDER).exists() or (self.path / ".lock").exists()
+
     def has_run(self) -> bool:
         """Whether an earlier run left something here that a new one would mix with."""
         return self.metrics.exists() or self.checkpoints.exists()
@@ -58,6 +76,7 @@ class RunFolder:
 
         Raises RunLockedError at once, naming the holder's process and host.
         """
+        refuse_links(self.path, WRITTEN)
         lock = FileLock(self.path / ".lock")
         with disk_errors(self.path, _REFUSED):
             self.path.mkdir(parents=True, exist_ok=True)

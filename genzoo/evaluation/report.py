@@ -35,6 +35,18 @@ figure{display:inline-block;margin:.4rem}figcaption{font-size:12px;color:#666}
 """
 
 
+MADE_BY = '<meta name="generator" content="genzoo evaluate">'
+
+
+def is_page(path: Path) -> bool:
+    """Whether a file is a page that `build_report` made."""
+    try:
+        with path.open("rb") as file:
+            return MADE_BY.encode() in file.read(512)
+    except OSError:
+        return False
+
+
 def build_report(
     result: EvaluationResult,
     protocol: Protocol,
@@ -55,9 +67,8 @@ def build_report(
     parts.append(_section("Beside the papers", f"<pre>{html.escape(paper_table(result, protocol))}</pre>"))
     parts.append(_section("Everything stated", f"<pre>{html.escape(result.to_json())}</pre>"))
     title = html.escape(f"{result.protocol}: {result.generated.get('num')} images")
-    head = (
-        f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{title}</title><style>{STYLE}</style>'
-    )
+    head = f'<!doctype html><html lang="en"><meta charset="utf-8">{MADE_BY}<title>{title}</title>'
+    head += f"<style>{STYLE}</style>"
     return f"{head}<h1>{title}</h1>{''.join(parts)}</html>\n"
 
 

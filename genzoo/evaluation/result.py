@@ -58,6 +58,15 @@ def load_result(path: str | Path) -> EvaluationResult:
     return EvaluationResult(**content)
 
 
+def is_result(path: Path) -> bool:
+    """Whether a file is a result of `genzoo evaluate`, of any version."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return False
+    return isinstance(content, dict) and "genzoo_evaluation" in content
+
+
 def protocol_differences(one: EvaluationResult, other: EvaluationResult) -> list[str]:
     """Everything in which two results were judged differently; empty when they may be compared."""
     keys = [*one.comparable, *(key for key in other.comparable if key not in one.comparable)]

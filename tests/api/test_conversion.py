@@ -48,7 +48,7 @@ def test_a_foreign_file_becomes_a_run_that_samples_the_same(
     assert torch.equal(run.sample(num=3).pixels, trained.sample(num=3).pixels)
     assert torch.equal(run.sample(num=3, weights="raw").pixels, trained.sample(num=3).pixels)
     assert run.step == 0
-    with pytest.raises(UsageError, match="holds a run"):
+    with pytest.raises(UsageError, match="holds files already"):
         convert(foreign, tmp_path / "run", recipe=recipe_file, arguments={"num_heads": 2})
 
 

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from genzoo.api.commands.terminal import log_to_terminal
+from genzoo.api.commands.terminal import Overwrite, log_to_terminal
+from genzoo.core.claims import claim_file
 from genzoo.core.errors import UsageError
 from genzoo.core.files import write_file
 from genzoo.core.processes import chosen_device, connected
@@ -55,15 +56,19 @@ def evaluate_command(
     report: Annotated[bool, typer.Option("--report", help="write one HTML page beside the result")] = False,
     device: Annotated[str | None, typer.Option(help="cpu or cuda; the accelerator when there is one")] = None,
     batch_size: Annotated[int, typer.Option(min=1, help="images at once; does not change the numbers")] = 64,
+    overwrite: Overwrite = False,
     as_json: Annotated[bool, typer.Option("--json", help="print the result as JSON")] = False,
 ) -> None:
     """Judge samples by a named protocol; the result states everything its numbers depend on."""
     from genzoo.api.evaluation.evaluate_run import evaluate_files, evaluate_run
     from genzoo.evaluation.evaluate_images import Settings
     from genzoo.evaluation.protocols import load_protocol
-    from genzoo.evaluation.result import load_result
+    from genzoo.evaluation.report import is_page
+    from genzoo.evaluation.result import is_result, load_result
 
     others = {str(path): load_result(path) for path in compare or []}
+    if output is not None:  # now, and not after the samples are made
+        claim_file(output, overwrite=overwrite, is_ours=is_result)
     run = _run_in(source)
     named = load_protocol(protocol)
     if report and named.kind == "clips":
@@ -87,10 +92,11 @@ def evaluate_command(
             result = evaluate_run(run, network_weights=weights, **judging, **sampling)
     if not world.is_first:
         return
-    target = output or default_output(source, run, result)
+    target = claim_file(output or default_output(source, run, result), overwrite=overwrite, is_ours=is_result)
     result.save(target)
     typer.echo(f"result: {target}", err=True)
     if report:
+        claim_file(target.with_suffix(".html"), overwrite=overwrite, is_ours=is_page)
         page = write_report(result, named, source, run, reference, target.with_suffix(".html"))
         typer.echo(f"report: {page}", err=True)
     typer.echo(
@@ -112,7 +118,7 @@ def _tables(result: EvaluationResult, protocol: Protocol, everyone: Mapping[str,
 
 def _run_in(source: Path) -> Run | None:
     from genzoo.api.run import load_run
-    from genzoo.api.runs.opened_file import open_file
+    from genzoo.api.runs.open_file import open_file
 
     is_run = (source / "recipe.yaml").is_file() or open_file(source) is not None
     return load_run(source) if is_run else None

@@ -14,6 +14,7 @@ from genzoo.core.errors import GenzooError, UsageError
 from genzoo.core.processes import World
 
 # options of several commands
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="replace a file that is there already")]
 Device = Annotated[str | None, typer.Option(help="such as cpu or cuda:1")]
 AtOnce = Annotated[int, typer.Option("--batch-size", min=1)]
 Workers = Annotated[int, typer.Option("--num-workers", min=0, help="processes that decode pictures")]

@@ -10,6 +10,7 @@ import torch
 
 from genzoo.api.recipes.build import build_dataset
 from genzoo.api.recipes.plan import plan_of
+from genzoo.core.claims import claim_file, require_apart
 from genzoo.core.controls import build_control
 from genzoo.core.errors import DataError, UsageError
 from genzoo.core.files import write_file
@@ -20,6 +21,7 @@ from genzoo.data.image_decode import decode_image, read_file
 from genzoo.data.image_listing import list_images
 from genzoo.data.latent_cache import CacheReport, build_latent_cache
 from genzoo.data.latent_store import digest
+from genzoo.data.own_outputs import is_overview
 from genzoo.data.sample_stream import one_line
 from genzoo.data.transforms import adm_centre_crop, to_tensor
 from genzoo.pictures.grid import make_grid
@@ -90,6 +92,7 @@ def extract_folder(
     extractor, folder = build_control(control), Path(output)
     extractor.to(chosen_device(device))
     root, files = _pictures(Path(source).expanduser())
+    _require_free(root, files, folder, single=Path(source).expanduser().is_file())
     reused, built = 0, 0
     bad: list[str] = []
     shown: list[tuple[Tensor, Tensor]] = []
@@ -133,6 +136,22 @@ def _pictures(source: Path) -> tuple[Path, list[str]]:
         return source.parent, [source.name]
     listing = list_images(source)
     return listing.root, list(_unique(listing.files[:]))
+
+
+def _require_free(root: Path, files: list[str], folder: Path, *, single: bool) -> None:
+    """Refuse a folder whose files would be replaced though no extractor made them, or that is the source."""
+    if not single:
+        require_apart(root, folder)
+    sheet = folder / SHEET
+    if sheet.exists():
+        claim_file(sheet, is_ours=is_overview)
+    for name in files:
+        target = (folder / name).with_suffix(".png")
+        if target.exists() and EXTRACTOR not in control_facts(target):
+            raise UsageError(
+                f"{target} is a picture that no extractor made, and would be replaced",
+                fix="name a new folder",
+            )
 
 
 def _unique(names: list[str]) -> Iterator[str]:

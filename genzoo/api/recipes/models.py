@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from genzoo.api.recipes.check import KINDS, check_node
 from genzoo.api.recipes.listing import list_models, nouns
 from genzoo.core.errors import RecipeError, UsageError, did_you_mean
+from genzoo.core.exported import read_exported
 from genzoo.core.recipe import load_section
 from genzoo.core.recipe_source import display
 from genzoo.core.registry import MODELS
@@ -21,15 +24,25 @@ def create_model(name: str, **overrides: Any) -> nn.Module:
 
     overrides: arguments of the model's class in place of those in configs/models. The weights come from
     torch's global generator; seed it for repeatable ones. Raises UsageError naming every wrong argument.
+    A file that `genzoo export` wrote is a name too: its model, with its weights.
     """
+    exported = read_exported(Path(name))
+    if exported is not None:
+        model = create_model(str(exported.model["name"]), **{**_arguments(exported.model), **overrides})
+        exported.load_into(model)
+        return model
     settings, source = model_settings(name, overrides)
     problems = list(check_node("model", settings, KINDS["model"]))
     waiting = [key for key, value in settings.items() if value == AUTO and key in KINDS["model"].auto]
     if problems or waiting:
         lines = [f"{source}: {problem.key}: {problem.message}" for problem in problems]
         raise RecipeError("\n".join([*lines, *(f"{source}: model.{key}: give a number" for key in waiting)]))
-    model: nn.Module = MODELS.get(settings.pop("name"))(**settings)
-    return model
+    built: nn.Module = MODELS.get(settings.pop("name"))(**settings)
+    return built
+
+
+def _arguments(section: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in section.items() if key != "name"}
 
 
 def model_settings(name: str, overrides: dict[str, Any]) -> tuple[dict[str, Any], str]:

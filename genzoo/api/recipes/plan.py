@@ -9,6 +9,7 @@ from typing import Any
 from genzoo.api.recipes.check import named_problems, read_record, with_optimizer
 from genzoo.api.recipes.ports import port_problems
 from genzoo.api.recipes.sections import Evaluation, HeldOut, InitFrom, Preview, Sampling
+from genzoo.core.claims import is_name
 from genzoo.core.errors import RecipeError, did_you_mean
 from genzoo.core.node import Node, node_of
 from genzoo.core.recipe import Recipe
@@ -142,8 +143,10 @@ def _outline_problems(data: Mapping[str, Any]) -> Iterator[Problem]:
         if key not in SECTIONS:
             hint = did_you_mean(key, SECTIONS) or f"a recipe has {', '.join(SECTIONS)}"
             yield Problem(key, f"there is no section {key!r}; {hint}")
-    if not isinstance(data.get("name", ""), str):
+    if not isinstance(data.get("name", "run"), str):
         yield Problem("name", f"must be text, not {data['name']!r}")
+    elif data.get("name") is not None and not is_name(data["name"]):
+        yield Problem("name", f"names a folder below runs/, and {data['name'][:80]!r} is no such name")
     for key in NEEDED:
         if data.get(key) is None:
             yield Problem(key, "a recipe needs this section")

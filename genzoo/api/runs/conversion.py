@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from genzoo.api.recipes.plan import plan_of
 from genzoo.api.runs.stored import StoredRun, open_stored
 from genzoo.core.checkpoint import save_checkpoint
+from genzoo.core.claims import claim_file, claim_folder
 from genzoo.core.contracts import ChecksTask, ExportsPart, able
 from genzoo.core.errors import UsageError, did_you_mean
+from genzoo.core.exported import LAYOUT, metadata_of, read_exported
 from genzoo.core.files import as_safetensors, write_file
 from genzoo.core.model_state import frozen_digest, stored_weights
 from genzoo.core.recipe import load_recipe
@@ -46,6 +47,12 @@ def convert(
     from genzoo.api.recipes.models import create_model
     from genzoo.pretrained.loading import load_foreign
 
+    if read_exported(Path(source)) is not None:
+        raise UsageError(
+            f"{source} is genzoo's own",
+            fix="sample it as it is: genzoo sample FILE",
+        )
+    claim_folder(output, what="a run")
     tree = load_foreign(source)
     name = layout or recognise(tree, source)
     converter: Converter = CONVERTERS.get(name)()
@@ -55,8 +62,6 @@ def convert(
     made = base.replaced({"model": model, "name": Path(output).name}, f"converted from {Path(source).name}")
     _check_task(converter, plan_of(made, but=("data",)).task)
     folder = RunFolder(output)
-    if folder.has_run():
-        raise UsageError(f"{output} holds a run already", fix="name another --output")
     with folder.lock():
         folder.describe(recipe_text=made.to_yaml())
         built = create_model(conversion.model, **conversion.arguments)
@@ -75,17 +80,25 @@ def export(
     layout: str | None = None,
     weights: Weights | None = None,
     half: bool = False,
+    overwrite: bool = False,
 ) -> Path:
-    """Write a run's weights as one safetensors file, with the model's section in its metadata.
+    """Write a run's weights as one safetensors file that `load_run` and `create_model` take.
 
+    Its metadata hold the recipe without the data.   overwrite: a file that is there already.
     layout: of CONVERTERS, for other projects' code; ours when left out.   half: store float16.
     A task that trains a part of its model has a method `export(path, *, layout, half, **notes)` and formats
     of its own; it decides then what is written.
     """
     task = run.task(weights=weights, device="cpu")
     own = able(task, ExportsPart)
+    notes: dict[str, Any] = {"layout": layout, "half": half, "run": run.recipe.name, "steps": run.step}
+    if Path(output).is_dir() and own is not None:
+        return own.export(output, **notes)  # a folder that is not empty is refused there
+    claim_file(output, overwrite=overwrite)
+    if own is not None and Path(output).is_file():
+        return write_file(output, lambda part: (part.unlink(), own.export(part, **notes)))
     if own is not None:
-        return own.export(output, layout=layout, half=half, run=run.recipe.name, steps=run.step)
+        return own.export(output, **notes)
     chosen = run.choose(run.checkpoint(), weights)
     tensors: dict[str, Tensor] = dict(task.model.state_dict())
     if layout is not None:
@@ -98,13 +111,9 @@ def export(
         tensors = {
             key: value.half() if value.is_floating_point() else value for key, value in tensors.items()
         }
-    metadata = {
-        "format": "pt",
-        "genzoo_model": json.dumps(run.plan.model.section()),
-        "genzoo_run": run.recipe.name,
-        "genzoo_step": str(run.step),
-        "genzoo_weights": chosen,
-    }
+    facts = {"genzoo_run": run.recipe.name, "genzoo_step": str(run.step), "genzoo_weights": chosen}
+    facts |= {} if layout is None else {LAYOUT: layout}
+    metadata = metadata_of(run.plan.model.section(), run.recipe.data, **facts)
     return write_file(output, as_safetensors(tensors, metadata))
 
 

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 Opener = Callable[..., Recipe | None]
 
 
-def open_file(path: Path) -> OpenedFile | None:
+def open_source(path: Path) -> OpenedFile | None:
     """What the first source that knows the path makes of it, or None."""
     for name in SOURCES:
         opener: Opener = SOURCES.get(name)
@@ -96,8 +96,11 @@ class OpenedFile:
         self.choose(self.checkpoint(checkpoint), weights)
         target = chosen_device(device)
         if target not in self._tasks:
-            self._tasks = {target: ready(assemble(self.plan, build_codec(self.plan)), target)}
+            self._tasks = {target: self._build(target)}
         return self._tasks[target]
+
+    def _build(self, device: str) -> Task:
+        return ready(assemble(self.plan, build_codec(self.plan)), device)
 
     def described(self, checkpoint: Path, weights: Weights | None = None) -> dict[str, Any]:
         """The file's name and a hash of its content: a file of that name may be written again."""

@@ -18,8 +18,9 @@ import numpy as np
 import torch
 
 from genzoo.api.sampling.plan import SamplePlan, plain_conditions
+from genzoo.core.claims import strangers
 from genzoo.core.errors import DataError, UsageError
-from genzoo.core.files import TEMPORARY, write_json
+from genzoo.core.files import write_json
 
 if TYPE_CHECKING:
     from genzoo.core.types import Batch
@@ -57,14 +58,14 @@ def claimed_samples(folder: Path, content: Mapping[str, Any]) -> int:
     Raises UsageError when the folder holds anything else.
     """
     # looked at first: another process writes samples.json before its first picture
-    strangers = sorted(_strangers(folder))
+    others = _strangers(folder)
     path = folder / ABOUT
     if path.is_file():
         return _check_same(path, content)
-    if strangers:
+    if others:
         raise UsageError(
             f"{folder} holds files and no {ABOUT}, so it is not a folder of samples",
-            why=f"such as {', '.join(strangers[:3])}",
+            why=f"such as {', '.join(others[:3])}",
             fix="name a new folder",
         )
     return 0
@@ -104,9 +105,7 @@ def _digest(row: torch.Tensor) -> str:
 def _strangers(folder: Path) -> list[str]:
     if folder.exists() and not folder.is_dir():
         raise UsageError(f"{folder} is a file, and samples need a folder", fix="name another --out")
-    if not folder.is_dir():
-        return []
-    return [entry.name for entry in folder.iterdir() if not entry.name.startswith(TEMPORARY)]
+    return strangers(folder)
 
 
 def _check_same(path: Path, content: Mapping[str, Any]) -> int:

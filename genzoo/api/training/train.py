@@ -28,6 +28,7 @@ from genzoo.core.errors import RecipeError
 from genzoo.core.process_settings import process_settings
 from genzoo.core.recipe import Recipe, load_recipe
 from genzoo.core.registry import METRICS
+from genzoo.core.run_folder import RunFolder
 from genzoo.data.label_check import check_labels
 from genzoo.training.devices import accelerate_states
 from genzoo.training.hook import Hook
@@ -86,6 +87,8 @@ def build_trainer(
     resume: as in `train`; a run that goes on from a checkpoint does not look at `init_from` again.
     """
     plan = plan_of(recipe)
+    folder = Path(output) if output is not None else Path("runs") / recipe.name
+    RunFolder(folder).require_own()  # before anything slow, and in a dry run too
     config = plan.train
     if config is None:
         raise RecipeError(f"{recipe.source}: train: a recipe needs this section to be trained")
@@ -101,7 +104,6 @@ def build_trainer(
     if controls is not None:
         extracting = able(task, ExtractsControls)
         controls.bind_control(None if extracting is None else extracting.extract)
-    folder = Path(output) if output is not None else Path("runs") / recipe.name
     if plan.init_from is not None and not _goes_on(folder, resume):
         predicting = able(task, Predicts)
         prediction = None if predicting is None else predicting.prediction

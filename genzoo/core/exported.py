@@ -1,0 +1,82 @@
+"""What stands in a file that `genzoo export` wrote in genzoo's own layout: weights, model and recipe."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file
+
+from genzoo.core.errors import WeightsError
+from genzoo.core.model_state import require_same
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+MODEL, RECIPE, LAYOUT = "genzoo_model", "genzoo_recipe", "genzoo_layout"
+
+
+@dataclass(frozen=True)
+class Exported:
+    """model: its section of a recipe.   recipe: all of it without the data; None in a file of older genzoo.
+
+    step: of the checkpoint.   weights: "ema" or "raw".
+    """
+
+    path: Path
+    model: Mapping[str, Any]
+    recipe: Mapping[str, Any] | None
+    step: int
+    weights: str
+
+    def load_into(self, model: nn.Module) -> None:
+        """Copy the weights into a model; halves become what it computes in. Raises CheckpointError."""
+        targets = model.state_dict()
+        tensors = {
+            name: value.to(targets[name].dtype) if name in targets else value
+            for name, value in self._tensors().items()
+        }
+        require_same(targets, tensors, where=str(self.path), what="the model")
+        model.load_state_dict(tensors)
+
+    def _tensors(self) -> dict[str, Tensor]:
+        try:
+            return load_file(self.path)
+        except (OSError, SafetensorError, ValueError) as error:
+            raise WeightsError("the weights cannot be read", where=str(self.path), why=str(error)) from error
+
+
+def metadata_of(model: Mapping[str, Any], recipe: Mapping[str, Any], **facts: str) -> dict[str, str]:
+    """The metadata of an exported file. recipe: its data, which lie on one machine, are left out."""
+    kept = {key: value for key, value in recipe.items() if key not in ("model", "init_from")}
+    data = recipe.get("data")
+    kept["data"] = {"name": data.get("name") if isinstance(data, Mapping) else None}
+    return {"format": "pt", MODEL: json.dumps(model), RECIPE: json.dumps(kept), **facts}
+
+
+def read_exported(path: Path) -> Exported | None:
+    """What a file says of itself; None unless `export` wrote it in genzoo's own layout. Reads no tensor."""
+    if path.suffix != ".safetensors" or not path.is_file():
+        return None
+    try:
+        with safe_open(path, framework="pt") as file:
+            found = file.metadata() or {}
+        if MODEL not in found or LAYOUT in found:
+            return None
+        model, recipe = json.loads(found[MODEL]), json.loads(found.get(RECIPE, "null"))
+    except (OSError, SafetensorError, ValueError, RecursionError):
+        return None  # damaged, or somebody's: the reader of the tensors says which
+    if not isinstance(model, dict) or not isinstance(model.get("name"), str):
+        return None
+    step = found.get("genzoo_step", "0")
+    return Exported(
+        path,
+        model,
+        recipe if isinstance(recipe, dict) else None,
+        int(step) if step.isdigit() else 0,
+        found.get("genzoo_weights", "raw"),
+    )
