@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -96,7 +97,7 @@ def export(
         return own.export(output, **notes)  # a folder that is not empty is refused there
     claim_file(output, overwrite=overwrite)
     if own is not None and Path(output).is_file():
-        return write_file(output, lambda part: (part.unlink(), own.export(part, **notes)))
+        return write_file(output, partial(_export_part, own, notes))
     if own is not None:
         return own.export(output, **notes)
     chosen = run.choose(run.checkpoint(), weights)
@@ -115,6 +116,11 @@ def export(
     facts |= {} if layout is None else {LAYOUT: layout}
     metadata = metadata_of(run.plan.model.section(), run.recipe.data, **facts)
     return write_file(output, as_safetensors(tensors, metadata))
+
+
+def _export_part(own: ExportsPart, notes: Mapping[str, Any], part: Path) -> None:
+    part.unlink()  # a task writes where there is no file yet
+    own.export(part, **notes)
 
 
 def _check_task(converter: Converter, task: Node) -> None:
