@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from importlib import import_module
-from typing import TYPE_CHECKING, NamedTuple, cast
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from torch.nn.functional import max_pool2d
 
 from genzoo.core.errors import DataError, ShapeError, UsageError
 from genzoo.data.controls import canny_edges
+from genzoo.pretrained.hed import load_hed
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -97,5 +97,5 @@ def _extractor(name: str | Extractor) -> Extractor:
     if name == "canny":
         return lambda images: torch.stack([canny_edges(image) for image in images])
     if name == "hed":
-        return cast(Extractor, import_module("genzoo.evaluation.networks.hed").build())
+        return load_hed()
     raise UsageError(f"there is no edge extractor {name!r}; use canny, hed, or a callable")

@@ -13,10 +13,9 @@ from safetensors.torch import save_file
 from genzoo.core.errors import RegistryError, ShapeError, UsageError, WeightsError
 from genzoo.evaluation.extraction import extract
 from genzoo.evaluation.features import FEATURES, FeatureNetwork, build_network, from_callable
-from genzoo.evaluation.networks.hed import build as build_hed
 from genzoo.evaluation.networks.lite0 import WEIGHTS, build
 from genzoo.evaluation.networks.preprocess import resize_crop_normalise
-from genzoo.pretrained.hed import HED
+from genzoo.pretrained.hed import HED, load_hed
 from genzoo.pretrained.known_weights import WeightsFile, file_sha256, find_weights
 
 
@@ -224,7 +223,7 @@ def test_hed_runs_from_a_tensor_file(tmp_path: Path) -> None:
     torch.manual_seed(0)
     module = HED().eval()
     save_file(module.state_dict(), tmp_path / "hed.safetensors")
-    edges = build_hed(tmp_path / "hed.safetensors")(images(1, 33))
+    edges = load_hed(tmp_path / "hed.safetensors")(images(1, 33))
     assert edges.shape == (1, 33, 36)
     assert ((edges >= 0) & (edges <= 1)).all()
 
