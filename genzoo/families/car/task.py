@@ -96,9 +96,10 @@ class NextScaleTask:
 
     @property
     def facts(self) -> dict[str, str]:
-        """What checkpoints record: which extractor makes the controls."""
+        """What checkpoints record: whose tokens the model speaks, and which extractor makes the controls."""
         known = able(self.extract, HasFingerprint)
-        return {} if known is None else {"control extractor": str(known.fingerprint)}
+        extractor = {} if known is None else {"control extractor": str(known.fingerprint)}
+        return {"VQVAE of the tokens": self.codec.fingerprint} | extractor
 
     @property
     def pixel_size(self) -> tuple[int, int]:

@@ -126,6 +126,15 @@ def test_weights_come_from_a_run_folder(tmp_path: Path) -> None:
         load_var_weights(str(tmp_path / "branch"), tiny_var())
 
 
+def test_a_model_is_refused_on_the_tokens_of_another_vqvae(tmp_path: Path) -> None:
+    trainer(build_var(tmp_path), tmp_path / "run", steps=5).fit()
+    other = tiny_task(tmp_path, tiny_var(drop_path=0.1))
+    other.codec = tiny_codec(tmp_path, seed=5)
+    with pytest.raises(CheckpointError, match="the VQVAE of the tokens is not the one"):
+        trainer(other, tmp_path / "run", steps=10).fit()
+    trainer(build_var(tmp_path), tmp_path / "run", steps=10).fit()
+
+
 def test_cached_moments_give_the_tokens_of_the_pixels(tmp_path: Path) -> None:
     task = tiny_task(tmp_path, tiny_var())
     batch = {"pixels": pictures(3), "class_labels": torch.tensor([0, 4, 2])}
