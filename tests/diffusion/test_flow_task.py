@@ -132,6 +132,17 @@ def test_the_weight_of_x_0_stops_growing_near_the_data() -> None:
     assert loss.item() == pytest.approx((output - x_1).square().mean().item() / 0.05**2)
 
 
+def test_sd3_weights_multiply_the_error_and_stay_finite_at_the_data() -> None:
+    flow, times = Flow(), torch.tensor([0.25, 1.0], dtype=torch.float64)
+    x_1, noise, output = (torch.randn(2, 2, 4, 4, dtype=torch.float64) for _ in range(3))
+    inputs = (output, x_1, interpolate(x_1, noise, times, flow), noise, times, flow)
+    plain = velocity_mse(*inputs)["loss"]
+    weighted = velocity_mse(*inputs, weighting="sigma_sqrt")["loss"]
+    assert (weighted / plain).tolist() == pytest.approx([0.75**-2, 1e6])
+    cosmap = velocity_mse(*inputs, weighting="cosmap")["loss"]
+    assert (cosmap / plain)[0].item() == pytest.approx(2 / (math.pi * (1 - 1.5 + 2 * 0.5625)))
+
+
 def test_min_snr_caps_the_weight_of_the_predicted_data() -> None:
     flow, times = Flow(), torch.tensor([0.3, 0.95], dtype=torch.float64)
     x_1, noise, output = (torch.randn(2, 2, 4, 4, dtype=torch.float64) for _ in range(3))

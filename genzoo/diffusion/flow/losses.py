@@ -48,10 +48,8 @@ def velocity_mse(
     loss = _by_noise(weighting, c, snr_gamma) * mse
     terms = {"mse": mse}
     if direction_weight:
-        velocity, target = (
-            velocity_from(prediction, x_t, model_output, c),
-            c.d_alpha * x_1 + c.d_sigma * noise,
-        )
+        velocity = velocity_from(prediction, x_t, model_output, c)
+        target = c.d_alpha * x_1 + c.d_sigma * noise
         terms["direction"] = _mean(1 - torch.cosine_similarity(velocity, target, dim=channel_axis))
         loss = loss + direction_weight * terms["direction"]
     return {"loss": loss, **terms}
@@ -101,7 +99,8 @@ def sd3_weight(weighting: VelocityWeighting, sigma: Tensor) -> Tensor:
 
 def _by_noise(weighting: VelocityWeighting, c: Coefficients, snr_gamma: float) -> Tensor:
     if weighting != "min_snr":
-        return sd3_weight(weighting, c.sigma).flatten()
+        # sigma^-2 has no bound near the data; diffusers' table of noise ends at a thousandth
+        return sd3_weight(weighting, c.sigma.clamp(min=1e-3)).flatten()
     # the clean latents are (sigma / determinant) v away: min(SNR, gamma) of their error, without a division
     return (torch.minimum(c.alpha**2, snr_gamma * c.sigma**2) / c.determinant**2).flatten()
 
