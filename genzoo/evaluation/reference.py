@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,6 +26,7 @@ from genzoo.evaluation.statistics import Gaussian
 if TYPE_CHECKING:
     from torch import Tensor
 
+logger = logging.getLogger(__name__)
 ALONE = World.single()
 ADM_KEYS = {"pool": ("mu", "sigma"), "spatial": ("mu_s", "sigma_s")}
 
@@ -83,12 +85,15 @@ def cached_reference(
     name = hashlib.sha256(json.dumps(key, sort_keys=True, default=str).encode()).hexdigest()[:32]
     path = cache_folder("reference") / f"{name}.safetensors"
     found: Reference | None = None
-    with contextlib.suppress(FileNotFoundError, SafetensorError, KeyError, ValueError):
+    with contextlib.suppress(OSError, SafetensorError, KeyError, ValueError):
         found = _load(path)
     # making it is a joint work of all processes: nobody may stay away because its own disk has the file
     if not world.all_agree(found is not None) or found is None:
         found = make()
-        _store(path, found)
+        try:
+            _store(path, found)
+        except DataError as error:  # it is made again the next time; nothing else depends on it
+            logger.warning("the statistics of the reference are not kept: %s", str(error).replace("\n ", ";"))
     return found
 
 
