@@ -52,7 +52,7 @@ def _can_be_written(folder: Path) -> bool:
 @cache
 def _private(why: str) -> Path:
     """A folder that only this user can write: programs are kept in caches too, and others share the place."""
-    user = os.getuid() if hasattr(os, "getuid") else 0
+    user = 0 if os.name == "nt" else os.getuid()
     folder = Path(tempfile.gettempdir()) / f"genzoo-cache-{user}"
     with contextlib.suppress(OSError):
         folder.mkdir(mode=0o700)

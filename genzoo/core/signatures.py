@@ -170,10 +170,17 @@ def _fits_scalar(value: Any, annotation: Any) -> bool:
     if annotation is int:
         return isinstance(value, Integral) and not isinstance(value, bool)
     if annotation is float:
-        return isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
+        return isinstance(value, Real) and not isinstance(value, bool) and _is_finite(value)
     if annotation is str or annotation is Path:
         return isinstance(value, str)
     return True  # tensors, modules, callables: checked by the code that builds them
+
+
+def _is_finite(value: Real) -> bool:
+    try:
+        return math.isfinite(value)
+    except OverflowError:  # a whole number of hundreds of digits
+        return False
 
 
 _WORDS = {int: "a whole number", float: "a finite number", bool: "true or false", str: "text", Path: "a path"}

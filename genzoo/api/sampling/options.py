@@ -31,6 +31,9 @@ def sorted_options(task: Task, options: Mapping[str, Any]) -> SampleOptions:
     such as text in place of a number; RegistryError for a sampler that does not exist.
     """
     given = {name: value for name, value in options.items() if value is not None}
+    for name in CHOICE:
+        if not isinstance(given.get(name, ""), str):
+            raise UsageError(f"{name} is {given[name]!r}", fix="name one of `genzoo list samplers`")
     what = _condition_parameters(task)
     refuse_misfits(given, what)
     how = sampler_parameters(task, next((given[name] for name in CHOICE if name in given), None))
