@@ -37,6 +37,7 @@ def car_recipe(folder: Path, *overrides: str) -> Recipe:
     model = {**SIZES, "patch_nums": "[1,2,4]", "control_channels": "[4,6]", "var_weights": "null"}
     settings = {
         "data.root": folder / "pictures", "data.image_size": 8, "data.controls": folder / "controls",
+        "data.crop": "official_centre",  # what is stored was seen centrally
         "codec.weights": weights, "codec.patch_nums": "[1,2,4]", "train.steps": 2, "train.batch_size": 2,
         "train.num_workers": 0, "train.precision": "fp32", "train.tensorboard": "false",
         "train.log_every": 1, "sampler.top_k": 12,
