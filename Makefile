@@ -1,4 +1,4 @@
-.PHONY: check format test
+.PHONY: check format test lowest
 check:
 	ruff check .
 	ruff format --check .
@@ -12,3 +12,12 @@ format:
 
 test:
 	pytest
+
+# the fast tests on the lowest versions that pyproject.toml allows, in an environment of their own (6 GB; needs uv)
+LOWEST_PYTHON ?= 3.11
+lowest:
+	set -e; work=$$(mktemp -d); trap 'rm -rf "$$work"' EXIT; python="$$work/venv/bin/python"; \
+	uv venv -q --python $(LOWEST_PYTHON) "$$work/venv"; \
+	uv pip install -q --python "$$python" --resolution lowest-direct -r pyproject.toml --extra test; \
+	uv pip install -q --python "$$python" --no-deps -e .; \
+	"$$python" -m pytest -p no:cacheprovider -m "not slow and not gpu and not distributed"

@@ -44,6 +44,8 @@ VIDEO_EXTENSIONS = (
 _CONTAINERS = "mov,mp4,matroska,webm,avi,mpeg,mpegts,asf,flv,gif,ogg"
 _TIMED = {"mov", "matroska"}
 _TURNS = {90: Image.Transpose.ROTATE_90, 180: Image.Transpose.ROTATE_180, 270: Image.Transpose.ROTATE_270}
+# what hostile bytes make demuxers and decoders raise beside FFmpeg's own errors; other kinds are our faults
+_BY_THE_FILE = (ArithmeticError, LookupError, MemoryError, OSError, RuntimeError, ValueError)
 _WORTH_SEEKING = 8  # frames; fewer are decoded and dropped sooner than the reader has jumped
 
 
@@ -78,7 +80,7 @@ def probe(path: Path) -> VideoFacts:
         times = [frame.pts for frame in container.decode(stream)]
         if not times:
             raise DataError("this video has no frames", where=shown(path))
-        if None in times or (np.diff(times) <= 0).any():
+        if None in times or stream.time_base is None or (np.diff(times) <= 0).any():
             return VideoFacts(
                 np.arange(len(times)), nowhere, nowhere, 1 / Fraction(stream.average_rate or 25)
             )
@@ -88,7 +90,7 @@ def probe(path: Path) -> VideoFacts:
 def _timed(container: Any, stream: Any) -> VideoFacts | None:
     """The times that the packets state; None when they do not state one for each frame."""
     packets = [p for p in container.demux(stream) if p.size and not p.is_discard]
-    if not packets or any(packet.pts is None for packet in packets):
+    if not packets or stream.time_base is None or any(packet.pts is None for packet in packets):
         return None
     packets.sort(key=lambda packet: packet.pts)
     times = np.array([packet.pts for packet in packets], np.int64)
@@ -194,11 +196,13 @@ def _opened(path: Path) -> Iterator[tuple[Any, Any]]:
             streams = [s for s in container.streams.video if not _is_cover(s)]
             if not streams:
                 raise DataError("this file holds no video", where=where)
+            if streams[0].codec_context is None:
+                raise DataError("this video cannot be read", where=where, why="its codec is unknown")
             streams[0].codec_context.thread_count = 1
             yield container, streams[0]
     except (DataError, GeneratorExit):
         raise
-    except Exception as error:  # hostile bytes make demuxers and decoders raise nearly anything
+    except (av.FFmpegError, *_BY_THE_FILE) as error:
         raise DataError("this video cannot be read", where=where, why=reason(error)) from error
 
 

@@ -67,7 +67,7 @@ def load_hed(weights: str | Path | None = None) -> HED:
 
 def read_keras(path: Path, module: HED) -> dict[str, Tensor]:
     """The convolutions of a Keras weights file under this module's names, in the order of the network."""
-    h5py = require("h5py")
+    h5py = require("h5py", extra="control")
     arrays: dict[str, dict[str, Tensor]] = {}
 
     def keep(name: str, node: Any) -> None:

@@ -175,3 +175,16 @@ def test_flipped_bytes_are_an_error_or_another_picture(kind: str, tmp_path: Path
         else:
             outcomes.add(all(picture.mode == "RGB" for _, picture in shown))
     assert outcomes == {True}
+
+
+@pytest.mark.parametrize("error", [TypeError("no argument 'metadata_errors'"), AttributeError("rotation")])
+def test_a_fault_of_the_library_is_not_blamed_on_the_file(
+    error: Exception, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(*arguments: object, **options: object) -> None:
+        raise error
+
+    path = video(tmp_path / "a.mp4", 2)
+    monkeypatch.setattr(av, "open", fails)
+    with pytest.raises(type(error), match=str(error)):
+        probe(path)
