@@ -28,7 +28,7 @@ from genzoo.core.progress import Progress
 from genzoo.core.registry import COMMANDS
 
 EXIT_CODES = """Exit codes: 0 ok, 2 usage or recipe, 3 missing optional part, 4 data or weights,
-5 non-finite numbers, 6 out of memory, 130/143 interrupted after a checkpoint.
+5 non-finite numbers, 6 out of memory, 130/143/129 interrupted after a checkpoint.
 `--debug` anywhere shows the traceback of an error. `--import MODULE` anywhere reads a module's names first:
 models, tasks, data and commands of your own; installed packages declare the entry point genzoo.families."""
 
@@ -97,12 +97,15 @@ def validate(
     recipes: Annotated[list[str], typer.Argument(metavar="RECIPE... [KEY=VALUE]...")],
 ) -> None:
     """Check recipes against the code they name; every problem is listed at once."""
-    from genzoo.api.recipes.plan import check_recipe
     from genzoo.core.recipe import load_recipe
 
     overrides = [text for text in recipes if "=" in text]
-    for name in [text for text in recipes if "=" not in text]:
-        missing = check_recipe(load_recipe(name, overrides))
+    # read first: a misspelt name is answered before anything heavy is imported
+    loaded = {text: load_recipe(text, overrides) for text in recipes if "=" not in text}
+    from genzoo.api.recipes.plan import check_recipe
+
+    for name, recipe in loaded.items():
+        missing = check_recipe(recipe)
         typer.echo(f"{name}: ok" + (f"; you have to give {', '.join(missing)}" if missing else ""))
 
 
@@ -116,12 +119,13 @@ def train(
 ) -> None:
     """Train a recipe; the same command again continues an interrupted run."""
     log_to_terminal()
+    from genzoo.core.recipe import load_recipe
+
+    loaded = load_recipe(recipe, overrides or [])  # first: a misspelt name is answered at once
     from genzoo.api.run import train as train_run
     from genzoo.api.runs.run_report import read_report, report_lines
     from genzoo.api.training import train as training
-    from genzoo.core.recipe import load_recipe
 
-    loaded = load_recipe(recipe, overrides or [])
     if dry_run:
         typer.echo(str(training.dry_run(loaded, output=output)))
         return
@@ -208,17 +212,18 @@ def export(
 @app.command()
 def rerun(
     run: RunArgument,
+    overrides: Overrides = None,
     output: Annotated[str | None, typer.Option(help="folder of the new run; RUN-rerun when left out")] = None,
     steps: Annotated[int | None, typer.Option(min=1, help="stop after so many steps")] = None,
     compare: Annotated[bool, typer.Option("--compare", help="print how far the losses differ")] = False,
 ) -> None:
-    """Train a run's own recipe again, into a new folder."""
+    """Train a run's own recipe again, with every change on the way, into a new folder."""
     log_to_terminal()
     from genzoo.api.rerun import compare_losses, rerun_recipe
     from genzoo.api.run import load_run
 
     first = load_run(run)
-    second = rerun_recipe(first, output=output, steps=steps)
+    second = rerun_recipe(first, output=output, steps=steps, changes=overrides or [])
     typer.echo(f"run: {second.folder}")
     if compare:
         typer.echo(str(compare_losses(first, second)))

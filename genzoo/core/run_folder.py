@@ -23,7 +23,7 @@ from filelock import FileLock, Timeout
 
 from genzoo.core.claims import claim_folder, refuse_links, strangers
 from genzoo.core.errors import DataError, RunLockedError
-from genzoo.core.files import disk_errors, open_log, write_file, write_json
+from genzoo.core.files import WINDOWS, disk_errors, open_log, write_file, write_json
 
 _PACKAGES = (
     "genzoo",
@@ -53,6 +53,7 @@ class RunFolder:
         self.samples = self.path / "samples"
         self.tensorboard = self.path / "tensorboard"
         self.metrics = self.path / "metrics.jsonl"
+        self._started = _now()
 
     def require_own(self) -> None:
         """Raise UsageError when the folder holds what no run left there, or links in the place of its files.
@@ -114,10 +115,23 @@ class RunFolder:
     def set_status(self, state: str, *, step: int, steps: int, **details: Any) -> None:
         """Replace status.json. state: running, finished, interrupted or failed."""
         record = {"state": state, "step": step, "steps": steps, "updated": _now(), "pid": os.getpid()}
-        write_json(self.path / "status.json", record | {"host": socket.gethostname()} | details)
+        process = {"host": socket.gethostname(), "started": self._started, "process": _process(os.getpid())}
+        write_json(self.path / "status.json", record | process | details)
 
     def status(self) -> dict[str, Any]:
-        """The content of status.json; empty when there is none."""
+        """The content of status.json; empty when there is none.
+
+        A run that says it is running, and whose process on this machine is gone, is "dead".
+        """
+        found = self._read_status()
+        here = found.get("host") == socket.gethostname() and isinstance(found.get("pid"), int)
+        if found.get("state") == "running" and here and not WINDOWS:
+            process = _process(found["pid"])
+            if process is None or found.get("process") not in (None, process):
+                found |= {"state": "dead", "reason": f"its process, pid {found['pid']}, is gone"}
+        return found
+
+    def _read_status(self) -> dict[str, Any]:
         try:
             found = json.loads((self.path / "status.json").read_text(encoding="utf-8"))
         except FileNotFoundError:
@@ -205,6 +219,24 @@ def _git() -> dict[str, Any] | None:
 def _run_git(checkout: Path, *arguments: str) -> str:
     command = ["git", "-C", str(checkout), "--no-optional-locks", *arguments]
     return subprocess.run(command, capture_output=True, text=True, timeout=5, check=True).stdout
+
+
+def _process(pid: int) -> str | None:
+    """What tells a process from a later one of the same number: when it began; None for one that is gone."""
+    with contextlib.suppress(OSError, IndexError):
+        # after the name, which may hold anything: state is field 3 and the start time field 22
+        fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2]
+        state, began = fields.split()[0], fields.split()[19]
+        return None if state == "Z" else began
+    if Path("/proc/self/stat").exists() or WINDOWS:
+        return None
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return None
+    except OSError:
+        pass  # somebody else's
+    return "unknown"
 
 
 def _now() -> str:

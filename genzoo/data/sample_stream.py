@@ -22,6 +22,7 @@ from genzoo.core.errors import DataError, UsageError
 from genzoo.core.seeds import generator_for
 from genzoo.core.types import Dataset
 from genzoo.data.collate import collate
+from genzoo.data.loader_workers import NOTHING, Workers
 
 Bad = dict[int, str]
 """Unreadable items: index -> file and reason."""
@@ -56,6 +57,7 @@ class SampleStream:
         self.dataset, self.seed, self.shuffle, self.max_bad = dataset, seed, shuffle, max_bad
         self.only = None if only is None else list(only)
         self.bad: Bad = {}
+        self.reading = torch.tensor(NOTHING)  # the item that is being read, for whoever waits for it
         self._augments = augments(dataset)
 
     def index(self, position: int, skip: int = 0) -> int:
@@ -80,6 +82,7 @@ class SampleStream:
         together = able(self.dataset, FetchesMany)
         if together is not None:
             indices = [self.index(position) for position in positions]
+            self.reading.fill_(indices[0])
             try:
                 generators = [self._generator(position) for position in positions]
                 batch = dict(together.fetch_many(indices, generators))
@@ -105,6 +108,7 @@ class SampleStream:
             index = self.index(position, skip)
             # known bad ones are tried again: a video may fail at one place only, and whether an item is
             # replaced must depend on the position, not on what this process happened to read before
+            self.reading.fill_(index)
             try:
                 item = dict(self.dataset.fetch(index, self._generator(position)))
             except DataError as error:
@@ -140,12 +144,14 @@ def batches(
     start_step: int = 0,
     num_workers: int = 0,
     pin_memory: bool = False,
+    timeout: float = 0.0,
 ) -> Iterator[list[dict[str, Any]]]:
     """The micro-batches of each optimizer step from `start_step` on, without end.
 
     batch_size: global; a multiple of per_device * world. Each micro-batch holds the data set's keys with a
     leading axis (b,), "position" and "index" (b,) int64, and "bad": list of "file: reason" that were
-    replaced.
+    replaced.   timeout: seconds after which workers that give nothing are given up, 0 waits for ever; they
+    are deaf to the signals that stop a run. Raises LoaderError for a worker that was killed or hangs.
     """
     if min(batch_size, per_device, world) < 1 or batch_size % (per_device * world):
         raise UsageError(
@@ -155,29 +161,37 @@ def batches(
     if not 0 <= rank < world:
         raise UsageError(f"rank {rank} is outside the {world} processes")
     cut = {"batch_size": batch_size, "per_device": per_device, "rank": rank, "world": world}
-    return _batches(stream, cut, start_step, num_workers, pin_memory)
+    return _batches(stream, cut, start_step, num_workers, pin_memory, timeout)
 
 
 def _batches(
-    stream: SampleStream, cut: dict[str, int], start_step: int, num_workers: int, pin_memory: bool
+    stream: SampleStream,
+    cut: dict[str, int],
+    start_step: int,
+    num_workers: int,
+    pin_memory: bool,
+    timeout: float,
 ) -> Iterator[list[dict[str, Any]]]:
+    workers = Workers(stream.dataset, num_workers, timeout)
     loader: DataLoader[Any] = DataLoader(
-        _Positions(stream),
+        _Positions(stream, workers.reading),
         batch_sampler=_Steps(cut, start_step),
         num_workers=num_workers,
         collate_fn=_identity,
         pin_memory=pin_memory,
+        timeout=workers.look,
         generator=torch.Generator(),  # the loader draws a worker seed: never from the global generator
     )
     step: list[dict[str, Any]] = []
-    for batch, bad in loader:
-        if isinstance(batch, Exception):
-            raise batch
-        stream.note(bad)
-        step.append(batch | {"bad": list(bad.values())})
-        if len(step) == cut["batch_size"] // (cut["per_device"] * cut["world"]):
-            yield step
-            step = []
+    with workers.started(loader) as micro_batches:
+        for batch, bad in micro_batches:
+            if isinstance(batch, Exception):
+                raise batch
+            stream.note(bad)
+            step.append(batch | {"bad": list(bad.values())})
+            if len(step) == cut["batch_size"] // (cut["per_device"] * cut["world"]):
+                yield step
+                step = []
 
 
 class _Steps:
@@ -196,14 +210,19 @@ class _Steps:
 class _Positions(torch.utils.data.Dataset):
     """What loader workers hold. Errors travel as values: the loader would wrap them in a traceback."""
 
-    def __init__(self, stream: SampleStream) -> None:
-        self.stream = stream
+    def __init__(self, stream: SampleStream, reading: Tensor) -> None:
+        self.stream, self.reading = stream, reading
 
     def __getitems__(self, positions: Sequence[int]) -> tuple[dict[str, Any] | DataError, Bad]:
+        worker = torch.utils.data.get_worker_info()
+        if worker is not None:
+            self.stream.reading = self.reading[worker.id]
         try:
             return self.stream.fetch_batch(positions)
         except DataError as error:
             return error, {}
+        finally:
+            self.stream.reading.fill_(NOTHING)
 
 
 def _identity(batch: Any) -> Any:

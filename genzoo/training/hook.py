@@ -44,6 +44,7 @@ class TrainingView(Protocol):
     parameters: those that are optimised, by name.   average: of them, None where none is kept.
     world: the processes that train together.
     recorders: hooks that take measured values (`Hook.on_values`), in the main process only.
+    stop_requested: whether long work, such as drawing pictures, should be given up for a signal.
     is_main: whether this process writes files.   is_sharded: whether it holds a part of the weights only.
     """
 
@@ -61,6 +62,9 @@ class TrainingView(Protocol):
     device: torch.device
     is_main: bool
     is_sharded: bool
+
+    @property
+    def stop_requested(self) -> bool: ...
 
     def averaged_model(self) -> AbstractContextManager[nn.Module]:
         """Within the block, the plain model in evaluation mode with its averaged weights."""

@@ -14,12 +14,13 @@ import torch
 from accelerate.utils import gather_object
 from torch import nn
 
-from genzoo.core.checkpoint import load_checkpoint, save_checkpoint, set_aside_after
+from genzoo.core.checkpoint import load_checkpoint, save_checkpoint, set_aside_after, step_folder
 from genzoo.core.checkpoint_memory import CheckpointMemory
 from genzoo.core.errors import GenzooError, Interrupted
 from genzoo.core.recipe import Recipe
 from genzoo.core.run_folder import RunFolder
 from genzoo.core.types import Batch, Dataset, LossOutput, Task
+from genzoo.data.loader_workers import LoaderError
 from genzoo.data.sample_stream import SampleStream, batches
 from genzoo.training import devices
 from genzoo.training.config import TrainConfig
@@ -97,6 +98,12 @@ class Trainer:
         self.step: int = 0
         self.saved: Path | None = None
         self._skipped = 0
+        self._stop = StopSignals()
+
+    @property
+    def stop_requested(self) -> bool:
+        """Whether a signal came that this process may follow by itself; several agree at each step."""
+        return self.world.size == 1 and self._stop.received is not None
 
     def fit(self, resume: str | Path = "auto", *, until: int | None = None) -> FitResult:
         """Train to `config.steps`.
@@ -111,7 +118,7 @@ class Trainer:
         with self._running(resume) as (batches, stop, resumed_from):
             while self.step < self._last:
                 started = time.perf_counter()
-                micro_batches = next(batches)
+                micro_batches = self._next(batches)
                 rate = self._set_rate()
                 outputs = self._backward(micro_batches)
                 record, signum = self._update(outputs, micro_batches, rate, stop, started)
@@ -141,7 +148,7 @@ class Trainer:
         grace = 0.0 if self.accelerator.num_processes == 1 else 5.0
         with contextlib.ExitStack() as stack:
             stack.enter_context(devices.settings(self.config, self.device))
-            stop = stack.enter_context(StopSignals(grace))
+            self._stop = stop = stack.enter_context(StopSignals(grace, speaks=self.is_main))
             self.world.on_first(lambda: stack.enter_context(self.folder.lock()))
             resumed_from = self._start(resume)
             if self.step >= self._last:
@@ -176,6 +183,7 @@ class Trainer:
         try:
             for hook in (*self.recorders, *self.hooks):
                 hook.on_start(self)
+            self._end_if_stopped(agreed=False)
             yield
         except BaseException as error:
             state = "interrupted" if isinstance(error, Interrupted) else "failed"
@@ -285,6 +293,27 @@ class Trainer:
             raise interrupted(signum, step=self.step, checkpoint=self.saved)
         for hook in self.hooks:
             hook.on_step(self, record)
+            if self.stop_requested:
+                break
+        self._end_if_stopped(agreed=finished)
+
+    def _end_if_stopped(self, *, agreed: bool) -> None:
+        """Raise Interrupted for a signal that came while hooks worked.   agreed: all processes are here."""
+        received = self.world.gather(self._stop.received) if agreed else [self._stop.received]
+        signum = next((number for number in received if number is not None), None)
+        if signum is not None and (agreed or self.stop_requested):
+            if self.step and (self.saved is None or self.saved.name != step_folder(self.step)):
+                self._save()
+            raise interrupted(signum, step=self.step, checkpoint=self.saved)
+
+    def _next(self, batches: Iterator[list[dict[str, Any]]]) -> list[dict[str, Any]]:
+        try:
+            return next(batches)
+        except LoaderError:
+            # between two steps all is sound; the other processes may wait elsewhere, and are not asked
+            if self.step and self.is_main and not self.is_sharded:
+                self.saved = self._commit(capture(self.parts, self.step))
+            raise
 
     def _require_finite(self, loss: float, grad_norm: float, micro_batches: Sequence[Batch]) -> None:
         finite_loss, finite_norm = abs(loss) < float("inf"), abs(grad_norm) < float("inf")

@@ -174,3 +174,10 @@ def test_a_default_that_is_spelt_out_is_no_change() -> None:
     assert [str(one) for one in changes(plain, tiny(optim__betas=[0.9, 0.95]))] == [
         "optim.betas.1: 0.999 -> 0.95"
     ]
+
+
+def test_a_rerun_takes_settings_of_its_own(tmp_path: Path) -> None:
+    run = train(tiny(), output=tmp_path / "run")
+    again = rerun_recipe(run, output=tmp_path / "again", changes=["optim.lr=0.002"])
+    assert rates(tmp_path / "again") == [2e-3] * 4
+    assert again.recipe.data["optim"]["lr"] == 2e-3

@@ -6,6 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 HEAVY = "diffusers", "transformers", "peft", "scipy"
 # torch loads its compiler, and with it sympy, when an optimizer makes its first step: not before
 AND_LATER = "sympy", "torch._dynamo", "torchvision", "open_clip", "timm"
@@ -31,3 +33,16 @@ def test_training_loads_neither_diffusers_nor_what_it_brings(tmp_path: Path) -> 
     imported, trained = (line.split()[1:] for line in done.stdout.splitlines()[-2:])
     assert imported == []
     assert not set(trained) & set(HEAVY)
+
+
+@pytest.mark.parametrize("words", [["validate", "nosuch"], ["train", "nosuch"], ["sample", "nosuch"]])
+def test_a_misspelt_name_is_answered_before_torch_is_imported(words: list[str]) -> None:
+    code = (
+        "import sys; from genzoo.cli import main\n"
+        f"try: main({words!r})\n"
+        "except SystemExit as error: print(error.code, 'torch' in sys.modules)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=300, check=False
+    )
+    assert done.stdout.split() == ["2", "False"], done.stderr

@@ -6,6 +6,7 @@ import json
 import os
 import re
 import socket
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -121,3 +122,20 @@ def test_a_folder_has_a_run_once_it_has_metrics_or_checkpoints(tmp_path: Path) -
     assert not folder.has_run()
     folder.metrics.touch()
     assert folder.has_run()
+
+
+def test_a_running_status_is_read_as_dead_when_its_process_is_gone(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path)
+    folder.set_status("running", step=3, steps=9)
+    assert folder.status()["state"] == "running"
+    with subprocess.Popen(["true"]) as gone:
+        pass
+    told = json.loads((tmp_path / "status.json").read_text())
+    assert {"pid", "started", "updated", "process"} <= told.keys()
+    (tmp_path / "status.json").write_text(json.dumps(told | {"pid": gone.pid}))
+    status = folder.status()
+    assert (status["state"], status["step"]) == ("dead", 3)
+    assert str(gone.pid) in status["reason"]
+    # a later process of the same number is another one
+    (tmp_path / "status.json").write_text(json.dumps(told | {"process": "1"}))
+    assert folder.status()["state"] == "dead"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import multiprocessing
 import os
 import resource
 import signal
@@ -98,6 +99,19 @@ def train_with_file_limit(output: str, *, limit: int, model: dict[str, Any], **c
     trainer = toy_trainer(Path(output), task=toy_task(**model), **config)
     resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
     trainer.fit()
+
+
+def train_and_signal_family(output: str, *, signum: int, **config: Any) -> None:
+    """Train the toy; after step 4 the loader workers get a signal, and then this process."""
+
+    class Family(Hook):
+        def on_step(self, trainer: Trainer, record: StepRecord) -> None:
+            if record.step == 4:
+                for child in multiprocessing.active_children():
+                    os.kill(child.pid, signum)
+                os.kill(os.getpid(), signum)
+
+    toy_trainer(Path(output), hooks=(Family(),), **config).fit()
 
 
 class Poison(ToyTask):

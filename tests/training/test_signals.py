@@ -19,15 +19,15 @@ pytestmark = pytest.mark.distributed
 CONFIG = {"steps": 9, "checkpoint_every": 100}
 
 
-@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT, signal.SIGUSR1])
+@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGHUP])
 def test_a_signal_saves_and_ends_with_its_code(tmp_path: Path, fork_server: ForkServer, signum: int) -> None:
     output = str(tmp_path / "run")
     child = fork_server.start("cases:train_and_signal", output=output, at=4, signals=[signum], **CONFIG)
     assert child.wait() == 128 + signum
-    # the signal arrives when step 4 is done, so step 5 is the one that is finished first
-    assert final(tmp_path / "run").step == 5
+    # the signal arrives while a hook looks at step 4
+    assert final(tmp_path / "run").step == 4
     status = RunFolder(output).status()
-    assert (status["state"], status["step"]) == ("interrupted", 5)
+    assert (status["state"], status["step"]) == ("interrupted", 4)
     assert signal.Signals(signum).name in status["reason"]
 
 
@@ -47,14 +47,51 @@ def test_a_signal_inside_a_save_lets_it_finish(tmp_path: Path, fork_server: Fork
         "cases:train_and_signal_in_save", output=str(tmp_path), signum=signal.SIGTERM, **config
     )
     assert child.wait() == 143
-    assert final(tmp_path).step == 4
+    assert final(tmp_path).step == 3
     assert not list(tmp_path.rglob(".tmp-*"))
 
 
-def test_a_second_signal_ends_at_once(tmp_path: Path, fork_server: ForkServer) -> None:
+def test_a_second_signal_does_not_lose_the_checkpoint_and_both_are_answered(
+    tmp_path: Path, fork_server: ForkServer
+) -> None:
     child = fork_server.start("cases:train_and_signal", output=str(tmp_path), at=4, signals=[15, 2], **CONFIG)
-    assert child.wait() == 128 + signal.SIGINT
+    assert child.wait() == 128 + signal.SIGTERM
+    assert final(tmp_path).step == 4
+    assert "SIGTERM: the run stops after this step, and a checkpoint is saved" in child.output()
+    assert "SIGINT: still finishing the step; a third Ctrl-C ends at once" in child.output()
+
+
+def test_the_third_ctrl_c_ends_at_once(tmp_path: Path, fork_server: ForkServer) -> None:
+    child = fork_server.start("cases:train_and_signal", output=str(tmp_path), at=4, signals=[2] * 3, **CONFIG)
+    assert child.wait() == 130
     assert not (tmp_path / "checkpoints").exists()
+
+
+def test_a_hang_up_that_is_ignored_stays_ignored() -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with StopSignals() as stop:
+            signal.raise_signal(signal.SIGHUP)
+            assert stop.received is None
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+def test_a_signal_while_hooks_look_at_the_last_step_is_not_swallowed(
+    tmp_path: Path, fork_server: ForkServer
+) -> None:
+    child = fork_server.start("cases:train_and_signal", output=str(tmp_path), at=9, signals=[15], **CONFIG)
+    assert child.wait() == 143
+    assert final(tmp_path).step == 9
+
+
+@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+def test_a_signal_to_the_workers_too_saves(tmp_path: Path, fork_server: ForkServer, signum: int) -> None:
+    child = fork_server.start(
+        "cases:train_and_signal_family", output=str(tmp_path), signum=signum, num_workers=2, **CONFIG
+    )
+    assert child.wait() == 128 + signum, child.output()
+    assert final(tmp_path).step == 4
 
 
 def test_within_the_grace_a_repeated_signal_is_the_same_request() -> None:
@@ -79,7 +116,7 @@ def test_ctrl_c_in_a_notebook_raises_interrupted(tmp_path: Path) -> None:
         def on_step(self, trainer: object, record: object) -> None:
             signal.raise_signal(signal.SIGINT)
 
-    with pytest.raises(Interrupted, match=r"SIGINT after step 2; a checkpoint was saved") as caught:
+    with pytest.raises(Interrupted, match=r"SIGINT after step 1; a checkpoint was saved") as caught:
         toy_trainer(tmp_path, hooks=(PressCtrlC(),)).fit()
     assert caught.value.exit_code == 130
 

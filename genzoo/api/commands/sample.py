@@ -13,6 +13,7 @@ from genzoo.api.commands.terminal import (
     log_to_terminal,
     read_controls,
     read_labels,
+    require_existing,
     settings_from,
 )
 from genzoo.core.errors import UsageError
@@ -71,6 +72,7 @@ def sample_command(
 ) -> None:
     """Sample pictures from a run; the same command again makes those that are missing."""
     log_to_terminal()
+    require_existing(run)
     from genzoo.api.run import load_run
     from genzoo.api.sampling.claim import default_folder
 

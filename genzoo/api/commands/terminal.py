@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 from collections.abc import Mapping
@@ -99,12 +100,21 @@ def read_labels(text: str | None) -> int | list[int] | None:
     return labels[0] if len(labels) == 1 else labels
 
 
+def require_existing(run: str) -> None:
+    """Raise UsageError for a run that is not there, before anything heavy is imported."""
+    if not Path(run).exists():
+        raise UsageError(
+            f"{run} is not a run folder", why="nothing is there", fix="name the --output of a training"
+        )
+
+
 def log_to_terminal() -> None:
     """Progress of a command on stderr, from the main process alone."""
 
     class Echo(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:
-            typer.echo(self.format(record), err=True)
+            with contextlib.suppress(OSError):  # a terminal that was closed
+                typer.echo(self.format(record), err=True)
 
     logger = logging.getLogger("genzoo")
     logger.handlers = [Echo()]

@@ -70,6 +70,8 @@ class EvaluationHook(Hook):
     def _judge(self, trainer: TrainingView, step: int) -> None:
         with trainer.averaged_model():
             pixels = self._sample(trainer)
+        if trainer.stop_requested:  # made up for at the next start
+            return
         result = self._result(trainer, pixels, step)
         trainer.world.on_first(lambda: self._record(trainer, result, step))
 
@@ -90,7 +92,12 @@ class EvaluationHook(Hook):
             block_size=self.block_size,
             options={"steps": chosen.steps, "guidance_scale": chosen.guidance_scale},
         )
-        return torch.cat([to_uint8(part) for _, part in sample_all(trainer.task, plan, trainer.world)])
+        parts = []
+        for _, part in sample_all(trainer.task, plan, trainer.world):
+            parts.append(to_uint8(part))
+            if trainer.stop_requested:
+                break
+        return torch.cat(parts)
 
     def _result(self, trainer: TrainingView, pixels: torch.Tensor, step: int) -> EvaluationResult:
         chosen = self.evaluation

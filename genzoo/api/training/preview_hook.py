@@ -43,8 +43,13 @@ def preview_function(preview: Preview, block_size: int) -> Callable[[TrainingVie
             block_size=block_size,
             options=from_data | asked,
         )
+        parts = []
         try:
-            pixels = torch.cat([part for _, part in sample_all(trainer.task, plan, trainer.world)])
+            for _, part in sample_all(trainer.task, plan, trainer.world):
+                if trainer.stop_requested:
+                    return
+                parts.append(part)
+            pixels = torch.cat(parts)
         except NonFiniteError as error:  # training itself checks its weights
             logger.warning("no preview at step %d: %s", step, error)
             return

@@ -1,0 +1,118 @@
+"""Loader workers: deaf to the signals that stop a run, watched while they read, and gone at the end."""
+
+from __future__ import annotations
+
+import contextlib
+import multiprocessing
+import signal
+import time
+from collections.abc import Generator, Iterator
+from multiprocessing.process import BaseProcess
+from typing import Any
+
+import torch
+from torch.utils.data import DataLoader
+
+from genzoo.core.contracts import KnowsPath, able
+from genzoo.core.errors import DataError
+from genzoo.core.types import Dataset
+
+NOTHING = -1
+DEAF_TO = tuple(
+    signal.Signals[name]
+    for name in ("SIGTERM", "SIGINT", "SIGHUP", "SIGUSR1")
+    if name in signal.Signals.__members__
+)
+LOOK = 5.0  # seconds between two looks at workers that give nothing
+PATIENCE = 2.0  # seconds for a worker to end by itself
+
+
+class LoaderError(DataError):
+    """A worker was killed, or gave nothing for too long; what was trained so far is sound."""
+
+
+class Workers:
+    """The workers of one DataLoader.   reading: (workers,) int64, the item that each of them reads."""
+
+    def __init__(self, dataset: Dataset, num: int, timeout: float) -> None:
+        self.dataset, self.num, self.timeout = dataset, num, timeout
+        self.look = 0.0 if not num else min(LOOK, timeout or LOOK)  # the loader's own timeout
+        self.reading = torch.full((max(num, 1),), NOTHING).share_memory_()
+
+    @contextlib.contextmanager
+    def started(self, loader: DataLoader[Any]) -> Iterator[Iterator[Any]]:
+        """The loader's batches, from workers that end with the block."""
+        before = set(multiprocessing.active_children())
+        with _signals_held():
+            batches = iter(loader)
+        processes = [child for child in multiprocessing.active_children() if child not in before]
+        watched = self._watched(batches, processes)
+        try:
+            yield watched
+        finally:
+            watched.close()
+            del watched, batches  # the loader tells its workers to end when nobody holds its iterator
+            for process in processes:
+                process.join(PATIENCE if process.is_alive() else 0)
+                if process.is_alive():  # deaf, or stopped by the system
+                    process.kill()
+
+    def _watched(self, batches: Iterator[Any], processes: list[BaseProcess]) -> Generator[Any, None, None]:
+        asked = time.monotonic()
+        while True:
+            try:
+                batch = next(batches)
+            except StopIteration:
+                return
+            except RuntimeError as error:
+                if not self.num or "DataLoader" not in str(error):
+                    raise
+                waited = time.monotonic() - asked
+                alive = all(process.exitcode is None for process in processes)
+                if alive and not (self.timeout and waited >= self.timeout):
+                    continue  # it looked, as it does every few seconds, whether all workers are there
+                raise self._error(processes) from error
+            yield batch
+            asked = time.monotonic()
+
+    def _error(self, processes: list[BaseProcess]) -> LoaderError:
+        codes = {place: process.exitcode for place, process in enumerate(processes)}
+        dead = {place: code for place, code in codes.items() if code is not None}
+        places = list(dead) or [place for place in codes if int(self.reading[place]) != NOTHING]
+        read = [self._name(int(self.reading[place])) for place in places if self.reading[place] != NOTHING]
+        if dead:
+            code = next(iter(dead.values()))
+            why = f"it was killed by signal {-code}" if code < 0 else f"it ended with code {code}"
+            what, fix = "a loader worker is gone", "smaller pictures, fewer train.num_workers, or more memory"
+        else:
+            why = f"for {self.timeout:g} s nothing came"
+            what, fix = (
+                "the loader workers hang",
+                "look at that file and its disk, or set train.num_workers=0",
+            )
+        reading = f"reading {', '.join(read)}" if read else "between two items"
+        return LoaderError(what, where=reading, why=why, fix=f"{fix}; the same command goes on")
+
+    def _name(self, index: int) -> str:
+        known = able(self.dataset, KnowsPath)
+        return f"item {index}" if known is None else str(known.path(index))
+
+
+@contextlib.contextmanager
+def _signals_held() -> Iterator[None]:
+    """Processes begun in the block never see the signals; this one sees them at its end.
+
+    torch's own handler for the death of a worker is taken back: it raises in the middle of whatever is done,
+    such as an update or a save. A worker's death is seen when the next batch is asked for.
+    """
+    child, hold = signal.Signals.__members__.get("SIGCHLD"), "pthread_sigmask" in vars(signal)
+    before = signal.getsignal(child) if child else None
+    held = signal.pthread_sigmask(signal.SIG_BLOCK, DEAF_TO) if hold else None
+    try:
+        yield
+    finally:
+        if held is not None:
+            signal.pthread_sigmask(signal.SIG_SETMASK, held)
+        with contextlib.suppress(ValueError):  # not in the main thread, where nobody set one
+            if child and before is not None and signal.getsignal(child) is not before:
+                signal.signal(child, before)
