@@ -89,8 +89,10 @@ _SAMPLERS = {
     "euler_ancestral": "Euler steps with fresh noise",
     "heun": "second order along the ODE, two model calls a step",
 }
+_ANY_PATH = ("dpm_solver_pp", "euler", "heun", "unipc")  # a flow takes its own form of these
 for _name, _help in _SAMPLERS.items():
-    SAMPLERS.lazy(_name, f"genzoo.diffusion.samplers:{_name}", help=_help, port="diffusion")
+    _ports = ("diffusion", "flow") if _name in _ANY_PATH else ("diffusion",)
+    SAMPLERS.lazy(_name, f"genzoo.diffusion.samplers:{_name}", help=_help, port=_ports)
 
 _FLOW_LOSSES = {
     "velocity_mse": "squared error of the velocity, whatever the network predicts",

@@ -56,16 +56,24 @@ def build_schedule(schedule: str | Mapping[str, Any] | NoiseSchedule | None) -> 
     return make_schedule(**section)
 
 
+# methods that follow either kind of path, by what a flow calls its form of them
+FLOW_FORMS = {name: f"flow_{name}" for name in ("dpm_solver_pp", "euler", "heun", "unipc")}
+
+
 def merge_sampler(
     section: Mapping[str, Any], overrides: Mapping[str, Any], *, port: str = PORT
 ) -> dict[str, Any]:
     """A sampler section under overrides; "sampler" or "name" chooses another and drops the old options.
 
-    Guidance outlives such a change: it belongs to the model.
+    Guidance outlives such a change: it belongs to the model. A flow takes "heun" for its "flow_heun".
     """
+    forms: Mapping[str, str] = {} if port == PORT else FLOW_FORMS
     changes = dict(overrides)
-    name = changes.pop("sampler", None) or changes.pop("name", None) or section.get("name")
-    same = name == section.get("name")
+    before = section.get("name")
+    before = forms.get(str(before), before)
+    name = changes.pop("sampler", None) or changes.pop("name", None) or before
+    name = forms.get(str(name), name)
+    same = name == before
     kept = {key: value for key, value in section.items() if same or key in GUIDANCE_OPTIONS}
     merged = {**kept, **changes, "name": name}
     name, options = _split(merged, SAMPLERS)

@@ -54,13 +54,15 @@ def trained_once(recipe: Any) -> float:
 @pytest.mark.parametrize("name", list(OPTIMIZERS))
 def test_an_optimizer_lowers_a_quadratic_and_is_built_from_its_defaults(name: str) -> None:
     point = nn.Parameter(torch.tensor([3.0, -2.0]))
-    built = build_optimizer({"point": point}, {"name": name, "lr": 0.05})
-    first = float(point.detach().square().sum())
+    matrix = nn.Parameter(torch.tensor([[1.0, -2.0, 0.5], [0.3, 1.0, -1.0]]))
+    built = build_optimizer({"point": point, "blocks.0.fc1.weight": matrix}, {"name": name, "lr": 0.05})
+    first = [float(parameter.detach().square().sum()) for parameter in (point, matrix)]
     for _ in range(5):
         built.optimizer.zero_grad()
-        point.square().sum().backward()
+        (point.square().sum() + matrix.square().sum()).backward()
         built.optimizer.step()
-    assert float(point.detach().square().sum()) < first
+    assert float(point.detach().square().sum()) < first[0]
+    assert float(matrix.detach().square().sum()) < first[1]
 
 
 @pytest.mark.parametrize("name", list(SCHEDULES))

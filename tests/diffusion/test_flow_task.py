@@ -298,3 +298,21 @@ def test_guidance_is_off_at_scale_one() -> None:
     assert not FlowGuidance().active(0.5)
     assert FlowGuidance(2.0, guidance_interval=[0.0, 0.89]).active(0.5)
     assert not FlowGuidance(2.0, guidance_interval=[0.0, 0.89]).active(0.9)
+
+
+@pytest.mark.parametrize("name", ["dpm_solver_pp", "euler", "heun", "unipc"])
+def test_a_method_for_either_path_is_taken_in_its_form_for_flows(name: str) -> None:
+    plain, flow = task(sampler={"name": name, "steps": 4}), task(sampler={"name": f"flow_{name}", "steps": 4})
+    drawn = [
+        one.sample(one.model, one.conditions(3), streams(0, 1, 2), guidance_scale=1.5)
+        for one in (plain, flow)
+    ]
+    assert torch.equal(*drawn)
+    again = flow.sample(flow.model, flow.conditions(3), streams(0, 1, 2), guidance_scale=1.5, sampler=name)
+    assert torch.equal(again, drawn[0])
+    assert plain.sampler["name"] == f"flow_{name}"
+
+
+def test_a_method_of_gaussian_paths_alone_is_refused() -> None:
+    with pytest.raises(RegistryError, match="does not fit here"):
+        task(sampler={"name": "ddim", "steps": 4})

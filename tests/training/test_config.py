@@ -59,5 +59,8 @@ def test_shipped_optim_sections_build(path: Path) -> None:
     settings = yaml.safe_load(path.read_text())
     settings["lr"] = float(settings["lr"])
     settings |= {"eps": float(settings["eps"])} if "eps" in settings else {}
-    optimization = build_optimizer({"w": torch.nn.Parameter(torch.ones(2))}, settings)
+    optimization = build_optimizer(
+        {"w": torch.nn.Parameter(torch.ones(2)), "blocks.0.fc1.weight": torch.nn.Parameter(torch.ones(3, 2))},
+        settings,
+    )
     assert learning_rate(optimization, 1000)(500) > 0
