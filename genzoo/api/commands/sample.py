@@ -97,7 +97,8 @@ def sample_command(
     with Progress() as progress:
         loaded.sample_to(folder, checkpoint=path, progress=progress.of("sampling"), **given)
     if World.current().is_first:
-        typer.echo(f"{folder}: samples.json, grid.png")
+        # a name may hold bytes that are no UTF-8, and a terminal takes none
+        typer.echo(f"{folder}: samples.json, grid.png".encode("utf-8", "replace").decode())
 
 
 def given_once(named: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, Any]:
