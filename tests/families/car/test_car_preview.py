@@ -33,6 +33,7 @@ class Pictures:
 def drawn(task: Any, folder: Path, **preview: Any) -> np.ndarray[Any, Any]:
     """The grid of a preview at step 5: cells of 36, of which 32 are the enlarged picture."""
     trainer: Any = SimpleNamespace(
+        stop_requested=False,
         task=task,
         dataset=Pictures(),
         is_main=True,
