@@ -9,6 +9,7 @@ from genzoo.core.registry import LOSSES, SAMPLERS, SCHEDULES, TASKS
 #     "clip_denoiser": the same with x_t (b, f, c, h, w); "prompted_denoiser": input_ids in place of labels.
 # loss "diffusion": as in genzoo.diffusion.losses.   sampler "diffusion": as in genzoo.diffusion.samplers.
 # loss "flow": as in genzoo.diffusion.flow.losses.   sampler "flow": as in genzoo.diffusion.flow.solvers.
+#     sampler "either_path": one of "diffusion" that flow tasks take in their own form, "flow_NAME".
 # codec "latents": a LatentCodec whose latents are continuous.
 # task "generates": samples need nothing but a seed; "reconstructs": they need pictures.
 TASKS.lazy(
@@ -48,7 +49,12 @@ TASKS.lazy(
     "genzoo.diffusion.flow.task:FlowMatchingTask",
     help="predict the velocity from noise to data in pixels or latents, with class labels or without",
     port="generates",
-    takes={"model": ("denoiser", "clip_denoiser"), "loss": "flow", "sampler": "flow", "codec": "latents"},
+    takes={
+        "model": ("denoiser", "clip_denoiser"),
+        "loss": "flow",
+        "sampler": ("flow", "either_path"),
+        "codec": "latents",
+    },
 )
 TASKS.lazy(
     "flow_text_to_image",
@@ -59,7 +65,7 @@ TASKS.lazy(
         "model": "prompted_denoiser",
         "data": "captioned_pictures",
         "loss": "flow",
-        "sampler": "flow",
+        "sampler": ("flow", "either_path"),
         "codec": "latents",
     },
 )
@@ -91,7 +97,7 @@ _SAMPLERS = {
 }
 _ANY_PATH = ("dpm_solver_pp", "euler", "heun", "unipc")  # a flow takes its own form of these
 for _name, _help in _SAMPLERS.items():
-    _ports = ("diffusion", "flow") if _name in _ANY_PATH else ("diffusion",)
+    _ports = ("diffusion", "either_path") if _name in _ANY_PATH else ("diffusion",)
     SAMPLERS.lazy(_name, f"genzoo.diffusion.samplers:{_name}", help=_help, port=_ports)
 
 _FLOW_LOSSES = {

@@ -102,6 +102,15 @@ def test_a_changed_name_in_a_derived_recipe_replaces_the_node(project: Path) -> 
     assert load_recipe(project / "recipes/third.yaml").data["optim"] == {"name": "sgd", "momentum": 0.9}
 
 
+def test_the_same_name_in_a_derived_recipe_keeps_the_nodes_keys(project: Path) -> None:
+    (project / "recipes/third.yaml").write_text("base: first\ndata: {name: folder, size: 24}\n")
+    assert load_recipe(project / "recipes/third.yaml").data["data"] == {
+        "name": "folder",
+        "root": "???",
+        "size": 24,
+    }
+
+
 def test_missing_values_are_listed(project: Path) -> None:
     assert load_recipe(project / "recipes/first.yaml").missing() == ["data.root"]
 
