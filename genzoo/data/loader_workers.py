@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import multiprocessing
 import signal
-import time
 from collections.abc import Generator, Iterator
 from multiprocessing.process import BaseProcess
 from typing import Any
@@ -28,15 +27,15 @@ PATIENCE = 2.0  # seconds for a worker to end by itself
 
 
 class LoaderError(DataError):
-    """A worker was killed, or gave nothing for too long; what was trained so far is sound."""
+    """A worker was killed; what was trained so far is sound."""
 
 
 class Workers:
     """The workers of one DataLoader.   reading: (workers,) int64, the item that each of them reads."""
 
-    def __init__(self, dataset: Dataset, num: int, timeout: float) -> None:
-        self.dataset, self.num, self.timeout = dataset, num, timeout
-        self.look = 0.0 if not num else min(LOOK, timeout or LOOK)  # the loader's own timeout
+    def __init__(self, dataset: Dataset, num: int) -> None:
+        self.dataset, self.num = dataset, num
+        self.look = LOOK if num else 0.0  # the loader's own timeout
         self.reading = torch.full((max(num, 1),), NOTHING).share_memory_()
 
     @contextlib.contextmanager
@@ -58,7 +57,6 @@ class Workers:
                     process.kill()
 
     def _watched(self, batches: Iterator[Any], processes: list[BaseProcess]) -> Generator[Any, None, None]:
-        asked = time.monotonic()
         while True:
             try:
                 batch = next(batches)
@@ -67,29 +65,18 @@ class Workers:
             except RuntimeError as error:
                 if not self.num or "DataLoader" not in str(error):
                     raise
-                waited = time.monotonic() - asked
-                alive = all(process.exitcode is None for process in processes)
-                if alive and not (self.timeout and waited >= self.timeout):
+                if all(process.exitcode is None for process in processes):
                     continue  # it looked, as it does every few seconds, whether all workers are there
                 raise self._error(processes) from error
             yield batch
-            asked = time.monotonic()
 
     def _error(self, processes: list[BaseProcess]) -> LoaderError:
         codes = {place: process.exitcode for place, process in enumerate(processes)}
         dead = {place: code for place, code in codes.items() if code is not None}
-        places = list(dead) or [place for place in codes if int(self.reading[place]) != NOTHING]
-        read = [self._name(int(self.reading[place])) for place in places if self.reading[place] != NOTHING]
-        if dead:
-            code = next(iter(dead.values()))
-            why = f"it was killed by signal {-code}" if code < 0 else f"it ended with code {code}"
-            what, fix = "a loader worker is gone", "smaller pictures, fewer train.num_workers, or more memory"
-        else:
-            why = f"for {self.timeout:g} s nothing came"
-            what, fix = (
-                "the loader workers hang",
-                "look at that file and its disk, or set train.num_workers=0",
-            )
+        read = [self._name(int(self.reading[place])) for place in dead if self.reading[place] != NOTHING]
+        code = next(iter(dead.values()))
+        why = f"it was killed by signal {-code}" if code < 0 else f"it ended with code {code}"
+        what, fix = "a loader worker is gone", "smaller pictures, fewer train.num_workers, or more memory"
         reading = f"reading {', '.join(read)}" if read else "between two items"
         return LoaderError(what, where=reading, why=why, fix=f"{fix}; the same command goes on")
 

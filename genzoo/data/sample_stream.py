@@ -144,14 +144,13 @@ def batches(
     start_step: int = 0,
     num_workers: int = 0,
     pin_memory: bool = False,
-    timeout: float = 0.0,
 ) -> Iterator[list[dict[str, Any]]]:
     """The micro-batches of each optimizer step from `start_step` on, without end.
 
     batch_size: global; a multiple of per_device * world. Each micro-batch holds the data set's keys with a
     leading axis (b,), "position" and "index" (b,) int64, and "bad": list of "file: reason" that were
-    replaced.   timeout: seconds after which workers that give nothing are given up, 0 waits for ever; they
-    are deaf to the signals that stop a run. Raises LoaderError for a worker that was killed or hangs.
+    replaced. Workers are deaf to the signals that stop a run. Raises LoaderError for one that was killed; one
+    that hangs is waited for.
     """
     if min(batch_size, per_device, world) < 1 or batch_size % (per_device * world):
         raise UsageError(
@@ -161,7 +160,7 @@ def batches(
     if not 0 <= rank < world:
         raise UsageError(f"rank {rank} is outside the {world} processes")
     cut = {"batch_size": batch_size, "per_device": per_device, "rank": rank, "world": world}
-    return _batches(stream, cut, start_step, num_workers, pin_memory, timeout)
+    return _batches(stream, cut, start_step, num_workers, pin_memory)
 
 
 def _batches(
@@ -170,9 +169,8 @@ def _batches(
     start_step: int,
     num_workers: int,
     pin_memory: bool,
-    timeout: float,
 ) -> Iterator[list[dict[str, Any]]]:
-    workers = Workers(stream.dataset, num_workers, timeout)
+    workers = Workers(stream.dataset, num_workers)
     loader: DataLoader[Any] = DataLoader(
         _Positions(stream, workers.reading),
         batch_sampler=_Steps(cut, start_step),
