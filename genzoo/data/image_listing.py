@@ -77,7 +77,7 @@ def list_images(
 ) -> Listing:
     """List a folder of pictures in natural order ("2" before "10").
 
-    class_names: the classes to use, in the order of their labels; all of them, sorted, when None.
+    class_names: the classes to use, in the order of their labels; all of them, in `class_order`, when None.
     """
     folder = resolve_root(root)
     left = LeftOut()
@@ -148,7 +148,7 @@ def resolve_root(root: str | Path, layout: str = LAYOUT) -> Path:
 def choose_classes(found: list[str], wanted: Sequence[str] | None, folder: Path) -> list[str]:
     """The class folders to use, in the order of their labels: those wanted, or all that were found."""
     if wanted is None:
-        return found
+        return sorted(found, key=class_order)
     for name in wanted:
         if name not in found:
             hint = did_you_mean(name, found) or f"there are {len(found)}, such as {shown(found[0])!r}"
@@ -223,6 +223,19 @@ def _is_hidden(name: str) -> bool:
 
 def natural(name: str) -> tuple[list[str | int], str]:
     """Sort key that reads runs of the digits 0 to 9 as numbers; the name itself decides between equals."""
-    parts = re.split(r"([0-9]+)", name.casefold())  # text and numbers in turn, beginning with text
+    return _numbers_in(name.casefold()), name
+
+
+def class_order(name: str) -> tuple[list[str | int], str]:
+    """`natural` with upper case before lower, as Python sorts text: what a label means depends on it.
+
+    Equal to `sorted(os.listdir(root))`, by which others number their classes (HammerThrow before Hammering
+    in UCF-101), but for numbers in the names: "2" stands before "10".
+    """
+    return _numbers_in(name), name
+
+
+def _numbers_in(name: str) -> list[str | int]:
+    parts = re.split(r"([0-9]+)", name)  # text and numbers in turn, beginning with text
     # Python refuses to read numbers of thousands of digits, but a file name has at most a few hundred
-    return [int(part) if place % 2 else part for place, part in enumerate(parts)], name
+    return [int(part) if place % 2 else part for place, part in enumerate(parts)]

@@ -23,7 +23,7 @@ class TrainConfig:
     checkpoint_every: steps between checkpoints; one is also made at the end and on a signal.
     keep_last: newest checkpoints kept.   keep_every: multiples of it are kept for good; 0 keeps none.
     precision: of the model's arithmetic; weights stay float32, except under fp64.
-    clip_grad_norm: largest norm of the whole gradient; None never clips.
+    clip_grad_norm: largest norm of the whole gradient; None never clips.   clip_after: steps before that.
     ema_decay: of the averaged weights, constant from the first step on as in the papers; None: no average.
     ema_ramp, ema_use_warmup: let it grow instead, as diffusers' EMAModel does without and with its warm-up;
         the other ema_* are its options.
@@ -45,6 +45,7 @@ class TrainConfig:
     keep_every: int = 0
     precision: Precision = "fp32"
     clip_grad_norm: float | None = None
+    clip_after: int = 0
     ema_decay: float | None = 0.9999
     ema_min_decay: float = 0.0
     ema_update_after_step: int = 0
@@ -83,7 +84,7 @@ def _counts(config: TrainConfig) -> list[str]:
     problems = [
         f"train.{name}: must be at least 1, not {value!r}" for name, value in values.items() if value < 1
     ]
-    for name in ("keep_every", "num_workers", "max_bad", "ema_update_after_step"):
+    for name in ("keep_every", "num_workers", "max_bad", "ema_update_after_step", "clip_after"):
         if getattr(config, name) < 0:
             problems.append(f"train.{name}: must not be negative, not {getattr(config, name)!r}")
     return problems
@@ -91,6 +92,8 @@ def _counts(config: TrainConfig) -> list[str]:
 
 def _fractions(config: TrainConfig) -> list[str]:
     problems = []
+    if config.clip_after and config.clip_grad_norm is None:
+        problems.append("train.clip_after: nothing is clipped, clip_grad_norm is null")
     if config.ema_decay is not None and not 0 <= config.ema_decay < 1:
         problems.append(
             f"train.ema_decay: must lie in [0, 1), or be null for no average, not {config.ema_decay!r}"

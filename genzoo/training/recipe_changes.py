@@ -27,7 +27,7 @@ ASIDE = (
 )
 """What a step computes does not depend on these, but for rounding."""
 
-STEPS = ("optim.*", "train.steps", "train.clip_grad_norm", "train.ema_*", "train.precision")
+STEPS = ("optim.*", "train.steps", "train.clip_*", "train.ema_*", "train.precision")
 """These change the steps that come, and may."""
 
 FIXED = ("optim.name", "held_out.share", "train.seed", "train.batch_size")

@@ -259,7 +259,7 @@ class Trainer:
         loss = torch.stack([output.loss.detach() for output in outputs]).mean()
         (mean_loss, grad_norm), signum = devices.agree(self.accelerator, [loss, norm], stop.received)
         self._require_finite(mean_loss, grad_norm, micro_batches)
-        if self.config.clip_grad_norm is not None:
+        if self.config.clip_grad_norm is not None and self.step >= self.config.clip_after:
             devices.clip_gradients(self.parameters.values(), self.config.clip_grad_norm, norm)
         # Accelerate's wrapper is needed for the loss scale only, and costs as much as a small model's update
         scaled = self.accelerator.scaler is not None

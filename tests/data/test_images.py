@@ -51,6 +51,14 @@ def test_classes_are_the_folders_in_natural_order(tmp_path: Path) -> None:
     assert item["pixels"].unique().tolist() == [-1.0]
 
 
+def test_labels_are_numbered_as_by_other_code(tmp_path: Path) -> None:
+    # the four of UCF-101's classes whose order depends on upper and lower case
+    names = ["Hammering", "HammerThrow", "JumpingJack", "JumpRope", "apple", "Zebra"]
+    images = ImageFolder(fill(tmp_path, dict.fromkeys(names, 1)), image_size=4)
+    assert images.class_names == sorted(names)
+    assert images.class_names[:2] == ["HammerThrow", "Hammering"]
+
+
 def test_a_flat_folder_has_no_classes(tmp_path: Path) -> None:
     images = ImageFolder(fill(tmp_path, {".": 3}), image_size=4)
     assert (len(images), images.num_classes, images.class_names) == (3, None, None)

@@ -53,6 +53,12 @@ def test_runs_and_overviews_among_the_clips_are_no_data(tmp_path: Path) -> None:
     assert sorted(listing.ignored) == ["grid.gif", "grid.png", f"runs{os.sep}", "samples.json"]
 
 
+def test_labels_of_ucf101_are_those_of_lattes_code(tmp_path: Path) -> None:
+    names = ["HammerThrow", "Hammering", "JumpRope", "JumpingJack", "YoYo"]
+    listing = list_videos(touch(tmp_path, *(f"{name}/1.mp4" for name in names)))
+    assert listing.class_names == sorted(names) == names
+
+
 def test_classes_are_the_first_level_unless_switched_off(tmp_path: Path) -> None:
     touch(tmp_path, "A/1.mp4", "A/deep/2.mp4", "B/c/1.png")
     listing = list_videos(tmp_path)

@@ -15,7 +15,7 @@ import torch
 from cases import Poison
 from compare import final, fingerprint
 from rich.console import Console
-from torch import nn
+from torch import Tensor, nn
 from toys import ToyDataset, ToyModel, ToyTask, toy_task, toy_trainer
 
 from genzoo.core.checkpoint import checkpoint_steps
@@ -93,6 +93,18 @@ def test_one_step_is_the_textbook_update(tmp_path: Path) -> None:
     torch.testing.assert_close(task.model.last.bias.detach(), before - 0.5 * gradients["last.bias"])
     norm = torch.stack([p.grad.norm() for p in task.model.parameters()]).norm()
     assert float(norm) == pytest.approx(0.01, rel=1e-3)
+
+
+def test_clipping_that_begins_later_leaves_the_steps_before_it_alone(tmp_path: Path) -> None:
+    def weights(name: str, **config: Any) -> Tensor:
+        task = toy_task(dropout=0.0)
+        trainer = toy_trainer(tmp_path / name, task=task, ema_decay=None, optim={"name": "sgd"}, **config)
+        trainer.fit()
+        return task.model.last.bias.detach().clone()
+
+    free, late = {"clip_grad_norm": None}, {"clip_grad_norm": 1e-3, "clip_after": 2}
+    assert torch.equal(weights("free2", steps=2, **free), weights("late2", steps=2, **late))
+    assert not torch.equal(weights("free3", steps=3, **free), weights("late3", steps=3, **late))
 
 
 def test_bf16_keeps_float32_weights_and_gives_finite_losses(tmp_path: Path) -> None:
