@@ -252,13 +252,21 @@ def latents(
     num_workers: Workers = 0,
     device: Device = None,
     prune: Prune = False,
+    verify: Annotated[
+        bool, typer.Option("--verify", help="read every picture and every entry, and write nothing")
+    ] = False,
 ) -> None:
     """Encode a recipe's images into data.latent_cache; later calls redo what changed."""
-    from genzoo.api.preparation.latents import prepare_latents
+    from genzoo.api.preparation.latents import check_latents, prepare_latents
     from genzoo.core.recipe import load_recipe
 
     loaded = load_recipe(recipe, overrides or [])
     log_to_terminal()
+    if verify:
+        with Progress() as progress:
+            check = check_latents(loaded, num_workers=num_workers, progress=progress.of("checking"))
+        typer.echo("\n".join([*check.problems(), f"{check.total} pictures: {check.summary()}"]))
+        raise typer.Exit(0 if check.is_whole else 4)
     with Progress() as progress:
         report = prepare_latents(
             loaded,

@@ -31,7 +31,8 @@ from genzoo.core.checkpoint_manifest import (
     write_manifest,
 )
 from genzoo.core.errors import CheckpointError, NonFiniteError
-from genzoo.core.files import TEMPORARY, as_safetensors, put_file, sync_path, temporary
+from genzoo.core.files import as_safetensors, put_file, sync_path
+from genzoo.core.leftovers import remove, remove_leftovers, temporary
 
 logger = logging.getLogger(__name__)
 
@@ -93,11 +94,11 @@ def save_checkpoint(
     unfinished = temporary(final)
     try:
         root.mkdir(parents=True, exist_ok=True)
-        _remove_leftovers(root)
+        remove_leftovers(root, only_writer=True)
         _write(unfinished, step, tensors, state)
         _commit(unfinished, final)
     except (OSError, SafetensorError) as error:
-        shutil.rmtree(unfinished, ignore_errors=True)
+        remove(unfinished)
         raise _cannot_save(final, tensors, error) from error
     _prune(root, step, keep_last, keep_every)
     return final
@@ -180,7 +181,7 @@ def _write(
 def _commit(unfinished: Path, final: Path) -> None:
     if final.exists():
         # a corrupt or abandoned step of the same number: the newest valid one is never written again
-        final.rename(_free_name(final.parent, f".tmp-replaced-{final.name}"))
+        final.rename(temporary(final))
     unfinished.rename(final)
     sync_path(final.parent)
 
@@ -191,15 +192,10 @@ def _prune(root: Path, step: int, keep_last: int, keep_every: int) -> None:
         for known, path in older[max(keep_last, 1) :]:
             if not (keep_every and known % keep_every == 0):
                 # renamed first: a half-deleted folder must never look like a checkpoint
-                shutil.rmtree(path.rename(_free_name(root, f".tmp-pruned-{path.name}")))
+                shutil.rmtree(path.rename(temporary(path)))
     except OSError as error:
         # the new step is safe, and the next save tries again
         logger.warning("old checkpoints in %s could not be removed: %s", root, error)
-
-
-def _remove_leftovers(root: Path) -> None:
-    for path in root.glob(f"{TEMPORARY}*"):
-        shutil.rmtree(path)
 
 
 def _free_name(root: Path, name: str) -> Path:

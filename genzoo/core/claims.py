@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from genzoo.core.errors import UsageError
-from genzoo.core.files import TEMPORARY
+from genzoo.core.leftovers import TEMPORARY
 
 SHOWN = 3
 

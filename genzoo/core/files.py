@@ -1,8 +1,8 @@
 """Writing files: whole or not at all, on the disk before they have their name, readable as the umask says.
 
 Everything is written beside its place under a name of this call alone, synced, and renamed. A killed process
-leaves at most a `.tmp-*` sibling, which no reader takes for a file of its own. What the disk refuses is a
-DataError with the path and the reason.
+leaves at most a `.tmp-*` sibling, which no reader takes for a file of its own and the next writer removes.
+What the disk refuses is a DataError with the path and the reason.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import secrets
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -19,6 +18,8 @@ from typing import TYPE_CHECKING, Any, Literal, TextIO
 from safetensors import SafetensorError
 
 from genzoo.core.errors import DataError, UsageError
+from genzoo.core.leftovers import TEMPORARY, remove, temporary, tidy
+from genzoo.core.process_identity import WINDOWS
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -26,14 +27,7 @@ if TYPE_CHECKING:
 Content = bytes | str | Callable[[Path], object]
 """What a file shall hold: bytes, text (UTF-8), or a function that writes a file of the name it is given."""
 
-TEMPORARY = ".tmp-"
 OF_FILES = (".safetensors", ".pt", ".pth", ".bin", ".ckpt")  # whoever sees such a name takes it for one file
-WINDOWS = os.name == "nt"
-
-
-def temporary(path: Path) -> Path:
-    """A sibling of `path` that no other process, fork or call uses; it keeps the suffix."""
-    return path.with_name(f"{TEMPORARY}{os.getpid()}-{secrets.token_hex(4)}-{path.name}")
 
 
 def write_file(path: str | Path, content: Content, *, sync: bool = True) -> Path:
@@ -45,13 +39,21 @@ def write_file(path: str | Path, content: Content, *, sync: bool = True) -> Path
     path = Path(path)
     with disk_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        part = temporary(path)
-        try:
-            put_file(part, content, sync=sync)
-            part.replace(path)
-        except BaseException:
-            part.unlink(missing_ok=True)
-            raise
+        tidy(path.parent)
+        if callable(content):
+            # in a folder of its own: a library that makes a temporary file beside it leaves none behind
+            with scratch_folder(path) as folder:
+                part = folder / temporary(path).name
+                put_file(part, content, sync=sync)
+                part.replace(path)
+        else:
+            part = temporary(path)
+            try:
+                put_file(part, content, sync=sync)
+                part.replace(path)
+            except BaseException:
+                remove(part)
+                raise
     return path
 
 
@@ -83,6 +85,7 @@ def write_folder(
         raise _exists(path)
     with disk_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
+        tidy(path.parent)
         part = temporary(path)
         try:
             part.mkdir()
@@ -90,7 +93,7 @@ def write_folder(
             _settle(part)
             _move(part, path, existing)
         finally:
-            shutil.rmtree(part, ignore_errors=True)
+            remove(part)
     return path
 
 
@@ -136,6 +139,17 @@ def sync_path(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+@contextlib.contextmanager
+def scratch_folder(beside: Path) -> Iterator[Path]:
+    """An empty folder for the time of the block, in the folder of a file that is to be made."""
+    folder = temporary(beside)
+    folder.mkdir()
+    try:
+        yield folder
+    finally:
+        remove(folder)
 
 
 @contextlib.contextmanager

@@ -23,7 +23,9 @@ from filelock import FileLock, Timeout
 
 from genzoo.core.claims import claim_folder, refuse_links, strangers
 from genzoo.core.errors import DataError, RunLockedError
-from genzoo.core.files import WINDOWS, disk_errors, open_log, write_file, write_json
+from genzoo.core.files import disk_errors, open_log, write_file, write_json
+from genzoo.core.leftovers import remove_leftovers
+from genzoo.core.process_identity import WINDOWS, process_start
 
 _PACKAGES = (
     "genzoo",
@@ -86,12 +88,19 @@ class RunFolder:
             except Timeout:
                 raise self._held() from None
         try:
+            self._tidy()
             # beside the lock: where locks are mandatory, nobody else could read what stands in it
             holder = f"pid {os.getpid()} on {socket.gethostname()} since {_now()}"
             write_file(self.path / HOLDER, holder + "\n", sync=False)
             yield
         finally:
             lock.release()
+
+    def _tidy(self) -> None:
+        """Remove what killed processes left here and one folder below."""
+        below = [path for path in self.path.iterdir() if path.is_dir() and not path.is_symlink()]
+        for folder in (self.path, *below):
+            remove_leftovers(folder, only_writer=folder == self.checkpoints)
 
     def _held(self) -> RunLockedError:
         holder = "an unknown process"
@@ -115,7 +124,11 @@ class RunFolder:
     def set_status(self, state: str, *, step: int, steps: int, **details: Any) -> None:
         """Replace status.json. state: running, finished, interrupted or failed."""
         record = {"state": state, "step": step, "steps": steps, "updated": _now(), "pid": os.getpid()}
-        process = {"host": socket.gethostname(), "started": self._started, "process": _process(os.getpid())}
+        process = {
+            "host": socket.gethostname(),
+            "started": self._started,
+            "process": process_start(os.getpid()),
+        }
         write_json(self.path / "status.json", record | process | details)
 
     def status(self) -> dict[str, Any]:
@@ -126,7 +139,7 @@ class RunFolder:
         found = self._read_status()
         here = found.get("host") == socket.gethostname() and isinstance(found.get("pid"), int)
         if found.get("state") == "running" and here and not WINDOWS:
-            process = _process(found["pid"])
+            process = process_start(found["pid"])
             if process is None or found.get("process") not in (None, process):
                 found |= {"state": "dead", "reason": f"its process, pid {found['pid']}, is gone"}
         return found
@@ -219,24 +232,6 @@ def _git() -> dict[str, Any] | None:
 def _run_git(checkout: Path, *arguments: str) -> str:
     command = ["git", "-C", str(checkout), "--no-optional-locks", *arguments]
     return subprocess.run(command, capture_output=True, text=True, timeout=5, check=True).stdout
-
-
-def _process(pid: int) -> str | None:
-    """What tells a process from a later one of the same number: when it began; None for one that is gone."""
-    with contextlib.suppress(OSError, IndexError):
-        # after the name, which may hold anything: state is field 3 and the start time field 22
-        fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2]
-        state, began = fields.split()[0], fields.split()[19]
-        return None if state == "Z" else began
-    if Path("/proc/self/stat").exists() or WINDOWS:
-        return None
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return None
-    except OSError:
-        pass  # somebody else's
-    return "unknown"
 
 
 def _now() -> str:

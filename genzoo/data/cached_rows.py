@@ -12,8 +12,9 @@ from torch import Tensor
 
 from genzoo.core.errors import DataError, UsageError
 from genzoo.core.types import LatentCodec
-from genzoo.data.latent_keys import Keyring, load_stamps
+from genzoo.data.latent_keys import Keyring, load_stamps, stamps_path
 from genzoo.data.latent_store import LatentStore, ShardReader
+from genzoo.data.replaced_items import replaced_items
 
 DTYPES = {
     "float32": torch.float32,
@@ -44,7 +45,7 @@ class CachedRows:
 
     def bind(self, keyring: Keyring, counts: Sequence[int], look: Callable[[int, int], object]) -> None:
         """Find the rows of every item. Raises DataError when data that can be read have none: they are new or
-        edited.
+        edited; or when some that are looked at were replaced under the same size and time.
 
         counts: rows of each item.   look: reads (item, row) from the data, and raises DataError for bad ones.
         """
@@ -56,6 +57,7 @@ class CachedRows:
         self._places = np.array(places, np.int32).reshape(-1, 2)
         self._ends = np.cumsum([0, *counts])
         self._refuse_stale(keyring, look)
+        self._refuse_replaced(keyring, keys if stamps else [])
         self.reader = store.reader
 
     def _refuse_stale(self, keyring: Keyring, look: Callable[[int, int], object]) -> None:
@@ -66,6 +68,21 @@ class CachedRows:
                 where=str(self.folder),
                 why="no entry for " + ", ".join(names[:3]) + (" ..." if len(names) > 3 else ""),
                 fix="`genzoo prepare latents RECIPE` builds what is missing",
+            )
+
+    def _refuse_replaced(self, keyring: Keyring, keys: Sequence[bytes]) -> None:
+        """keys: those that stamps told, without looking at the content."""
+        if not keys:
+            return
+        noted = stamps_path(self.folder, keyring).stat().st_mtime
+        replaced, looked_at = replaced_items(keyring, keys, since=noted)
+        if replaced:
+            names = ", ".join(keyring.name(item) for item in replaced[:3])
+            raise DataError(
+                f"{len(replaced)} of {looked_at} {self._what}s looked at are not those in the latent cache",
+                where=str(self.folder),
+                why=f"their size and time are unchanged: {names}{' ...' if len(replaced) > 3 else ''}",
+                fix="`genzoo prepare latents RECIPE` reads every one, and encodes what changed",
             )
 
     def _stale(self, look: Callable[[int, int], object]) -> Iterator[int]:

@@ -44,8 +44,12 @@ class FrameChunks(TorchDataset):
     def __len__(self) -> int:
         return self.ends[-1] if self.ends else 0
 
+    def item(self, chunk: int) -> int:
+        """The video that a chunk belongs to."""
+        return bisect_right(self.ends, chunk)
+
     def __getitem__(self, chunk: int) -> list[Item]:
-        index = bisect_right(self.ends, chunk)
+        index = self.item(chunk)
         start = CHUNK * (chunk - (self.ends[index - 1] if index else 0))
         try:
             video = self._key(index)

@@ -18,12 +18,13 @@ from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as TorchDataset
 
 from genzoo.core.errors import DataError, UsageError
+from genzoo.core.leftovers import remove_leftovers
 from genzoo.core.types import Dataset, LatentCodec
 from genzoo.data.cached_clips import CachedClips, clip_keyring
 from genzoo.data.cached_latents import CachedLatents
 from genzoo.data.cached_rows import DTYPES
 from genzoo.data.frame_chunks import FrameChunks, Item
-from genzoo.data.latent_keys import Keyring, save_stamps, stamps_path
+from genzoo.data.latent_keys import STAMPS, Keyring, save_stamps, stamps_path
 from genzoo.data.latent_store import SHARD_BYTES, LatentStore
 from genzoo.data.sample_stream import one_line
 from genzoo.data.transforms import flip
@@ -76,7 +77,7 @@ def build_latent_cache(
     codec.to(device)
     store = LatentStore(dataset.folder)
     damaged = store.verify()
-    keyring, items = _source(dataset, codec, frozenset(store.places))
+    keyring, items = source_of(dataset, codec, frozenset(store.places))
     tally = _Tally(items.total, progress)
     writer = _Writer(store, codec, device, DTYPES[dataset.dtype], dataset.flips, tally)
     loader: DataLoader[list[Item]] = DataLoader(
@@ -90,24 +91,25 @@ def build_latent_cache(
     unused = len(store.places.keys() - tally.live)
     if prune:
         store.keep(tally.live)
-        _remove_leftovers(dataset.folder, keyring)
+        _remove_old_stamps(dataset.folder, keyring)
+        remove_leftovers(dataset.folder)
     return CacheReport(
         items.total, tally.reused, tally.built, tally.bad, damaged, unused, pruned=unused if prune else 0
     )
 
 
-def _source(
+def source_of(
     dataset: CachedLatents | CachedClips, codec: LatentCodec, known: frozenset[bytes]
-) -> tuple[Keyring, _Images | FrameChunks]:
+) -> tuple[Keyring, Images | FrameChunks]:
     """The keys of a data set, and the items to encode in groups."""
     if isinstance(dataset, CachedClips):
         keyring = clip_keyring(dataset, codec)
         return keyring, FrameChunks(dataset.images, keyring, known)
     keyring = Keyring(dataset.images, codec, dataset.dtype)
-    return keyring, _Images(keyring, known)
+    return keyring, Images(keyring, known)
 
 
-class _Images(TorchDataset):
+class Images(TorchDataset):
     """What loader workers do: hash each image, and decode those that are not in the cache."""
 
     def __init__(self, keyring: Keyring, known: frozenset[bytes]) -> None:
@@ -116,6 +118,10 @@ class _Images(TorchDataset):
 
     def __len__(self) -> int:
         return self.total
+
+    def item(self, group: int) -> int:
+        """The item that a group belongs to."""
+        return group
 
     def __getitem__(self, index: int) -> list[Item]:
         try:
@@ -217,8 +223,8 @@ class _Writer:
         self.keys, self.rows = [], []
 
 
-def _remove_leftovers(folder: Path, keyring: Keyring) -> None:
+def _remove_old_stamps(folder: Path, keyring: Keyring) -> None:
     mine = stamps_path(folder, keyring)
-    leftovers = [*folder.glob(".tmp-*"), *(p for p in folder.glob("stamps-*") if p != mine)]
-    for path in leftovers:
-        path.unlink(missing_ok=True)
+    for path in folder.glob("stamps-*"):
+        if STAMPS.fullmatch(path.name) and path != mine:
+            path.unlink(missing_ok=True)

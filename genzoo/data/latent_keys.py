@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,8 @@ from genzoo.core.types import Dataset, LatentCodec
 from genzoo.data.latent_store import digest
 
 logger = logging.getLogger(__name__)
+
+STAMPS = re.compile(r"stamps-[0-9a-f]{32}\.safetensors")
 
 
 class Keyring:

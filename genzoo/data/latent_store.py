@@ -2,18 +2,21 @@
 
 A shard is one safetensors file with keys (n, 16) uint8, checksums (n, 8) uint8 and moments (n, k, ...).
 Shards are written beside their place, synced and renamed, and never change afterwards, so a killed writer
-leaves nothing half done. There is no separate index to disagree with them: it is read from their keys.
+leaves nothing half done. There is no separate index to disagree with them: it is read from their keys. A
+shard that the disk does not give is an error; only one whose bytes were read and do not fit is ever removed.
 """
 
 from __future__ import annotations
 
 import hashlib
 import logging
+import re
 from collections import OrderedDict
 from collections.abc import Sequence, Set
 from pathlib import Path
 from typing import Any
 
+import safetensors.torch
 import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
@@ -23,6 +26,7 @@ from genzoo.core.files import as_safetensors, sync_path, write_file
 
 logger = logging.getLogger(__name__)
 
+SHARD = re.compile(r"shard-[0-9a-f]{32}\.safetensors")  # other names are somebody else's
 SHARD_BYTES = 32 * 1024**2
 _OPEN_SHARDS = 64  # files kept open at once; far below usual limits
 
@@ -45,16 +49,16 @@ class ShardReader:
 
     def read(self, number: int, row: int, key: bytes) -> Tensor:
         """One row, (k, ...). Raises DataError when it cannot be read or its checksum does not fit."""
-        where = f"{self.shards[number]}, row {row}"
-        fix = "`genzoo prepare latents` builds it again"
+        path = self.shards[number]
+        where, fix = f"{path}, row {row}", "`genzoo prepare latents` builds it again"
         try:
             shard = self._shard(number)
             moments: Tensor = shard.get_slice("moments")[row : row + 1][0]
             checksum = bytes(shard.get_slice("checksums")[row : row + 1][0].numpy())
         except (SafetensorError, OSError, IndexError) as error:
-            raise DataError(
-                "the latent cache cannot be read", where=where, why=str(error), fix=fix
-            ) from error
+            _require_given(path)
+            why = str(error)
+            raise DataError("the latent cache cannot be read", where=where, why=why, fix=fix) from error
         if _checksum(key, moments) != checksum:
             raise DataError("a row of the latent cache is damaged", where=where, fix=fix)
         return moments
@@ -84,14 +88,19 @@ class LatentStore:
         self.reader = ShardReader()
         self.places: dict[bytes, tuple[int, int]] = {}
         self._unreadable: list[Path] = []
-        for path in sorted(self.folder.glob("shard-*.safetensors")):
-            self._adopt(path)
+        for path in sorted(self.folder.glob("shard-*")):
+            if SHARD.fullmatch(path.name):
+                self._adopt(path)
 
     def _adopt(self, path: Path) -> None:
         try:
             with safe_open(path, "pt") as shard:
                 keys = [bytes(row) for row in shard.get_tensor("keys").numpy()]
+        except FileNotFoundError:
+            return  # another process has pruned it
         except (SafetensorError, OSError) as error:
+            if _whole(path) is not None:
+                raise _not_given(path, error) from error
             logger.warning("%s is damaged and is not used: %s", path, error)
             self._unreadable.append(path)
             return
@@ -116,19 +125,45 @@ class LatentStore:
         self._adopt(path)
 
     def verify(self) -> list[str]:
-        """Check all rows; take damaged ones out of the store and return where they were."""
-        damaged = [str(path) for path in self._unreadable]
+        """Check all rows; take damaged ones out of the store and return where they were.
+
+        Raises DataError, with nothing removed, when the disk does not give a shard.
+        """
+        lost = self._lost()
+        damaged = self._damaged(lost)
         for path in self._unreadable:
             path.unlink()
         self._unreadable = []
-        lost = {key for key in self.places if self._is_damaged(key)}
-        damaged += [
-            f"{self.reader.shards[number]}, row {row}" for number, row in (self.places[key] for key in lost)
-        ]
         self.keep(self.places.keys() - lost)
         for place in damaged:
             logger.warning("damaged and taken out of the latent cache: %s", place)
         return damaged
+
+    def check(self) -> list[str]:
+        """Where rows are damaged; nothing is removed. Raises DataError when the disk gives no shard."""
+        return self._damaged(self._lost())
+
+    def _damaged(self, lost: Set[bytes]) -> list[str]:
+        rows = sorted(self.places[key] for key in lost)
+        return [
+            *map(str, self._unreadable),
+            *(f"{self.reader.shards[number]}, row {row}" for number, row in rows),
+        ]
+
+    def _lost(self) -> set[bytes]:
+        """Keys whose rows are not those that were stored, by every byte of every shard."""
+        shards: dict[int, list[bytes]] = {}
+        for key, (number, _) in self.places.items():
+            shards.setdefault(number, []).append(key)
+        return {key for number, keys in shards.items() for key in self._lost_of(number, keys)}
+
+    def _lost_of(self, number: int, keys: Sequence[bytes]) -> list[bytes]:
+        content = _whole(self.reader.shards[number])
+        if content is None or not {"moments", "checksums"} <= content.keys():
+            return list(keys)
+        moments, checksums = content["moments"], content["checksums"].numpy()
+        rows = {key: self.places[key][1] for key in keys}
+        return [key for key, row in rows.items() if _checksum(key, moments[row]) != bytes(checksums[row])]
 
     def keep(self, wanted: Set[bytes]) -> None:
         """Drop every row whose key is not wanted; a shard that loses rows is written anew, then removed."""
@@ -143,12 +178,34 @@ class LatentStore:
                 self.reader.remove(number)
         self.places = {key: place for key, place in self.places.items() if key in wanted}
 
-    def _is_damaged(self, key: bytes) -> bool:
-        try:
-            self.read(key)
-        except DataError:
-            return True
-        return False
+
+def _whole(path: Path) -> dict[str, Tensor] | None:
+    """A shard from every byte of its file, or None when they were read and are no shard.
+
+    Raises DataError when they cannot be read: that says nothing about them.
+    """
+    data = _require_given(path)
+    try:
+        return safetensors.torch.load(data)
+    except (SafetensorError, ValueError, KeyError):
+        return None
+
+
+def _require_given(path: Path) -> bytes:
+    """The bytes of a file, not mapped: a disk that fails would kill the process. Raises DataError."""
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise _not_given(path, error) from error
+
+
+def _not_given(path: Path, error: Exception) -> DataError:
+    return DataError(
+        "the latent cache cannot be read just now; nothing in it was removed",
+        where=str(path),
+        why=str(error),
+        fix="run the same command again when the disk answers and enough files may be open (ulimit -n)",
+    )
 
 
 def _rows(values: Sequence[bytes]) -> Tensor:

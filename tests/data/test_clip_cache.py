@@ -20,6 +20,7 @@ from genzoo.core.seeds import SampleStreams, generator_for
 from genzoo.data import frame_chunks
 from genzoo.data.cached_clips import CachedClips
 from genzoo.data.latent_cache import CacheReport, build_latent_cache
+from genzoo.data.latent_check import check_latent_cache
 from genzoo.data.sample_stream import SampleStream, batches
 from genzoo.data.video_clips import VideoClips
 from genzoo.data.video_folder import video_folder
@@ -131,6 +132,19 @@ def test_an_edited_video_alone_is_encoded_again(root: Path) -> None:
     assert counts(report) == (FRAMES - 9, 8, 0)
     assert report.pruned == 9
     cached(root).bind_codec(MeanCodec())
+
+
+def test_a_video_replaced_under_its_size_and_time_is_noticed(root: Path) -> None:
+    build(root)
+    check = check_latent_cache(cached(root), MeanCodec())
+    assert (check.total, check.is_whole) == (FRAMES, True)
+    film = root / "a" / "2.avi"
+    before = film.stat()
+    film.write_bytes(film.read_bytes()[:-1] + b"x")
+    os.utime(film, ns=(before.st_atime_ns, before.st_mtime_ns))
+    with pytest.raises(DataError, match=r"(?s)1 of 1 videos.*2\.avi"):
+        cached(root).bind_codec(MeanCodec())
+    assert [Path(name).name for name in check_latent_cache(cached(root), MeanCodec()).replaced] == ["2.avi"]
 
 
 def test_binding_reads_no_video(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,7 +10,9 @@ from typing import Any
 import pytest
 import safetensors.torch
 import torch
+from dead_processes import name_of_the_dead
 from hostile_images import photo
+from latent_cases import HalvingCodec, build, counts, write_pictures
 from torch import Tensor
 
 from genzoo.core.errors import DataError, UsageError
@@ -19,48 +21,14 @@ from genzoo.data import latent_cache, latent_store
 from genzoo.data.cached_latents import CachedLatents
 from genzoo.data.digits import Digits
 from genzoo.data.image_folder import ImageFolder, image_folder
-from genzoo.data.latent_cache import CacheReport, build_latent_cache
+from genzoo.data.latent_cache import build_latent_cache
 from genzoo.data.latent_store import LatentStore
 from genzoo.data.sample_stream import SampleStream, batches
 
 
-class HalvingCodec:
-    """Moments of a picture: 2 x 2 means of each channel, and a log-variance of -3; counts what it encodes."""
-
-    def __init__(self, fingerprint: str = "halving", value: float = -3.0) -> None:
-        self.fingerprint, self.value, self.encoded = fingerprint, value, 0
-
-    def latent_shape(self, pixel_shape: tuple[int, ...]) -> tuple[int, ...]:
-        return pixel_shape[0], pixel_shape[1] // 2, pixel_shape[2] // 2
-
-    def to(self, device: torch.device | str, dtype: torch.dtype | None = None) -> None:
-        self.device = device
-
-    def moments(self, pixels: Tensor) -> Tensor:
-        self.encoded += len(pixels)
-        mean = torch.nn.functional.avg_pool2d(pixels, 2)
-        return torch.cat([mean, torch.full_like(mean, self.value)], dim=1)
-
-
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
-    for i in range(7):
-        folder = tmp_path / "images" / f"class{i % 2}"
-        folder.mkdir(parents=True, exist_ok=True)
-        photo(20 + i, 18).save(folder / f"{i}.png")
-    return tmp_path / "images"
-
-
-def build(root: Path, cache: Path, codec: HalvingCodec | None = None, **options: Any) -> CacheReport:
-    settings = {
-        key: options.pop(key) for key in ("image_size", "horizontal_flip", "channels") if key in options
-    }
-    images = ImageFolder(root, **({"image_size": 8} | settings))
-    return build_latent_cache(images, codec or HalvingCodec(), cache, batch_size=3, **options)
-
-
-def counts(report: CacheReport) -> tuple[int, int, int]:
-    return report.reused, report.built, len(report.bad)
+    return write_pictures(tmp_path / "images")
 
 
 def test_second_build_reuses_everything(root: Path, tmp_path: Path) -> None:
@@ -117,7 +85,7 @@ def test_prune_removes_what_is_not_used_and_nothing_else(root: Path, tmp_path: P
     build(root, tmp_path / "c")
     build(root, tmp_path / "c", dtype="float16")
     photo(31, 17).save(root / "class1" / "3.png")
-    (tmp_path / "c" / ".tmp-1-shard-x.safetensors").write_bytes(b"left by a killed writer")
+    name_of_the_dead(tmp_path / "c" / "shard-x.safetensors").write_bytes(b"left by a killed writer")
     report = build(root, tmp_path / "c", prune=True)
     assert (report.unused, report.pruned) == (8, 8)
     assert counts(build(root, tmp_path / "c")) == (7, 0, 0)

@@ -233,3 +233,8 @@ def test_latents_are_prepared_once_and_training_reads_them(
         "train", str(recipe_file), *overrides, "train.steps=3", "--output", str(tmp_path / "run")
     )
     assert trained.code == 0, trained.err
+    sound = run_cli("prepare", "latents", str(recipe_file), *overrides, "--verify")
+    assert (sound.code, "7 pictures: 0 replaced, 0 without an entry, 1 unreadable" in sound.out) == (0, True)
+    (tmp_path / "images/class_1/1.png").write_bytes((tmp_path / "images/class_0/0.png").read_bytes() + b"x")
+    edited = run_cli("prepare", "latents", str(recipe_file), *overrides, "--verify")
+    assert (edited.code, "no entry:" in edited.out, "1.png" in edited.out) == (4, True, True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from genzoo.api.recipes.build import build_codec, build_dataset
 from genzoo.api.recipes.plan import plan_of
@@ -12,8 +12,13 @@ from genzoo.core.processes import chosen_device
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from genzoo.api.recipes.plan import RunPlan
     from genzoo.core.recipe import Recipe
+    from genzoo.core.types import LatentCodec
+    from genzoo.data.cached_clips import CachedClips
+    from genzoo.data.cached_latents import CachedLatents
     from genzoo.data.latent_cache import CacheReport
+    from genzoo.data.latent_check import CacheCheck
 
 
 def prepare_latents(
@@ -28,15 +33,7 @@ def prepare_latents(
     """Fill the folder `data.latent_cache` with the moments of every image; see `build_latent_cache`."""
     from genzoo.data.latent_cache import build_latent_cache
 
-    plan = plan_of(recipe)
-    if not plan.data.arguments.get("latent_cache"):
-        raise UsageError(
-            f"{recipe.source} names no folder for latents",
-            fix="add data.latent_cache=FOLDER, here and in training",
-        )
-    codec = build_codec(plan)
-    if codec is None:
-        raise UsageError(f"{recipe.source} has no codec: it trains on pixels, which need no cache")
+    plan, codec = _plan_and_codec(recipe)
     return build_latent_cache(
         build_dataset(plan),
         codec,
@@ -46,3 +43,27 @@ def prepare_latents(
         prune=prune,
         progress=progress,
     )
+
+
+def check_latents(
+    recipe: Recipe, *, num_workers: int = 0, progress: Callable[[int, int], None] | None = None
+) -> CacheCheck:
+    """Compare the folder `data.latent_cache` with every image; see `check_latent_cache`."""
+    from genzoo.data.latent_check import check_latent_cache
+
+    plan, codec = _plan_and_codec(recipe)
+    dataset = cast("CachedLatents | CachedClips", build_dataset(plan))
+    return check_latent_cache(dataset, codec, num_workers=num_workers, progress=progress)
+
+
+def _plan_and_codec(recipe: Recipe) -> tuple[RunPlan, LatentCodec]:
+    plan = plan_of(recipe)
+    if not plan.data.arguments.get("latent_cache"):
+        raise UsageError(
+            f"{recipe.source} names no folder for latents",
+            fix="add data.latent_cache=FOLDER, here and in training",
+        )
+    codec = build_codec(plan)
+    if codec is None:
+        raise UsageError(f"{recipe.source} has no codec: it trains on pixels, which need no cache")
+    return plan, codec

@@ -16,7 +16,6 @@ import platform
 import re
 import shutil
 import subprocess
-import tempfile
 import threading
 from functools import cache
 from pathlib import Path
@@ -25,7 +24,8 @@ from filelock import FileLock
 
 from genzoo.core.cache_folder import cache_folder
 from genzoo.core.errors import DataError
-from genzoo.core.files import write_file
+from genzoo.core.files import scratch_folder, write_file
+from genzoo.core.leftovers import tidy
 
 SOURCES = Path(__file__).parent
 PRECISIONS = ("f32", "f64")
@@ -82,6 +82,7 @@ def _find_compiler(named: str | None) -> str:
 
 def _compile_and_load(precision: str, folder: Path, compiler: str) -> ctypes.CDLL:
     folder.mkdir(parents=True, exist_ok=True)
+    tidy(folder)
     target = folder / f"genzoo_{precision}_{_fingerprint(compiler)}.so"
     with FileLock(folder / "lock"):
         if not target.exists():
@@ -118,8 +119,8 @@ def _compile(precision: str, compiler: str, target: Path) -> None:
 
 def _compile_to(linked: Path, precision: str, compiler: str) -> None:
     errors: list[str] = []
-    with tempfile.TemporaryDirectory() as scratch:
-        compiled = Path(scratch) / "kernels.o"
+    with scratch_folder(linked) as scratch:
+        compiled = scratch / "kernels.o"
         for flags in FLAG_SETS:
             source = [
                 f"-DPRECISION_{precision.upper()}",
