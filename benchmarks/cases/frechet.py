@@ -8,7 +8,7 @@ import torch
 
 from benchmarks.measure import compare, interleave
 from benchmarks.registry import Options, case
-from genzoo.evaluation.frechet import frechet_distance
+from genzoo.evaluation.measures.frechet import frechet_distance
 from genzoo.evaluation.statistics import FeatureStatistics
 
 TOLERANCE = 1e-9

@@ -9,10 +9,10 @@ import torch
 
 from benchmarks.measure import peak_memory
 from benchmarks.registry import Options, case
-from genzoo.evaluation.precision_recall import COLUMNS, ROWS, precision_recall
+from genzoo.evaluation.measures.precision_recall import COLUMNS, ROWS, precision_recall
 
 DIMENSIONS = 2048
-OURS = "from genzoo.evaluation.precision_recall import precision_recall as judge"
+OURS = "from genzoo.evaluation.measures.precision_recall import precision_recall as judge"
 THEIRS = "from torch_fidelity.metric_prc import calculate_precision_recall_part as judge"
 
 

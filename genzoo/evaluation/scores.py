@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from genzoo.core.errors import DataError, UsageError
-from genzoo.evaluation.alignment import image_alignment, text_alignment
 from genzoo.evaluation.extraction import evenly
-from genzoo.evaluation.frechet import distance_between
-from genzoo.evaluation.inception_score import inception_score_adm, inception_score_torch_fidelity
-from genzoo.evaluation.kid import kernel_distance
-from genzoo.evaluation.precision_recall import precision_recall
+from genzoo.evaluation.measures.alignment import image_alignment, text_alignment
+from genzoo.evaluation.measures.frechet import distance_between
+from genzoo.evaluation.measures.inception_score import inception_score_adm, inception_score_torch_fidelity
+from genzoo.evaluation.measures.kid import kernel_distance
+from genzoo.evaluation.measures.precision_recall import precision_recall
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -11,9 +11,9 @@ import torch
 from PIL import Image
 
 from genzoo.core.errors import DataError, UsageError
-from genzoo.evaluation.alignment import image_alignment, text_alignment
 from genzoo.evaluation.evaluate_concepts import evaluate_concepts, without_modifiers
 from genzoo.evaluation.features import FeatureNetwork, from_callable
+from genzoo.evaluation.measures.alignment import image_alignment, text_alignment
 
 
 def test_text_alignment_is_the_scaled_cosine_of_matching_rows() -> None:

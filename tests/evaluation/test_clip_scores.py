@@ -13,7 +13,7 @@ from genzoo.core.errors import DataError, UsageError
 from genzoo.evaluation.clip_sources import ClipSet, choose_clips, open_videos
 from genzoo.evaluation.evaluate_clips import evaluate_clips
 from genzoo.evaluation.features import FeatureNetwork
-from genzoo.evaluation.frechet import frechet_distance
+from genzoo.evaluation.measures.frechet import frechet_distance
 from genzoo.evaluation.protocols import load_protocol
 
 

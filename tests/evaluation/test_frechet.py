@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from genzoo.core.errors import NonFiniteError, ShapeError, UsageError
-from genzoo.evaluation.frechet import distance_between, frechet_distance
+from genzoo.evaluation.measures.frechet import distance_between, frechet_distance
 from genzoo.evaluation.statistics import FeatureStatistics, Gaussian
 
 

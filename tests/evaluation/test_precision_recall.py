@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from genzoo.core.errors import DataError, NonFiniteError, ShapeError
-from genzoo.evaluation.precision_recall import _squared_distances, precision_recall, squared_radii
+from genzoo.evaluation.measures.neighbourhoods import centred, squared_distances, squared_radii
+from genzoo.evaluation.measures.precision_recall import precision_recall
 
 
 def draw(n: int, d: int = 6, seed: int = 0) -> torch.Tensor:
@@ -61,7 +62,8 @@ def test_agrees_with_torch_fidelity_on_the_same_features() -> None:
 
 
 def test_blocks_are_no_larger_than_asked() -> None:
-    shapes = [d.shape for d, _ in _squared_distances(draw(5), draw(33), 10)]
+    few, many = centred(draw(5), draw(33))
+    shapes = [squared_distances(few, part)[0].shape for _, part in many.parts(10)]
     assert [tuple(shape) for shape in shapes] == [(5, 10), (5, 10), (5, 10), (5, 3)]
 
 

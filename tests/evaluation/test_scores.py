@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from genzoo.core.errors import DataError, NonFiniteError, ShapeError, UsageError
-from genzoo.evaluation.inception_score import inception_score_adm, inception_score_torch_fidelity
-from genzoo.evaluation.kid import kernel_distance, polynomial_mmd
+from genzoo.evaluation.measures.inception_score import inception_score_adm, inception_score_torch_fidelity
+from genzoo.evaluation.measures.kid import kernel_distance, polynomial_mmd
 
 
 def draw(*shape: int, seed: int = 0) -> torch.Tensor:

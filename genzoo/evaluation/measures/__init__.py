@@ -1,0 +1,1 @@
+"""Measures of features: plain functions of rows, each with its formula, its source and its cost."""

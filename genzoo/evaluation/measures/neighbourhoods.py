@@ -1,0 +1,195 @@
+"""Precision, recall, density and coverage from balls around rows, all four in one pass and in bounded memory.
+
+Kynkäänniemi et al. 2019 (precision, recall: k = 3, a ball with its rim) and Naeem et al. 2020 (density,
+coverage: k = 5, a ball without it). Distances come in float32 from norms and products, block by block; those
+within 1e-5 of a radius are taken again in float64 from differences, so that no count depends on the block.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+
+from genzoo.core.errors import DataError, ShapeError
+from genzoo.evaluation.statistics import check_features
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+ROWS, COLUMNS = 1024, 8192
+NEAR = 1e-5  # of a radius: there float32 does not decide
+PAIRS = 4096  # looked at again at once
+SPARE = 8  # candidates beyond the k-th neighbour, of which float64 finds the k-th
+
+
+@dataclass(frozen=True)
+class Neighbourhoods:
+    """For every row which balls hold it.
+
+    inside: (n,) of generated rows, in some reference ball.   counts: (n,) in how many.   covered: (m,) of
+    reference rows, whose ball holds a generated row.   recalled: (m,) in some generated ball.   k: the
+    neighbour that a ball reaches to.
+    """
+
+    inside: Tensor
+    counts: Tensor
+    covered: Tensor
+    recalled: Tensor
+    k: int
+
+    @property
+    def precision(self) -> float:
+        """Share of generated rows in a reference ball."""
+        return float(self.inside.double().mean())
+
+    @property
+    def recall(self) -> float:
+        """Share of reference rows in a generated ball."""
+        return float(self.recalled.double().mean())
+
+    @property
+    def density(self) -> float:
+        """Reference balls around a generated row, over k; 1 for fresh draws."""
+        return float(self.counts.double().mean() / self.k)
+
+    @property
+    def coverage(self) -> float:
+        """Share of reference balls with a generated row in them; about 1 - 2^-k for fresh draws, n = m."""
+        return float(self.covered.double().mean())
+
+
+def neighbourhoods(
+    generated: Tensor,
+    reference: Tensor,
+    *,
+    k: int = 5,
+    rim: bool = False,
+    rows: int = ROWS,
+    columns: int = COLUMNS,
+) -> Neighbourhoods:
+    """Balls to the k-th other row around every row of both sets, and which hold rows of the other set.
+
+    generated: (n, d), reference: (m, d), on one device.   rim: whether a row at the radius itself is inside;
+    an exact copy of a row with k twins is inside only with it. Raises DataError for k rows or fewer.
+    """
+    x, y = centred(generated, reference)
+    blocks = {"rows": rows, "columns": columns}
+    around_x, around_y = (radii_of(points, k=k, **blocks) for points in (x, y))
+    inside, recalled = (torch.zeros(len(points), dtype=torch.bool, device=x.device) for points in (x, y))
+    counts, covered = torch.zeros(len(x), dtype=torch.int64, device=x.device), torch.zeros_like(recalled)
+    for mine, part in x.parts(rows):
+        for theirs, others in y.parts(columns):
+            distances, rounding = squared_distances(part, others)
+            held = _within(distances, around_y[theirs][None], part, others, rounding, rim)
+            counts[mine] += held.sum(1)
+            covered[theirs] |= held.any(0)
+            recalled[theirs] |= _within(distances, around_x[mine][:, None], part, others, rounding, rim).any(
+                0
+            )
+        inside[mine] = counts[mine] > 0
+    return Neighbourhoods(inside, counts, covered, recalled, k)
+
+
+@dataclass(frozen=True)
+class Points:
+    """Rows as given, and about a centre for products; (n, d) both.   norms: (n,) of the latter, squared."""
+
+    given: Tensor
+    shifted: Tensor
+    norms: Tensor
+
+    def __len__(self) -> int:
+        return len(self.given)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the rows are."""
+        return self.given.device
+
+    def parts(self, size: int) -> Iterator[tuple[slice, Points]]:
+        """Blocks of rows, and where they are."""
+        for first in range(0, len(self), size):
+            where = slice(first, min(first + size, len(self)))
+            yield where, Points(self.given[where], self.shifted[where], self.norms[where])
+
+
+def centred(generated: Tensor, reference: Tensor) -> tuple[Points, Points]:
+    """Both sets about the reference's mean, in float32 or float64. Raises ShapeError, NonFiniteError."""
+    if generated.dim() != 2 or generated.shape[1:] != reference.shape[1:]:
+        raise ShapeError(f"features do not fit: {tuple(generated.shape)} and {tuple(reference.shape)}")
+    check_features(generated)
+    check_features(reference)
+    dtype = torch.promote_types(torch.promote_types(generated.dtype, reference.dtype), torch.float32)
+    # distances do not move with the origin, and smaller norms cancel less in |a|^2 + |b|^2 - 2ab
+    centre = reference.mean(0, dtype=torch.float64).to(dtype)
+    return points_about(generated, centre), points_about(reference, centre)
+
+
+def points_about(rows: Tensor, centre: Tensor) -> Points:
+    """Rows (n, d) about a centre (d,), in its dtype."""
+    shifted = rows.to(centre.dtype) - centre
+    return Points(rows, shifted, shifted.square().sum(1))
+
+
+def squared_radii(points: Tensor, *, k: int, rows: int = ROWS, columns: int = COLUMNS) -> Tensor:
+    """Squared distance, float64, from each point to its k-th nearest other point; points: (n, d) -> (n,)."""
+    return radii_of(centred(points, points)[0], k=k, rows=rows, columns=columns)
+
+
+def radii_of(points: Points, *, k: int, rows: int = ROWS, columns: int = COLUMNS) -> Tensor:
+    """`squared_radii` of rows that are prepared already."""
+    if k < 1 or len(points) <= k:
+        raise DataError(f"{k} neighbours need more than {k} images, got {len(points)}")
+    _, where = nearest_others(points, min(k + SPARE, len(points) - 1), rows=rows, columns=columns)
+    exact = [
+        (points.given[index].double() - row.double()).square().sum(1).kthvalue(k).values
+        for row, index in zip(points.given, where, strict=True)
+    ]
+    return torch.stack(exact)
+
+
+def nearest_others(
+    points: Points, num: int, *, rows: int = ROWS, columns: int = COLUMNS
+) -> tuple[Tensor, Tensor]:
+    """(n, num) squared distances, ascending up to rounding, and indices of each row's nearest other rows."""
+    found, places = [], []
+    for mine, part in points.parts(rows):
+        best = part.shifted.new_full((len(part), num), torch.inf)
+        where = torch.zeros_like(best, dtype=torch.int64)
+        own = torch.arange(mine.start, mine.stop, device=points.device)
+        for theirs, others in points.parts(columns):
+            distances, _ = squared_distances(part, others)
+            here = (own >= theirs.start) & (own < theirs.stop)
+            distances[here, own[here] - theirs.start] = torch.inf  # a row is no neighbour of its own
+            values, index = distances.topk(min(num, len(others)), largest=False)
+            best, order = torch.cat([best, values], 1).topk(num, largest=False)
+            where = torch.cat([where, index + theirs.start], 1).gather(1, order)
+        found.append(best)
+        places.append(where)
+    return torch.cat(found), torch.cat(places)
+
+
+def squared_distances(part: Points, others: Points) -> tuple[Tensor, Tensor]:
+    """(r, c) |a - b|², 0 for equal rows, and how far rounding may have moved each."""
+    norms = part.norms[:, None] + others.norms
+    distances = torch.addmm(norms, part.shifted, others.shifted.T, alpha=-2)
+    rounding = norms.mul_(16 * torch.finfo(norms.dtype).eps)
+    return distances.masked_fill_(distances <= rounding, 0), rounding
+
+
+def _within(
+    distances: Tensor, radii: Tensor, part: Points, others: Points, rounding: Tensor, rim: bool
+) -> Tensor:
+    """Which pairs are nearer than a radius; (r, c) squared, radii (1, c) or (r, 1) float64 -> (r, c) bool."""
+    apart = distances - radii.to(distances.dtype)
+    unsure = (apart.abs() <= torch.maximum(rounding, 2 * NEAR * radii.to(distances.dtype))).nonzero()
+    held = apart < 0
+    for pairs in unsure.split(PAIRS):
+        row, column = pairs.T
+        exact = (part.given[row].double() - others.given[column].double()).square().sum(1)
+        limit = radii.expand(distances.shape)[row, column]
+        held[row, column] = (exact <= limit) if rim else (exact < limit)
+    return held
