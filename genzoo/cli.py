@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -16,15 +17,17 @@ from genzoo.api.commands.terminal import (
     Overwrite,
     Prune,
     Workers,
+    load_torch,
     log_to_terminal,
     print_json,
     report_error,
+    require_run,
     settings_from,
 )
 from genzoo.core.errors import UsageError
 from genzoo.core.plugins import load_module
 from genzoo.core.processes import World
-from genzoo.core.progress import Progress
+from genzoo.core.progress import Progress, doing
 from genzoo.core.registry import COMMANDS
 
 EXIT_CODES = """Exit codes: 0 ok, 2 usage or recipe, 3 missing optional part, 4 data or weights,
@@ -102,6 +105,7 @@ def validate(
     overrides = [text for text in recipes if "=" in text]
     # read first: a misspelt name is answered before anything heavy is imported
     loaded = {text: load_recipe(text, overrides) for text in recipes if "=" not in text}
+    load_torch()
     from genzoo.api.recipes.plan import check_recipe
 
     for name, recipe in loaded.items():
@@ -118,10 +122,10 @@ def train(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="build everything, run one batch, stop")] = False,
 ) -> None:
     """Train a recipe; the same command again continues an interrupted run."""
-    log_to_terminal()
     from genzoo.core.recipe import load_recipe
 
     loaded = load_recipe(recipe, overrides or [])  # first: a misspelt name is answered at once
+    load_torch()
     from genzoo.api.run import train as train_run
     from genzoo.api.runs.run_report import read_report, report_lines
     from genzoo.api.training import train as training
@@ -147,6 +151,12 @@ def count(
     as_json: AsJson = None,
 ) -> None:
     """Count parameters and multiply-adds of one forward pass."""
+    from genzoo.api.recipes.listing import require_model
+    from genzoo.core.recipe_source import is_file
+
+    if not is_file(Path(model)):
+        require_model(model)
+    load_torch()
     from genzoo.api.recipes.models import count as count_model
 
     found = count_model(model, image_size=image_size, paper=paper, **settings_from(overrides or []))
@@ -177,6 +187,14 @@ def convert(
     ] = None,
 ) -> None:
     """Turn released weights into a run that can be sampled."""
+    from genzoo.core.errors import WeightsError
+    from genzoo.core.paths import require_path
+    from genzoo.core.recipe_source import find_recipe
+
+    if recipe is not None:
+        find_recipe(recipe)
+    require_path(source, "a weights file", fix="check the path", error=WeightsError)
+    load_torch()
     from genzoo.api.runs.conversion import convert as convert_weights
 
     options = {"recipe": recipe, "layout": layout, "arguments": settings_from(argument or [])}
@@ -198,6 +216,8 @@ def export(
     overwrite: Overwrite = False,
 ) -> None:
     """Write a run's weights as one safetensors file, which `sample` and `evaluate` take like a run."""
+    require_run(run)
+    load_torch()
     from genzoo.api.run import load_run
     from genzoo.api.runs.conversion import export as export_weights
 
@@ -218,7 +238,8 @@ def rerun(
     compare: Annotated[bool, typer.Option("--compare", help="print how far the losses differ")] = False,
 ) -> None:
     """Train a run's own recipe again, with every change on the way, into a new folder."""
-    log_to_terminal()
+    require_run(run)
+    load_torch()
     from genzoo.api.rerun import compare_losses, rerun_recipe
     from genzoo.api.run import load_run
 
@@ -234,7 +255,8 @@ def doctor(as_json: AsJson = None) -> None:
     """Say what works on this machine, and why the rest does not."""
     from genzoo.api.commands.doctor import examine
 
-    findings = examine()
+    with doing("importing every part"):
+        findings = examine()
     if as_json:
         print_json([finding._asdict() for finding in findings])
     else:
@@ -257,11 +279,12 @@ def latents(
     ] = False,
 ) -> None:
     """Encode a recipe's images into data.latent_cache; later calls redo what changed."""
-    from genzoo.api.preparation.latents import check_latents, prepare_latents
     from genzoo.core.recipe import load_recipe
 
     loaded = load_recipe(recipe, overrides or [])
-    log_to_terminal()
+    load_torch()
+    from genzoo.api.preparation.latents import check_latents, prepare_latents
+
     if verify:
         with Progress() as progress:
             check = check_latents(loaded, num_workers=num_workers, progress=progress.of("checking"))
@@ -298,6 +321,7 @@ def main(argv: list[str] | None = None) -> None:
             kind, pattern = (*arguments[1:], None, None)[:2]
             list_(kind, pattern)
             return
+        log_to_terminal()
         app(arguments, prog_name="genzoo")
     except BrokenPipeError:
         # the reader went away (`genzoo list | head`), and wants no message; nor may the exit flush again

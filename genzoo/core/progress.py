@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from genzoo.core.processes import World
@@ -14,6 +16,19 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 REFRESH = 0.25  # seconds between two moves of a bar
+PATIENCE = 1.0  # seconds that pass before one wants to know what is being done
+
+
+@contextlib.contextmanager
+def doing(what: str) -> Iterator[None]:
+    """Log what is being done once it has taken a second: reading, building and other steps without count."""
+    timer = threading.Timer(PATIENCE, logger.info, ("%s ...", what))
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
 
 
 class Progress:

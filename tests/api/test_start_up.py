@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from command_cases import all_commands
+
+from genzoo.api.commands.terminal import require_run
+from genzoo.cli import main
+from genzoo.core import progress
+from genzoo.core.errors import UsageError
+
+ROOT = Path(__file__).resolve().parents[2]
 
 HEAVY = "diffusers", "transformers", "peft", "scipy"
 # torch loads its compiler, and with it sympy, when an optimizer makes its first step: not before
@@ -35,14 +44,79 @@ def test_training_loads_neither_diffusers_nor_what_it_brings(tmp_path: Path) -> 
     assert not set(trained) & set(HEAVY)
 
 
-@pytest.mark.parametrize("words", [["validate", "nosuch"], ["train", "nosuch"], ["sample", "nosuch"]])
-def test_a_misspelt_name_is_answered_before_torch_is_imported(words: list[str]) -> None:
+COMMANDS = {
+    "list": ["nosuch"],
+    "show": ["nosuch"],
+    "validate": ["nosuch"],
+    "train": ["nosuch"],
+    "count": ["dit_x9"],
+    "convert": ["nosuch.pt", "OUT"],
+    "export": ["nosuch", "OUT"],
+    "rerun": ["nosuch"],
+    "sample": ["nosuch"],
+    "evaluate": ["nosuch"],
+    "merge-concepts": ["nosuch", "--base", "nosuch", "--output", "OUT"],
+    "convert-concept": ["nosuch", "--output", "OUT"],
+    "prepare latents": ["nosuch"],
+    "prepare controls": ["nosuch"],
+    "prepare regularization": ["cat", "--folder", "nosuch", "--output", "OUT"],
+}
+WITHOUT_A_NAME = {"doctor"}
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_a_misspelt_name_is_answered_before_torch_is_imported(command: str, tmp_path: Path) -> None:
     code = (
-        "import sys; from genzoo.cli import main\n"
-        f"try: main({words!r})\n"
-        "except SystemExit as error: print(error.code, 'torch' in sys.modules)"
+        "import sys; sys.modules['torch'] = None\n"  # importing it fails
+        "from genzoo.cli import main\n"
+        f"main({[*command.split(), *COMMANDS[command]]!r})"
     )
     done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, timeout=300, check=False
+        [sys.executable, "-c", code],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
     )
-    assert done.stdout.split() == ["2", "False"], done.stderr
+    assert done.returncode in (2, 4), done.stderr
+    assert "nosuch" in done.stderr or "dit_x9" in done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_every_command_is_among_them() -> None:
+    assert {name for name, _ in all_commands()} == {*COMMANDS, *WITHOUT_A_NAME}
+
+
+def test_a_name_nearly_right_is_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "runs" / "dim_digits").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UsageError, match=r"did you mean runs/dim_digits\?"):
+        require_run("dim_digit")
+    with pytest.raises(UsageError, match=r"did you mean runs/dim_digits\?"):
+        require_run("runs/dim_digist")
+    require_run("runs/dim_digits")
+
+
+@pytest.mark.parametrize("name", ["a" * 5000, "a\0b", "~nobody_here/x", ""])
+def test_names_that_no_file_system_holds_are_absent(name: str) -> None:
+    with pytest.raises(UsageError, match="nothing is there"):
+        require_run(name + "/x")
+
+
+def test_what_takes_long_is_told_off_a_terminal(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(progress, "PATIENCE", 0.0)
+    with pytest.raises(SystemExit, match="0"):
+        main(["count", "dit_s8"])
+    said = capsys.readouterr()
+    assert "counting dit_s8 ..." in said.err
+    assert "..." not in said.out
+
+
+def test_what_is_quick_is_not_told(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level("INFO"), progress.doing("nothing"):
+        pass
+    assert caplog.records == []

@@ -7,7 +7,14 @@ from typing import Annotated
 
 import typer
 
-from genzoo.api.commands.terminal import AtOnce, Device, Prune, Workers, log_to_terminal, settings_from
+from genzoo.api.commands.terminal import (
+    AtOnce,
+    Device,
+    Prune,
+    Workers,
+    load_torch,
+    settings_from,
+)
 from genzoo.core.errors import UsageError
 from genzoo.core.progress import Progress
 
@@ -30,13 +37,17 @@ def prepare_controls_command(
     prune: Prune = False,
 ) -> None:
     """Extract the controls of a recipe's pictures into data.controls, or of a folder as PNG files; once."""
-    from genzoo.api.preparation.controls import extract_folder, prepare_controls
     from genzoo.core.recipe import load_recipe
 
-    log_to_terminal()
+    is_folder = _is_folder(source)
+    # read first: a misspelt name is answered before anything heavy is imported
+    recipe = None if is_folder or control or output else load_recipe(source, overrides or [])
+    load_torch()
+    from genzoo.api.preparation.controls import extract_folder, prepare_controls
+
     with Progress() as bars:
         progress = bars.of("extracting")
-        if _is_folder(source):
+        if is_folder:
             if control is None or output is None:
                 raise UsageError(
                     f"{source} is no recipe, so it is not clear what to extract",
@@ -45,14 +56,14 @@ def prepare_controls_command(
             section = {"name": control} | settings_from(overrides or [])
             report, sheet = extract_folder(source, output, section, device=device, progress=progress)
         else:
-            if control is not None or output is not None:
+            if recipe is None:
                 raise UsageError(
                     f"{source!r} is no folder or picture that is here",
                     why="and a recipe says itself what to extract, and where to",
                     fix="for a recipe, set task.control and data.controls in place of --control and --output",
                 )
             report, sheet = prepare_controls(
-                load_recipe(source, overrides or []),
+                recipe,
                 batch_size=batch_size,
                 num_workers=num_workers,
                 device=device,

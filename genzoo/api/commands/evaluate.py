@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from genzoo.api.commands.terminal import Overwrite, log_to_terminal
+from genzoo.api.commands.terminal import Overwrite, load_torch, require_run
 from genzoo.core.claims import claim_file
 from genzoo.core.errors import UsageError
 from genzoo.core.files import write_file
@@ -60,6 +60,8 @@ def evaluate_command(
     as_json: Annotated[bool, typer.Option("--json", help="print the result as JSON")] = False,
 ) -> None:
     """Judge samples by a named protocol; the result states everything its numbers depend on."""
+    require_run(source, "a run, and no samples either")
+    load_torch()
     from genzoo.api.evaluation.evaluate_run import evaluate_files, evaluate_run
     from genzoo.evaluation.evaluate_images import Settings
     from genzoo.evaluation.protocols import load_protocol
@@ -75,7 +77,6 @@ def evaluate_command(
         raise UsageError("--report shows pictures, not clips", fix="leave it out; grid.gif shows the clips")
     judging: dict[str, Any] = {"protocol": named, "reference": reference, "num": num, "network": network}
     judging |= {} if controls is None else {"controls": controls}
-    log_to_terminal()
     given: dict[str, Any] = {
         "steps": steps,
         "guidance_scale": guidance_scale,

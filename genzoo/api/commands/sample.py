@@ -10,10 +10,10 @@ import typer
 from genzoo.api.commands.terminal import (
     Device,
     asks_for_rows,
-    log_to_terminal,
+    load_torch,
     read_controls,
     read_labels,
-    require_existing,
+    require_run,
     settings_from,
 )
 from genzoo.core.errors import UsageError
@@ -71,8 +71,8 @@ def sample_command(
     device: Device = None,
 ) -> None:
     """Sample pictures from a run; the same command again makes those that are missing."""
-    log_to_terminal()
-    require_existing(run)
+    require_run(run)
+    load_torch()
     from genzoo.api.run import load_run
     from genzoo.api.sampling.claim import default_folder
 

@@ -12,7 +12,9 @@ from typing import Annotated, Any
 import typer
 
 from genzoo.core.errors import GenzooError, UsageError
+from genzoo.core.paths import exists, require_path
 from genzoo.core.processes import World
+from genzoo.core.progress import doing
 
 # options of several commands
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="replace a file that is there already")]
@@ -76,7 +78,7 @@ def read_controls(texts: list[str] | None) -> str | dict[str, str] | None:
     from genzoo.core.registry import CONTROLS
 
     split = [(text, *text.partition("=")[::2]) for text in texts or []]
-    named = {name: path for text, name, path in split if name in CONTROLS and not Path(text).exists()}
+    named = {name: path for text, name, path in split if name in CONTROLS and not exists(text)}
     if not split:
         return None
     if len(named) == len(split):
@@ -100,12 +102,15 @@ def read_labels(text: str | None) -> int | list[int] | None:
     return labels[0] if len(labels) == 1 else labels
 
 
-def require_existing(run: str) -> None:
+def require_run(run: str | Path, what: str = "a run folder") -> None:
     """Raise UsageError for a run that is not there, before anything heavy is imported."""
-    if not Path(run).exists():
-        raise UsageError(
-            f"{run} is not a run folder", why="nothing is there", fix="name the --output of a training"
-        )
+    require_path(run, what, fix="name the --output of a training")
+
+
+def load_torch() -> None:
+    """Import what computes, when all names have been looked at; whoever waits for it is told."""
+    with doing("loading torch"):
+        import torch  # noqa: F401
 
 
 def log_to_terminal() -> None:

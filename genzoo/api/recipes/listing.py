@@ -19,6 +19,13 @@ def list_models(pattern: str = "*") -> list[str]:
     return sorted(fnmatch.filter({*nouns("models"), *MODELS.names()}, pattern))
 
 
+def require_model(name: str) -> None:
+    """Raise UsageError for an unknown name. Needs no torch."""
+    if name not in nouns("models") and name not in MODELS:
+        hint = did_you_mean(name, list_models())
+        raise UsageError(f"there is no model {name!r}", fix=hint or "`genzoo list models` shows them")
+
+
 def list_recipes(pattern: str = "*") -> list[str]:
     """Names for `genzoo train` that match a shell pattern: those beside the current folder, then shipped."""
     found = {name for root in roots("recipes") for name in names_in(root)}

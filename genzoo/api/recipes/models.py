@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from genzoo.api.recipes.check import KINDS, check_node
-from genzoo.api.recipes.listing import list_models, nouns
-from genzoo.core.errors import RecipeError, UsageError, did_you_mean
+from genzoo.api.recipes.listing import nouns, require_model
+from genzoo.core.errors import RecipeError
 from genzoo.core.exported import read_exported
+from genzoo.core.progress import doing
 from genzoo.core.recipe import load_section
 from genzoo.core.recipe_source import display
 from genzoo.core.registry import MODELS
@@ -50,10 +51,8 @@ def model_settings(name: str, overrides: dict[str, Any]) -> tuple[dict[str, Any]
     files = nouns("models")
     if name in files:
         return load_section(files[name], overrides), display(files[name])
-    if name in MODELS:
-        return {"name": name, **overrides}, name
-    hint = did_you_mean(name, list_models())
-    raise UsageError(f"there is no model {name!r}", fix=hint or "`genzoo list models` shows them")
+    require_model(name)
+    return {"name": name, **overrides}, name
 
 
 def count(
@@ -70,6 +69,7 @@ def count(
 
     if not isinstance(model_or_name, str):
         return count_model(model_or_name, image_size=image_size, paper=paper)
-    with torch.device("meta"):  # a billion parameters are counted without holding them
+    with doing(f"building {model_or_name}"), torch.device("meta"):  # a billion parameters, none of them held
         model = create_model(model_or_name, **overrides)
-    return {"model": model_or_name, **count_model(model, image_size=image_size, paper=paper)}
+    with doing(f"counting {model_or_name}"):
+        return {"model": model_or_name, **count_model(model, image_size=image_size, paper=paper)}

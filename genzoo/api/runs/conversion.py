@@ -15,6 +15,7 @@ from genzoo.core.errors import UsageError, did_you_mean
 from genzoo.core.exported import LAYOUT, metadata_of, read_exported
 from genzoo.core.files import as_safetensors, write_file
 from genzoo.core.model_state import frozen_digest, stored_weights
+from genzoo.core.progress import doing
 from genzoo.core.recipe import load_recipe
 from genzoo.core.registry import CONVERTERS
 from genzoo.core.run_folder import RunFolder
@@ -54,7 +55,8 @@ def convert(
             fix="sample it as it is: genzoo sample FILE",
         )
     claim_folder(output, what="a run")
-    tree = load_foreign(source)
+    with doing(f"reading {source}"):
+        tree = load_foreign(source)
     name = layout or recognise(tree, source)
     converter: Converter = CONVERTERS.get(name)()
     conversion = converter.to_genzoo(tree, **dict(arguments or {}))
@@ -63,7 +65,7 @@ def convert(
     made = base.replaced({"model": model, "name": Path(output).name}, f"converted from {Path(source).name}")
     _check_task(converter, plan_of(made, but=("data",)).task)
     folder = RunFolder(output)
-    with folder.lock():
+    with folder.lock(), doing(f"writing {output}"):
         folder.describe(recipe_text=made.to_yaml())
         built = create_model(conversion.model, **conversion.arguments)
         frozen = frozen_digest(built)
@@ -115,7 +117,8 @@ def export(
     facts = {"genzoo_run": run.recipe.name, "genzoo_step": str(run.step), "genzoo_weights": chosen}
     facts |= {} if layout is None else {LAYOUT: layout}
     metadata = metadata_of(run.plan.model.section(), run.recipe.data, **facts)
-    return write_file(output, as_safetensors(tensors, metadata))
+    with doing(f"writing {output}"):
+        return write_file(output, as_safetensors(tensors, metadata))
 
 
 def _export_part(own: ExportsPart, notes: Mapping[str, Any], part: Path) -> None:

@@ -14,6 +14,7 @@ from genzoo.api.runs.stored import ready
 from genzoo.core.checkpoint_manifest import file_digest
 from genzoo.core.errors import UsageError
 from genzoo.core.processes import chosen_device
+from genzoo.core.progress import doing
 from genzoo.core.recipe import Recipe
 from genzoo.core.registry import SOURCES
 from genzoo.core.signatures import parameters
@@ -100,7 +101,8 @@ class OpenedFile:
         return self._tasks[target]
 
     def _build(self, device: str) -> Task:
-        return ready(assemble(self.plan, build_codec(self.plan)), device)
+        with doing(f"loading {self.path}"):
+            return ready(assemble(self.plan, build_codec(self.plan)), device)
 
     def described(self, checkpoint: Path, weights: Weights | None = None) -> dict[str, Any]:
         """The file's name and a hash of its content: a file of that name may be written again."""

@@ -20,6 +20,7 @@ from genzoo.core.contracts import pictures_of, recorded_facts
 from genzoo.core.errors import CheckpointError, UsageError, WeightsError
 from genzoo.core.model_state import require_same_facts, restore_weights
 from genzoo.core.processes import chosen_device
+from genzoo.core.progress import doing
 from genzoo.core.recipe import Recipe, load_recipe
 
 if TYPE_CHECKING:
@@ -154,11 +155,12 @@ class StoredRun:
         return latest_valid(self.folder / "checkpoints", self._memory.verify)
 
     def _load(self, checkpoint: Path, weights: Weights, device: str) -> Task:
-        codec = build_codec(self.plan)
-        plan = resolve(self.plan, self._dataset, codec) if has_auto(self.plan) else self.plan
-        task = assemble(plan, codec)
-        put_weights(task, self.weights(checkpoint), weights)
-        return ready(task, device)
+        with doing(f"loading {self.folder}"):
+            codec = build_codec(self.plan)
+            plan = resolve(self.plan, self._dataset, codec) if has_auto(self.plan) else self.plan
+            task = assemble(plan, codec)
+            put_weights(task, self.weights(checkpoint), weights)
+            return ready(task, device)
 
 
 def put_weights(task: Task, stored: Checkpoint, weights: Weights) -> None:

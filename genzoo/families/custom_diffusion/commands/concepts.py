@@ -7,6 +7,10 @@ from typing import Annotated
 
 import typer
 
+from genzoo.core.errors import WeightsError
+from genzoo.core.paths import require_path
+from genzoo.core.progress import doing
+
 
 def merge_command(
     concepts: Annotated[list[str], typer.Argument(metavar="CONCEPT...", help="files or folders, any layout")],
@@ -34,7 +38,10 @@ def merge_command(
     as_json: Annotated[bool, typer.Option("--json", help="print the report as JSON")] = False,
 ) -> None:
     """Merge concepts of one base model in closed form, with a report on each."""
-    from genzoo.families.custom_diffusion.merge.concepts import merge_concepts
+    for concept in concepts:
+        require_concept(concept)
+    with doing("loading torch"):
+        from genzoo.families.custom_diffusion.merge.concepts import merge_concepts
 
     merged = merge_concepts(
         concepts,
@@ -72,7 +79,9 @@ def convert_command(
     half: Annotated[bool, typer.Option("--half", help="store 16-bit numbers (genzoo only)")] = False,
 ) -> None:
     """Write a concept in another layout, or compress it."""
-    import torch
+    require_concept(concept)
+    with doing("loading torch"):
+        import torch
 
     from genzoo.core.errors import UsageError
     from genzoo.families.custom_diffusion.files.base_weights import BaseWeights, fingerprint
@@ -87,6 +96,12 @@ def convert_command(
         if weights is None:
             raise UsageError("compression stores differences to the base", fix="give --base")
         delta = delta.compressed(weights, keep=compress, measure="energy" if energy else "sum")
-    path = write_concept(delta, output, layout=to, base=weights, dtype=torch.float16 if half else None)
+    with doing(f"writing {output}"):
+        path = write_concept(delta, output, layout=to, base=weights, dtype=torch.float16 if half else None)
     files = [path] if path.is_file() else sorted(path.iterdir())
     typer.echo(f"written: {path}, {sum(file.stat().st_size for file in files):,} bytes")
+
+
+def require_concept(path: str) -> None:
+    """Raise WeightsError when nothing is there, before anything heavy is imported."""
+    require_path(path, "a concept", fix="name its file, or the folder of its training", error=WeightsError)

@@ -6,8 +6,10 @@ from typing import Annotated
 
 import typer
 
+from genzoo.core.errors import DataError, UsageError
+from genzoo.core.paths import require_path
 from genzoo.core.processes import chosen_device
-from genzoo.core.progress import Progress
+from genzoo.core.progress import Progress, doing
 
 
 def regularization_command(
@@ -40,11 +42,14 @@ def regularization_command(
     ] = None,
 ) -> None:
     """Regularisation pictures from a folder, painted by the base, or found in a collection."""
-    from genzoo.core.errors import UsageError
-    from genzoo.families.custom_diffusion.data import regularization
-
     if sum(source is not None for source in (folder, base, collection)) != 1:
         raise UsageError("where should the pictures come from?", fix="one of --folder, --base, --collection")
+    given = folder or collection
+    if given is not None:
+        require_path(given, "a folder or file of pictures", fix="check the path", error=DataError)
+    with doing("loading torch"):
+        from genzoo.families.custom_diffusion.data import regularization
+
     place = chosen_device(device)
     if folder is not None:
         path = regularization.from_folder(folder, output, class_name=class_name, num=num)

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from genzoo.core.errors import DataError, UsageError, WeightsError
 from genzoo.core.files import write_folder
+from genzoo.core.progress import doing
 from genzoo.families.custom_diffusion.data.captions import (
     default_captions,
     read_captions,
@@ -87,9 +88,10 @@ def merge_concepts(
     """
     started = time.perf_counter()
     _check_output(output)
-    entries = read_all(concepts)
-    weights = BaseWeights(base)
-    base_print = fingerprint(weights)
+    with doing("reading the concepts and the base"):
+        entries = read_all(concepts)
+        weights = BaseWeights(base)
+        base_print = fingerprint(weights)
     entries = [fitted(entry, weights, base_print, any_base) for entry in entries]
     entries, renamed = with_names(with_phrases(entries, phrases), rename)
     encoder = load_prompt_encoder(base)
@@ -98,14 +100,16 @@ def merge_concepts(
         encoder.add_tokens(entry.delta.tokens)
     entries = [_with_rows(entry, encoder) for entry in entries]
     texts = _captions(captions, num_captions)
-    C_reg = regularisation_rows(encoder, texts, include_bos=include_bos, include_padding=include_padding)
-    factor = factorise(C_reg, rank_tolerance=FEATURE_RANK_TOLERANCE)
+    with doing(f"encoding {len(texts)} captions"):
+        C_reg = regularisation_rows(encoder, texts, include_bos=include_bos, include_padding=include_padding)
+        factor = factorise(C_reg, rank_tolerance=FEATURE_RANK_TOLERANCE)
 
     def planned(rows: Tensor) -> MergePlan:
         return plan_merge(rows, C_reg, conflicts=conflicts, factor=factor)
 
     plan = planned(torch.cat([_rows(entry) for entry in entries]))
-    solved = _solve(entries, weights, plan, [planned(_rows(entry)) for entry in entries], dtype)
+    with doing(f"solving for {len(weights.key_values)} matrices"):
+        solved = _solve(entries, weights, plan, [planned(_rows(entry)) for entry in entries], dtype)
     delta = ConceptDelta(
         weights=solved.weights,
         tokens={token: rows for entry in entries for token, rows in entry.delta.tokens.items()},
