@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TypeAlias
 
 from genzoo.core.errors import DataError, did_you_mean
+from genzoo.data.text_files import read_lines
 
 ClassList: TypeAlias = str | Path | Sequence[str]
 """Names of classes, or a text file with one a line; blank lines and those that start with # are skipped."""
@@ -51,12 +52,11 @@ def kept_labels(
 
 def _lines(path: Path, option: str) -> list[str]:
     try:
-        text = path.expanduser().read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
+        lines = read_lines(path, f"the class list {str(path)!r}")
+    except DataError as error:
         raise DataError(
-            f"the class list {str(path)!r} cannot be read",
-            why=str(error),
+            error.what,
+            why=error.why,
             fix=f"data.{option} is a list of names, or a text file with one name a line",
         ) from error
-    stripped = (line.strip() for line in text.splitlines())
-    return [line for line in stripped if line and not line.startswith("#")]
+    return [line for line in lines if line and not line.startswith("#")]

@@ -16,6 +16,7 @@ from genzoo.data.array_files import Array, array_names, check_levels, read_array
 from genzoo.data.image_decode import EXTENSIONS, load_image, read_file, shown
 from genzoo.data.image_listing import LeftOut, Names, natural, walk_images
 from genzoo.data.own_outputs import is_overview
+from genzoo.data.readable import Readable
 from genzoo.pictures.pixels import to_uint8
 
 if TYPE_CHECKING:
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
     from genzoo.core.types import Dataset
 
+TOLERATE = "mend or remove it; train.max_bad=1 leaves so many out"
 TEXTS = (".json", ".jsonl", ".txt", ".csv", ".tsv", ".html", ".md", ".yaml")  # such lie beside pictures
 
 
@@ -127,10 +129,9 @@ class ArrayPictures:
 class DatasetPictures:
     """The pictures of a data set, or its clips, as they come without a generator: not augmented."""
 
-    notes: Sequence[str] = ()
-
     def __init__(self, dataset: Dataset) -> None:
         self.dataset = dataset
+        self.notes: Sequence[str] = dataset.notes if isinstance(dataset, Readable) else ()
 
     def __len__(self) -> int:
         return len(self.dataset)
@@ -139,7 +140,12 @@ class DatasetPictures:
         return f"item {index}"
 
     def read(self, index: int) -> Array:
-        return three_channels(to_levels(self.dataset.fetch(index)["pixels"]))
+        try:
+            return three_channels(to_levels(self.dataset.fetch(index)["pixels"]))
+        except DataError as error:
+            raise DataError(
+                error.what, where=error.where, why=error.why, fix=error.fix or TOLERATE
+            ) from error
 
     def content(self, index: int) -> bytes:
         return self.stamp(index).encode() + b"\0"

@@ -96,12 +96,7 @@ class SampleStream:
         """Remember unreadable items. Raises DataError when there are more than max_bad."""
         self.bad.update(bad)
         if len(self.bad) > self.max_bad:
-            shown = "; ".join(list(self.bad.values())[:3])
-            raise DataError(
-                f"{len(self.bad)} unreadable item(s); at most max_bad={self.max_bad} may be replaced",
-                why=shown + (" ..." if len(self.bad) > 3 else ""),
-                fix=f"mend or remove them, or allow them with train.max_bad={len(self.bad)} or more",
-            )
+            raise too_many_bad(self.bad, self.max_bad)
 
     def _fetch(self, position: int, bad: Bad) -> dict[str, Any]:
         for skip in range(len(self)):
@@ -120,6 +115,16 @@ class SampleStream:
 
     def _generator(self, position: int) -> torch.Generator | None:
         return generator_for(self.seed, "augment", position) if self._augments else None
+
+
+def too_many_bad(bad: Bad, max_bad: int) -> DataError:
+    """The error for more unreadable items than may be replaced."""
+    shown = "; ".join(list(bad.values())[:3])
+    return DataError(
+        f"{len(bad)} unreadable item(s); at most max_bad={max_bad} may be replaced",
+        why=shown + (" ..." if len(bad) > 3 else ""),
+        fix=f"mend or remove them, or allow them with train.max_bad={len(bad)} or more",
+    )
 
 
 def one_line(error: DataError) -> str:

@@ -18,6 +18,7 @@ from genzoo.core.errors import DataError, did_you_mean
 from genzoo.data.class_lists import ClassList, kept_labels
 from genzoo.data.image_decode import EXTENSIONS, shown
 from genzoo.data.image_listing import LeftOut, Names, choose_classes, resolve_root, scan_folder
+from genzoo.data.text_files import read_lines
 from genzoo.data.video_decode import VIDEO_EXTENSIONS
 
 LAYOUT = (
@@ -164,10 +165,7 @@ def _split(
     if split_file is None:
         return clips
     path = Path(split_file).expanduser()
-    try:
-        lines = [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError("data.split_file cannot be read", where=shown(path), why=str(error)) from error
+    lines = [line for line in read_lines(path, "data.split_file") if line]
     known = {clip[0].replace(os.sep, "/") for _, clip in clips}
     wanted = {line if line in known else line.rpartition(" ")[0] or line for line in lines}
     missing = sorted(wanted - known)

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from genzoo.core.errors import DataError, UsageError
-from genzoo.data.image_decode import reason, shown
+from genzoo.data.image_decode import shown
 from genzoo.data.picture_sets import PictureSet, content_hash, open_pictures
+from genzoo.data.text_files import read_json
 from genzoo.evaluation.batches import batches
 from genzoo.evaluation.extraction import Features, extract
 from genzoo.evaluation.features import FeatureNetwork
@@ -37,11 +37,10 @@ def read_prompts(folder: Path) -> dict[str, str]:
     form = 'write {"file stem": "prompt", ...} there'
     if found is None:
         raise DataError(f"there is no prompts.json in or beside {shown(folder)}", fix=form)
-    try:
-        content = json.loads(found.read_text(encoding="utf-8-sig"))
-        return {Path(stem).stem: str(prompt) for stem, prompt in content.items()}
-    except (OSError, ValueError, AttributeError) as error:
-        raise DataError(f"{shown(found)} cannot be read", why=reason(error), fix=form) from error
+    content = read_json(found)
+    if not isinstance(content, dict):
+        raise DataError(f"{shown(found)} is no table of prompts", fix=form)
+    return {Path(stem).stem: str(prompt) for stem, prompt in content.items()}
 
 
 def evaluate_concepts(

@@ -22,6 +22,7 @@ from genzoo.core.model_state import require_same_facts, restore_weights
 from genzoo.core.processes import chosen_device
 from genzoo.core.progress import doing
 from genzoo.core.recipe import Recipe, load_recipe
+from genzoo.data.readable import readable
 
 if TYPE_CHECKING:
     from genzoo.api.runs.run_data import RunData, Weights
@@ -73,9 +74,17 @@ class StoredRun:
         return build_dataset(self.plan)
 
     def dataset(self) -> Dataset:
-        """The data set the run was trained on, built once; of cached latents or controls, the images."""
+        """The data set the run was trained on, built once; of cached latents or controls, the images.
+
+        Items that cannot be read are left out, as many as training may replace. Raises DataError for more.
+        """
+        return self._pictures
+
+    @cached_property
+    def _pictures(self) -> Dataset:
         # items of a cache are latents, or wait for an extractor, and metrics look at pixels
-        return pictures_of(self._dataset)
+        config = self.plan.train
+        return readable(pictures_of(self._dataset), 0 if config is None else config.max_bad)
 
     def checkpoint(self, which: str | int | Path | None = None) -> Path:
         """A checkpoint by step or path; the newest valid one when left out. Raises CheckpointError."""

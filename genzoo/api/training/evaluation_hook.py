@@ -18,6 +18,7 @@ from genzoo.core.contracts import pictures_of
 from genzoo.core.errors import GenzooError, RecipeError, UsageError
 from genzoo.core.files import write_folder, write_json
 from genzoo.data.picture_sets import ArrayPictures, DatasetPictures
+from genzoo.data.readable import readable
 from genzoo.evaluation.evaluate_images import Settings, evaluate
 from genzoo.evaluation.features import FeatureNetwork, build_network
 from genzoo.evaluation.protocols import load_protocol
@@ -39,6 +40,7 @@ class EvaluationHook(Hook):
     def __init__(self, evaluation: Evaluation, *, block_size: int = BLOCK_SIZE) -> None:
         self.evaluation, self.block_size = evaluation, block_size
         self._network: FeatureNetwork | None = None
+        self._reference: DatasetPictures | None = None
 
     def on_start(self, trainer: TrainingView) -> None:
         every, saved = self.evaluation.every, trainer.config.checkpoint_every
@@ -54,6 +56,10 @@ class EvaluationHook(Hook):
                 weights=self.evaluation.weights,
                 device=str(trainer.device),
             )
+        )
+        # now, too: more unreadable items than may be are no news for the first evaluation
+        self._reference = trainer.world.together(
+            lambda: DatasetPictures(readable(pictures_of(trainer.dataset), trainer.config.max_bad))
         )
         if trainer.step and self._is_due(trainer, trainer.step):
             self._judge(trainer, trainer.step)
@@ -100,13 +106,14 @@ class EvaluationHook(Hook):
         return torch.cat(parts)
 
     def _result(self, trainer: TrainingView, pixels: torch.Tensor, step: int) -> EvaluationResult:
-        chosen = self.evaluation
+        chosen, reference = self.evaluation, self._reference
+        assert reference is not None  # made at the start
         sampling = {"weights": "raw" if trainer.average is None else "ema", "seed": chosen.seed, "step": step}
         given = {"steps": chosen.steps, "guidance_scale": chosen.guidance_scale}
         return evaluate(
             ArrayPictures(pixels.movedim(1, -1).contiguous().numpy(), f"samples of step {step}"),
             protocol=chosen.protocol,
-            reference=DatasetPictures(pictures_of(trainer.dataset)),
+            reference=reference,
             num=chosen.num,
             network=self._network,
             sampling={**sampling, **{key: value for key, value in given.items() if value is not None}},

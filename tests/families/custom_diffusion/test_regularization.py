@@ -13,7 +13,8 @@ from PIL import Image
 
 from genzoo.cli import main
 from genzoo.core.errors import DataError, UsageError, WeightsError
-from genzoo.families.custom_diffusion.data.collection import Captioned, read_collection, select, similarities
+from genzoo.data.captioned import Captioned, read_collection
+from genzoo.families.custom_diffusion.data.collection import select, similarities
 from genzoo.families.custom_diffusion.data.pictures import regularisation_pictures
 from genzoo.families.custom_diffusion.data.regularization import from_folder, generated, retrieved
 from genzoo.pretrained.clip import Clip, load_clip

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from genzoo.core.errors import DataError
+from genzoo.data.text_files import read_lines
 from genzoo.families.custom_diffusion.data.phrases import row_keys
 from genzoo.pretrained.prompts import PromptEncoder
 
@@ -42,11 +43,7 @@ def default_captions(num: int = NUM_CAPTIONS) -> list[str]:
 
 def read_captions(path: str | Path) -> list[str]:
     """One caption per line, empty lines left out. Raises DataError."""
-    try:
-        lines = Path(path).read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError("cannot read the captions", where=str(path), why=str(error)) from error
-    found = [line.strip() for line in lines if line.strip()]
+    found = [line for line in read_lines(path, "the file of captions") if line]
     if not found:
         raise DataError("the file of captions is empty", where=str(path), fix="one caption per line")
     return found

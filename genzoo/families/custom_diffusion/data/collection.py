@@ -1,14 +1,11 @@
-"""A collection of captioned pictures on the disk, and those of it whose captions mean what is asked for."""
+"""Those pictures of a collection whose captions mean what is asked for."""
 
 from __future__ import annotations
 
-import csv
 import hashlib
-import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -17,25 +14,12 @@ from torch import Tensor
 
 from genzoo.core.errors import DataError
 from genzoo.core.files import write_file
+from genzoo.data.captioned import Captioned
 from genzoo.data.image_decode import decode_image, read_file, shown
-from genzoo.data.image_listing import LeftOut, walk_images
-from genzoo.families.custom_diffusion.data.pictures import CAPTIONS, IMAGE_LIST, listed_pictures
 from genzoo.pretrained.clip import Clip
 
-PICTURE_COLUMNS = ("file_name", "path", "image", "image_path", "file")
-CAPTION_COLUMNS = ("caption", "text")
-TABLES = (".csv", ".tsv", ".jsonl")
 # bits of 256 in which two thumbnails of the same picture may differ
 NEARLY_EQUAL = 8
-
-
-@dataclass(frozen=True)
-class Captioned:
-    """One picture of a collection."""
-
-    path: Path
-    caption: str
-    url: str = ""
 
 
 @dataclass
@@ -48,30 +32,6 @@ class Selection:
     num_unreadable: int = 0
     num_small: int = 0
     num_repeated: int = 0
-
-
-def read_collection(path: str | Path) -> list[Captioned]:
-    """A table (.csv, .tsv, .jsonl with a column for pictures and one for captions), or a folder: with such a
-    table named metadata, in the official layout, or with a .txt file beside each picture. Raises DataError.
-    """
-    place = Path(path).expanduser()
-    if place.is_file():
-        found = list(_table(place))
-    elif not place.is_dir():
-        raise DataError("there is no such collection", where=shown(place))
-    elif (place / IMAGE_LIST).is_file() and (place / CAPTIONS).is_file():
-        pairs = zip(*listed_pictures(place), strict=True)
-        found = [Captioned(Path(file), caption) for file, caption in pairs]
-    else:
-        tables = [place / f"metadata{suffix}" for suffix in TABLES if (place / f"metadata{suffix}").is_file()]
-        found = list(_table(tables[0])) if tables else list(_sidecars(place))
-    if not found:
-        raise DataError(
-            "the collection holds no picture with a caption",
-            where=shown(place),
-            fix="metadata.csv with the columns file_name and caption, or a .txt file beside each picture",
-        )
-    return found
 
 
 def similarities(
@@ -139,40 +99,6 @@ def _thumbnail(image: Image.Image) -> Tensor:
     """(256,) bool: where a 16 x 16 picture is brighter than its mean; survives resizing and compression."""
     small = np.asarray(image.convert("L").resize((16, 16), Image.Resampling.BILINEAR), dtype=np.float32)
     return torch.from_numpy(small > small.mean()).flatten()
-
-
-def _table(path: Path) -> Iterator[Captioned]:
-    try:
-        with path.open(encoding="utf-8", newline="") as file:
-            if path.suffix == ".jsonl":
-                rows: list[Any] = [json.loads(line) for line in file if line.strip()]
-            else:
-                rows = list(csv.DictReader(file, delimiter="\t" if path.suffix == ".tsv" else ","))
-    except (OSError, UnicodeDecodeError, ValueError, csv.Error) as error:
-        raise DataError("the table cannot be read", where=shown(path), why=str(error)[:200]) from error
-    columns = list(rows[0]) if rows and isinstance(rows[0], dict) else []
-    picture = next((name for name in PICTURE_COLUMNS if name in columns), None)
-    caption = next((name for name in CAPTION_COLUMNS if name in columns), None)
-    if picture is None or caption is None:
-        raise DataError(
-            "the table has no column of pictures or none of captions",
-            where=shown(path),
-            why=f"its columns are {', '.join(columns) or 'none'}",
-            fix=f"name them {PICTURE_COLUMNS[0]} and {CAPTION_COLUMNS[0]}",
-        )
-    for row in rows:
-        if row.get(picture) and row.get(caption):
-            yield Captioned(path.parent / str(row[picture]), str(row[caption]), str(row.get("url") or ""))
-
-
-def _sidecars(folder: Path) -> Iterator[Captioned]:
-    for name in walk_images(folder, folder, LeftOut(), True):
-        path = folder / name
-        text = path.with_suffix(".txt")
-        if text.is_file():
-            caption = " ".join(text.read_text(encoding="utf-8", errors="replace").split())
-            if caption:
-                yield Captioned(path, caption)
 
 
 def _kept(file: Path, num: int) -> Tensor | None:

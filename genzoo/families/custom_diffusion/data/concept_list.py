@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ from typing import Any
 
 from genzoo.core.errors import DataError, did_you_mean
 from genzoo.data.image_decode import shown
+from genzoo.data.text_files import read_json
 from genzoo.families.custom_diffusion.data.pictures import (
     CaptionedPictures,
     dataset_pictures,
@@ -66,17 +66,14 @@ def read_concepts(concepts: str | Path | Sequence[Mapping[str, Any]]) -> list[Co
 
 
 def _read_json(path: Path) -> Any:
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
+    if not path.is_file():
         raise DataError(
             "cannot read the concept list",
             where=shown(path),
-            why=error.strerror,
+            why="it is a folder" if path.is_dir() else "there is no such file",
             fix="give a JSON file: concepts=concepts.json",
-        ) from error
-    except (ValueError, RecursionError) as error:
-        raise DataError("the concept list is not JSON", where=shown(path), why=str(error)[:200]) from error
+        )
+    return read_json(path, "the concept list")
 
 
 def _concept(entry: Any, near: Path | None, where: str) -> Concept:

@@ -15,6 +15,7 @@ from torch import Tensor
 from genzoo.core.errors import DataError, UsageError
 from genzoo.core.registry import DATASETS
 from genzoo.core.types import Dataset
+from genzoo.data.captioned import CAPTIONS, IMAGE_LIST, IMAGES, listed_pictures
 from genzoo.data.image_decode import EXTENSIONS, shown
 from genzoo.data.image_listing import LeftOut, scan_folder
 from genzoo.data.picture_sets import DatasetPictures, FilePictures
@@ -22,8 +23,7 @@ from genzoo.pictures.pixels import nearest_levels, to_pil
 
 logger = logging.getLogger(__name__)
 
-# what a regularisation folder of the official scripts holds
-IMAGES, IMAGE_LIST, CAPTIONS = "images", "images.txt", "caption.txt"
+# what a regularisation folder of the official scripts holds beside pictures and captions
 URLS, SCORES = "urls.txt", "scores.json"
 
 
@@ -87,18 +87,6 @@ def regularisation_pictures(folder: Path, prompt: str | None) -> CaptionedPictur
     return CaptionedPictures(FilePictures(files), captions.__getitem__)
 
 
-def listed_pictures(folder: Path) -> tuple[list[str], list[str]]:
-    """Files and captions of a folder in the official layout. Raises DataError when the lists do not fit."""
-    names, captions = (_lines(folder / name) for name in (IMAGE_LIST, CAPTIONS))
-    if len(names) != len(captions) or not names:
-        raise DataError(
-            f"{IMAGE_LIST} has {len(names)} lines and {CAPTIONS} {len(captions)}",
-            where=shown(folder),
-            fix="one picture and one caption per line",
-        )
-    return [str(_found(folder, name)) for name in names], captions
-
-
 def dataset_pictures(section: Mapping[str, Any], prompt: str | None) -> CaptionedPictures:
     """Pictures of a data section such as {"name": "emoji", "names": ["robot"]}; prompt None: their own."""
     arguments = dict(section)
@@ -129,17 +117,3 @@ def _listed(folder: Path) -> tuple[list[str], list[str]]:
     files, folders = scan_folder(folder, folder, left, True)
     listing = {IMAGE_LIST, CAPTIONS, URLS, SCORES}
     return files, [name for name in [*left.names, *(f"{name}/" for name in folders)] if name not in listing]
-
-
-def _lines(path: Path) -> list[str]:
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError("this list cannot be read", where=shown(path), why=str(error)) from error
-    return [line.strip() for line in lines if line.strip()]
-
-
-def _found(folder: Path, name: str) -> Path:
-    """A listed picture: where the list says, beside the list, or in images/ when the folder was moved."""
-    places = (Path(name), folder / name, folder / IMAGES / Path(name).name)
-    return next((place for place in places if place.is_file()), places[0])

@@ -17,9 +17,10 @@ from typing import Any
 from genzoo.core.errors import DataError, UsageError
 from genzoo.core.files import write_folder
 from genzoo.core.seeds import SampleStreams
+from genzoo.data.captioned import CAPTIONS, IMAGE_LIST, IMAGES, read_collection
 from genzoo.data.image_decode import read_file
-from genzoo.families.custom_diffusion.data.collection import read_collection, select, similarities
-from genzoo.families.custom_diffusion.data.pictures import CAPTIONS, IMAGE_LIST, IMAGES, URLS, folder_pictures
+from genzoo.families.custom_diffusion.data.collection import select, similarities
+from genzoo.families.custom_diffusion.data.pictures import URLS, folder_pictures
 from genzoo.pretrained.clip import Clip
 
 logger = logging.getLogger(__name__)
