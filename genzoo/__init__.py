@@ -16,6 +16,7 @@ __all__ = [
     "create_model",
     "data",
     "diffusion",
+    "edit_concepts",
     "evaluation",
     "families",
     "kernels",
@@ -29,7 +30,10 @@ __all__ = [
     "training",
 ]
 
-_ELSEWHERE = {"merge_concepts": "genzoo.families.custom_diffusion.merge.concepts"}
+_ELSEWHERE = {
+    "edit_concepts": "genzoo.families.custom_diffusion.edit.concepts",
+    "merge_concepts": "genzoo.families.custom_diffusion.merge.concepts",
+}
 
 
 def __getattr__(name: str) -> Any:

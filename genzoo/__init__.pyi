@@ -13,6 +13,7 @@ from genzoo import (
     training,
 )
 from genzoo.api import build_task, count, create_model, list_models, load_recipe, load_run, train
+from genzoo.families.custom_diffusion.edit.concepts import edit_concepts
 from genzoo.families.custom_diffusion.merge.concepts import merge_concepts
 
 __version__: str
@@ -26,6 +27,7 @@ __all__ = [
     "create_model",
     "data",
     "diffusion",
+    "edit_concepts",
     "evaluation",
     "families",
     "kernels",

@@ -32,6 +32,11 @@ DATASETS.lazy(
 SOURCES.lazy(
     "concept", f"{_HERE}.files.open_concept:open_concept", help="a taught concept, or several merged ones"
 )
+SOURCES.lazy(
+    "text_to_image_base",
+    f"{_HERE}.files.open_base:open_base",
+    help="a text-to-image model in diffusers' layout",
+)
 METRICS.lazy(
     "concept_file",
     f"{_HERE}.files.concept_file:concept_file",
@@ -54,7 +59,11 @@ COMMANDS.lazy(
     "genzoo.families.custom_diffusion.commands.concepts:merge_command",
     help="Merge concepts of one base model in closed form, with a report on each.",
 )
-
+COMMANDS.lazy(
+    "edit-concepts",
+    f"{_HERE}.commands.edits:edit_command",
+    help="Change what words mean to a base model, in closed form, with a report on each edit.",
+)
 COMMANDS.lazy(
     "convert-concept",
     "genzoo.families.custom_diffusion.commands.concepts:convert_command",
@@ -66,12 +75,16 @@ _WHERE = {
     "read_concept": "files.read_layouts",
     "write_concept": "files.write_layouts",
     "apply_concept": "files.apply",
+    "edit_concepts": "edit.concepts",
+    "edit_weights": "edit.solve",
     "merge_concepts": "merge.concepts",
     "merge_weights": "merge.algebra",
 }
 __all__ = [
     "ConceptDelta",
     "apply_concept",
+    "edit_concepts",
+    "edit_weights",
     "merge_concepts",
     "merge_weights",
     "read_concept",

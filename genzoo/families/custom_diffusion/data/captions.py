@@ -49,6 +49,20 @@ def read_captions(path: str | Path) -> list[str]:
     return found
 
 
+def chosen_captions(captions: str | Path | Sequence[str] | None, num: int | None = None) -> list[str]:
+    """A list, the lines of a file, or the built-in ones; the first `num` of them. Raises DataError."""
+    if captions is None:
+        return default_captions(num) if num else default_captions()
+    found = read_captions(captions) if isinstance(captions, (str, Path)) else list(captions)
+    if num and len(found) < num:
+        raise DataError(
+            f"there are {len(found)} captions, not {num}", fix="fewer --num-captions, or more lines"
+        )
+    if not found:
+        raise DataError("there are no captions to regularise with", fix="pass some, or leave captions out")
+    return found[:num]
+
+
 def regularisation_rows(
     encoder: PromptEncoder,
     captions: Sequence[str],

@@ -57,6 +57,11 @@ class BaseWeights(Mapping[str, Tensor]):
         """Names of the key and value projections."""
         return [name for name in self._files if is_key_value(name)]
 
+    @property
+    def files(self) -> list[Path]:
+        """The files that hold them."""
+        return sorted(set(self._files.values()))
+
     def shape(self, name: str) -> tuple[int, ...]:
         """Read from the file's header."""
         return tuple(self._handles[self._files[name]].get_slice(name).get_shape())

@@ -1,9 +1,10 @@
 """The closed-form merge of concepts (Custom Diffusion, Eq. 4 and 5): pure algebra on matrices, in float64.
 
-For each key or value projection,   min_W ||(W - W_0) C_reg^T||_F   subject to   W C^T = V^T.
-With a factor R^T R = C_reg^T C_reg and B = C R^-1, the solution is the least-norm solution X of X B^T = E in
-the coordinates X = (W - W_0) R^T, where E = V^T - W_0 C^T. Letters: s target rows, s_reg regularisation
-rows, d width of the text features, out width of the projection.
+For each key or value projection,   min_W ||(W - W_0) C_reg^T||_F   subject to   W C^T = V^T;
+or, with a weight a for each target row,   min_W ||(W - W_0) C_reg^T||_F^2 + sum a |W c - v|^2   (Unified
+Concept Editing, Eq. 7), of which the first is the limit of large weights. With a factor R^T R = C_reg^T
+C_reg, both are solved in the coordinates X = (W - W_0) R^T by one matrix, see `lift`. E = V^T - W_0 C^T.
+Letters: s target rows, s_reg regularisation rows, d width of the text features, out width of the projection.
 """
 
 from __future__ import annotations
@@ -17,12 +18,11 @@ from torch import Tensor
 
 from genzoo.core.errors import NonFiniteError, ShapeError, UsageError
 from genzoo.families.custom_diffusion.merge.factor import Factor, factorise
+from genzoo.families.custom_diffusion.merge.lift import lift_of
 
 CONFLICTS = ("mean", "first", "error")
 # two rows of this relative distance are one row: float32 features repeat to about 1e-7
 SAME_ROW = 1e-9
-# beyond this condition number of the target rows, a pseudo-inverse drops what cannot be told apart
-MAX_ROW_CONDITION, PINV_TOLERANCE = 1e8, 1e-10
 BLOCK_OUT = 160
 
 
@@ -143,17 +143,20 @@ def plan_merge(
     conflicts: str = "mean",
     rank_tolerance: float = 1e-10,
     factor: Factor | None = None,
+    weights: Tensor | None = None,
 ) -> MergePlan:
     """Everything that the projections share; a factor already at hand is reused.
 
     V: (s, out) values of all projections, only to tell repeated rows from conflicting ones; without them,
-    every repetition counts as a conflict. rank_tolerance: as in `factorise`.
+    every repetition counts as a conflict. rank_tolerance: as in `factorise`.   weights: (s,) positive, of
+    the target rows, which are then met as far as their weights go; rows that repeat share theirs, and
+    `conflicts` says nothing. None: they are met exactly.
     """
     if conflicts not in CONFLICTS:
         raise UsageError(f"conflicts={conflicts!r} is not known", fix=f"one of {', '.join(CONFLICTS)}")
     factor = factor or factorise(C_reg, rank_tolerance=rank_tolerance)
     rows = C.double()
-    groups = _group_rows(rows)
+    groups = _group_rows(rows) if weights is None else [[index] for index in range(len(rows))]
     clashes = _clashes(groups, V)
     if clashes and conflicts == "error":
         first, second = clashes[0]
@@ -164,7 +167,7 @@ def plan_merge(
         )
     keep = _keep_matrix(groups, len(rows), first_only=conflicts == "first", like=rows)
     kept = keep @ rows
-    lift, weight_norm, row_condition = _lift(kept, factor)
+    lift, weight_norm, row_condition = lift_of(kept, factor, weights)
     root = torch.linalg.qr(weight_norm.T, mode="r").R.T
     return MergePlan(
         C=rows,
@@ -215,57 +218,6 @@ def _keep_matrix(groups: list[list[int]], num_rows: int, *, first_only: bool, li
         chosen = group[:1] if first_only else group
         keep[row, chosen] = 1 / len(chosen)
     return keep
-
-
-def _lift(C: Tensor, factor: Factor) -> tuple[Tensor, Tensor, float]:
-    """lift (m, d), weight_norm (m, d or r), and the condition number of the whitened rows.
-
-    ||(W - W_0) C_reg^T||_F = ||E weight_norm||_F.
-    """
-    if factor.whiten is not None:
-        B_t = torch.linalg.solve_triangular(factor.whiten.T, C.T, upper=False)
-        inverse, condition = _pseudo_inverse(B_t)
-        return torch.linalg.solve_triangular(factor.whiten, inverse.T, upper=True).T, inverse, condition
-    assert factor.basis is not None
-    assert factor.free is not None
-    assert factor.singular_values is not None
-    return _lift_deficient(C, factor.basis, factor.singular_values, factor.free)
-
-
-def _lift_deficient(C: Tensor, basis: Tensor, values: Tensor, free: Tensor) -> tuple[Tensor, Tensor, float]:
-    """The limit of a vanishing ridge: directions that no regularisation row sees are used first, at no cost.
-
-    What they cannot supply is solved in the seen directions; then the free ones take the rest, least norm.
-    """
-    in_free, whitened = C @ free, (C @ basis) / values
-    # features are float32: a smaller part of a row in the free directions is rounding, not a handle
-    left, sizes, right_t = torch.linalg.svd(in_free, full_matrices=True)
-    usable = int((sizes > 1e-6 * C.norm(dim=1).max()).sum()) if len(C) else 0
-    unreachable = left[:, usable:]
-    inverse, condition = _pseudo_inverse(whitened.T @ unreachable)
-    weight_norm = unreachable @ inverse
-    from_seen = (weight_norm / values) @ basis.T
-    rest = torch.eye(len(C), dtype=C.dtype) - weight_norm @ whitened.T
-    from_free = (rest @ left[:, :usable] / sizes[:usable]) @ right_t[:usable] @ free.T
-    return from_seen + from_free, weight_norm, condition
-
-
-def _pseudo_inverse(B_t: Tensor) -> tuple[Tensor, float]:
-    """Y (m, d) with X = E Y the least-norm solution of X B_t = E, and cond(B_t); B_t is (d, m)."""
-    if B_t.shape[1] == 0:
-        return B_t.T.clone(), 1.0
-    scale = B_t.norm(dim=0).clamp_min(torch.finfo(B_t.dtype).tiny)
-    Q, R = torch.linalg.qr(B_t / scale)
-    if R.shape[0] == R.shape[1]:
-        sizes = torch.linalg.svdvals(R)
-        condition = float(sizes[0] / sizes[-1]) if sizes[-1] > 0 else float("inf")
-        if condition <= MAX_ROW_CONDITION:
-            # X = (E scale^-1) R^-1 Q^T
-            return torch.linalg.solve_triangular(R, Q.T, upper=True) / scale[:, None], condition
-    else:
-        condition = float("inf")
-    # rows that nearly depend on each other: unscaled, so that the residual is spread by least squares
-    return torch.linalg.pinv(B_t, rtol=PINV_TOLERANCE), condition
 
 
 def _check(W_0: Sequence[Tensor], C: Tensor, V: Sequence[Tensor], C_reg: Tensor) -> None:

@@ -11,14 +11,10 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from genzoo.core.errors import DataError, UsageError, WeightsError
+from genzoo.core.errors import UsageError, WeightsError
 from genzoo.core.files import write_folder
 from genzoo.core.progress import doing
-from genzoo.families.custom_diffusion.data.captions import (
-    default_captions,
-    read_captions,
-    regularisation_rows,
-)
+from genzoo.families.custom_diffusion.data.captions import chosen_captions, regularisation_rows
 from genzoo.families.custom_diffusion.data.phrases import row_keys, target_prompts
 from genzoo.families.custom_diffusion.files.base_weights import (
     BaseWeights,
@@ -99,7 +95,7 @@ def merge_concepts(
     for entry in entries:
         encoder.add_tokens(entry.delta.tokens)
     entries = [_with_rows(entry, encoder) for entry in entries]
-    texts = _captions(captions, num_captions)
+    texts = chosen_captions(captions, num_captions)
     with doing(f"encoding {len(texts)} captions"):
         C_reg = regularisation_rows(encoder, texts, include_bos=include_bos, include_padding=include_padding)
         factor = factorise(C_reg, rank_tolerance=FEATURE_RANK_TOLERANCE)
@@ -214,19 +210,6 @@ def _with_rows(entry: Entry, encoder: PromptEncoder) -> Entry:
         if len(encoder.token_ids(token)) != 1:
             raise WeightsError(f"the tokenizer cuts {token} into pieces", where=entry.label)
     return replace(entry, keys=tuple(rows), rows=torch.stack(list(rows.values())))
-
-
-def _captions(captions: str | Path | Sequence[str] | None, num: int | None) -> list[str]:
-    if captions is None:
-        return default_captions(num) if num else default_captions()
-    found = read_captions(captions) if isinstance(captions, (str, Path)) else list(captions)
-    if num and len(found) < num:
-        raise DataError(
-            f"there are {len(found)} captions, not {num}", fix="fewer --num-captions, or more lines"
-        )
-    if not found:
-        raise DataError("there are no captions to regularise with", fix="pass some, or leave captions out")
-    return found[:num]
 
 
 def _report(

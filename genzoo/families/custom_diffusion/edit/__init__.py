@@ -1,0 +1,1 @@
+"""Closed-form edits of what words mean to a base model (Unified Concept Editing)."""
