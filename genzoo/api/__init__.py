@@ -32,6 +32,11 @@ COMMANDS.lazy(
     help="Extract controls of a recipe's pictures, or of a folder, once; with a sheet to look at.",
 )
 COMMANDS.lazy(
+    "prepare check",
+    "genzoo.api.commands.check:prepare_check_command",
+    help="Look at all data before a run: classes, sizes, unreadable files, duplicates, captions.",
+)
+COMMANDS.lazy(
     "sample",
     "genzoo.api.commands.sample:sample_command",
     help="Sample pictures from a run; the same command again makes those that are missing.",

@@ -203,6 +203,18 @@ class KnowsPath(Protocol):
         """The file of an item."""
 
 
+class LeavesOut(Protocol):
+    """left_out: names of files that lie among the data and are no items."""
+
+    left_out: Sequence[str]
+
+
+class KnowsLengths(Protocol):
+    """lengths: (n,) frames of every clip that was found; 0 of one that cannot be read."""
+
+    lengths: Sequence[int]
+
+
 class KnowsContent(Protocol):
     """The bytes that an item is made from tell whether it changed."""
 

@@ -20,6 +20,7 @@ from genzoo.data.cached_latents import CachedLatents
 from genzoo.data.class_lists import ClassList, kept_labels
 from genzoo.data.image_decode import MAX_PIXELS, decode_image, read_file, shown
 from genzoo.data.image_listing import list_images, only_labels
+from genzoo.data.label_check import suspicious_classes
 from genzoo.data.lanczos_crop import lanczos_crop
 from genzoo.data.transforms import Size, adm_centre_crop, draw_flip, flip, sides, size_name, to_tensor
 
@@ -106,6 +107,7 @@ class ImageFolder:
         self.listing = only_labels(
             listing, kept_labels(listing.class_names, include_classes, exclude_classes)
         )
+        self.left_out = self.listing.ignored
         if self.listing.ignored:
             names = ", ".join(shown(name) for name in self.listing.ignored[:5])
             logger.warning(
@@ -118,6 +120,8 @@ class ImageFolder:
         self.num_classes: int | None = len(self.class_names) if self.class_names is not None else None
         self.labels = None if self.listing.labels is None else torch.from_numpy(self.listing.labels).long()
         self._inside = None if follow_links else self.listing.root
+        for warning in suspicious_classes(self.class_names):
+            logger.warning("%s: %s", shown(self.listing.root), warning)
 
     @property
     def augments(self) -> bool:

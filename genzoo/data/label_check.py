@@ -1,65 +1,36 @@
-"""Look at all the data before a run: every file is decoded in full, every label compared with the model."""
+"""Labels against the model, and class names that are likely to be a mistake."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from pathlib import Path
+import unicodedata
+from collections import defaultdict
+from collections.abc import Sequence
 from typing import Any
-
-from torch.utils.data import DataLoader
-from torch.utils.data import Dataset as TorchDataset
 
 from genzoo.core.contracts import labels_of
 from genzoo.core.errors import DataError
-from genzoo.data.image_folder import ImageFolder
-from genzoo.data.sample_stream import one_line
+
+SPLITS = {"train", "training", "val", "valid", "validation", "test", "testing", "eval", "holdout"}
 
 
-@dataclass(frozen=True)
-class DataReport:
-    """total: pictures found.   bad: "file: reason" of unreadable ones.   ignored: other files."""
-
-    total: int
-    bad: list[str]
-    ignored: list[str]
-    class_names: list[str] | None
-
-
-def check_images(
-    root: str | Path,
-    *,
-    num_workers: int = 0,
-    progress: Callable[[int, int], None] | None = None,
-    **options: Any,
-) -> DataReport:
-    """Decode every picture of a folder to its last byte and name those that fail.
-
-    options: those of ImageFolder. progress(done, total) is called after each picture.
-    """
-    images = ImageFolder(root, **options)
-    loader: DataLoader[str | None] = DataLoader(_Errors(images), batch_size=None, num_workers=num_workers)
-    bad: list[str] = []
-    for done, error in enumerate(loader, 1):
-        bad += [error] if error else []
-        if progress is not None:
-            progress(done, len(images))
-    return DataReport(len(images), bad, images.listing.ignored, images.class_names)
-
-
-class _Errors(TorchDataset):
-    def __init__(self, images: ImageFolder) -> None:
-        self.images = images
-
-    def __len__(self) -> int:
-        return len(self.images)
-
-    def __getitem__(self, index: int) -> str | None:
-        try:
-            self.images.fetch(index)
-        except DataError as error:
-            return one_line(error)
-        return None
+def suspicious_classes(names: Sequence[str] | None) -> list[str]:
+    """What is odd about the names of classes: splits of the data, or names that look alike."""
+    if not names:
+        return []
+    odd = []
+    if len(names) > 1 and {name.lower() for name in names} <= SPLITS:
+        odd.append(
+            f"the classes are {', '.join(names)}, which are likely splits: data.root may be one of them"
+        )
+    alike = defaultdict(list)
+    for name in names:
+        alike[unicodedata.normalize("NFKC", name).casefold().strip()].append(name)
+    odd += [
+        f"the classes {' and '.join(ascii(name) for name in group)} look alike"
+        for group in alike.values()
+        if len(group) > 1
+    ]
+    return odd
 
 
 def check_labels(dataset: Any, num_classes: int | None) -> None:

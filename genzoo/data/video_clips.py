@@ -17,6 +17,7 @@ from genzoo.core.errors import DataError
 from genzoo.core.seeds import generator_for
 from genzoo.data.clip_windows import ClipWindow
 from genzoo.data.frame_transforms import frame_transform
+from genzoo.data.label_check import suspicious_classes
 from genzoo.data.transforms import Size, draw_flip, flip, sides, size_name
 from genzoo.data.video_reader import VideoReader
 
@@ -76,7 +77,10 @@ class VideoClips:
         self.class_names: list[str] | None = listing.class_names
         self.num_classes: int | None = None if self.class_names is None else len(self.class_names)
         self.lengths = np.array([self._length(index) for index in range(len(reader))], np.int64)
+        self.left_out = list(listing.ignored)
         self.videos = self._usable()
+        for warning in suspicious_classes(self.class_names):
+            logger.warning("%s: %s", listing.root, warning)
         self.labels = None if listing.labels is None else torch.from_numpy(listing.labels[self.videos]).long()
         self._readable = np.flatnonzero(self.lengths[self.videos] > 0)
 
@@ -109,6 +113,7 @@ class VideoClips:
                     fix="lower data.frame_interval or data.num_frames; data.short=drop leaves them out",
                 )
             logger.warning("%s and are left out: %s", said, names)
+            self.left_out += [f"{self.reader.where(index)} ({self.lengths[index]} frames)" for index in short]
         return np.setdiff1d(np.arange(len(self.lengths)), short)
 
     @property

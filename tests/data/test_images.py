@@ -20,7 +20,7 @@ from genzoo.core.registry import DATASETS
 from genzoo.core.seeds import generator_for
 from genzoo.data.image_folder import ImageFolder
 from genzoo.data.image_listing import Names, natural
-from genzoo.data.label_check import check_images, check_labels
+from genzoo.data.label_check import check_labels
 from genzoo.data.sample_stream import SampleStream, batches
 from genzoo.pictures.grid import make_grid
 
@@ -202,22 +202,6 @@ def test_a_picture_too_long_to_crop_is_named(tmp_path: Path) -> None:
     Image.new("L", (200_000, 1)).save(tmp_path / "strip.png")
     with pytest.raises(DataError, match=r"(?s)too long.*strip\.png"):
         ImageFolder(tmp_path, image_size=256).fetch(0)
-
-
-@pytest.mark.parametrize("num_workers", [0, 2])
-def test_check_images_names_every_bad_file(tmp_path: Path, num_workers: int) -> None:
-    root = fill(tmp_path, {"a": 2, "b": 2})
-    (root / "a" / "torn.jpg").write_bytes(bad_bytes()["truncated_end.jpg"])
-    (root / "b" / "page.png").write_bytes(bad_bytes()["page.png"])
-    (root / "b" / "readme.md").write_text("x")
-    calls: list[tuple[int, int]] = []
-    report = check_images(
-        root, num_workers=num_workers, progress=lambda *call: calls.append(call), image_size=8
-    )
-    assert report.total == 6
-    assert [bad.split(":")[0].rsplit("/", 1)[1] for bad in report.bad] == ["torn.jpg", "page.png"]
-    assert report.ignored == ["b/readme.md"]
-    assert calls == [(i, 6) for i in range(1, 7)]
 
 
 def test_labels_beyond_the_model_are_refused(tmp_path: Path) -> None:
