@@ -1,10 +1,14 @@
-.PHONY: check format test lowest
+.PHONY: check docs format test lowest
 check:
 	ruff check .
 	ruff format --check .
 	mypy
 	lint-imports
 	pytest -m "not gpu and not distributed"
+
+# the site, in build/docs; a warning, such as a link to nothing, is an error, and nothing is fetched
+docs:
+	sphinx-build -q -E -W --keep-going -b html -d build/doctrees docs build/docs
 
 format:
 	ruff check --fix .

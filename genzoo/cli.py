@@ -353,9 +353,13 @@ class _LazyCommand(typer.core.TyperCommand):
     target = ""
 
     def make_context(self, info_name: str | None, args: list[str], parent: Any = None, **extra: Any) -> Any:
+        return self.opened(info_name).make_context(info_name, args, parent=parent, **extra)
+
+    def opened(self, name: str | None) -> Any:
+        """The command itself, with its options."""
         single = typer.Typer(add_completion=False, rich_markup_mode=None)
-        single.command(name=info_name, help=self.help)(COMMANDS.get(self.target))
-        return typer.main.get_command(single).make_context(info_name, args, parent=parent, **extra)
+        single.command(name=name, help=self.help)(COMMANDS.get(self.target))
+        return typer.main.get_command(single)
 
 
 def _add_registered_commands() -> None:
