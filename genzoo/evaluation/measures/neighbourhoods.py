@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 ROWS, COLUMNS = 1024, 8192
 NEAR = 1e-5  # of a radius: there float32 does not decide
 PAIRS = 4096  # looked at again at once
+LISTED = 16  # times k neighbours of each generated row, for half-samples
 SPARE = 8  # candidates beyond the k-th neighbour, of which float64 finds the k-th
 
 
@@ -31,7 +32,7 @@ class Neighbourhoods:
 
     inside: (n,) of generated rows, in some reference ball.   counts: (n,) in how many.   covered: (m,) of
     reference rows, whose ball holds a generated row.   recalled: (m,) in some generated ball.   k: the
-    neighbour that a ball reaches to.
+    neighbour that a ball reaches to.   halves: the recall and the coverage of half-samples, (halves,) each.
     """
 
     inside: Tensor
@@ -39,6 +40,7 @@ class Neighbourhoods:
     covered: Tensor
     recalled: Tensor
     k: int
+    halves: tuple[Tensor, Tensor] | None = None
 
     @property
     def precision(self) -> float:
@@ -67,22 +69,27 @@ def neighbourhoods(
     *,
     k: int = 5,
     rim: bool = False,
+    halves: Tensor | None = None,
     rows: int = ROWS,
     columns: int = COLUMNS,
 ) -> Neighbourhoods:
     """Balls to the k-th other row around every row of both sets, and which hold rows of the other set.
 
     generated: (n, d), reference: (m, d), on one device.   rim: whether a row at the radius itself is inside;
-    an exact copy of a row with k twins is inside only with it. Raises DataError for k rows or fewer.
+    an exact copy of a row with k twins is inside only with it.   halves: (h, n) bool, half-samples of the
+    generated rows to judge as well, from the same distances. Raises DataError for k rows or fewer.
     """
     x, y = centred(generated, reference)
     blocks = {"rows": rows, "columns": columns}
-    around_x, around_y = (radii_of(points, k=k, **blocks) for points in (x, y))
+    around_y = radii_of(y, k=k, **blocks)
+    around_x, parts = _generated_radii(x, len(y), k, halves, blocks)
     inside, recalled = (torch.zeros(len(points), dtype=torch.bool, device=x.device) for points in (x, y))
     counts, covered = torch.zeros(len(x), dtype=torch.int64, device=x.device), torch.zeros_like(recalled)
     for mine, part in x.parts(rows):
         for theirs, others in y.parts(columns):
             distances, rounding = squared_distances(part, others)
+            if parts is not None:
+                parts.add(mine, theirs, distances, around_y)
             held = _within(distances, around_y[theirs][None], part, others, rounding, rim)
             counts[mine] += held.sum(1)
             covered[theirs] |= held.any(0)
@@ -90,7 +97,50 @@ def neighbourhoods(
                 0
             )
         inside[mine] = counts[mine] > 0
-    return Neighbourhoods(inside, counts, covered, recalled, k)
+    return Neighbourhoods(inside, counts, covered, recalled, k, parts and parts.shares())
+
+
+def _generated_radii(
+    x: Points, others: int, k: int, halves: Tensor | None, blocks: dict[str, int]
+) -> tuple[Tensor, HalfBalls | None]:
+    """The radii around generated rows; for half-samples too, from one longer list of neighbours."""
+    if halves is None:
+        return radii_of(x, k=k, **blocks), None
+    if len(x) <= 2 * k:
+        raise DataError(f"half-samples and {k} neighbours need more than {2 * k} images, got {len(x)}")
+    distances, where = nearest_others(x, min(LISTED * k + SPARE, len(x) - 1), **blocks)
+    return _kth_exact(x, where[:, : k + SPARE], k), HalfBalls(
+        halves.to(x.device), others, distances, where, k
+    )
+
+
+class HalfBalls:
+    """Recall and coverage of half-samples; float32 decides, because only their spread is looked at.
+
+    A ball of a half reaches to the k-th of its own neighbours: 16 k neighbours hold so many of every half.
+    """
+
+    def __init__(self, halves: Tensor, others: int, distances: Tensor, where: Tensor, k: int) -> None:
+        self.halves, self.radii = halves, torch.full(halves.shape, -1.0, dtype=distances.dtype)
+        self.radii = self.radii.to(halves.device)
+        for half, radii in zip(halves, self.radii, strict=True):
+            seen = half[where].cumsum(1)
+            place = (seen < k).sum(1).clamp_max(where.shape[1] - 1)
+            radii[half] = distances.gather(1, place[:, None])[half, 0]
+        self.covered, self.recalled = (
+            torch.zeros(len(halves), others, dtype=torch.bool, device=halves.device) for _ in range(2)
+        )
+
+    def add(self, mine: slice, theirs: slice, distances: Tensor, around_y: Tensor) -> None:
+        """One block of squared distances: rows `mine` of the generated, columns `theirs` of the reference."""
+        held = (distances < around_y[theirs]).to(distances.dtype)
+        self.covered[:, theirs] |= self.halves[:, mine].to(distances.dtype) @ held > 0
+        for recalled, radii in zip(self.recalled, self.radii[:, mine], strict=True):
+            recalled[theirs] |= (distances <= radii[:, None]).any(0)
+
+    def shares(self) -> tuple[Tensor, Tensor]:
+        """(halves,) recall and (halves,) coverage."""
+        return self.recalled.double().mean(1).cpu(), self.covered.double().mean(1).cpu()
 
 
 @dataclass(frozen=True)
@@ -144,6 +194,11 @@ def radii_of(points: Points, *, k: int, rows: int = ROWS, columns: int = COLUMNS
     if k < 1 or len(points) <= k:
         raise DataError(f"{k} neighbours need more than {k} images, got {len(points)}")
     _, where = nearest_others(points, min(k + SPARE, len(points) - 1), rows=rows, columns=columns)
+    return _kth_exact(points, where, k)
+
+
+def _kth_exact(points: Points, where: Tensor, k: int) -> Tensor:
+    """(n,) float64: the k-th smallest squared distance of each row to the rows of its list (n, c)."""
     exact = [
         (points.given[index].double() - row.double()).square().sum(1).kthvalue(k).values
         for row, index in zip(points.given, where, strict=True)
