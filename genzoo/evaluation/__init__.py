@@ -56,6 +56,9 @@ FEATURES.lazy(
 FEATURES.lazy("i3d-kinetics400", f"{_HERE}.i3d:build", "I3D TorchScript of StyleGAN-V: FVD")
 FEATURES.lazy("video-pixels", f"{_HERE}.pixels:build_video", "16 frames at 8 x 8: no weights")
 FEATURES.lazy("clip-vit-b32", f"{_HERE}.clip:build", "OpenAI CLIP ViT-B/32: text and image alignment")
+FEATURES.lazy("clip-vit-l14-336", f"{_HERE}.clip:build_large", "OpenAI CLIP ViT-L/14 at 336 pixels: CMMD")
+FEATURES.lazy("dinov2-vitl14", f"{_HERE}.dinov2:build", "DINOv2 ViT-L/14, class token: FDD")
+FEATURES.lazy("vjepa-vith16-ssv2", f"{_HERE}.vjepa:build", "V-JEPA ViT-H/16 and its probe's pooler: JEDi")
 FEATURES.lazy("dino-vits16", f"{_HERE}.timm_models:build_dino", "DINO ViT-S/16: subject similarity")
 FEATURES.lazy("timm:", f"{_HERE}.timm_models:build", "timm:NAME with a local weights file")
 FEATURES.lazy(

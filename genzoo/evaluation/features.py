@@ -24,6 +24,7 @@ class FeatureNetwork:
     "pool" (b, d), and where the network has them "spatial" (b, d) and "logits" (b, classes).
     prepare: one PIL image -> tensor, run while loading; None means the image as uint8, all of one size.
     label: put before a metric's name; empty only for the networks that published numbers come from.
+    own: metrics that were published with this network, whose names stay without the label.
     """
 
     name: str
@@ -35,6 +36,7 @@ class FeatureNetwork:
     weights_file: str | None = None
     weights_sha256: str | None = None
     is_video: bool = False
+    own: tuple[str, ...] = ()
     extras: Mapping[str, Any] = field(default_factory=dict)  # such as CLIP's text encoder
 
     def describe(self) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from genzoo.core.errors import DataError
 from genzoo.core.processes import World
 from genzoo.data.picture_sets import PictureSet, Subset
 from genzoo.evaluation.features import FeatureNetwork, build_network
+from genzoo.evaluation.intervals.estimate import Uncertainty
 from genzoo.evaluation.protocols import Protocol
 from genzoo.evaluation.result import EvaluationResult
 from genzoo.evaluation.scores import score
@@ -35,7 +36,8 @@ class Settings:
     """How to run, none of which changes the numbers.
 
     progress: called with (what, done, total).   world: the processes that share the work; every one of them
-    makes the same call, each extracts its part, and all get the result.
+    makes the same call, each extracts its part, and all get the result.   intervals: how they are made; None
+    for numbers alone, which saves the rows that they need.
     """
 
     device: str = "cpu"
@@ -44,6 +46,7 @@ class Settings:
     cache: bool = True
     progress: Progress | None = None
     world: World = field(default_factory=World.single)
+    intervals: Uncertainty | None = field(default_factory=Uncertainty)
 
     def report(self, what: str, total: int) -> Callable[[int], None]:
         """A callback that tells how many of `total` are done."""
@@ -132,12 +135,15 @@ def judge(
     """
     judging = fit_subsets(judging, generated, reference)
     note_counts(generated, reference, judging.network, judging.notes)
-    label = judging.network.label if len(judging.networks) == 1 else ""
-    metrics = score(judging.used.metrics, generated, reference, label=label)
+    network, how = judging.network, judging.settings.intervals
+    label = network.label if len(judging.networks) == 1 else ""
+    estimates = score(judging.used.metrics, generated, reference, label=label, own=network.own, how=how)
     digest = reference.content_hash
     return EvaluationResult(
         protocol=judging.named.name,
-        metrics=metrics | dict(more or {}),
+        metrics={name: one.value for name, one in estimates.items()} | dict(more or {}),
+        intervals={name: one.describe() for name, one in estimates.items() if one.method},
+        terms={name: one.terms for name, one in estimates.items() if one.terms is not None},
         comparable={**must_match(judging), **comparable, "reference": digest},
         generated={"num": generated.count, **described},
         reference={"name": reference_name, "num": reference.count, "sha256": digest},

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +13,7 @@ from genzoo.evaluation.batches import batches
 from genzoo.evaluation.extraction import Features, evenly, extract, gather_features
 from genzoo.evaluation.judging import Judging
 from genzoo.evaluation.reference import Reference, cached_reference, is_adm_reference, read_adm_reference
-from genzoo.evaluation.scores import outputs_needed
+from genzoo.evaluation.scores import ROWS, WITHOUT_REFERENCE, outputs_needed
 from genzoo.pretrained.known_weights import file_sha256
 
 if TYPE_CHECKING:
@@ -36,8 +36,10 @@ def features_of(
     outputs: those whose statistics, and those whose rows are needed; what the protocol needs when left out.
     keep: rows of this many pictures only, taken at even steps, because a folder is often sorted by class.
     """
-    statistics, rows = outputs_needed(judging.used.metrics) if outputs is None else outputs
     settings, network = judging.settings, judging.network
+    if outputs is None:
+        outputs = outputs_needed(judging.used.metrics, intervals=settings.intervals is not None)
+    statistics, rows = outputs
     part = settings.world.part(len(pictures))
     wanted = None if keep is None else set(evenly(len(pictures), keep))
     kept = None if wanted is None else [index in wanted for index in part]
@@ -73,7 +75,7 @@ def reference_of(opened: PictureSet | Path, judging: Judging) -> Reference:
     pictures = opened
     judging.note(pictures, "reference")
     metrics = judging.used.metrics
-    keep = None if "kid" in metrics else metrics.get("precision_recall", {}).get("reference_num")
+    keep = rows_to_keep(metrics)
     ddof, digest = metrics.get("fvd", {}).get("ddof", 1), content_hash(pictures)
 
     def make() -> Reference:
@@ -83,6 +85,16 @@ def reference_of(opened: PictureSet | Path, judging: Judging) -> Reference:
 
     outputs = [sorted(statistics), sorted(rows)]
     return _remembered(judging, make, content=digest, outputs=outputs, ddof=ddof, rows_kept=keep)
+
+
+def rows_to_keep(metrics: Mapping[str, Mapping[str, Any]]) -> int | None:
+    """How many reference rows the metrics look at; None for all of them."""
+    asked = [
+        options.get("reference_num")
+        for name, options in metrics.items()
+        if name in ROWS and name not in WITHOUT_REFERENCE
+    ]
+    return None if not asked or None in asked else max(num for num in asked if num is not None)
 
 
 def _adm_reference(path: Path, judging: Judging, rows: set[str]) -> Reference:

@@ -13,11 +13,15 @@ from typing import Any
 
 from genzoo.core.errors import UsageError, did_you_mean
 
+OF_IMAGES = (
+    *("fid", "sfid", "fdd", "frechet", "inception_score", "kid", "kid_all", "cmmd", "mind"),
+    *("precision_recall", "prdc", "vendi"),
+)
 METRICS = {
-    "images": ("fid", "sfid", "frechet", "inception_score", "kid", "precision_recall"),
-    "clips": ("fvd", "frechet", "kid", "precision_recall"),
+    "images": OF_IMAGES,
+    "clips": ("fvd", "frechet", "kid", "kid_all", "mind", "jedi", "precision_recall", "prdc", "vendi"),
     "concepts": ("clip_text", "clip_image", "dino_image"),
-    "controls": ("fid", "sfid", "frechet", "inception_score", "kid", "precision_recall", "control_adherence"),
+    "controls": (*OF_IMAGES, "control_adherence"),
 }
 
 

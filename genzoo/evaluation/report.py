@@ -18,7 +18,7 @@ from PIL import Image
 from genzoo.data.array_files import Array
 from genzoo.data.picture_sets import PictureSet
 from genzoo.evaluation.memorisation import nearest
-from genzoo.evaluation.tables import number, paper_table
+from genzoo.evaluation.tables import interval_text, number, paper_table
 from genzoo.pictures.grid import make_grid
 
 if TYPE_CHECKING:
@@ -78,7 +78,9 @@ def _section(title: str, body: str) -> str:
 
 def _numbers(result: EvaluationResult) -> str:
     rows = "".join(
-        f'<tr><td>{html.escape(name)}<td class="n">{number(value)}' for name, value in result.metrics.items()
+        f'<tr><td>{html.escape(name)}<td class="n">{number(value)}'
+        f'<td class="n">{interval_text(result.intervals.get(name))}'
+        for name, value in result.metrics.items()
     )
     notes = [f"differs from {result.protocol}: {line}" for line in result.differences] + list(result.warnings)
     warnings = "".join(f'<div class="warn">{html.escape(line)}</div>' for line in notes)

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from genzoo.core.errors import DataError, UsageError
-from genzoo.core.files import write_file
+from genzoo.core.files import as_safetensors, write_file
+from genzoo.evaluation.intervals.estimate import Estimate
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 FORMAT = 1
 
@@ -20,6 +25,8 @@ class EvaluationResult:
     """metrics: numbers by name.   comparable: what must be equal for two results to be compared.
 
     sampling: how the samples were made (sampler, steps, guidance, weights, seed); {} for files alone.
+    intervals: how far metrics may be off: low, high, standard_error, level, method, seed.
+    terms: what each sample adds to some, (n,); in a file beside the JSON, for differences of two results.
     differences: how this evaluation departs from its protocol.   warnings: what a reader must know.
     """
 
@@ -34,17 +41,36 @@ class EvaluationResult:
     warnings: Sequence[str] = ()
     choices: Sequence[str] = ()
     environment: Mapping[str, Any] = field(default_factory=dict)
+    intervals: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    terms: Mapping[str, Tensor] = field(default_factory=dict, compare=False, repr=False)
 
     def to_json(self) -> str:
-        """The result as one JSON document."""
-        return (
-            json.dumps({"genzoo_evaluation": FORMAT, **dataclasses.asdict(self)}, indent=2, default=str)
-            + "\n"
-        )
+        """The result as one JSON document, without the terms."""
+        plain = dataclasses.replace(self, terms={})
+        content = {"genzoo_evaluation": FORMAT, **dataclasses.asdict(plain)}
+        del content["terms"]
+        return json.dumps(content, indent=2, default=str) + "\n"
+
+    def estimate(self, name: str) -> Estimate:
+        """A metric with its interval and terms, as far as there are such."""
+        return Estimate(self.metrics[name], **self.intervals.get(name, {}), terms=self.terms.get(name))
 
     def save(self, path: str | Path) -> Path:
-        """Write the JSON; the file is complete or absent."""
-        return write_file(path, self.to_json())
+        """Write the JSON, and the terms beside it; each file is complete or absent."""
+        written = write_file(path, self.to_json())
+        if self.terms:
+            kept = {name: terms.float().cpu().contiguous() for name, terms in self.terms.items()}
+            write_file(terms_file(written), as_safetensors(kept, {"result": _digest(written)}))
+        return written
+
+
+def terms_file(result: Path) -> Path:
+    """Where the terms of a result's file are."""
+    return result.with_suffix(".terms.safetensors")
+
+
+def _digest(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def load_result(path: str | Path) -> EvaluationResult:
@@ -55,7 +81,24 @@ def load_result(path: str | Path) -> EvaluationResult:
         raise DataError(f"{path} is not a result of genzoo evaluate", why=str(error)) from error
     if not isinstance(content, dict) or content.pop("genzoo_evaluation", None) != FORMAT:
         raise DataError(f"{path} is not a result of genzoo evaluate (format {FORMAT})")
-    return EvaluationResult(**content)
+    try:
+        return EvaluationResult(**content, terms=_load_terms(Path(path)))
+    except TypeError as error:
+        raise DataError(f"{path} is of another version of genzoo", why=str(error)) from error
+
+
+def _load_terms(result: Path) -> dict[str, Tensor]:
+    """The terms beside a result; none when they are absent, damaged, or of another result."""
+    from safetensors import SafetensorError, safe_open
+
+    path = terms_file(result)
+    try:
+        with safe_open(path, "pt") as file:
+            if (file.metadata() or {}).get("result") != _digest(result):
+                return {}
+            return {name: file.get_tensor(name) for name in list(file.keys())}
+    except (OSError, SafetensorError, ValueError):
+        return {}
 
 
 def is_result(path: Path) -> bool:

@@ -32,10 +32,38 @@ def number(value: Any) -> str:
 
 def result_table(result: EvaluationResult) -> str:
     """One result: its numbers, then what departs from the protocol and what to beware of."""
-    table = text_table(["metric", "value"], [[name, number(value)] for name, value in result.metrics.items()])
-    notes = [f"differs from {result.protocol}: {line}" for line in result.differences]
+    level, how = _levels(result), _methods(result)
+    rows = [
+        [name, number(value), interval_text(result.intervals.get(name))]
+        for name, value in result.metrics.items()
+    ]
+    table = text_table(["metric", "value", f"{level:.0%} interval" if level else ""], rows)
+    notes = [how] if how else []
+    notes += [f"differs from {result.protocol}: {line}" for line in result.differences]
     notes += [f"warning: {line}" for line in result.warnings]
     return "\n".join([table, *notes])
+
+
+def interval_text(interval: Mapping[str, Any] | None) -> str:
+    """From low to high, or nothing."""
+    if interval is None or interval.get("low") is None:
+        return ""
+    return f"[{number(interval['low'])}, {number(interval['high'])}]"
+
+
+def _levels(result: EvaluationResult) -> float | None:
+    found = {one["level"] for one in result.intervals.values() if one["low"] is not None}
+    return found.pop() if found else None
+
+
+def _methods(result: EvaluationResult) -> str:
+    """How intervals came about, in one line."""
+    methods: dict[str, list[str]] = {}
+    for name, one in result.intervals.items():
+        if one["low"] is not None:
+            methods.setdefault(one["method"], []).append(name)
+    each = "; ".join(f"{method}: {', '.join(names)}" for method, names in methods.items())
+    return f"intervals over samples, reference fixed, not over training runs ({each})" if each else ""
 
 
 def comparison_table(results: Mapping[str, EvaluationResult]) -> str:

@@ -52,6 +52,13 @@ def evaluate_command(
         list[Path] | None,
         typer.Option(help="earlier results to set beside this one; unlike ones are refused"),
     ] = None,
+    intervals: Annotated[
+        bool, typer.Option("--intervals/--no-intervals", help="how far each number may be off; costs memory")
+    ] = True,
+    infinity: Annotated[
+        str | None,
+        typer.Option(metavar="jackknife|line", help="also Fréchet distances at infinitely many samples"),
+    ] = None,
     output: Annotated[Path | None, typer.Option(help="write the result's JSON here")] = None,
     report: Annotated[bool, typer.Option("--report", help="write one HTML page beside the result")] = False,
     device: Annotated[str | None, typer.Option(help="cpu or cuda; the accelerator when there is one")] = None,
@@ -64,6 +71,7 @@ def evaluate_command(
     load_torch()
     from genzoo.api.evaluation.evaluate_run import evaluate_files, evaluate_run
     from genzoo.evaluation.evaluate_images import Settings
+    from genzoo.evaluation.intervals.estimate import Uncertainty
     from genzoo.evaluation.protocols import load_protocol
     from genzoo.evaluation.report import is_page
     from genzoo.evaluation.result import is_result, load_result
@@ -71,6 +79,9 @@ def evaluate_command(
     others = {str(path): load_result(path) for path in compare or []}
     if output is not None:  # now, and not after the samples are made
         claim_file(output, overwrite=overwrite, is_ours=is_result)
+    if infinity is not None and not intervals:
+        raise UsageError("--infinity is made of the rows that --no-intervals does not keep")
+    how = Uncertainty(infinity=infinity) if intervals else None
     run = _run_in(source)
     named = load_protocol(protocol)
     if report and named.kind == "clips":
@@ -85,7 +96,9 @@ def evaluate_command(
     }
     sampling = {key: value for key, value in given.items() if value is not None}
     with connected() as world, Progress() as progress:
-        judging["settings"] = Settings(chosen_device(device), batch_size, progress=progress, world=world)
+        judging["settings"] = Settings(
+            chosen_device(device), batch_size, progress=progress, world=world, intervals=how
+        )
         if run is None:
             result = evaluate_files(source, weights=weights, unused=sampling, **judging)
         else:

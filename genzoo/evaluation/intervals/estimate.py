@@ -20,17 +20,19 @@ TARGET = "the expectation over samples at this number of them, reference fixed"
 class Uncertainty:
     """How intervals are made.   level: of confidence.   halves: how many half-samples.   seed: of those.
 
-    infinity: also give Fréchet distances at infinitely many samples.
+    infinity: also give Fréchet distances at infinitely many samples, by "jackknife" or the published "line".
     """
 
     level: float = LEVEL
     halves: int = HALVES
     seed: int = SEED
-    infinity: bool = False
+    infinity: str | None = None
 
     def __post_init__(self) -> None:
         if not 0 < self.level < 1 or self.halves < 2:
             raise UsageError(f"an interval needs a level in (0, 1) and 2 halves, got {self}")
+        if self.infinity not in (None, "jackknife", "line"):
+            raise UsageError(f"infinity is 'jackknife' or 'line', not {self.infinity!r}")
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ TARGET = "the distance at infinitely many samples, reference fixed"
 
 
 class Jackknife(NamedTuple):
-    """value: of all rows.   bias and standard_error: of that value.   groups: so many were left out in turn."""
+    """value: of all rows.   bias and standard_error: of that value.   groups: so many were left out."""
 
     value: float
     bias: float
@@ -45,7 +45,7 @@ class Jackknife(NamedTuple):
 
 
 def group_of_rows(count: int, groups: int, seed: int | None) -> Tensor:
-    """(count,) each row's group, i mod groups; after a seeded shuffle, because files lie in order of class."""
+    """(count,) each row's group, i mod groups; shuffled first, because files lie in order of class."""
     if count < 2 * groups:
         raise DataError(f"{groups} groups need {2 * groups} samples, got {count}")
     labels = torch.arange(count) % groups

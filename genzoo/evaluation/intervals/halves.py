@@ -64,7 +64,8 @@ def mind_of_halves(
     totals = torch.zeros(len(chosen), dtype=torch.float64)
     for part in along.split(AT_ONCE):
         ordered, order = (x.double() @ part.T).sort(0)
-        real = _members(*(y.double() @ part.T).sort(0), kept)
+        theirs, places = (y.double() @ part.T).sort(0)
+        real = _members(theirs, places, kept)
         for number, half in enumerate(chosen):
             totals[number] += (_members(ordered, order, half) - real).square().mean(1).sum()
     return 3 * x.shape[1] * totals / directions

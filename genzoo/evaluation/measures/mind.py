@@ -58,9 +58,14 @@ def _sorted_projections(x: Tensor, y: Tensor, directions: Tensor) -> Iterator[tu
         yield (x @ part.T).sort(0).values, (y @ part.T).sort(0).values
 
 
-def mind_floor(reference: Tensor, *, directions: int = DIRECTIONS, seed: int = SEED) -> float:
-    """MIND of two halves of the reference, drawn at random: what a perfect model of n = m/2 would score."""
+def mind_floor(
+    reference: Tensor, *, num: int | None = None, directions: int = DIRECTIONS, seed: int = SEED
+) -> float:
+    """MIND of two parts of the reference without a common row: what a perfect model of so many would score.
+
+    num: rows of each part, at most half of the reference, and that when left out.
+    """
     order = torch.randperm(len(reference), generator=torch.Generator().manual_seed(seed))
-    half = len(reference) // 2
-    one, other = (reference[part.to(reference.device)] for part in (order[:half], order[half : 2 * half]))
+    size = min(num or len(reference), len(reference) // 2)
+    one, other = (reference[part.to(reference.device)] for part in (order[:size], order[size : 2 * size]))
     return mind(one, other, directions=directions, seed=seed)

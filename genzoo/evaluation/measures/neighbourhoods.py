@@ -97,7 +97,8 @@ def neighbourhoods(
                 0
             )
         inside[mine] = counts[mine] > 0
-    return Neighbourhoods(inside, counts, covered, recalled, k, parts and parts.shares())
+    halved = None if parts is None else parts.shares()
+    return Neighbourhoods(inside, counts, covered, recalled, k, halved)
 
 
 def _generated_radii(

@@ -25,7 +25,6 @@ def resize_crop_normalise(
     *, resize: int, crop: int, mean: Sequence[float], std: Sequence[float], filter: str = "bicubic"
 ) -> Callable[[Image.Image], Tensor]:
     """Short side to `resize`, centre crop, then (x/255 - mean) / std; gives (3, crop, crop) float32."""
-    centre, spread = (torch.tensor(values).view(3, 1, 1) for values in (mean, std))
 
     def prepare(image: Image.Image) -> Tensor:
         image = image.convert("RGB")
@@ -34,10 +33,40 @@ def resize_crop_normalise(
         image = image.resize((width, height), FILTERS[filter])
         left, top = round((width - crop) / 2), round((height - crop) / 2)
         image = image.crop((left, top, left + crop, top + crop))
-        pixels = torch.from_numpy(np.asarray(image, dtype=np.float32)).permute(2, 0, 1) / 255
-        return (pixels - centre) / spread
+        return _normalised(image, mean, std)
 
     return prepare
+
+
+def stretch_normalise(
+    size: int, *, mean: Sequence[float], std: Sequence[float]
+) -> Callable[[Image.Image], Tensor]:
+    """To size x size whatever the aspect, Pillow bicubic on uint8, then (x/255 - mean) / std."""
+
+    def prepare(image: Image.Image) -> Tensor:
+        return _normalised(image.convert("RGB").resize((size, size), FILTERS["bicubic"]), mean, std)
+
+    return prepare
+
+
+def square_normalise(
+    size: int, *, mean: Sequence[float], std: Sequence[float]
+) -> Callable[[Image.Image], Tensor]:
+    """The largest central square, then Pillow bicubic on uint8 to size x size, then (x/255 - mean) / std."""
+
+    def prepare(image: Image.Image) -> Tensor:
+        image, side = image.convert("RGB"), min(image.size)
+        left, top = (image.width - side) // 2, (image.height - side) // 2
+        square = image.crop((left, top, left + side, top + side))
+        return _normalised(square.resize((size, size), FILTERS["bicubic"]), mean, std)
+
+    return prepare
+
+
+def _normalised(image: Image.Image, mean: Sequence[float], std: Sequence[float]) -> Tensor:
+    centre, spread = (torch.tensor(values).view(3, 1, 1) for values in (mean, std))
+    pixels = torch.from_numpy(np.asarray(image, dtype=np.float32)).permute(2, 0, 1) / 255
+    return (pixels - centre) / spread
 
 
 def picture_network(

@@ -1,0 +1,1 @@
+"""Metrics of protocols: from gathered features and a reference to numbers with their intervals."""
