@@ -104,6 +104,12 @@ class SharesSamplingOptions(Protocol):
     sampling_options: Sequence[Callable[..., Any]]
 
 
+class SamplesAsTrained(Protocol):
+    """run_precision: of the training, such as "bf16", which sampling follows unless told otherwise."""
+
+    run_precision: str
+
+
 class SuppliesLossOptions(Protocol):
     """Of the class of a task. supplies: options of a loss that the task sets, so that a recipe may not."""
 

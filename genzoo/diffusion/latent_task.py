@@ -15,6 +15,7 @@ from genzoo.diffusion.denoiser import Denoiser
 from genzoo.diffusion.guidance import Guidance
 from genzoo.diffusion.labels import checked_dropout, class_conditions, num_classes_of, sampling_labels
 from genzoo.diffusion.latents import channel_axis_of, decoded, initial_noise, model_latent_shape
+from genzoo.diffusion.precision import Arithmetic
 from genzoo.diffusion.prepared import predict, prepared_samples
 from genzoo.diffusion.process import Prediction, q_sample
 from genzoo.diffusion.schedule import NoiseSchedule
@@ -42,7 +43,11 @@ class LatentDiffusionTask:
     "image_pixels" (b, s, c, h, w), or "image_moments" from a cache, and "image_labels" (b, s).
     """
 
-    sampling_options = (Guidance,)  # what a recipe's sampler section holds beside the sampler's own options
+    sampling_options = (
+        Guidance,
+        Arithmetic,
+    )  # what a recipe's sampler section holds beside the sampler's own options
+    run_precision = "fp32"  # of the training; whoever builds the task from a recipe says another
     supplies = SHARED_OPTIONS  # options of a loss that this task sets itself
 
     def __init__(
@@ -148,7 +153,7 @@ class LatentDiffusionTask:
 
         overrides: steps=50, sampler="ddim", guidance_scale=4.0, ...
         """
-        sampler, guidance = build_sampler(merge_sampler(self.sampler, overrides))
+        sampler, guidance = build_sampler(merge_sampler(self.sampler, overrides), self.run_precision)
         parameter = next(model.parameters())
         labels = sampling_labels(
             self.model,

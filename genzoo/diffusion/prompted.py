@@ -158,16 +158,17 @@ def sample_prompts(
     *,
     negative_prompt: str | None = None,
     sampler: Mapping[str, Any] | None = None,
+    run_precision: str = "fp32",
     **overrides: Any,
 ) -> Tensor:
     """Pixels (n, 3, h, w) float32 in [-1, 1], one for each prompt and stream.
 
     sampler: a section such as {"name": "dpm_solver_pp", "steps": 25, "guidance_scale": 6.0}; `overrides`
-    change single options of it.
+    change single options of it.   run_precision: what its precision "run" means.
     """
     if len(prompts) != len(generator):
         raise UsageError(f"{len(prompts)} prompts for {len(generator)} samples", fix="pass one for each")
-    function, guidance = build_sampler(merge_sampler(sampler or DEFAULT_SAMPLER, overrides))
+    function, guidance = build_sampler(merge_sampler(sampler or DEFAULT_SAMPLER, overrides), run_precision)
     text = model.encode_prompts(prompts)
     negative = model.encode_negative(negative_prompt).expand(len(prompts))
     like = torch.empty(len(prompts), *model.latent_shape, device=text.hidden.device)

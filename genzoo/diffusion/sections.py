@@ -11,9 +11,11 @@ from genzoo.core.errors import UsageError
 from genzoo.core.registry import LOSSES, SAMPLERS, Registry
 from genzoo.core.signatures import Parameter, check_settings, parameters
 from genzoo.diffusion.guidance import Guidance
+from genzoo.diffusion.precision import Arithmetic, at_precision
 from genzoo.diffusion.schedule import NoiseSchedule, make_schedule
 
 GUIDANCE_OPTIONS = tuple(field.name for field in fields(Guidance))
+OF_THE_MODEL = (*GUIDANCE_OPTIONS, *(field.name for field in fields(Arithmetic)))  # whatever samples it
 # set by the task for loss and sampler alike, so that they cannot disagree
 SHARED_OPTIONS = ("prediction", "channel_axis")
 PORT = "diffusion"  # of the losses and samplers that the Gaussian tasks take
@@ -21,10 +23,11 @@ GuidanceKind = TypeVar("GuidanceKind")
 
 
 def options_of(registry: Registry, name: str) -> dict[str, Parameter]:
-    """What a section may hold beside `name`: keyword-only parameters, and guidance for samplers."""
+    """What a section may hold beside `name`: keyword-only parameters, and what suits every sampler."""
     own = parameters(registry.get(name), keyword_only=True)
     own = {key: parameter for key, parameter in own.items() if key not in SHARED_OPTIONS}
-    return own | (parameters(Guidance) if registry is SAMPLERS else {})
+    shared = parameters(Guidance) | parameters(Arithmetic)
+    return own | (shared if registry is SAMPLERS else {})
 
 
 def check_options(owner: str, options: Mapping[str, Any], allowed: Mapping[str, Parameter]) -> None:
@@ -65,7 +68,8 @@ def merge_sampler(
 ) -> dict[str, Any]:
     """A sampler section under overrides; "sampler" or "name" chooses another and drops the old options.
 
-    Guidance outlives such a change: it belongs to the model. A flow takes "heun" for its "flow_heun".
+    Guidance and precision outlive such a change: they belong to the model. A flow takes "heun" for its
+    "flow_heun".
     """
     forms: Mapping[str, str] = {} if port == PORT else FLOW_FORMS
     changes = dict(overrides)
@@ -74,7 +78,7 @@ def merge_sampler(
     name = changes.pop("sampler", None) or changes.pop("name", None) or before
     name = forms.get(str(name), name)
     same = name == before
-    kept = {key: value for key, value in section.items() if same or key in GUIDANCE_OPTIONS}
+    kept = {key: value for key, value in section.items() if same or key in OF_THE_MODEL}
     merged = {**kept, **changes, "name": name}
     name, options = _split(merged, SAMPLERS)
     SAMPLERS.require_port(name, port)
@@ -82,18 +86,30 @@ def merge_sampler(
     return merged
 
 
-def build_sampler(section: Mapping[str, Any]) -> tuple[Callable[..., Any], Guidance]:
-    """The sampler function with its options, and the guidance, of a checked section."""
-    return split_guidance(section, Guidance)
+def build_sampler(
+    section: Mapping[str, Any], run_precision: str = "fp32"
+) -> tuple[Callable[..., Any], Guidance]:
+    """The sampler function with its options, and the guidance, of a checked section.
+
+    run_precision: of the run's training, for sections that say no other.
+    """
+    return split_guidance(section, Guidance, run_precision)
 
 
 def split_guidance(
-    section: Mapping[str, Any], kind: Callable[..., GuidanceKind]
+    section: Mapping[str, Any], kind: Callable[..., GuidanceKind], run_precision: str = "fp32"
 ) -> tuple[Callable[..., Any], GuidanceKind]:
     """The same with guidance of another kind, whose options have the same names."""
     name, options = _split(section, SAMPLERS)
     guidance = kind(**{key: options.pop(key) for key in GUIDANCE_OPTIONS if key in options})
-    return partial(SAMPLERS.get(name), **options), guidance
+    precision = chosen_precision(section, run_precision)
+    options.pop("precision", None)
+    return at_precision(partial(SAMPLERS.get(name), **options), precision), guidance
+
+
+def chosen_precision(section: Mapping[str, Any], run_precision: str) -> str:
+    """What the network of a sampler section computes in. Raises UsageError for what is no precision."""
+    return Arithmetic(section.get("precision", "run")).chosen(run_precision)
 
 
 def _split(section: Mapping[str, Any], registry: Registry) -> tuple[str, dict[str, Any]]:

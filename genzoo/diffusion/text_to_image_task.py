@@ -19,6 +19,7 @@ from genzoo.diffusion.captions import (
 )
 from genzoo.diffusion.guidance import Guidance
 from genzoo.diffusion.latents import batch_latents, model_latent_shape
+from genzoo.diffusion.precision import Arithmetic
 from genzoo.diffusion.process import q_sample
 from genzoo.diffusion.prompted import DEFAULT_SAMPLER, sample_prompts, schedule_from, training_target
 from genzoo.diffusion.sections import merge_sampler
@@ -42,7 +43,8 @@ class TextToImageTask:
     Batches hold "pixels" (b, c, h, w) in [-1, 1] or "moments" from a latent cache, and "captions".
     """
 
-    sampling_options = (Guidance,)
+    sampling_options = (Guidance, Arithmetic)
+    run_precision = "fp32"
 
     def __init__(
         self,
@@ -138,6 +140,7 @@ class TextToImageTask:
                 generator,
                 negative_prompt=next(iter(conditions.get("negative_prompts", [])), None),
                 sampler=merge_sampler(self.sampler, overrides),
+                run_precision=self.run_precision,
             )
 
     def export(

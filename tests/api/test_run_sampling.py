@@ -7,10 +7,12 @@ from typing import Any
 import pytest
 import torch
 
+from genzoo.api.recipes.build import build_task
 from genzoo.api.run import Run, load_run
 from genzoo.api.sampling.plan import make_plan, sample_all
 from genzoo.api.sampling.samples import Samples
 from genzoo.core.errors import CheckpointError, ShapeError, UsageError
+from genzoo.core.recipe import with_overrides
 from genzoo.pictures.grid import make_grid
 from genzoo.pictures.pixels import to_uint8
 
@@ -42,6 +44,15 @@ def test_conditions_and_options_reach_the_sampler(trained: Run) -> None:
     assert not torch.equal(plain.pixels, trained.sample(class_labels=[3, 3, 7], steps=5).pixels)
     other = trained.sample(class_labels=[3, 3, 7], sampler="ddpm", steps=4)
     assert torch.isfinite(other.pixels).all()
+
+
+def test_samples_say_what_the_network_computed_in(trained: Run) -> None:
+    assert trained.sample(num=2).settings["precision"] == "fp32"
+    rounded = trained.sample(num=2, precision="bf16")
+    assert rounded.settings["precision"] == "bf16"
+    assert not torch.equal(rounded.pixels, trained.sample(num=2).pixels)
+    task: Any = build_task(with_overrides(trained.recipe, ["train.precision=bf16"]))
+    assert task.run_precision == "bf16"
 
 
 def test_weights_and_checkpoint_can_be_chosen(trained: Run) -> None:

@@ -8,6 +8,7 @@ import torch
 
 from genzoo.api.recipes.facts import facts_for
 from genzoo.api.recipes.plan import RunPlan, plan_of
+from genzoo.core.contracts import SamplesAsTrained, able
 from genzoo.core.errors import RecipeError
 from genzoo.core.node import Node
 from genzoo.core.recipe import Recipe
@@ -38,6 +39,9 @@ def assemble(plan: RunPlan, codec: LatentCodec | None) -> Task:
     sampler = {} if plan.sampler is None else {"sampler": plan.sampler.section()}
     factory = TASKS.get(plan.task.name)
     task: Task = factory(build_model(plan), codec=codec, **plan.task.arguments, **sampler)
+    following = able(task, SamplesAsTrained)
+    if following is not None and plan.train is not None:
+        following.run_precision = plan.train.precision
     return task
 
 

@@ -14,6 +14,7 @@ from genzoo.api.sampling.folder import Progress, write_samples
 from genzoo.api.sampling.other_runs import with_tasks
 from genzoo.api.sampling.plan import SamplePlan, make_plan, sample_all
 from genzoo.api.sampling.samples import Samples
+from genzoo.core.contracts import SamplesAsTrained, able
 from genzoo.core.processes import World
 
 if TYPE_CHECKING:
@@ -113,6 +114,17 @@ def _prepare(
         **run.described(path, weights),
         "seed": plan.seed,
         "block_size": plan.block_size,
+        **_precision(run, task, plan.options),
         "options": dict(plan.options),
     }
     return _Prepared(task, plan, settings)
+
+
+def _precision(run: RunData, task: Task, options: Mapping[str, Any]) -> dict[str, str]:
+    """What the network computes in; nothing where the task has no say in it."""
+    following = able(task, SamplesAsTrained)
+    section = {} if run.plan.sampler is None else run.plan.sampler.section()
+    asked = str({**section, **options}.get("precision", "run"))
+    if asked != "run":
+        return {"precision": asked}
+    return {} if following is None else {"precision": following.run_precision}

@@ -18,6 +18,7 @@ from genzoo.diffusion.flow.settings import DEFAULT_SAMPLER, PORT, flow_settings
 from genzoo.diffusion.flow.times import Times, num_tokens
 from genzoo.diffusion.labels import checked_dropout, class_conditions, num_classes_of, sampling_labels
 from genzoo.diffusion.latents import channel_axis_of, decoded, initial_noise, model_latent_shape
+from genzoo.diffusion.precision import Arithmetic
 from genzoo.diffusion.prepared import predict, prepared_samples
 from genzoo.diffusion.sections import SHARED_OPTIONS, build_loss, merge_sampler, split_guidance
 from genzoo.nn.evaluating import evaluating
@@ -36,9 +37,9 @@ class FlowMatchingTask:
     Batches are those of LatentDiffusionTask, clips with stills included.
     """
 
-    sampling_options = (
-        FlowGuidance,
-    )  # what a recipe's sampler section holds beside the sampler's own options
+    # what a recipe's sampler section holds beside the sampler's own options
+    sampling_options = (FlowGuidance, Arithmetic)
+    run_precision = "fp32"  # of the training; whoever builds the task from a recipe says another
     supplies = SHARED_OPTIONS  # options of a loss that this task sets itself
 
     def __init__(
@@ -140,7 +141,9 @@ class FlowMatchingTask:
 
         overrides: steps=50, sampler="flow_heun", guidance_scale=4.0, ...
         """
-        sampler, guidance = split_guidance(merge_sampler(self.sampler, overrides, port=PORT), FlowGuidance)
+        sampler, guidance = split_guidance(
+            merge_sampler(self.sampler, overrides, port=PORT), FlowGuidance, self.run_precision
+        )
         parameter = next(model.parameters())
         labels = sampling_labels(
             self.model,

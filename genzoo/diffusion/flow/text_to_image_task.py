@@ -16,6 +16,7 @@ from genzoo.diffusion.flow.paths import FlowPrediction, interpolate
 from genzoo.diffusion.flow.settings import DEFAULT_SAMPLER, PORT, flow_settings
 from genzoo.diffusion.flow.times import Times, num_tokens
 from genzoo.diffusion.latents import batch_latents, check_latents, initial_noise, model_latent_shape
+from genzoo.diffusion.precision import Arithmetic
 from genzoo.diffusion.sections import SHARED_OPTIONS, build_loss, merge_sampler, split_guidance
 from genzoo.nn.evaluating import evaluating
 
@@ -29,7 +30,8 @@ class FlowTextToImageTask:
     Batches hold "pixels" (b, c, h, w) in [-1, 1] or "moments" from a latent cache, and "captions".
     """
 
-    sampling_options = (FlowGuidance,)
+    sampling_options = (FlowGuidance, Arithmetic)
+    run_precision = "fp32"
     supplies = SHARED_OPTIONS
 
     def __init__(
@@ -122,7 +124,9 @@ class FlowTextToImageTask:
         self, model: nn.Module, conditions: Batch, generator: SampleStreams, **overrides: Any
     ) -> Tensor:
         """Pixels (n, 3, h, w) in [-1, 1]. overrides: steps=50, sampler="flow_euler", ..."""
-        sampler, guidance = split_guidance(merge_sampler(self.sampler, overrides, port=PORT), FlowGuidance)
+        sampler, guidance = split_guidance(
+            merge_sampler(self.sampler, overrides, port=PORT), FlowGuidance, self.run_precision
+        )
         plain: Any = model
         parts = plain.parts(self.codec, {})
         prompts = conditions["prompts"]

@@ -13,6 +13,7 @@ from genzoo.core.errors import DataError, ShapeError, UsageError, did_you_mean, 
 from genzoo.core.seeds import SampleStreams
 from genzoo.core.types import Batch, LatentCodec, LossOutput
 from genzoo.diffusion.guidance import Guidance
+from genzoo.diffusion.precision import Arithmetic
 from genzoo.diffusion.process import q_sample
 from genzoo.diffusion.prompted import DEFAULT_SAMPLER, sample_prompts, schedule_from, training_target
 from genzoo.diffusion.sections import merge_sampler
@@ -37,7 +38,8 @@ class ConceptTask:
     phrase of the model when left out.   Batches are those of `dataset.ConceptImages`.
     """
 
-    sampling_options = (Guidance,)
+    sampling_options = (Guidance, Arithmetic)
+    run_precision = "fp32"
 
     def __init__(
         self,
@@ -154,6 +156,7 @@ class ConceptTask:
             generator,
             negative_prompt=conditions["negative_prompts"][0],
             sampler=merge_sampler(self.sampler, overrides),
+            run_precision=self.run_precision,
         )
 
     def export(
