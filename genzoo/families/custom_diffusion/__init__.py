@@ -78,6 +78,7 @@ _WHERE = {
     "edit_concepts": "edit.concepts",
     "edit_weights": "edit.solve",
     "merge_concepts": "merge.concepts",
+    "merge_loras": "lora.merge",
     "merge_weights": "merge.algebra",
 }
 __all__ = [
@@ -86,6 +87,7 @@ __all__ = [
     "edit_concepts",
     "edit_weights",
     "merge_concepts",
+    "merge_loras",
     "merge_weights",
     "read_concept",
     "write_concept",

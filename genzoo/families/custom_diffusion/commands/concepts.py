@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import json
-from typing import Annotated
+from pathlib import Path
+from typing import Annotated, Any
 
 import typer
 
-from genzoo.core.errors import WeightsError
+from genzoo.core.errors import UsageError, WeightsError
 from genzoo.core.paths import require_path
 from genzoo.core.progress import doing
 
 
 def merge_command(
-    concepts: Annotated[list[str], typer.Argument(metavar="CONCEPT...", help="files or folders, any layout")],
+    concepts: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="CONCEPT...", help="files or folders, any layout, LoRA too; cat.safetensors:0.8"
+        ),
+    ],
     base: Annotated[str, typer.Option(help="folder in diffusers' layout, or a hub id")],
     output: Annotated[
         str, typer.Option("--output", "-o", help="a new folder, or a file that ends in .safetensors")
@@ -35,19 +41,40 @@ def merge_command(
     any_base: Annotated[
         bool, typer.Option("--any-base", help="accept concepts trained from another base")
     ] = False,
+    method: Annotated[
+        str | None, typer.Option(metavar="least_squares|average|sum", help="of LoRA files alone")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="print the report as JSON")] = False,
 ) -> None:
-    """Merge concepts of one base model in closed form, with a report on each."""
-    for concept in concepts:
-        require_concept(concept)
+    """Merge concepts of one base model in closed form, or LoRA files by least squares, with a report."""
+    pairs = [_with_strength(text) for text in concepts]
+    paths, strengths = [path for path, _ in pairs], [strength for _, strength in pairs]
+    for path in paths:
+        require_concept(path)
     with doing("loading torch"):
+        from genzoo.families.custom_diffusion.lora.merge import merge_loras, only_loras
         from genzoo.families.custom_diffusion.merge.concepts import merge_concepts
 
+    phrases = [[part.strip() for part in text.split("+")] for text in phrase] if phrase else None
+    if only_loras(paths):
+        merged_loras = merge_loras(
+            paths,
+            base=base,
+            prompts=phrases,
+            strengths=strengths,
+            method=method or "least_squares",
+            output=output,
+        )
+        _tell(merged_loras.report, merged_loras.path, as_json)
+        return
+    if method is not None:
+        raise UsageError("--method is of LoRA files", fix="concepts are merged in closed form alone")
     merged = merge_concepts(
-        concepts,
+        paths,
         base=base,
         output=output,
-        phrases=[[part.strip() for part in text.split("+")] for text in phrase] if phrase else None,
+        phrases=phrases,
+        strengths=strengths,
         captions=captions,
         num_captions=num_captions,
         rename=rename,
@@ -56,11 +83,28 @@ def merge_command(
         include_padding=include_padding,
         any_base=any_base,
     )
+    _tell(merged.report, merged.path, as_json)
+
+
+def _tell(report: Any, path: Path | None, as_json: bool) -> None:
     if as_json:
-        typer.echo(json.dumps(merged.report.to_dict(), indent=2))
+        typer.echo(json.dumps(report.to_dict(), indent=2))
         return
-    typer.echo("\n".join(merged.report.lines()))
-    typer.echo(f"written: {merged.path}")
+    typer.echo("\n".join(report.lines()))
+    typer.echo(f"written: {path}")
+
+
+def _with_strength(text: str) -> tuple[str, float]:
+    """cat.safetensors:0.8 -> the path and its strength; 1 where there is none, or a file of the whole
+    name.
+    """
+    path, colon, number = text.rpartition(":")
+    if not colon or Path(text).exists():
+        return text, 1.0
+    try:
+        return path, float(number)
+    except ValueError:
+        return text, 1.0
 
 
 def convert_command(

@@ -23,7 +23,9 @@ from torch import Tensor
 
 from genzoo.core.errors import UsageError, WeightsError, did_you_mean
 from genzoo.core.files import write_file, write_folder
+from genzoo.families.custom_diffusion.files.base_weights import BaseWeights
 from genzoo.families.custom_diffusion.files.concept import ConceptDelta, concept_bytes
+from genzoo.families.custom_diffusion.files.kohya import base_kind, kohya_bytes
 from genzoo.families.custom_diffusion.files.weight_names import (
     COMPVIS_PREFIX,
     is_key_value,
@@ -123,8 +125,10 @@ def kohya_files(delta: ConceptDelta, base: Weights | None) -> Files:
     for name, (u, v) in _changes(delta, base, "kohya").items():
         layer = to_kohya(name)
         tensors |= {f"{layer}.lora_down.weight": v, f"{layer}.lora_up.weight": u}
-    metadata = {"ss_network_module": "networks.lora", "ss_output_name": "lora"}
-    return {"lora.safetensors": save(tensors, metadata=metadata)} | _inversions(delta, "emb_params")
+    sdxl = any(len(rows) == 2 for rows in delta.tokens.values())
+    kind = base_kind(delta.width, base.base if isinstance(base, BaseWeights) else None, sdxl=sdxl)
+    content = kohya_bytes(tensors, kind=kind, name="lora", trigger=" | ".join(delta.phrases) or None)
+    return {"lora.safetensors": content} | _inversions(delta, "emb_params")
 
 
 LAYOUTS: dict[str, Callable[[ConceptDelta, Weights | None], Files]] = {

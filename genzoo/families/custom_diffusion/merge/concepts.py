@@ -38,6 +38,7 @@ from genzoo.families.custom_diffusion.merge.inputs import (
     read_all,
     with_names,
     with_phrases,
+    with_strengths,
 )
 from genzoo.families.custom_diffusion.merge.report import ConceptReport, MergeReport, verdict
 from genzoo.pretrained.prompts import PromptEncoder, load_prompt_encoder
@@ -61,6 +62,7 @@ def merge_concepts(
     base: str | Path,
     output: str | Path | None = None,
     phrases: Sequence[str | Sequence[str]] | None = None,
+    strengths: Sequence[float] | None = None,
     captions: str | Path | Sequence[str] | None = None,
     num_captions: int | None = None,
     rename: bool = False,
@@ -77,6 +79,7 @@ def merge_concepts(
     output: a file that ends in .safetensors, or a new folder with the report beside the concept.
     phrases: what each concept is called in prompts, such as "<new1> cat"; several for a concept that was
     trained jointly. Left out, the files' own are used, and the bare tokens where they say nothing.
+    strengths: how much of each concept's change to keep, 1 when left out.
     captions: to regularise with, a list or a file with one per line; built in when left out.
     include_bos, include_padding: as in `captions.regularisation_rows`.
     rename: give tokens that clash new names instead of refusing.   conflicts: as in `merge_weights`.
@@ -89,6 +92,7 @@ def merge_concepts(
         weights = BaseWeights(base)
         base_print = fingerprint(weights)
     entries = [fitted(entry, weights, base_print, any_base) for entry in entries]
+    entries = with_strengths(entries, weights, strengths)
     entries, renamed = with_names(with_phrases(entries, phrases), rename)
     encoder = load_prompt_encoder(base)
     _check_encoder(encoder, weights, entries)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -84,6 +85,31 @@ def fitted(entry: Entry, base: BaseWeights, base_print: str, any_base: bool) -> 
     if delta.freeze_mode == "crossattn":
         notes.append("its queries and outputs were trained too; the merge keeps the base's")
     return replace(entry, notes=entry.notes + notes)
+
+
+def with_strengths(entries: list[Entry], base: BaseWeights, strengths: Sequence[float] | None) -> list[Entry]:
+    """Each concept with W_0 + s (W - W_0) in place of its weights."""
+    if strengths is None:
+        return entries
+    if len(strengths) != len(entries):
+        raise UsageError(
+            f"{len(strengths)} strengths for {len(entries)} concepts", fix="give one per concept"
+        )
+    found = []
+    for entry, strength in zip(entries, strengths, strict=True):
+        if strength == 0 or not math.isfinite(strength):
+            raise UsageError(f"{strength} is no strength", where=entry.label, fix="such as 0.8")
+        if strength == 1:
+            found.append(entry)
+            continue
+        weights = {}
+        for name in base.key_values:
+            W_0 = base[name].float()
+            weights[name] = W_0 + strength * (entry.delta.full_weight(name, W_0).float() - W_0)
+        others = {name: value for name, value in entry.delta.weights.items() if name not in weights}
+        delta = replace(entry.delta, weights={**weights, **others}, factors={})
+        found.append(replace(entry, delta=delta, notes=[*entry.notes, f"at strength {strength:g}"]))
+    return found
 
 
 def with_phrases(entries: list[Entry], phrases: Sequence[str | Sequence[str]] | None) -> list[Entry]:

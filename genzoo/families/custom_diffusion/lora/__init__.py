@@ -1,0 +1,1 @@
+"""LoRA files of other programs: read in every layout, merged by least squares."""

@@ -1,0 +1,62 @@
+"""LoRA changes as files: kohya's layout, which every program reads, and PEFT's folder."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+
+from safetensors.torch import save
+from torch import Tensor
+
+from genzoo.families.custom_diffusion.files.kohya import base_kind, kohya_bytes
+from genzoo.families.custom_diffusion.lora.changes import Change, LoraFile
+from genzoo.families.custom_diffusion.lora.names import Shape, kohya_name
+
+
+def kohya_lora_bytes(
+    lora: LoraFile, modules: Mapping[str, Shape], *, name: str, base: str | None = None
+) -> bytes:
+    """A file for A1111, Forge, ComfyUI, InvokeAI and sd-scripts.   modules: of the base."""
+    sdxl = any(module.startswith("text_encoder_2.") for module in modules)
+    widths = [s[1] for m, s in modules.items() if m.endswith(("attn2.to_k", "attn2.to_v"))]
+    tensors: dict[str, Tensor] = {}
+    for module, change in lora.changes.items():
+        layer, (up, down) = kohya_name(module, two_encoders=sdxl), _factors(change)
+        shape = modules[module]
+        tensors[f"{layer}.lora_down.weight"] = down.reshape(*down.shape, *shape[2:])
+        tensors[f"{layer}.lora_up.weight"] = up.reshape(*up.shape, *shape[2:])
+    kind = base_kind(widths[0] if widths else 0, base, sdxl=sdxl)
+    return kohya_bytes(tensors, kind=kind, name=name, trigger=lora.trigger)
+
+
+def peft_files(changes: Mapping[str, Change]) -> dict[str, bytes]:
+    """adapter_config.json and adapter_model.safetensors, for PeftModel.from_pretrained(module, folder).
+
+    Full names of modules: a short one would match whole blocks. alpha equals the rank everywhere: scale 1.
+    """
+    tensors, ranks = {}, {}
+    for module, change in changes.items():
+        up, down = _factors(change)
+        tensors[f"base_model.model.{module}.lora_A.weight"] = down
+        tensors[f"base_model.model.{module}.lora_B.weight"] = up
+        ranks[module] = down.shape[0]
+    common = max(set(ranks.values()), key=list(ranks.values()).count)
+    others = {module: rank for module, rank in ranks.items() if rank != common}
+    config = {
+        "peft_type": "LORA",
+        "r": common,
+        "lora_alpha": common,
+        "target_modules": sorted(changes),
+        "rank_pattern": others,
+        "alpha_pattern": others,
+    }
+    return {
+        "adapter_config.json": (json.dumps(config, indent=2) + "\n").encode(),
+        "adapter_model.safetensors": save(tensors, metadata={"format": "pt"}),
+    }
+
+
+def _factors(change: Change) -> tuple[Tensor, Tensor]:
+    assert change.up is not None
+    assert change.down is not None
+    return change.up.float().contiguous(), change.down.float().contiguous()
