@@ -14,6 +14,7 @@ M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
 LARGE = 1 << 30
 # glibc starts at 128 KiB and follows the blocks that are freed up to these; what was set cannot be read back
 GLIBC_MMAP, GLIBC_TRIM = 32 << 20, 64 << 20
+_within = 0  # how many blocks are open; only the main thread samples or trains
 
 
 @contextlib.contextmanager
@@ -23,14 +24,18 @@ def freed_memory_kept() -> Iterator[bool]:
     By default every tensor above some megabytes goes back to the system when it is freed, and its successor's
     pages are cleared and mapped one by one: 117,000 page faults in a step of a small model, and none with
     this. Inside, the process keeps what it held at its peak; afterwards that goes back to the system, and
-    large blocks are treated as by default. GENZOO_KEEP_MEMORY=0 leaves the allocator alone.
+    large blocks are treated as by default. Blocks within blocks end with the outermost. GENZOO_KEEP_MEMORY=0
+    leaves the allocator alone. As `@freed_memory_kept()` it is around every call of a function.
     """
+    global _within
     libc = _glibc()
-    kept = libc is not None and _set(libc, LARGE, LARGE)
+    kept = libc is not None and (_within > 0 or _set(libc, LARGE, LARGE))
+    _within += 1
     try:
         yield kept
     finally:
-        if libc is not None and kept:
+        _within -= 1
+        if libc is not None and kept and not _within:
             _set(libc, GLIBC_MMAP, GLIBC_TRIM)
             libc.malloc_trim(ctypes.c_size_t(0))
 

@@ -22,7 +22,8 @@ def faults():
     libc.free(block)
     return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
 with freed_memory_kept() as kept:
-    faults()
+    with freed_memory_kept():
+        faults()
     print(kept, faults())
 print(faults())
 """

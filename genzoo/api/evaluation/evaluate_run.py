@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from genzoo.api.sampling.sample_run import sample_run_to
 from genzoo.core.contracts import makes_clips
 from genzoo.core.errors import DataError, UsageError
+from genzoo.core.memory import freed_memory_kept
 
 if TYPE_CHECKING:
     from genzoo.api.runs.run_data import RunData, Weights
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from genzoo.evaluation.result import EvaluationResult
 
 
+@freed_memory_kept()
 def evaluate_run(
     run: RunData,
     *,
@@ -132,6 +134,7 @@ def sampling_of(
     }
 
 
+@freed_memory_kept()
 def evaluate_files(
     source: Path,
     *,

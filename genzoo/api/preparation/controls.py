@@ -14,6 +14,7 @@ from genzoo.core.claims import claim_file, require_apart
 from genzoo.core.controls import build_control
 from genzoo.core.errors import DataError, UsageError
 from genzoo.core.files import write_file
+from genzoo.core.memory import freed_memory_kept
 from genzoo.core.processes import chosen_device
 from genzoo.data.cached_controls import CachedControls, ControlCodec
 from genzoo.data.control_files import EXTRACTOR, SOURCE, control_facts, control_png
@@ -40,6 +41,7 @@ SHEET = "preview.png"
 SHEET_SIDE = 256
 
 
+@freed_memory_kept()
 def prepare_controls(
     recipe: Recipe,
     *,

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, cast
 from genzoo.api.recipes.build import build_codec, build_dataset
 from genzoo.api.recipes.plan import plan_of
 from genzoo.core.errors import UsageError
+from genzoo.core.memory import freed_memory_kept
 from genzoo.core.processes import chosen_device
 
 if TYPE_CHECKING:
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from genzoo.data.latent_check import CacheCheck
 
 
+@freed_memory_kept()
 def prepare_latents(
     recipe: Recipe,
     *,

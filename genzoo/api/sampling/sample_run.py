@@ -15,6 +15,7 @@ from genzoo.api.sampling.other_runs import with_tasks
 from genzoo.api.sampling.plan import SamplePlan, make_plan, sample_all
 from genzoo.api.sampling.samples import Samples
 from genzoo.core.contracts import SamplesAsTrained, able
+from genzoo.core.memory import freed_memory_kept
 from genzoo.core.processes import World
 
 if TYPE_CHECKING:
@@ -31,6 +32,7 @@ class _Prepared:
     settings: dict[str, Any]
 
 
+@freed_memory_kept()
 def sample_run(
     run: RunData,
     *,
@@ -52,6 +54,7 @@ def sample_run(
     return Samples(pixels, made.plan.conditions, made.settings)
 
 
+@freed_memory_kept()
 def sample_run_to(
     run: RunData,
     folder: str | Path,
