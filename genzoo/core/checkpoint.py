@@ -2,8 +2,9 @@
 
     checkpoints/step_00000100/{model,ema,optimizer}.safetensors, state.json, manifest.json
 
-Saving writes a temporary sibling, syncs its files, hashes them into the manifest, syncs the folder, renames
-it, syncs the parent, and only then prunes older steps. Reading trusts the manifest's hashes and nothing else.
+Saving writes a temporary sibling, tensor by tensor, and hashes what it writes; it syncs the files, writes
+the manifest, syncs the folder, renames it, syncs the parent, and only then prunes older steps. Reading trusts
+the manifest's hashes and nothing else.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import logging
 import shutil
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -30,9 +32,12 @@ from genzoo.core.checkpoint_manifest import (
     verify_checkpoint,
     write_manifest,
 )
-from genzoo.core.errors import CheckpointError, NonFiniteError
-from genzoo.core.files import as_safetensors, put_file, sync_path
+from genzoo.core.errors import CheckpointError
+from genzoo.core.files import put_file, sync_path
+from genzoo.core.finite import require_finite
 from genzoo.core.leftovers import remove, remove_leftovers, temporary
+from genzoo.core.processes import World
+from genzoo.core.tensor_stream import put_tensors
 
 logger = logging.getLogger(__name__)
 
@@ -80,27 +85,31 @@ def save_checkpoint(
     optimizer: Mapping[str, Tensor] | None = None,
     keep_last: int = 3,
     keep_every: int = 0,
+    world: World | None = None,
 ) -> Path:
     """Commit one step and return its folder; afterwards prune to the newest `keep_last` steps.
 
     keep_every: steps that are a multiple of it are never pruned; 0 keeps none of them for good.
+    world: the processes that hold parts of sharded tensors, which make this call together; the first one
+    writes. Alone without.
     The caller is the folder's only writer. Raises NonFiniteError before anything is written when a tensor is
     not finite, CheckpointError when the disk refuses; either way every older checkpoint is untouched.
     """
+    world = world or World.single()
     tensors = {"model": weights, "ema": ema or {}, "optimizer": optimizer or {}}
-    for part, content in tensors.items():
-        _refuse_non_finite(part, content)
+    world.together(lambda: require_finite(tensors))
     final = root / step_folder(step)
     unfinished = temporary(final)
-    try:
-        root.mkdir(parents=True, exist_ok=True)
-        remove_leftovers(root, only_writer=True)
-        _write(unfinished, step, tensors, state)
-        _commit(unfinished, final)
-    except (OSError, SafetensorError) as error:
-        remove(unfinished)
-        raise _cannot_save(final, tensors, error) from error
-    _prune(root, step, keep_last, keep_every)
+    attempt = partial(_attempt, final, unfinished, tensors)
+    world.on_first(lambda: attempt(lambda: _begin(unfinished, step, state)))
+    written = {
+        f"{part}.safetensors": put_tensors(
+            unfinished / f"{part}.safetensors", content, {"format": "pt"}, writes=world.is_first
+        )
+        for part, content in tensors.items()
+    }
+    world.on_first(lambda: attempt(lambda: _finish(unfinished, final, step, written)))
+    world.on_first(lambda: _prune(root, step, keep_last, keep_every))
     return final
 
 
@@ -167,15 +176,33 @@ def tensors_digest(tensors: Mapping[str, Tensor]) -> str:
     return digest.hexdigest()
 
 
-def _write(
-    folder: Path, step: int, tensors: Mapping[str, Mapping[str, Tensor]], state: Mapping[str, Any]
+def _attempt(
+    final: Path, unfinished: Path, tensors: Mapping[str, Mapping[str, Tensor]], action: Callable[[], None]
 ) -> None:
-    folder.mkdir()
-    put_file(folder / "state.json", canonical(dict(state) | {"step": step}))
-    for part, content in tensors.items():
-        put_file(folder / f"{part}.safetensors", as_safetensors(_storable(content), {"format": "pt"}))
-    write_manifest(folder, step)
-    sync_path(folder)
+    """Run one part of a save; what the disk refuses removes all of it."""
+    try:
+        action()
+    except (OSError, SafetensorError) as error:
+        remove(unfinished)
+        raise _cannot_save(final, tensors, error) from error
+
+
+def _begin(unfinished: Path, step: int, state: Mapping[str, Any]) -> None:
+    unfinished.parent.mkdir(parents=True, exist_ok=True)
+    remove_leftovers(unfinished.parent, only_writer=True)
+    unfinished.mkdir()
+    put_file(unfinished / "state.json", canonical(dict(state) | {"step": step}))
+
+
+def _finish(unfinished: Path, final: Path, step: int, written: Mapping[str, str | OSError]) -> None:
+    digests: dict[str, str] = {}
+    for name, outcome in written.items():
+        if isinstance(outcome, OSError):
+            raise outcome
+        digests[name] = outcome
+    write_manifest(unfinished, step, digests)
+    sync_path(unfinished)
+    _commit(unfinished, final)
 
 
 def _commit(unfinished: Path, final: Path) -> None:
@@ -201,28 +228,6 @@ def _prune(root: Path, step: int, keep_last: int, keep_every: int) -> None:
 def _free_name(root: Path, name: str) -> Path:
     candidates = (root / (name if number == 0 else f"{name}.{number}") for number in range(10_000))
     return next(path for path in candidates if not path.exists())
-
-
-def _storable(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Contiguous CPU tensors that share no memory: tied weights are stored under each of their names."""
-    seen: set[int] = set()
-    result = {}
-    for name, tensor in tensors.items():
-        stored = tensor.detach().cpu().contiguous()
-        storage = stored.untyped_storage()
-        shared = storage.data_ptr() in seen or storage.nbytes() > stored.nbytes
-        result[name] = stored.clone() if shared else stored
-        seen.add(storage.data_ptr())
-    return result
-
-
-def _refuse_non_finite(part: str, tensors: Mapping[str, Tensor]) -> None:
-    for name, tensor in tensors.items():
-        if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
-            raise NonFiniteError(
-                f"the {part} tensor {name!r} has values that are not finite; no checkpoint was written",
-                fix="resume from the last checkpoint with a lower learning rate or train.clip_grad_norm",
-            )
 
 
 def _cannot_save(

@@ -28,10 +28,16 @@ STEP_FOLDER = re.compile(r"step_(\d{8,})")
 FILES = (*[f"{part}.safetensors" for part in PARTS], "state.json")
 
 
-def write_manifest(folder: Path, step: int) -> None:
-    """Hash the folder's files, which are complete and synced, into manifest.json."""
+def write_manifest(folder: Path, step: int, digests: Mapping[str, str]) -> None:
+    """Put sizes and hashes of the folder's files, which are complete and synced, into manifest.json.
+
+    digests: sha256 of those that were hashed while they were written.
+    """
     files = {
-        name: {"bytes": (folder / name).stat().st_size, "sha256": file_digest(folder / name)}
+        name: {
+            "bytes": (folder / name).stat().st_size,
+            "sha256": digests.get(name) or file_digest(folder / name),
+        }
         for name in FILES
     }
     put_file(folder / "manifest.json", canonical({"format": FORMAT, "step": step, "files": files}))

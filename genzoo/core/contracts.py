@@ -337,6 +337,13 @@ class OrdersBlocks(Protocol):
     orders: Sequence[str]
 
 
+class NamesBlocks(Protocol):
+    """Needed for train.sharding: what lies in no block is gathered for the whole of a step."""
+
+    def sharded_blocks(self) -> Sequence[nn.Module]:
+        """Parts that run one after another, each called as a module, whose weights are gathered in turn."""
+
+
 class NamesResidual(Protocol):
     """residual: the form of a block's residual branch; "dit" where nothing else is said."""
 
@@ -376,6 +383,9 @@ class Shards(Protocol):
 
     def full_tensor(self) -> Tensor:
         """The whole of it, on every process."""
+
+    def to_local(self) -> Tensor:
+        """The part that this process holds."""
 
 
 class SkipsDecay(Protocol):

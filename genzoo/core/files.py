@@ -13,7 +13,7 @@ import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TextIO
+from typing import TYPE_CHECKING, Any, BinaryIO, Literal, TextIO
 
 from safetensors import SafetensorError
 
@@ -123,6 +123,16 @@ def as_safetensors(
         save_file(plain, path, metadata=dict(metadata) if metadata else None)
 
     return write
+
+
+def open_new(path: Path) -> BinaryIO:
+    """A new file for bytes that come one after another, where no reader looks yet. Raises OSError."""
+    return path.open("xb", buffering=0)
+
+
+def put_in_place(part: Path, path: Path) -> None:
+    """Give a finished and synced `temporary(path)` its name, in place of what had it. Raises OSError."""
+    part.replace(path)
 
 
 def open_log(path: Path) -> TextIO:

@@ -8,8 +8,10 @@ import torch
 from torch import Tensor, nn
 
 from genzoo.core.checkpoint import tensors_digest
-from genzoo.core.contracts import HasDerivedBuffers, Shards, able
+from genzoo.core.contracts import HasDerivedBuffers, able
 from genzoo.core.errors import CheckpointError
+from genzoo.core.sharded import like, whole
+from genzoo.core.stored_tensors import shapes_of
 
 
 def trainable_parameters(model: nn.Module) -> dict[str, nn.Parameter]:
@@ -18,12 +20,12 @@ def trainable_parameters(model: nn.Module) -> dict[str, nn.Parameter]:
 
 
 def stored_weights(model: nn.Module) -> dict[str, Tensor]:
-    """What a checkpoint stores: the state dict without frozen parameters, sharded tensors gathered.
+    """What a checkpoint stores: the state dict without frozen parameters; sharded tensors stay sharded.
 
     Buffers that follow from a module's arguments, which it names in `derived_buffers`, are left out too.
     """
     left_out = _frozen_names(model) | _derived_names(model)
-    return {name: whole(tensor) for name, tensor in model.state_dict().items() if name not in left_out}
+    return {name: tensor for name, tensor in model.state_dict().items() if name not in left_out}
 
 
 def frozen_digest(model: nn.Module) -> str | None:
@@ -34,21 +36,28 @@ def frozen_digest(model: nn.Module) -> str | None:
 
 
 def restore_weights(
-    model: nn.Module, weights: Mapping[str, Tensor], *, frozen: str | None, where: str
+    model: nn.Module,
+    weights: Mapping[str, Tensor],
+    *,
+    frozen: str | None,
+    where: str,
+    own_frozen: str | None = None,
 ) -> None:
     """Copy stored weights into a model, in place.
 
-    frozen: the hash that the checkpoint recorded for the weights it does not store. Raises CheckpointError
-    when names, shapes or dtypes differ, or when the model stands on another frozen base.
+    frozen: the hash that the checkpoint recorded for the weights it does not store.   own_frozen: that of
+    the model, where it is known. Raises CheckpointError when names, shapes or dtypes differ, or when the
+    model stands on another frozen base.
     """
     names = _frozen_names(model) | _derived_names(model)
     targets = {name: tensor for name, tensor in model.state_dict().items() if name not in names}
     require_same(targets, weights, where=where, what="the model")
-    if frozen_digest(model) != frozen:
+    own_frozen = own_frozen or frozen_digest(model)
+    if own_frozen != frozen:
         raise CheckpointError(
             "the frozen weights are not those that this checkpoint was trained on",
             where=where,
-            why=f"their hash is {frozen_digest(model)}; the checkpoint recorded {frozen}",
+            why=f"their hash is {own_frozen}; the checkpoint recorded {frozen}",
             fix="give the task the same base weights as in the first run",
         )
     assign(targets, weights)
@@ -58,6 +67,7 @@ def require_same(
     expected: Mapping[str, Tensor], found: Mapping[str, Tensor], *, where: str, what: str
 ) -> None:
     """Raise CheckpointError that lists the differing names, shapes and dtypes, if there are any."""
+    found = shapes_of(found)
     problems = [f"missing {name}" for name in expected if name not in found]
     problems += [f"unexpected {name}" for name in found if name not in expected]
     for name in expected.keys() & found.keys():
@@ -96,22 +106,6 @@ def assign(targets: Mapping[str, Tensor], values: Mapping[str, Tensor]) -> None:
     """Copy values into the tensors of the same names; a sharded target takes its own shard."""
     for name, target in targets.items():
         target.copy_(like(values[name], target))
-
-
-def whole(tensor: Tensor) -> Tensor:
-    """The full tensor on every process; collective when it is sharded."""
-    sharded = able(tensor, Shards)
-    return tensor if sharded is None else sharded.full_tensor()
-
-
-def like(value: Tensor, target: Tensor) -> Tensor:
-    """A full tensor on the device of target, and sharded as target is."""
-    if able(target, Shards) is None:
-        return value.to(target.device)
-    from torch.distributed.tensor import DTensor, distribute_tensor
-
-    assert isinstance(target, DTensor)
-    return distribute_tensor(value.to(target.device), target.device_mesh, target.placements)
 
 
 def _frozen_names(model: nn.Module) -> set[str]:

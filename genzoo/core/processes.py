@@ -12,9 +12,12 @@ import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from genzoo.core.errors import GenzooError, UsageError
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 Value = TypeVar("Value")
 # they meet at the end of a stage only, and the slowest disk or device decides when
@@ -104,6 +107,13 @@ class World:
         self._raise_first(outcome[1:], own=own)
         return cast(Value, outcome[0])
 
+    def broadcast(self, tensor: Tensor) -> None:
+        """Fill a tensor, which has the same shape in every process, with the first one's values."""
+        if self.size > 1:
+            import torch.distributed as distributed
+
+            distributed.broadcast(tensor, group=self._joined(), group_src=0)
+
     def wait(self) -> None:
         """Wait until every process is here."""
         self.gather(None)
@@ -140,6 +150,11 @@ def connected() -> Iterator[World]:
         yield World.current()
     finally:
         distributed.destroy_process_group()
+
+
+def processes_of_a_machine() -> int:
+    """How many of the processes that were launched together run on this machine."""
+    return int(os.environ.get("LOCAL_WORLD_SIZE", os.environ.get("WORLD_SIZE", 1)))
 
 
 def default_device() -> str:

@@ -143,6 +143,10 @@ class TokenDenoiser(nn.Module):
         """The blocks of a model of images, in turn.   tokens: (b, n, d).   c: (b, d)."""
         return run_blocks(self.blocks, tokens, c, gradient_checkpointing=self.gradient_checkpointing)
 
+    def sharded_blocks(self) -> list[nn.Module]:
+        """Parts whose weights are gathered one after another."""
+        return list(self.blocks)
+
     def example_inputs(self) -> tuple[Tensor, Tensor, Tensor | None]:
         """Arguments of `forward` for one sample, all zeros, beside the model's weights."""
         x = self.pos_embed.new_zeros(1, *self._sample_shape())

@@ -11,6 +11,8 @@ from genzoo.core.errors import RecipeError
 Precision = Literal["fp32", "bf16", "fp16", "fp64"]
 SNAPSHOTS = 16
 LONGEST = 12**-0.5  # relative length of an average that weighs all steps alike
+Sharding = Literal["none", "full", "hybrid"]
+SHARDINGS: tuple[Sharding, ...] = ("none", "full", "hybrid")
 PRECISIONS: tuple[Precision, ...] = ("fp32", "bf16", "fp16", "fp64")
 
 
@@ -34,6 +36,8 @@ class TrainConfig:
     log_every: steps between log lines.   max_bad: unreadable data items that may be replaced.
     deterministic: only deterministic kernels, which may be slow on a GPU and are the rule on a CPU.
     collective_timeout: seconds after which a process gives up waiting for the others.
+    sharding: "full" shares weights, gradients, averages and optimizer out over all processes, "hybrid" over
+        groups of `shard_size`, by default those of one machine; "none" keeps all of it in each.
     """
 
     steps: int
@@ -62,6 +66,8 @@ class TrainConfig:
     tensorboard: bool = True
     deterministic: bool = False
     collective_timeout: float = 1800.0
+    sharding: Sharding = "none"
+    shard_size: int | None = None
 
     @property
     def snapshot_every(self) -> int:
@@ -70,6 +76,7 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         problems = [*_counts(self), *_fractions(self), *_ema_schedule(self), *_profiles(self)]
+        problems += _sharding(self)
         if self.precision not in PRECISIONS:
             problems.append(f"train.precision: {self.precision!r} is not one of {', '.join(PRECISIONS)}")
         if problems:
@@ -130,6 +137,16 @@ def _profiles(config: TrainConfig) -> list[str]:
         return [f"train.ema_profiles: two or more different lengths are needed, not {lengths}"]
     if config.ema_snapshot_every is not None and config.ema_snapshot_every < 1:
         return [f"train.ema_snapshot_every: must be at least 1, not {config.ema_snapshot_every}"]
+    return []
+
+
+def _sharding(config: TrainConfig) -> list[str]:
+    if config.sharding not in SHARDINGS:
+        return [f"train.sharding: {config.sharding!r} is not one of {', '.join(SHARDINGS)}"]
+    if config.shard_size is not None and (config.sharding != "hybrid" or config.shard_size < 2):
+        return [f"train.shard_size: {config.shard_size!r} is for sharding: hybrid, and at least 2"]
+    if config.sharding != "none" and config.precision == "fp16":
+        return ["train.sharding: fp16's loss scale is untested over shards; use precision: bf16"]
     return []
 
 

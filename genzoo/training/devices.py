@@ -12,19 +12,15 @@ from collections.abc import Iterable, Iterator, Sequence
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState, GradientState, PartialState
-from accelerate.utils import (
-    DistributedType,
-    InitProcessGroupKwargs,
-    parse_flag_from_env,
-)
+from accelerate.utils import InitProcessGroupKwargs, parse_flag_from_env
 from torch import Tensor, nn
 from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
 from genzoo.core.errors import UsageError
 from genzoo.core.memory import freed_memory_kept
-from genzoo.core.model_state import whole
 from genzoo.core.process_settings import process_settings
 from genzoo.core.processes import World, default_device
+from genzoo.core.sharded import whole
 from genzoo.core.types import LossOutput
 from genzoo.training.config import TrainConfig
 from genzoo.training.signals import STOP_SIGNALS
@@ -35,6 +31,7 @@ _MIXED = {"fp32": "no", "fp64": "no", "bf16": "bf16", "fp16": "fp16"}
 
 def build_accelerator(config: TrainConfig) -> Accelerator:
     """An Accelerator for this process, from torchrun's or `accelerate launch`'s environment, or alone."""
+    _refuse_other_ways(config)
     # Accelerate keeps the first run's precision for the whole process, and has no public way to forget it
     AcceleratorState._reset_state()
     timeout = datetime.timedelta(seconds=config.collective_timeout)
@@ -49,18 +46,11 @@ def build_accelerator(config: TrainConfig) -> Accelerator:
         raise UsageError(
             "train.precision: fp16 needs a GPU", why="this run is on the CPU", fix="use fp32 or bf16"
         )
-    accelerator = Accelerator(
+    return Accelerator(
         cpu=cpu,
         mixed_precision=_MIXED[config.precision],
         kwargs_handlers=[InitProcessGroupKwargs(timeout=timeout)],
     )
-    if parse_flag_from_env("ACCELERATE_USE_FSDP") and not is_sharded(accelerator):
-        raise UsageError(
-            f"FSDP was asked for, but Accelerate chose {accelerator.distributed_type.value}",
-            why=f"it shards on accelerators only; this process is on {accelerator.device.type}",
-            fix="run on GPUs, or without ACCELERATE_USE_FSDP",
-        )
-    return accelerator
 
 
 @contextlib.contextmanager
@@ -91,6 +81,23 @@ def settings(config: TrainConfig, device: torch.device) -> Iterator[None]:
         yield
 
 
+def _refuse_other_ways(config: TrainConfig) -> None:
+    """Accelerate's own sharding rounds weights to half precision, and does nothing on CPUs, in silence."""
+    if parse_flag_from_env("ACCELERATE_USE_FSDP"):
+        raise UsageError(
+            "ACCELERATE_USE_FSDP is set; this library shares a model out by itself",
+            why="Accelerate's way keeps no float32 weights under bf16, and does nothing on CPUs, in silence",
+            fix="unset it, start with torchrun, and use train.sharding: full",
+        )
+    compiled = os.environ.get("ACCELERATE_DYNAMO_BACKEND", "no").lower()
+    if config.sharding != "none" and compiled not in ("no", ""):
+        raise UsageError(
+            f"ACCELERATE_DYNAMO_BACKEND is {compiled} and train.sharding {config.sharding}",
+            why="compiled models are not shared out",
+            fix="unset the variable, or use train.sharding: none",
+        )
+
+
 def _leave_group() -> None:
     if torch.distributed.is_initialized():
         torch.distributed.destroy_process_group()
@@ -105,11 +112,6 @@ def _require_launched_group(state: PartialState) -> None:
             why="something in this process set up Accelerate for a single process before",
             fix="start the run with torchrun in a fresh process, or unset WORLD_SIZE",
         )
-
-
-def is_sharded(accelerator: Accelerator) -> bool:
-    """Whether each process holds only a part of the weights (FSDP)."""
-    return bool(accelerator.distributed_type == DistributedType.FSDP)
 
 
 def world_of(accelerator: Accelerator) -> World:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
 from genzoo.core.errors import NonFiniteError, OutOfMemoryError
+from genzoo.core.sharded import own_part
 from genzoo.core.types import Batch, LossOutput
 from genzoo.training.config import BatchPlan, smaller_micro_batches
 
@@ -26,11 +27,15 @@ class Finding:
 
 
 def explain_non_finite(
-    model: nn.Module, batches: Sequence[Batch], forward: Callable[[Batch], LossOutput]
+    model: nn.Module,
+    parameters: Mapping[str, nn.Parameter],
+    batches: Sequence[Batch],
+    forward: Callable[[Batch], LossOutput],
 ) -> Finding | None:
     """Look for the first non-finite value of a step, or None when everything in this process is finite.
 
-    `forward` repeats the step's forward pass on the same noise; the gradients of the step are still in place.
+    `forward` repeats the step's forward pass on the same noise; the gradients of the step are still in place,
+    in the trained `parameters`, of a sharded model in the own parts.
     """
     for name, parameter in model.named_parameters():
         if not _finite(parameter):
@@ -42,7 +47,7 @@ def explain_non_finite(
             return Finding(1, f"the output of module {found[0]!r}", _samples(batch))
         if not _finite(loss):
             return Finding(2, "the loss, though no module's output,", _samples(batch))
-    for name, parameter in model.named_parameters():
+    for name, parameter in parameters.items():
         if parameter.grad is not None and not _finite(parameter.grad):
             return Finding(3, f"the gradient of {name!r}, though not the loss,", _samples(*batches))
     return None
@@ -110,6 +115,7 @@ def _is_out_of_memory(error: BaseException) -> bool:
 
 
 def _finite(tensor: Tensor) -> bool:
+    tensor = own_part(tensor)
     return not tensor.is_floating_point() or bool(torch.isfinite(tensor).all())
 
 

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from genzoo.core.errors import CheckpointError
-from genzoo.core.model_state import assign, require_same, whole
+from genzoo.core.model_state import assign, require_same
+from genzoo.core.sharded import own_parts
 from genzoo.training.config import TrainConfig
 
 Growth = Literal["constant", "ramp", "warmup"]
@@ -34,13 +35,13 @@ class ParameterAverage:
         """Follow the parameters after an optimizer step."""
         peak = [decay for start, decay in self._schedule if start <= self.updates][-1]
         self.updates += 1
-        shadows = list(self._shadows.values())
-        gaps = torch._foreach_sub(shadows, list(self.parameters.values()))
+        shadows = own_parts(self._shadows.values())
+        gaps = torch._foreach_sub(shadows, own_parts(self.parameters.values()))
         torch._foreach_sub_(shadows, gaps, alpha=1 - decay_of(self.updates, peak, self.config, self.growth))
 
     def tensors(self) -> dict[str, Tensor]:
-        """The averages by parameter name."""
-        return {name: whole(tensor) for name, tensor in self._shadows.items()}
+        """The averages by parameter name; those of a sharded model stay sharded."""
+        return dict(self._shadows)
 
     def state(self) -> dict[str, Any]:
         """What `restore` needs beside the tensors."""
@@ -67,8 +68,8 @@ class ParameterAverage:
 
         Both ways are writes that autograd counts, so whoever keeps copies of the weights sees them change.
         """
-        kept = [parameter.detach().cpu().clone() for parameter in self.parameters.values()]
-        self._write(list(self._shadows.values()))
+        kept = [part.cpu().clone() for part in self._own()]
+        self._write(own_parts(self._shadows.values()))
         try:
             yield
         finally:
@@ -76,7 +77,11 @@ class ParameterAverage:
 
     @torch.no_grad()
     def _write(self, values: list[Tensor]) -> None:
-        torch._foreach_copy_(list(self.parameters.values()), values)
+        torch._foreach_copy_(self._own(), values)
+
+    @torch.no_grad()
+    def _own(self) -> list[Tensor]:
+        return own_parts(self.parameters.values())
 
 
 def growth_of(config: TrainConfig) -> Growth:

@@ -67,7 +67,13 @@ class TrainingView(Protocol):
     def stop_requested(self) -> bool: ...
 
     def averaged_model(self) -> AbstractContextManager[nn.Module]:
-        """Within the block, the plain model in evaluation mode with its averaged weights."""
+        """Within the block, the plain model in evaluation mode with its averaged weights.
+
+        Of a sharded model every process then holds the whole; all enter and leave the block together.
+        """
+
+    def raw_model(self) -> AbstractContextManager[nn.Module]:
+        """The same with the weights as they are trained."""
 
 
 class Hook(Protocol):

@@ -16,8 +16,10 @@ from torch.optim import Optimizer
 
 from genzoo.core.contracts import SkipsDecay, able
 from genzoo.core.errors import RecipeError, UsageError
-from genzoo.core.model_state import like, require_same, whole
+from genzoo.core.model_state import require_same
 from genzoo.core.registry import OPTIMIZERS
+from genzoo.core.sharded import like, own_part
+from genzoo.core.stored_tensors import shapes_of
 from genzoo.training.rates import Curve, decay_at, rate_curve
 
 CURVE = tuple(field.name for field in fields(Curve))
@@ -80,8 +82,9 @@ def sgd(
     nesterov: bool = False,
     weight_decay: float = 0.0,
 ) -> Built:
-    """Gradient descent with momentum, fused."""
-    groups, fused = decay_groups(parameters, weight_decay), fusable(parameters)
+    """Gradient descent with momentum, fused but for shards, for which torch has no fused kernel."""
+    plain = all(own_part(p) is p for p in parameters.values())
+    groups, fused = decay_groups(parameters, weight_decay), plain and fusable(parameters)
     settings: dict[str, Any] = {"lr": lr, "momentum": momentum, "nesterov": nesterov, "fused": fused}
     return Built(torch.optim.SGD(groups, weight_decay=weight_decay, **settings), slots=int(momentum != 0))
 
@@ -135,9 +138,9 @@ def set_step(optimization: Optimization, step: int, total_steps: int, rate: floa
 
 
 def optimizer_tensors(optimizer: Optimizer, parameters: NamedParameters) -> dict[str, Tensor]:
-    """The optimizer's state as "parameter/slot" tensors, sharded ones gathered."""
+    """The optimizer's state as "parameter/slot" tensors; sharded ones stay sharded."""
     return {
-        f"{name}/{slot}": whole(value) if isinstance(value, Tensor) else torch.tensor(value)
+        f"{name}/{slot}": value if isinstance(value, Tensor) else torch.tensor(value)
         for name, parameter in parameters.items()
         for slot, value in optimizer.state.get(parameter, {}).items()
         if value is not None
@@ -149,16 +152,19 @@ def load_optimizer_tensors(
 ) -> None:
     """Put saved state back, by parameter name; hyperparameters stay those of the recipe."""
     saved: dict[str, dict[str, Tensor]] = {}
-    for key, tensor in tensors.items():
+    for key, about in shapes_of(tensors).items():
         name, _, slot = key.rpartition("/")
-        saved.setdefault(name, {})[slot] = tensor
-    if tensors:
+        saved.setdefault(name, {})[slot] = about
+    if saved:
         require_same(_expected(optimizer, parameters, saved), tensors, where=where, what="the optimizer")
     state = optimizer.state_dict()
     order = [p for group in optimizer.param_groups for p in group["params"]]
     names = {id(parameter): name for name, parameter in parameters.items()}
     state["state"] = {
-        index: {slot: _placed(tensor, parameter) for slot, tensor in saved[names[id(parameter)]].items()}
+        index: {
+            slot: _placed(tensors[f"{names[id(parameter)]}/{slot}"], parameter)
+            for slot in saved[names[id(parameter)]]
+        }
         for index, parameter in enumerate(order)
         if names[id(parameter)] in saved
     }
@@ -190,7 +196,11 @@ def _slot_like(parameter: nn.Parameter, slot: Tensor) -> Tensor:
 
 
 def _placed(tensor: Tensor, parameter: nn.Parameter) -> Tensor:
-    return like(tensor, parameter.data) if tensor.shape == parameter.shape else tensor
+    if tensor.shape != parameter.shape:
+        return tensor
+    placed = like(tensor, parameter.data)
+    # a part must not keep the memory of the whole
+    return placed if own_part(placed) is placed else placed.clone()
 
 
 def fusable(parameters: NamedParameters) -> bool:

@@ -17,6 +17,7 @@ from genzoo.training.config import BatchPlan, TrainConfig, plan_batch
 from genzoo.training.ema import ParameterAverage
 from genzoo.training.optim import Optimization, build_optimizer
 from genzoo.training.profiles import PowerAverages
+from genzoo.training.sharding import is_sharding, shard
 
 
 @dataclass(frozen=True)
@@ -27,7 +28,8 @@ class Parts:
     items: how many of the data set are trained on.   dtype: of data and helpers, None leaves them alone.
     model: the task's, plain.   prepared: the same as the loss runs it.   parameters: the trained ones of
     `model`.   frozen: the hash of its other ones.   optimizer: `optimization.optimizer` with the loss scale
-    around it.   average, profiles: of the parameters, where they are kept.
+    around it.   average, profiles: of the parameters, where they are kept.   sharded: whether this process
+    holds parts of them only.
     """
 
     task: Task
@@ -45,6 +47,7 @@ class Parts:
     optimizer: Any
     average: ParameterAverage | None
     profiles: PowerAverages | None
+    sharded: bool
     facts: Mapping[str, str]
 
     @property
@@ -72,10 +75,17 @@ def build_parts(
     task.to(accelerator.device, dtype)
     model = task.model.to(device=accelerator.device, dtype=dtype)
     frozen = frozen_digest(model)  # of whole weights, before anything shards them
-    optimization = build_optimizer(trainable_parameters(model), optim)
-    prepared, optimizer = accelerator.prepare(model, optimization.optimizer)
+    world = devices.world_of(accelerator)
+    sharded = is_sharding(config, world)
+    if sharded:
+        prepared = accelerator.prepare_model(model, evaluation_mode=True)  # autocast, and nothing around it
+        prepared = shard(prepared, config, world, accelerator.device)
+    else:
+        prepared = accelerator.prepare_model(model)
     model = accelerator.unwrap_model(prepared)
     parameters = trainable_parameters(model)
+    optimization = build_optimizer(parameters, optim)  # of the parts, where the model is shared out
+    optimizer = accelerator.prepare_optimizer(optimization.optimizer)
     return Parts(
         task=task,
         dataset=dataset,
@@ -92,5 +102,6 @@ def build_parts(
         optimizer=optimizer,
         average=ParameterAverage(parameters, config) if config.ema_decay is not None else None,
         profiles=PowerAverages(parameters, config.ema_profiles) if config.ema_profiles else None,
+        sharded=sharded,
         facts=facts or {},
     )

@@ -9,8 +9,11 @@ import torch
 from torch import Tensor, nn
 
 from genzoo.core.errors import CheckpointError
-from genzoo.core.files import as_safetensors, write_file
-from genzoo.core.model_state import assign, require_same, whole
+from genzoo.core.model_state import assign, require_same
+from genzoo.core.processes import World
+from genzoo.core.sharded import own_parts
+from genzoo.core.stored_tensors import chosen
+from genzoo.core.tensor_stream import write_tensors
 from genzoo.training.power_average import decay_at, gamma_of
 
 FOLDER = "profiles"
@@ -30,16 +33,16 @@ class PowerAverages:
     @torch.no_grad()
     def update(self, step: int) -> None:
         """Follow the parameters after optimizer step 1, 2, ..."""
-        present: list[Tensor] = list(self.parameters.values())
+        present = own_parts(self.parameters.values())
         for length, gamma in self.gammas.items():
-            averages = list(self._averages[length].values())
+            averages = own_parts(self._averages[length].values())
             # float32, never less: a combination magnifies the rounding of what it combines
             torch._foreach_lerp_(averages, present, 1 - decay_at(step, gamma))
 
     def tensors(self) -> dict[str, Tensor]:
-        """The averages as "parameter/profile_0.05"."""
+        """The averages as "parameter/profile_0.05"; those of a sharded model stay sharded."""
         return {
-            f"{name}/{SLOT}{length}": whole(tensor)
+            f"{name}/{SLOT}{length}": tensor
             for length, averages in self._averages.items()
             for name, tensor in averages.items()
         }
@@ -62,13 +65,11 @@ class PowerAverages:
         assign(mine, tensors)
 
 
-def split_slots(tensors: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+def split_slots(tensors: Mapping[str, Tensor]) -> tuple[Mapping[str, Tensor], Mapping[str, Tensor]]:
     """A checkpoint's optimizer part in two: the optimizer's own, and the averages to combine."""
-    own: dict[str, Tensor] = {}
-    profiles: dict[str, Tensor] = {}
-    for key, tensor in tensors.items():
-        (profiles if key.rpartition("/")[2].startswith(SLOT) else own)[key] = tensor
-    return own, profiles
+    profiles = [key for key in tensors if key.rpartition("/")[2].startswith(SLOT)]
+    own = [key for key in tensors if key not in set(profiles)]
+    return chosen(tensors, own), chosen(tensors, profiles)
 
 
 def snapshot_file(run: Path, step: int) -> Path:
@@ -76,7 +77,9 @@ def snapshot_file(run: Path, step: int) -> Path:
     return run / FOLDER / f"step_{step:08d}.safetensors"
 
 
-def write_snapshot(run: Path, step: int, tensors: Mapping[str, Tensor]) -> Path:
-    """Store the averages of a step; the same step again writes the same file."""
-    plain = {name: tensor.detach().cpu().clone() for name, tensor in tensors.items()}
-    return write_file(snapshot_file(run, step), as_safetensors(plain, {"format": "pt"}))
+def write_snapshot(run: Path, step: int, tensors: Mapping[str, Tensor], world: World | None = None) -> Path:
+    """Store the averages of a step; the same step again writes the same file.
+
+    world: the processes that hold parts of the averages and make this call together; alone without.
+    """
+    return write_tensors(snapshot_file(run, step), tensors, {"format": "pt"}, world or World.single())

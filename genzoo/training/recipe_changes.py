@@ -24,6 +24,7 @@ ASIDE = (
     ),
     *("train.num_workers", "train.max_bad", "train.micro_batch_size"),
     *("train.tensorboard", "train.deterministic", "train.collective_timeout"),
+    *("train.sharding", "train.shard_size"),
 )
 """What a step computes does not depend on these, but for rounding."""
 

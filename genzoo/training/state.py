@@ -8,10 +8,10 @@ from typing import Any
 
 from torch import Tensor
 
-from genzoo.core.checkpoint import Checkpoint
 from genzoo.core.contracts import recorded_facts
 from genzoo.core.counts import counts_of, restore_counts
 from genzoo.core.model_state import require_same_facts, restore_weights, stored_weights
+from genzoo.core.stored_tensors import OpenCheckpoint
 from genzoo.training.optim import load_optimizer_tensors, optimizer_tensors
 from genzoo.training.parts import Parts
 from genzoo.training.profiles import split_slots
@@ -29,7 +29,7 @@ class Captured:
 
 
 def capture(parts: Parts, step: int) -> Captured:
-    """The run's state after `step` optimizer steps; collective when the model is sharded."""
+    """The run's state after `step` optimizer steps; tensors of a sharded model stay sharded."""
     scaler = parts.accelerator.scaler
     state = identity(parts, step) | {
         "facts": facts(parts),
@@ -46,12 +46,17 @@ def capture(parts: Parts, step: int) -> Captured:
     )
 
 
-def restore(parts: Parts, checkpoint: Checkpoint) -> int:
-    """Put a checkpoint's content into freshly built parts; return its step. Raises CheckpointError."""
+def restore(parts: Parts, checkpoint: OpenCheckpoint) -> int:
+    """Put a checkpoint's content into freshly built parts; return its step. Raises CheckpointError.
+
+    All processes call it together.
+    """
     where, state = str(checkpoint.path), checkpoint.state
     require_same_run(state, identity(parts, checkpoint.step), where=where)
     require_same_facts(state.get("facts") or {}, facts(parts), where=where)
-    restore_weights(parts.model, checkpoint.weights, frozen=state["frozen"], where=where)
+    restore_weights(
+        parts.model, checkpoint.weights, frozen=state["frozen"], where=where, own_frozen=parts.frozen
+    )
     restore_counts(parts.model, state.get("counts") or {})
     raw = parts.optimization.optimizer
     slots, profiles = split_slots(checkpoint.optimizer)

@@ -90,7 +90,7 @@ def summarise(
     """Count and add up, without running anything. output: the run's folder."""
     model, config = parts.model, parts.config
     trainable = sum(p.nbytes for p in parts.parameters.values())
-    stored = sum(tensor.nbytes for tensor in stored_weights(model).values())
+    stored = sum(tensor.nbytes for tensor in stored_weights(model).values())  # of the whole
     average = trainable if parts.average else 0
     slots = round(trainable * parts.optimization.slots)
     return Summary(

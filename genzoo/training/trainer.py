@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import time
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,11 +14,13 @@ import torch
 from accelerate.utils import gather_object
 from torch import nn
 
-from genzoo.core.checkpoint import load_checkpoint, save_checkpoint, set_aside_after, step_folder
+from genzoo.core.checkpoint import save_checkpoint, set_aside_after, step_folder
 from genzoo.core.checkpoint_memory import CheckpointMemory
 from genzoo.core.errors import GenzooError, Interrupted
+from genzoo.core.processes import World
 from genzoo.core.recipe import Recipe
 from genzoo.core.run_folder import RunFolder
+from genzoo.core.stored_tensors import open_checkpoint
 from genzoo.core.types import Batch, Dataset, LossOutput, Task
 from genzoo.data.loader_workers import LoaderError
 from genzoo.data.sample_stream import SampleStream, batches
@@ -33,6 +35,7 @@ from genzoo.training.parts import build_parts
 from genzoo.training.profiles import PowerAverages, write_snapshot
 from genzoo.training.record import RunRecord
 from genzoo.training.resume import find_start
+from genzoo.training.sharding import exchange_gradients, gathered
 from genzoo.training.signals import StopSignals, interrupted
 from genzoo.training.state import Captured, capture, restore
 from genzoo.training.summary import Summary, dry_run, summarise
@@ -87,7 +90,7 @@ class Trainer:
         self.model, self.parameters, self.average = parts.model, parts.parameters, parts.average
         self.accelerator, self.device = parts.accelerator, parts.device
         self.is_main = bool(parts.accelerator.is_main_process)
-        self.is_sharded = devices.is_sharded(parts.accelerator)
+        self.is_sharded = parts.sharded
         self.folder, self.hooks = RunFolder(output), tuple(hooks)
         self.record = RunRecord(self.folder, recipe, steps=config.steps)
         self.world = devices.world_of(parts.accelerator)
@@ -134,10 +137,16 @@ class Trainer:
     @contextlib.contextmanager
     def averaged_model(self) -> Iterator[nn.Module]:
         """Within the block, the plain model in evaluation mode with its averaged weights."""
+        with self.average.swapped_in() if self.average else contextlib.nullcontext(), self.raw_model():
+            yield self.model
+
+    @contextlib.contextmanager
+    def raw_model(self) -> Iterator[nn.Module]:
+        """Within the block, the plain model in evaluation mode, whole in every process."""
         training = self.model.training
         self.model.eval()
         try:
-            with self.average.swapped_in() if self.average else contextlib.nullcontext():
+            with gathered(self.model):
                 yield self.model
         finally:
             self.model.train(training)
@@ -165,7 +174,7 @@ class Trainer:
         path = self.world.on_first(lambda: self._find_start(resume, memory))
         if path is None:
             return None
-        self.step = restore(self.parts, load_checkpoint(path, verify=memory.verify))
+        self.step = restore(self.parts, open_checkpoint(path, self.world, self.device, memory.verify))
         self.saved = path
         self.world.on_first(lambda: set_aside_after(self.folder.checkpoints, self.step))
         return self.step
@@ -240,6 +249,7 @@ class Trainer:
         outputs = []
         for number, batch in enumerate(micro_batches, 1):
             last = number == len(micro_batches)
+            exchange_gradients(self.parts.prepared, last)
             with contextlib.nullcontext() if last else self.accelerator.no_sync(self.parts.prepared):
                 output = micro_loss(self.parts, self.parts.prepared, batch)
                 self.accelerator.backward(output.loss / len(micro_batches))
@@ -312,7 +322,7 @@ class Trainer:
         except LoaderError:
             # between two steps all is sound; the other processes may wait elsewhere, and are not asked
             if self.step and self.is_main and not self.is_sharded:
-                self.saved = self._commit(capture(self.parts, self.step))
+                self.saved = self._commit(capture(self.parts, self.step), World.single())
             raise
 
     def _require_finite(self, loss: float, grad_norm: float, micro_batches: Sequence[Batch]) -> None:
@@ -321,26 +331,34 @@ class Trainer:
         self._skipped = self._skipped + 1 if overflowed else 0
         if (finite_loss and finite_norm) or (overflowed and self._skipped <= MAX_SKIPPED):
             return
-        found = explain_non_finite(
-            self.model, micro_batches, lambda batch: micro_loss(self.parts, self.model, batch)
-        )
+        with gathered(self.model):
+            found = explain_non_finite(
+                self.model,
+                self.parameters,
+                micro_batches,
+                lambda batch: micro_loss(self.parts, self.model, batch),
+            )
         raise non_finite_error(gather_object([found]), step=self.step + 1, loss=loss, grad_norm=grad_norm)
 
     def _snapshot(self, profiles: PowerAverages) -> None:
         """Store the averages to combine; a step that is done again after a resume writes the same file."""
-        tensors = profiles.tensors() if self.is_main or self.is_sharded else {}
-        self.world.on_first(lambda: write_snapshot(self.folder.path, self.step, tensors))
+        self._written(lambda world: write_snapshot(self.folder.path, self.step, profiles.tensors(), world))
 
     def _save(self) -> None:
-        content = capture(self.parts, self.step) if self.is_main or self.is_sharded else None
-        self.saved = self.world.on_first(lambda: self._commit(content))
+        content = capture(self.parts, self.step)
+        self.saved = self._written(lambda world: self._commit(content, world))
         self._set_status("running")
         for hook in (*self.recorders, *self.hooks):
             hook.on_checkpoint(self, self.saved)
 
-    def _commit(self, content: Captured | None) -> Path:
-        assert content is not None  # the main process always captures
-        self.record.before_save()
+    def _written(self, write: Callable[[World], Path]) -> Path:
+        """Write in the first process; where each holds a part, all of them hand theirs over."""
+        if self.is_sharded:
+            return write(self.world)
+        return self.world.on_first(lambda: write(World.single()))
+
+    def _commit(self, content: Captured, world: World) -> Path:
+        world.on_first(self.record.before_save)
         path = save_checkpoint(
             self.folder.checkpoints,
             self.step,
@@ -350,6 +368,7 @@ class Trainer:
             state=content.state,
             keep_last=self.config.keep_last,
             keep_every=self.config.keep_every,
+            world=world,
         )
-        self.record.after_save()
+        world.on_first(self.record.after_save)
         return path

@@ -18,9 +18,12 @@ from torch.distributed.fsdp import fully_shard
 from toys import ToyDataset, ToyTask, toy_task, toy_trainer
 
 import genzoo.training.trainer as trainer_module
-from genzoo.core.checkpoint import save_checkpoint
+from genzoo.core.checkpoint import checkpoint_steps, save_checkpoint
 from genzoo.core.model_state import restore_weights, stored_weights, trainable_parameters
+from genzoo.core.processes import World
 from genzoo.core.run_folder import RunFolder
+from genzoo.core.sharded import own_part
+from genzoo.core.stored_tensors import open_checkpoint
 from genzoo.training.config import TrainConfig
 from genzoo.training.devices import build_accelerator, clip_gradients, gradient_norm
 from genzoo.training.ema import ParameterAverage
@@ -186,26 +189,30 @@ def shard_and_save(output: str) -> None:
         clip_gradients(parameters.values(), 0.1, gradient_norm(accelerator, parameters.values()))
         optimizer.step()
         average.update()
+    world = World.current()
     tensors = {
         "weights": stored_weights(model),
         "ema": average.tensors(),
         "optimizer": optimizer_tensors(optimizer, parameters),
     }
-    if accelerator.is_main_process:
-        save_checkpoint(Path(output), 3, **tensors, state=average.state())
+    path = save_checkpoint(Path(output), 3, **tensors, state=average.state(), world=world)
+    saved = open_checkpoint(path, world, accelerator.device)
     fresh = toy_task(seed=9).model
     fully_shard(fresh, mesh=init_device_mesh("cpu", (accelerator.num_processes,)))
-    restore_weights(fresh, tensors["weights"], frozen=None, where="memory")
-    again = stored_weights(fresh)
-    assert all(again[name].equal(tensor) for name, tensor in tensors["weights"].items())
+    restore_weights(fresh, saved.weights, frozen=None, where="memory")
+    _assert_equal(stored_weights(fresh), tensors["weights"])
     named = trainable_parameters(fresh)
     other = build_optimizer(named, {"name": "adamw", "lr": 0.1}).optimizer
-    load_optimizer_tensors(other, named, tensors["optimizer"], where="memory")
-    restored = optimizer_tensors(other, named)
-    assert all(restored[name].equal(tensor) for name, tensor in tensors["optimizer"].items())
+    load_optimizer_tensors(other, named, saved.optimizer, where="memory")
+    _assert_equal(optimizer_tensors(other, named), tensors["optimizer"])
     copy = ParameterAverage(named, config)
-    copy.restore(tensors["ema"], average.state(), where="memory")
-    assert all(copy.tensors()[name].equal(tensor) for name, tensor in tensors["ema"].items())
+    copy.restore(saved.ema, average.state(), where="memory")
+    _assert_equal(copy.tensors(), tensors["ema"])
+
+
+def _assert_equal(found: dict[str, Tensor], expected: dict[str, Tensor]) -> None:
+    assert found.keys() == expected.keys()
+    assert all(own_part(found[name]).equal(own_part(tensor)) for name, tensor in expected.items())
 
 
 class Maps(nn.Module):
@@ -245,28 +252,60 @@ def shard_muon(output: str) -> None:
         optimizer.step()
         profiles.update(step)
     tensors = optimizer_tensors(optimizer, parameters) | profiles.tensors()
+    world = World.current()
     weights = stored_weights(model)
-    if accelerator.is_main_process:
-        save_checkpoint(Path(output), 3, weights=weights, optimizer=tensors, state={})
+    path = save_checkpoint(Path(output), 3, weights=weights, optimizer=tensors, state={}, world=world)
     named = trainable_parameters(sharded(9))
     other = build_optimizer(named, {"name": "muon", "lr": MUON_RATE}).optimizer
-    slots, kept = split_slots(tensors)
+    slots, kept = split_slots(open_checkpoint(path, world, accelerator.device).optimizer)
     load_optimizer_tensors(other, named, slots, where="memory")
     copy = PowerAverages(named, [0.05, 0.1])
     copy.restore(kept, where="memory")
-    restored = optimizer_tensors(other, named) | copy.tensors()
-    assert restored.keys() == tensors.keys()
-    assert all(restored[name].equal(tensor) for name, tensor in tensors.items())
+    _assert_equal(optimizer_tensors(other, named) | copy.tensors(), tensors)
 
 
-def train_recipe(output: str, recipe: dict[str, Any]) -> None:
-    """Train from a recipe, as `genzoo train` does."""
+def train_recipe(output: str, recipe: dict[str, Any], until: int | None = None) -> None:
+    """Train from a recipe, as `genzoo train` does, to its last step or until an earlier one."""
     from genzoo.api.training.train import train_recipe as train_from
     from genzoo.core.recipe import recipe_from
 
-    train_from(recipe_from(recipe), output=output)
+    train_from(recipe_from(recipe), output=output, until=until)
 
 
 def _write_seen(output: Path, task: ToyTask) -> None:
     rank = os.environ.get("RANK", "0")
     (output / f"seen_{rank}.json").write_text(json.dumps(task.seen))
+
+
+def train_recipe_with_file_limit(output: str, recipe: dict[str, Any], limit: int) -> None:
+    """Train from a recipe where no file may grow beyond `limit` bytes."""
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+    train_recipe(output, recipe)
+
+
+def load_and_save(run: str, output: str, recipe: dict[str, Any]) -> None:
+    """Restore a run's newest checkpoint, sharded or not, and save the same step elsewhere."""
+    from genzoo.api.training.train import build_trainer
+    from genzoo.core.recipe import recipe_from
+    from genzoo.training.state import capture, restore
+
+    trainer, _ = build_trainer(recipe_from(recipe), output=output)
+    newest = next(iter(checkpoint_steps(Path(run) / "checkpoints").values()))
+    restore(trainer.parts, open_checkpoint(newest, trainer.world, trainer.device))
+    content = capture(trainer.parts, 4)
+    if trainer.is_sharded or trainer.is_main:
+        parts = {"weights": content.weights, "ema": content.ema, "optimizer": content.optimizer}
+        save_checkpoint(Path(output), 4, **parts, state={}, world=trainer.world)
+
+
+def rows_held(output: str, rows: list[int]) -> None:
+    """Which rows of tensors of so many rows this process holds, after sharding, to RANK.pt."""
+    config = TrainConfig(steps=1, batch_size=3, sharding="full")
+    accelerator = build_accelerator(config)
+    held = {}
+    for count in rows:
+        model = Maps()
+        model.head.weight = nn.Parameter(torch.arange(float(count)).view(count, 1).expand(count, 6).clone())
+        fully_shard(model, mesh=init_device_mesh("cpu", (accelerator.num_processes,)))
+        held[count] = own_part(model.head.weight)[:, 0].tolist()
+    torch.save(held, Path(output) / f"{accelerator.process_index}.pt")

@@ -46,7 +46,8 @@ class ForkServer:
 
     def __init__(self, logs: Path) -> None:
         root = Path(__file__).resolve().parents[2]
-        path = os.pathsep.join([str(root), str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])
+        own = [str(root), str(root / "tests"), str(Path(__file__).parent)]
+        path = os.pathsep.join([*own, os.environ.get("PYTHONPATH", "")])
         environment = os.environ | {"PYTHONPATH": path, "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"}
         self.logs, self.count = logs, 0
         self.process = subprocess.Popen(

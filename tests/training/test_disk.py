@@ -7,11 +7,9 @@ from pathlib import Path
 import pytest
 from compare import final
 from fork_server import ForkServer
-from toys import toy_task, toy_trainer
+from toys import toy_trainer
 
 from genzoo.core.checkpoint import latest_valid
-from genzoo.core.errors import UsageError
-from genzoo.core.run_folder import RunFolder
 
 pytestmark = pytest.mark.distributed
 
@@ -33,10 +31,3 @@ def test_a_folder_that_cannot_be_made_is_told(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(Exception, match="the run folder cannot be written"):
         toy_trainer(tmp_path / "file" / "run").fit()
-
-
-def test_fsdp_that_would_be_ignored_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
-    with pytest.raises(UsageError, match="FSDP was asked for"):
-        toy_trainer(tmp_path, task=toy_task())
-    assert RunFolder(tmp_path).status() == {}

@@ -70,12 +70,8 @@ class HeldOutHook(Hook):
     def measured(self, trainer: TrainingView) -> dict[str, float]:
         """Values by name; those of the raw weights begin with raw_ where there is an average."""
         dtype = next(iter(trainer.parameters.values())).dtype
-        training = trainer.model.training
-        trainer.model.eval()
-        try:
-            raw = self.loss.measure(trainer.model, trainer.device, dtype, trainer.world).values()
-        finally:
-            trainer.model.train(training)
+        with trainer.raw_model() as model:
+            raw = self.loss.measure(model, trainer.device, dtype, trainer.world).values()
         if trainer.average is None:
             return raw
         with trainer.averaged_model() as model:

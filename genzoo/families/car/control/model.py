@@ -159,6 +159,11 @@ class CAR(nn.Module):
             tokens = base.run_block(block, tokens, modulation, bias)
         return base.logits(tokens, condition)
 
+    def sharded_blocks(self) -> list[nn.Module]:
+        """Parts whose weights are gathered one after another: those of the base, then of the branch."""
+        own = self.car_blocks if self.arguments["control_network"] == "transformer" else ()
+        return [*self.base.sharded_blocks(), *(part for block in own for part in block.children())]
+
     def encode_control(self, control: Sequence[Tensor]) -> list[Tensor]:
         """One feature per token from the control of every scale: (b, d, h_k, w_k) each.
 

@@ -9,6 +9,8 @@ from typing import Any, Literal, TypeVar
 import torch
 from torch import nn
 
+from genzoo.core.errors import UsageError
+
 Precision = Literal["fp32", "bf16"]
 PRECISIONS: tuple[Precision, ...] = ("fp32", "bf16")
 
@@ -34,14 +36,24 @@ class HalfCopy:
 
 
 def halved(module: Module) -> Module:
-    """A copy with floating tensors in bfloat16; at no time are there two in full precision."""
+    """A copy with floating tensors in bfloat16; at no time are there two in full precision.
+
+    Raises UsageError for a model that is shared out over processes, which cannot be copied.
+    """
     memo: dict[int, Any] = {}
     for parameter in module.parameters():
         rounded = parameter.detach().to(torch.bfloat16)
         memo[id(parameter)] = nn.Parameter(rounded, requires_grad=False)
     for buffer in module.buffers():
         memo[id(buffer)] = buffer.to(torch.bfloat16) if buffer.is_floating_point() else buffer
-    return copy.deepcopy(module, memo).eval()
+    try:
+        return copy.deepcopy(module, memo).eval()
+    except AssertionError as error:  # what torch says of such modules
+        raise UsageError(
+            "a model that is shared out over processes cannot be sampled in bf16",
+            why=str(error),
+            fix="use precision: fp32 for previews and evaluation, or train.sharding: none",
+        ) from error
 
 
 def weights_version(module: nn.Module) -> tuple[int, ...]:

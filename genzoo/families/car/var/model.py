@@ -129,6 +129,10 @@ class VAR(nn.Module):
             tokens = self.run_block(block, tokens, modulation, bias)
         return self.logits(tokens, condition)
 
+    def sharded_blocks(self) -> list[nn.Module]:
+        """Parts whose weights are gathered one after another; blocks are modulated before their turn."""
+        return [part for block in self.blocks for part in block.children()]
+
     def condition(self, class_labels: Tensor) -> Tensor:
         """Class vectors (b, d). Raises ShapeError for a label that is none."""
         if class_labels.device.type == "cpu" and class_labels.numel():
