@@ -33,7 +33,7 @@ from genzoo.core.checkpoint_manifest import (
     write_manifest,
 )
 from genzoo.core.errors import CheckpointError
-from genzoo.core.files import put_file, sync_path
+from genzoo.core.files import free_name, put_file, sync_path
 from genzoo.core.finite import require_finite
 from genzoo.core.leftovers import remove, remove_leftovers, temporary
 from genzoo.core.processes import World
@@ -159,7 +159,7 @@ def set_aside_after(root: Path, step: int) -> list[Path]:
     moved = []
     for newer, path in checkpoint_steps(root).items():
         if newer > step:
-            target = _free_name(root, f"aside_{path.name}")
+            target = free_name(root, f"aside_{path.name}")
             path.rename(target)
             logger.warning("%s is newer than step %d and was set aside as %s", path.name, step, target.name)
             moved.append(target)
@@ -223,11 +223,6 @@ def _prune(root: Path, step: int, keep_last: int, keep_every: int) -> None:
     except OSError as error:
         # the new step is safe, and the next save tries again
         logger.warning("old checkpoints in %s could not be removed: %s", root, error)
-
-
-def _free_name(root: Path, name: str) -> Path:
-    candidates = (root / (name if number == 0 else f"{name}.{number}") for number in range(10_000))
-    return next(path for path in candidates if not path.exists())
 
 
 def _cannot_save(

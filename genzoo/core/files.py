@@ -97,6 +97,18 @@ def write_folder(
     return path
 
 
+def set_aside(path: Path) -> Path:
+    """Rename a file or folder to a free `aside_*` beside it, where no reader looks. Raises DataError."""
+    with disk_errors(path, "this cannot be set aside"):
+        return path.rename(free_name(path.parent, f"aside_{path.name}"))
+
+
+def free_name(folder: Path, name: str) -> Path:
+    """A path in a folder that nothing has yet: the name, or the name with a number behind it."""
+    candidates = (folder / (name if number == 0 else f"{name}.{number}") for number in range(10_000))
+    return next(path for path in candidates if not (path.exists() or path.is_symlink()))
+
+
 def put_file(path: Path, content: Content, *, sync: bool = True) -> None:
     """Write a file under its own name, for a place where no reader looks yet. Raises OSError."""
     if callable(content):

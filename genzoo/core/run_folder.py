@@ -26,6 +26,7 @@ from genzoo.core.errors import DataError, RunLockedError
 from genzoo.core.files import disk_errors, open_log, write_file, write_json
 from genzoo.core.leftovers import remove_leftovers
 from genzoo.core.process_identity import WINDOWS, process_start
+from genzoo.core.reading import read_bytes, read_json, read_text
 
 _PACKAGES = (
     "genzoo",
@@ -39,6 +40,7 @@ _PACKAGES = (
 )
 _REFUSED = "the run folder cannot be written"
 HOLDER = ".lock-holder"
+MAX_METRICS = 4 * 1024**3  # bytes: a line of 200 for each of twenty million steps
 LOGS = (".log", ".out", ".err", ".txt")
 WRITTEN = (
     ".lock", HOLDER, "command.txt", "metrics.jsonl", "recipe.yaml", "env.json", "status.json", "report.json",
@@ -104,8 +106,8 @@ class RunFolder:
 
     def _held(self) -> RunLockedError:
         holder = "an unknown process"
-        with contextlib.suppress(OSError):
-            holder = (self.path / HOLDER).read_text(encoding="utf-8", errors="replace").strip() or holder
+        with contextlib.suppress(DataError):
+            holder = read_text(self.path / HOLDER).strip() or holder
         return RunLockedError(
             "another process is writing to this run folder",
             where=str(self.path),
@@ -145,12 +147,10 @@ class RunFolder:
         return found
 
     def _read_status(self) -> dict[str, Any]:
-        try:
-            found = json.loads((self.path / "status.json").read_text(encoding="utf-8"))
-        except FileNotFoundError:
+        path = self.path / "status.json"
+        if not path.exists():
             return {}
-        except (OSError, ValueError) as error:
-            raise DataError("status.json cannot be read", where=str(self.path), why=str(error)) from error
+        found = read_json(path, "status.json")
         return found if isinstance(found, dict) else {}
 
 
@@ -182,8 +182,8 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
 
 
 def _lines_up_to(path: Path, step: int) -> Iterator[str]:
-    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
-        with contextlib.suppress(ValueError, TypeError, KeyError):
+    for line in read_bytes(path, max_bytes=MAX_METRICS).decode("utf-8", "replace").splitlines():
+        with contextlib.suppress(ValueError, TypeError, KeyError, RecursionError):
             if json.loads(line)["step"] <= step:
                 yield line + "\n"
 

@@ -14,7 +14,7 @@ from typing import Any, BinaryIO, cast
 import numpy as np
 
 from genzoo.core.errors import DataError
-from genzoo.data.image_decode import reason, shown
+from genzoo.core.reading import reason, shown
 
 MAX_BYTES = 64 * 1024**3
 # pictures hardly shrink, zeros shrink a thousandfold: what grows so much beyond this size is a bomb

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from genzoo.core.errors import DataError
-from genzoo.data.image_decode import shown
+from genzoo.core.reading import shown
 from genzoo.data.image_listing import LeftOut, walk_images
 from genzoo.data.text_files import read_lines, read_table, read_text
 

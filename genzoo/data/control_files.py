@@ -10,6 +10,7 @@ from PIL import Image, PngImagePlugin
 from torch import Tensor
 
 from genzoo.core.errors import UsageError
+from genzoo.core.reading import read_bytes
 from genzoo.pictures.pixels import nearest_levels
 
 EXTRACTOR, SOURCE = "genzoo:extractor", "genzoo:source"
@@ -35,11 +36,12 @@ def control_png(control: Tensor, *, extractor: str, source: str = "") -> bytes:
 def control_facts(path: Path) -> dict[str, str]:
     """What a control's file says of itself; empty for files of other programs, or that cannot be read."""
     try:
-        with Image.open(path, formats=("PNG",)) as image:
+        content = read_bytes(path)
+        with Image.open(io.BytesIO(content), formats=("PNG",)) as image:
             image.load()
             text = image.text if isinstance(image, PngImagePlugin.PngImageFile) else {}
             return {key: str(text[key]) for key in (EXTRACTOR, SOURCE) if key in text}
-    except (OSError, ValueError, SyntaxError):
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):  # DataError is a ValueError
         return {}
 
 

@@ -11,7 +11,6 @@ PNG with too few rows, that still decodes cannot be told from a good one.
 from __future__ import annotations
 
 import io
-import os
 import stat
 import warnings
 from pathlib import Path
@@ -20,6 +19,7 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from genzoo.core.errors import DataError
+from genzoo.core.reading import reason, shown
 
 FORMATS = ("JPEG", "PNG", "WEBP")
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".webp")
@@ -35,12 +35,6 @@ _TURN = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-
-
-def shown(path: str | os.PathLike[str]) -> str:
-    """A path that is safe to print: undecodable bytes and control characters are escaped."""
-    text = os.fsencode(path).decode("utf-8", "backslashreplace")
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def load_image(
@@ -160,9 +154,3 @@ def _upright(picture: Image.Image, source: Image.Image) -> Image.Image:
     ):  # a damaged EXIF block says nothing about orientation; viewers show the picture as stored
         turn = None
     return picture if turn is None else picture.transpose(turn)
-
-
-def reason(error: BaseException) -> str:
-    """What an exception says, in one line of at most 200 characters."""
-    text = " ".join(str(error).split()) or type(error).__name__
-    return text if len(text) <= 200 else text[:197] + "..."

@@ -14,11 +14,12 @@ import torch
 from PIL import Image
 
 from genzoo.core.errors import DataError
+from genzoo.core.reading import shown
 from genzoo.core.types import Dataset
 from genzoo.data.cached_controls import CachedControls
 from genzoo.data.cached_latents import CachedLatents
 from genzoo.data.class_lists import ClassList, kept_labels
-from genzoo.data.image_decode import MAX_PIXELS, decode_image, read_file, shown
+from genzoo.data.image_decode import MAX_PIXELS, decode_image, read_file
 from genzoo.data.image_listing import list_images, only_labels
 from genzoo.data.label_check import suspicious_classes
 from genzoo.data.lanczos_crop import lanczos_crop

@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 
 from genzoo.core.errors import DataError, did_you_mean
-from genzoo.data.image_decode import EXTENSIONS, shown
+from genzoo.core.reading import shown
+from genzoo.data.image_decode import EXTENSIONS
 from genzoo.data.own_outputs import SAMPLES, holds_only_runs, is_overview
 
 logger = logging.getLogger(__name__)

@@ -12,8 +12,9 @@ import numpy as np
 import torch
 
 from genzoo.core.errors import DataError
+from genzoo.core.reading import shown
 from genzoo.data.array_files import Array, array_names, check_levels, read_array
-from genzoo.data.image_decode import EXTENSIONS, load_image, read_file, shown
+from genzoo.data.image_decode import EXTENSIONS, load_image, read_file
 from genzoo.data.image_listing import LeftOut, Names, natural, walk_images
 from genzoo.data.own_outputs import is_overview
 from genzoo.data.readable import Readable

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from genzoo.core.errors import DataError
-from genzoo.data.image_decode import reason, shown
+from genzoo.core.reading import read_bytes, reason, shown
 
 DELIMITERS = (",", ";", "\t", "|")
 _MARKS = ((codecs.BOM_UTF8, "utf-8-sig"), (codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16"))
@@ -24,12 +24,10 @@ _MARKS = ((codecs.BOM_UTF8, "utf-8-sig"), (codecs.BOM_UTF16_LE, "utf-16"), (code
 def read_text(path: str | Path, what: str = "this text") -> str:
     """The text of a file, its line ends as \\n.   what: for the error. Raises DataError."""
     place = Path(path).expanduser()
+    data = read_bytes(place, what)
     try:
-        data = place.read_bytes()
         encoding = next((name for mark, name in _MARKS if data.startswith(mark)), "utf-8")
         text = data.decode(encoding)
-    except OSError as error:
-        raise DataError(f"{what} cannot be read", where=shown(place), why=reason(error)) from error
     except UnicodeError as error:
         raise DataError(
             f"{what} is not UTF-8", where=shown(place), why=reason(error), fix="save it as UTF-8"

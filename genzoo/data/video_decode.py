@@ -24,7 +24,8 @@ from PIL import Image
 
 from genzoo.core.errors import DataError
 from genzoo.core.optional import require
-from genzoo.data.image_decode import MAX_PIXELS, reason, shown
+from genzoo.core.reading import reason, shown
+from genzoo.data.image_decode import MAX_PIXELS
 
 VIDEO_EXTENSIONS = (
     ".mp4",

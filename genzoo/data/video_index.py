@@ -26,7 +26,7 @@ from safetensors.torch import save
 from genzoo.core.cache_folder import cache_folder
 from genzoo.core.errors import DataError
 from genzoo.core.files import write_file
-from genzoo.data.image_decode import shown
+from genzoo.core.reading import shown
 from genzoo.data.image_listing import Names
 from genzoo.data.latent_store import digest
 from genzoo.data.sample_stream import one_line

@@ -15,8 +15,9 @@ from pathlib import Path
 import numpy as np
 
 from genzoo.core.errors import DataError, did_you_mean
+from genzoo.core.reading import shown
 from genzoo.data.class_lists import ClassList, kept_labels
-from genzoo.data.image_decode import EXTENSIONS, shown
+from genzoo.data.image_decode import EXTENSIONS
 from genzoo.data.image_listing import LeftOut, Names, choose_classes, resolve_root, scan_folder
 from genzoo.data.text_files import read_lines
 from genzoo.data.video_decode import VIDEO_EXTENSIONS

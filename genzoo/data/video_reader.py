@@ -10,7 +10,8 @@ import numpy as np
 from PIL import Image
 
 from genzoo.core.errors import DataError
-from genzoo.data.image_decode import MAX_PIXELS, load_image, reason, shown
+from genzoo.core.reading import reason, shown
+from genzoo.data.image_decode import MAX_PIXELS, load_image
 from genzoo.data.video_decode import read_video
 from genzoo.data.video_index import VideoIndex, stamp_of
 from genzoo.data.video_listing import VideoListing

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from genzoo.core.errors import DataError, UsageError
-from genzoo.data.image_decode import shown
+from genzoo.core.reading import shown
 from genzoo.data.picture_sets import PictureSet, content_hash, open_pictures
 from genzoo.data.text_files import read_json
 from genzoo.evaluation.batches import batches

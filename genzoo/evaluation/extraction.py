@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from itertools import islice
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from genzoo.core.processes import World
     from genzoo.evaluation.features import FeatureNetwork
 
+PIECE = 16  # batches between two meetings
 Batches = Iterable[tuple["Tensor", list[int]]]
 
 
@@ -37,46 +39,76 @@ class Features:
     )
 
 
-def extract(
-    data: Batches,
-    network: FeatureNetwork,
-    *,
-    statistics: Iterable[str] = ("pool",),
-    rows: Iterable[str] = (),
-    keep: Sequence[bool] | None = None,
-    on_batch: Callable[[int], None] | None = None,
-) -> Features:
-    """Run the network over batches; no image is kept, and rows only where `keep` says so (None: everywhere).
+class Extraction:
+    """Features that grow batch by batch; no image is kept, and rows only where `keep` says so (None: all)."""
 
-    Raises UsageError for an output the network lacks.
-    """
-    statistics, rows = sorted(set(statistics)), sorted(set(rows))
-    found = Features(statistics={name: FeatureStatistics() for name in statistics})
-    kept: dict[str, list[Tensor]] = {name: [] for name in rows}
-    clock = time.perf_counter()
-    for batch, constant in data:
-        clock = _lap(found, "load", clock)
-        outputs = network.extract(batch)
-        for name in {*statistics, *rows}:
+    def __init__(
+        self,
+        network: FeatureNetwork,
+        *,
+        statistics: Iterable[str] = ("pool",),
+        rows: Iterable[str] = (),
+        keep: Sequence[bool] | None = None,
+        on_batch: Callable[[int], None] | None = None,
+    ) -> None:
+        self.network, self.keep, self.on_batch = network, keep, on_batch
+        self.statistics, self.rows = sorted(set(statistics)), sorted(set(rows))
+        self._found = Features(statistics={name: FeatureStatistics() for name in self.statistics})
+        self._kept: dict[str, list[Tensor]] = {name: [] for name in self.rows}
+
+    def take(self, data: Batches) -> None:
+        """Run the network over batches. Raises UsageError for an output that it lacks."""
+        found, clock = self._found, time.perf_counter()
+        for batch, constant in data:
+            clock = _lap(found, "load", clock)
+            outputs = self._outputs(batch)
+            clock = _lap(found, "network", clock)
+            for name in self.statistics:
+                found.statistics[name].update(outputs[name])
+            for name in self.rows:
+                check_features(outputs[name], first=found.count)
+                self._kept[name].append(_chosen(outputs[name], self.keep, found.count).float().cpu())
+            found.count += len(batch)
+            found.constant += len(constant)
+            if self.on_batch is not None:
+                self.on_batch(found.count)
+            clock = _lap(found, "statistics", clock)
+
+    def features(self) -> Features:
+        """Those of all batches. Raises DataError when there was none."""
+        if not self._found.count:
+            raise DataError("there are no images to judge")
+        self._found.rows = {name: torch.cat(parts) for name, parts in self._kept.items()}
+        return self._found
+
+    def _outputs(self, batch: Tensor) -> Mapping[str, Tensor]:
+        outputs = self.network.extract(batch)
+        for name in {*self.statistics, *self.rows}:
             if name not in outputs:
-                raise UsageError(f"{network.name} has no output {name!r}; it has {', '.join(outputs)}")
+                raise UsageError(f"{self.network.name} has no output {name!r}; it has {', '.join(outputs)}")
         if batch.is_cuda or outputs[next(iter(outputs))].is_cuda:
             torch.cuda.synchronize()
-        clock = _lap(found, "network", clock)
-        for name in statistics:
-            found.statistics[name].update(outputs[name])
-        for name in rows:
-            check_features(outputs[name], first=found.count)
-            kept[name].append(_chosen(outputs[name], keep, found.count).float().cpu())
-        found.count += len(batch)
-        found.constant += len(constant)
-        if on_batch is not None:
-            on_batch(found.count)
-        clock = _lap(found, "statistics", clock)
-    if not found.count:
-        raise DataError("there are no images to judge")
-    found.rows = {name: torch.cat(parts) for name, parts in kept.items()}
-    return found
+        return outputs
+
+
+def extract(data: Batches, network: FeatureNetwork, **options: Any) -> Features:
+    """The features of all batches at once; options: those of `Extraction`."""
+    extraction = Extraction(network, **options)
+    extraction.take(data)
+    return extraction.features()
+
+
+def extract_together(
+    data: Iterator[tuple[Tensor, list[int]]], extraction: Extraction, world: World, *, num_batches: int
+) -> Features:
+    """The features of this process's batches, in pieces between which all processes meet.
+
+    num_batches: of the process that has the most. Whoever is done early then waits for a piece, and not for
+    all the work of the others, which may take longer than they have patience.
+    """
+    for _ in range(-(-num_batches // PIECE)):
+        world.together(lambda: extraction.take(islice(data, PIECE)))
+    return world.together(extraction.features)
 
 
 def _chosen(rows: Tensor, keep: Sequence[bool] | None, first: int) -> Tensor:

@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from genzoo.core.errors import UsageError
-from genzoo.data.image_decode import shown
+from genzoo.core.reading import shown
 from genzoo.data.picture_sets import PictureSet, content_hash, open_pictures
 from genzoo.evaluation.batches import batches
-from genzoo.evaluation.extraction import Features, evenly, extract, gather_features
+from genzoo.evaluation.extraction import Extraction, Features, evenly, extract_together, gather_features
 from genzoo.evaluation.judging import Judging
 from genzoo.evaluation.reference import Reference, cached_reference, is_adm_reference, read_adm_reference
 from genzoo.evaluation.scores import ROWS, WITHOUT_REFERENCE, outputs_needed
@@ -44,17 +44,14 @@ def features_of(
     wanted = None if keep is None else set(evenly(len(pictures), keep))
     kept = None if wanted is None else [index in wanted for index in part]
     share = CLIP_SHARE if judging.used.kind == "clips" else 1
+    at_once = max(1, settings.batch_size // share)
     data = batches(
-        pictures,
-        batch_size=max(1, settings.batch_size // share),
-        indices=part,
-        prepare=network.prepare,
-        workers=settings.workers,
+        pictures, batch_size=at_once, indices=part, prepare=network.prepare, workers=settings.workers
     )
     on_batch = settings.report(what, len(pictures))
-    found = settings.world.together(
-        lambda: extract(data, network, statistics=statistics, rows=rows, keep=kept, on_batch=on_batch)
-    )
+    extraction = Extraction(network, statistics=statistics, rows=rows, keep=kept, on_batch=on_batch)
+    most = -(-len(pictures) // settings.world.size)
+    found = extract_together(data, extraction, settings.world, num_batches=-(-most // at_once))
     return gather_features(found, settings.world)
 
 

@@ -18,8 +18,8 @@ from genzoo.core.cache_folder import cache_folder
 from genzoo.core.errors import DataError
 from genzoo.core.files import as_safetensors, write_file
 from genzoo.core.processes import World
+from genzoo.core.reading import shown
 from genzoo.data.array_files import array_names, read_array
-from genzoo.data.image_decode import shown
 from genzoo.data.picture_sets import ArrayPictures, PictureSet
 from genzoo.evaluation.statistics import Gaussian
 

@@ -15,6 +15,8 @@ import numpy as np
 import torch
 from PIL import Image
 
+from genzoo.core.errors import DataError
+from genzoo.core.reading import read_bytes
 from genzoo.data.array_files import Array
 from genzoo.data.picture_sets import PictureSet
 from genzoo.evaluation.memorisation import nearest
@@ -41,9 +43,8 @@ MADE_BY = '<meta name="generator" content="genzoo evaluate">'
 def is_page(path: Path) -> bool:
     """Whether a file is a page that `build_report` made."""
     try:
-        with path.open("rb") as file:
-            return MADE_BY.encode() in file.read(512)
-    except OSError:
+        return MADE_BY.encode() in read_bytes(path)[:512]
+    except DataError:
         return False
 
 
@@ -131,12 +132,12 @@ def _thumbnails(images: PictureSet, indices: Sequence[int]) -> torch.Tensor:
 def read_metrics(path: Path) -> dict[str, list[tuple[float, float]]]:
     """Curves of a run's metrics.jsonl: name -> (step, value); torn last lines and text are passed over."""
     curves: dict[str, list[tuple[float, float]]] = {}
-    for line in path.read_text().splitlines():
+    for line in read_bytes(path).decode("utf-8", "replace").splitlines():
         try:
             row = json.loads(line)
-        except ValueError:
+        except (ValueError, RecursionError):
             continue
-        if not isinstance(row, Mapping) or "step" not in row:
+        if not isinstance(row, Mapping) or not isinstance(row.get("step"), int):
             continue
         for name, value in row.items():
             usable = isinstance(value, int | float) and math.isfinite(value) and name != "step"

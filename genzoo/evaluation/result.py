@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from genzoo.core.errors import DataError, UsageError
 from genzoo.core.files import as_safetensors, write_file
+from genzoo.core.reading import read_bytes, read_json, read_record, reason, shown
 from genzoo.evaluation.intervals.estimate import Estimate
 
 if TYPE_CHECKING:
@@ -70,21 +71,19 @@ def terms_file(result: Path) -> Path:
 
 
 def _digest(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+    return hashlib.sha256(read_bytes(path)).hexdigest()
 
 
 def load_result(path: str | Path) -> EvaluationResult:
     """Read a result's JSON. Raises DataError when it is none."""
-    try:
-        content = json.loads(Path(path).read_text())
-    except (OSError, ValueError) as error:
-        raise DataError(f"{path} is not a result of genzoo evaluate", why=str(error)) from error
+    none = f"{shown(path)} is not a result of genzoo evaluate"
+    content = read_json(path, "the result of an evaluation")
     if not isinstance(content, dict) or content.pop("genzoo_evaluation", None) != FORMAT:
-        raise DataError(f"{path} is not a result of genzoo evaluate (format {FORMAT})")
+        raise DataError(f"{none} (format {FORMAT})")
     try:
         return EvaluationResult(**content, terms=_load_terms(Path(path)))
     except TypeError as error:
-        raise DataError(f"{path} is of another version of genzoo", why=str(error)) from error
+        raise DataError(none, why=reason(error)) from error
 
 
 def _load_terms(result: Path) -> dict[str, Tensor]:
@@ -92,6 +91,8 @@ def _load_terms(result: Path) -> dict[str, Tensor]:
     from safetensors import SafetensorError, safe_open
 
     path = terms_file(result)
+    if not path.is_file():
+        return {}
     try:
         with safe_open(path, "pt") as file:
             if (file.metadata() or {}).get("result") != _digest(result):
@@ -103,11 +104,7 @@ def _load_terms(result: Path) -> dict[str, Tensor]:
 
 def is_result(path: Path) -> bool:
     """Whether a file is a result of `genzoo evaluate`, of any version."""
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
-        return False
-    return isinstance(content, dict) and "genzoo_evaluation" in content
+    return "genzoo_evaluation" in read_record(path)
 
 
 def protocol_differences(one: EvaluationResult, other: EvaluationResult) -> list[str]:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -9,9 +12,13 @@ import numpy as np
 import torch
 from PIL import Image, ImageSequence
 
+from genzoo.core.errors import DataError
 from genzoo.core.files import write_folder
+from genzoo.core.reading import read_bytes, reason, shown
 from genzoo.pictures.animation import FPS, Animation, require_pyav
 from genzoo.pictures.pixels import png, to_pil
+
+MAX_BYTES = 4 * 1024**3  # of a film
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -32,10 +39,10 @@ def read_clip(path: Path) -> Tensor:
     if path.is_dir():
         return read_frames(path)
     if path.suffix == ".gif":
-        with Image.open(path, formats=["GIF"]) as picture:
+        with _decoding(path), Image.open(_content(path), formats=["GIF"]) as picture:
             frames = [np.array(frame.convert("RGB")) for frame in ImageSequence.Iterator(picture)]
     else:
-        with require_pyav().open(str(path)) as film:
+        with _decoding(path), require_pyav().open(_content(path)) as film:
             frames = [frame.to_ndarray(format="rgb24") for frame in film.decode(video=0)]
     return torch.stack([torch.from_numpy(frame).permute(2, 0, 1) for frame in frames])
 
@@ -58,6 +65,21 @@ def read_frames(folder: Path) -> Tensor:
 
 def read_picture(path: Path) -> Tensor:
     """A PNG that genzoo wrote: (c, h, w) uint8."""
-    with Image.open(path, formats=["PNG"]) as picture:
+    with _decoding(path), Image.open(_content(path), formats=["PNG"]) as picture:
         array = np.array(picture)
     return torch.from_numpy(array.reshape(*array.shape[:2], -1)).permute(2, 0, 1)
+
+
+@contextlib.contextmanager
+def _decoding(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except DataError:
+        raise
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        raise DataError("this picture cannot be decoded", where=shown(path), why=reason(error)) from error
+
+
+def _content(path: Path) -> io.BytesIO:
+    # somebody may have put a pipe in the place of what was written
+    return io.BytesIO(read_bytes(path, max_bytes=MAX_BYTES))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +12,7 @@ from torch import Tensor
 
 from genzoo.core.errors import UsageError, WeightsError, did_you_mean
 from genzoo.core.optional import require
+from genzoo.core.reading import read_json, reason
 from genzoo.pretrained.clip_vocabulary import MAX_LENGTH, VOCABULARY_SIZE
 from genzoo.pretrained.known_weights import file_sha256
 from genzoo.pretrained.loading import load_module
@@ -88,11 +88,11 @@ def load_clip(model: str | Path, *, weights: str | Path | None = None, device: s
 
 
 def _read_config(path: Path) -> dict[str, Any]:
+    content = read_json(path, CONFIG, error=WeightsError)
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
         found: dict[str, Any] = content["model_cfg"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise WeightsError(f"cannot read {CONFIG}", where=str(path), why=str(error)[:200]) from error
+    except (KeyError, TypeError) as error:
+        raise WeightsError(f"cannot read {CONFIG}", where=str(path), why=reason(error)) from error
     return found
 
 

@@ -13,6 +13,7 @@ from einops import rearrange
 from torch import Tensor
 
 from genzoo.core.errors import CheckpointError, ShapeError, UsageError, WeightsError
+from genzoo.core.reading import read_json
 from genzoo.core.seeds import SampleStreams
 from genzoo.pretrained.hub import resolve
 from genzoo.pretrained.loading import check_against, load_state, spec_of
@@ -160,12 +161,7 @@ def _first(
 
 
 def _read_config(path: Path) -> dict[str, Any]:
-    try:
-        config = json.loads(path.read_text())
-    except (OSError, ValueError, RecursionError) as error:
-        raise CheckpointError(
-            "the autoencoder's config is not JSON", where=str(path), why=str(error)[:200]
-        ) from error
+    config = read_json(path, "the autoencoder's config", error=CheckpointError)
     if not isinstance(config, dict) or config.get("_class_name", "AutoencoderKL") != "AutoencoderKL":
         seen = config.get("_class_name") if isinstance(config, dict) else type(config).__name__
         raise CheckpointError(

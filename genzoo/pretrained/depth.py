@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ from torch import Tensor
 
 from genzoo.core.controls import control_fingerprint
 from genzoo.core.errors import UsageError, WeightsError
+from genzoo.core.reading import read_json
 from genzoo.pretrained.control_pictures import (
     as_control,
     check_resolution,
@@ -103,10 +103,7 @@ def _load(weights: str) -> Any:
 
 
 def _json(path: Path) -> dict[str, Any]:
-    try:
-        found = json.loads(path.read_text())
-    except (OSError, ValueError, RecursionError) as error:
-        raise WeightsError(f"{path.name} is not JSON", where=str(path), why=str(error)[:200]) from error
+    found = read_json(path, path.name, error=WeightsError)
     if not isinstance(found, dict):
         raise WeightsError(f"{path.name} holds no settings", where=str(path))
     return found

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from genzoo.core.errors import UsageError, WeightsError
+from genzoo.core.reading import read_json
 from genzoo.pretrained.hub import is_hub_id, located, resolve
 from genzoo.pretrained.text_features import cut_off, encode_ids, reads, tell_of_cut, tokenize
 
@@ -165,9 +166,7 @@ def _has_second(base: str | Path) -> bool:
         return (Path(base) / "text_encoder_2").is_dir()
     if not is_hub_id(base):
         return False
-    import json
-
-    return "text_encoder_2" in json.loads(resolve(base, "model_index.json").read_text())
+    return "text_encoder_2" in read_json(resolve(base, "model_index.json"), error=WeightsError)
 
 
 def _longest(model: Any) -> int:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from genzoo.core.errors import CheckpointError, GenzooError, WeightsError
+from genzoo.core.reading import read_json
 from genzoo.pretrained.codecs import AutoencoderKLCodec
 from genzoo.pretrained.hub import located, resolve
 from genzoo.pretrained.prompts import load_prompt_encoder
@@ -166,10 +166,7 @@ def _load_unet(base: str | Path, dtype: torch.dtype) -> nn.Module:
 
 def _read_json(base: str | Path, filename: str, subfolder: str | None) -> dict[str, Any]:
     path = resolve(base, filename, subfolder=subfolder)
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as error:
-        raise CheckpointError(f"{filename} is not JSON", where=str(path), why=str(error)[:200]) from error
+    content = read_json(path, filename, error=CheckpointError)
     if not isinstance(content, dict):
         raise CheckpointError(f"{filename} does not hold an object", where=str(path))
     return content

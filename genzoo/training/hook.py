@@ -83,6 +83,10 @@ class Hook(Protocol):
         """Before the first step, after a checkpoint was restored."""
         return
 
+    def is_behind(self, trainer: TrainingView) -> bool:
+        """Whether something of the step that was restored is left to do, though no step is left."""
+        return False
+
     def on_step(self, trainer: TrainingView, record: StepRecord) -> None:
         """After an optimizer step."""
         return

@@ -10,7 +10,7 @@ from typing import Any
 from genzoo.core.checkpoint import Verify, checkpoint_steps, latest_valid
 from genzoo.core.checkpoint_manifest import verify_checkpoint
 from genzoo.core.errors import CheckpointError, UsageError
-from genzoo.core.run_folder import RunFolder
+from genzoo.core.run_folder import RunFolder, read_metrics
 
 logger = logging.getLogger(__name__)
 
@@ -36,7 +36,18 @@ def find_start(folder: RunFolder, resume: str | Path, verify: Verify = verify_ch
         path = _named(folder, Path(resume), verify)
     if path is not None:
         logger.info("resuming from %s", path)
+    elif folder.has_run():
+        _tell_of_start_over(folder)
     return path
+
+
+def _tell_of_start_over(folder: RunFolder) -> None:
+    """Losses are there and no checkpoint: it was stopped before the first, or somebody removed them."""
+    logged = read_metrics(folder.metrics) if folder.metrics.is_file() else []
+    done = max((row["step"] for row in logged), default=0)
+    if done:
+        text = "%s logged %d steps and holds no checkpoint: training starts at step 0 again"
+        logger.warning(text, folder.path, done)
 
 
 def _named(folder: RunFolder, path: Path, verify: Verify) -> Path:

@@ -162,7 +162,7 @@ class Trainer:
             resumed_from = self._start(resume)
             if self.step >= self._last:
                 logger.info("this run is finished: %d of %d steps are done", self.step, self._last)
-            else:
+            if self.step < self._last or any(hook.is_behind(self) for hook in self.hooks):
                 stack.enter_context(self._reported())
                 self.parts.prepared.train()
             batches = stack.enter_context(contextlib.closing(self._batches()))

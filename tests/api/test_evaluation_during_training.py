@@ -18,11 +18,13 @@ from genzoo.api.recipes.sections import Evaluation
 from genzoo.api.rerun import compare_losses, rerun_recipe
 from genzoo.api.run import load_run, train
 from genzoo.api.training import evaluation_hook
-from genzoo.api.training.evaluation_hook import EvaluationHook, keep_best, result_file
+from genzoo.api.training.best import keep_best, result_file
+from genzoo.api.training.evaluation_hook import EvaluationHook
 from genzoo.api.training.train import build_trainer
 from genzoo.core.errors import RecipeError, UsageError, WeightsError
 from genzoo.core.processes import World
 from genzoo.core.recipe import Recipe, recipe_from
+from genzoo.core.registry import DATASETS
 from genzoo.core.run_folder import read_metrics
 from genzoo.evaluation.result import load_result
 from genzoo.training.hook import Hook
@@ -148,9 +150,11 @@ def test_best_is_lowest_or_highest(
 
 
 def test_the_reference_is_the_images_behind_cached_latents(monkeypatch: pytest.MonkeyPatch) -> None:
-    pictures = SimpleNamespace()
+    pictures = DATASETS.get("digits")()
     cached = SimpleNamespace(images=pictures, bind_codec=print)
-    trainer: Any = SimpleNamespace(dataset=cached, average=None, device="cpu", world=World.single())
+    trainer: Any = SimpleNamespace(
+        dataset=cached, average=None, device="cpu", world=World.single(), config=SimpleNamespace(max_bad=0)
+    )
     given: dict[str, Any] = {}
     monkeypatch.setattr(evaluation_hook, "evaluate", lambda images, **options: given.update(options))
     EvaluationHook(Evaluation())._result(trainer, torch.zeros(2, 3, 4, 5, dtype=torch.uint8), 7)

@@ -13,7 +13,8 @@ from hostile_images import bad_bytes, encode, good_files, photo, png, png_chunk,
 from PIL import Image, ImageOps
 
 from genzoo.core.errors import DataError
-from genzoo.data.image_decode import decode_image, load_image, shown
+from genzoo.core.reading import shown
+from genzoo.data.image_decode import decode_image, load_image
 from genzoo.data.transforms import adm_centre_crop
 
 

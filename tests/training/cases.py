@@ -8,6 +8,7 @@ import multiprocessing
 import os
 import resource
 import signal
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -309,3 +310,26 @@ def rows_held(output: str, rows: list[int]) -> None:
         fully_shard(model, mesh=init_device_mesh("cpu", (accelerator.num_processes,)))
         held[count] = own_part(model.head.weight)[:, 0].tolist()
     torch.save(held, Path(output) / f"{accelerator.process_index}.pt")
+
+
+def train_recipe_slowly(
+    output: str, *, recipe: dict[str, Any], seconds: float, until: int | None = None
+) -> None:
+    """Train a recipe; in process 1 each block of samples takes its time, or it dies at block `until`."""
+    from genzoo.api.run import train as train_run
+    from genzoo.api.sampling import plan as sampling_plan
+    from genzoo.core.recipe import recipe_from
+
+    draw, waiting, drawn = sampling_plan.sample_block, threading.Event(), []
+
+    def slowly(task: Any, plan: Any, block: range) -> Tensor:
+        drawn.append(block.start)
+        Path(output).with_name(f"drawn_{os.environ['RANK']}.json").write_text(json.dumps(drawn))
+        if os.environ["RANK"] == "1":
+            if len(drawn) == until:
+                os.kill(os.getpid(), signal.SIGKILL)
+            waiting.wait(seconds)
+        return draw(task, plan, block)
+
+    sampling_plan.sample_block = slowly
+    train_run(recipe_from(recipe), output=output)

@@ -13,6 +13,7 @@ from genzoo.api.sampling.sample_run import sample_run_to
 from genzoo.core.contracts import makes_clips
 from genzoo.core.errors import DataError, UsageError
 from genzoo.core.memory import freed_memory_kept
+from genzoo.core.reading import read_json, reason, shown
 
 if TYPE_CHECKING:
     from genzoo.api.runs.run_data import RunData, Weights
@@ -175,12 +176,11 @@ def stated_sampling(source: Path) -> dict[str, Any]:
     path = source / "samples.json"
     if not path.is_file():
         return {}
+    fix = "mend it, or take it out of the folder"
+    content = read_json(path, "samples.json", fix=fix)
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
         options = dict(content.get("options") or {})
-    except (OSError, ValueError, AttributeError, TypeError) as error:
-        raise DataError(
-            f"{path} is none of genzoo's", why=str(error)[:200], fix="mend it, or take it out of the folder"
-        ) from error
+    except (ValueError, AttributeError, TypeError) as error:
+        raise DataError(f"{shown(path)} is none of genzoo's", why=reason(error), fix=fix) from error
     names = ("run", "recipe_sha256", "checkpoint", "weights", "seed")
     return options | {name: content[name] for name in names if name in content}

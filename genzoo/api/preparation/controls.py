@@ -179,6 +179,6 @@ def _extract(
         write_file(target, control_png(control, extractor=extractor.fingerprint, source=stamp))
     if not show:
         return made, None
-    both = [image, decode_image(target.read_bytes(), where=str(target))]
+    both = [image, decode_image(read_file(target), where=str(target))]
     squares = [to_tensor(adm_centre_crop(one, SHEET_SIDE)) for one in both]
     return made, (squares[0], squares[1])

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
+from genzoo.core.errors import DataError
 from genzoo.core.files import write_file, write_json
 from genzoo.core.node import Node
+from genzoo.core.reading import read_bytes, read_record
 from genzoo.core.recipe_history import phases_of
 from genzoo.core.registry import METRICS
 from genzoo.training.recipe_changes import changes
@@ -31,11 +32,13 @@ def run_report(run: MeasuredRun, metrics: Sequence[Node]) -> dict[str, dict[str,
 
 def read_report(run: RunData) -> dict[str, Any]:
     """The content of report.json; empty when there is none that can be read."""
-    try:
-        found = json.loads((run.folder / "report.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return found if isinstance(found, dict) else {}
+    found = read_record(run.folder / "report.json")
+    entries = found.get("metrics")
+    whole = isinstance(entries, list) and all(
+        isinstance(entry, dict) and isinstance(entry.get("result"), dict) and "name" in entry
+        for entry in entries
+    )
+    return found if whole else {}
 
 
 def report_is_current(run: RunData) -> bool:
@@ -57,10 +60,12 @@ def write_card(run: RunData, *, batch: str) -> None:
     """README.md of a run: what it is, how it was made, what came out, how to use it."""
     plan = run.plan
     assert plan.train is not None, "a card is written about a run that was trained"
-    commands = _read(run, "command.txt").strip() or "(from Python)"
+    commands = _commands(run).strip() or "(from Python)"
     results = "\n".join(f"- {line}" for line in report_lines(read_report(run))) or "No report."
-    environment = _read_json(run, "env.json")
-    packages = ", ".join(f"{k} {v}" for k, v in environment.get("packages", {}).items() if v)
+    environment = read_record(run.folder / "env.json")
+    versions = environment.get("packages")
+    versions = versions if isinstance(versions, dict) else {}
+    packages = ", ".join(f"{k} {v}" for k, v in versions.items() if v)
     lines = [
         f"# {run.recipe.name}",
         f"`{plan.model.name}` on `{plan.data.name}`, {run.step} of {plan.train.steps} steps.",
@@ -87,16 +92,8 @@ def _short(value: Any) -> str:
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
-def _read(run: RunData, name: str) -> str:
+def _commands(run: RunData) -> str:
     try:
-        return (run.folder / name).read_text(encoding="utf-8")
-    except OSError:
+        return read_bytes(run.folder / "command.txt").decode("utf-8", "backslashreplace")
+    except DataError:
         return ""
-
-
-def _read_json(run: RunData, name: str) -> dict[str, Any]:
-    try:
-        found = json.loads(_read(run, name))
-    except ValueError:
-        return {}
-    return found if isinstance(found, dict) else {}

@@ -19,8 +19,9 @@ import torch
 
 from genzoo.api.sampling.plan import SamplePlan, plain_conditions
 from genzoo.core.claims import strangers
-from genzoo.core.errors import DataError, UsageError
+from genzoo.core.errors import UsageError
 from genzoo.core.files import write_json
+from genzoo.core.reading import read_json
 
 if TYPE_CHECKING:
     from genzoo.core.types import Batch
@@ -109,10 +110,7 @@ def _strangers(folder: Path) -> list[str]:
 
 
 def _check_same(path: Path, content: Mapping[str, Any]) -> int:
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise DataError(f"{path} cannot be read", why=str(error), fix=ANOTHER) from error
+    found = read_json(path, ABOUT, fix=ANOTHER)
     if not isinstance(found, dict) or not isinstance(found.get("samples"), list):
         raise UsageError(f"{path} was not written by genzoo", fix="name another folder")
     rows = found["samples"]

@@ -7,7 +7,7 @@ blocks are asked for at once, then changes nothing, not even the last bit.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -82,13 +82,16 @@ def sample_block(task: Task, plan: SamplePlan, block: range) -> Tensor:
     return finite_samples(task.model, draw, block)[: len(block)].cpu()
 
 
-def sample_all(task: Task, plan: SamplePlan, world: World | None = None) -> Iterator[tuple[range, Tensor]]:
+def sample_all(
+    task: Task, plan: SamplePlan, world: World | None = None, blocks: Sequence[range] | None = None
+) -> Iterator[tuple[range, Tensor]]:
     """Every block with its pixels, in order.
 
-    world: the processes that share the blocks; every one of them gets them all. They also make the same
-    number of forward passes, as a model needs of which each process holds a part.
+    world: the processes that share the blocks; every one of them gets them all, and they meet after each.
+    They also make the same number of forward passes, as a model needs of which each process holds a part.
+    blocks: those of the plan that are wanted; all when left out.
     """
-    world, blocks = world or World.single(), plan.blocks()
+    world, blocks = world or World.single(), plan.blocks() if blocks is None else blocks
     for start in range(0, len(blocks), world.size):
         together = blocks[start : start + world.size]
         mine = together[min(world.rank, len(together) - 1)]

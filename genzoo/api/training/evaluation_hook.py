@@ -1,22 +1,28 @@
-"""Evaluation during training: every so many steps, with the averaged weights; the best checkpoint is kept."""
+"""Evaluation during training: every so many steps, with the averaged weights; the best checkpoint is kept.
+
+It may take longer than `train.collective_timeout`: processes meet after every block of samples and every few
+batches of features, and what was drawn is kept until the result is there.
+"""
 
 from __future__ import annotations
 
-import json
 import logging
-import os
-import shutil
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 
 from genzoo.api.recipes.sections import BLOCK_SIZE, Evaluation
-from genzoo.api.sampling.plan import make_plan, sample_all
+from genzoo.api.sampling.plan import SamplePlan, make_plan, sample_all
+from genzoo.api.training.best import is_best, keep_best, read_result, result_file, set_results_aside
+from genzoo.api.training.evaluation_parts import EvaluationParts
+from genzoo.core.checkpoint import step_folder
+from genzoo.core.checkpoint_manifest import weights_digest
 from genzoo.core.contracts import pictures_of
-from genzoo.core.errors import GenzooError, RecipeError, UsageError
-from genzoo.core.files import write_folder, write_json
+from genzoo.core.errors import RecipeError
+from genzoo.core.run_folder import read_metrics
 from genzoo.data.picture_sets import ArrayPictures, DatasetPictures
 from genzoo.data.readable import readable
 from genzoo.evaluation.evaluate_images import Settings, evaluate
@@ -29,6 +35,7 @@ if TYPE_CHECKING:
     from genzoo.evaluation.result import EvaluationResult
 
 logger = logging.getLogger(__name__)
+GROUP = "evaluation"  # of its values in metrics.jsonl
 
 
 class EvaluationHook(Hook):
@@ -37,8 +44,15 @@ class EvaluationHook(Hook):
     An evaluation that an interruption left out is made up for at the next start.
     """
 
-    def __init__(self, evaluation: Evaluation, *, block_size: int = BLOCK_SIZE) -> None:
-        self.evaluation, self.block_size = evaluation, block_size
+    def __init__(
+        self,
+        evaluation: Evaluation,
+        *,
+        block_size: int = BLOCK_SIZE,
+        sampler: Mapping[str, Any] | None = None,
+    ) -> None:
+        """sampler: the recipe's section; samples that another one left unfinished are drawn anew."""
+        self.evaluation, self.block_size, self.sampler = evaluation, block_size, dict(sampler or {})
         self._network: FeatureNetwork | None = None
         self._reference: DatasetPictures | None = None
 
@@ -58,38 +72,72 @@ class EvaluationHook(Hook):
             )
         )
         # now, too: more unreadable items than may be are no news for the first evaluation
-        self._reference = trainer.world.together(
-            lambda: DatasetPictures(readable(pictures_of(trainer.dataset), trainer.config.max_bad))
-        )
+        self._reference = trainer.world.together(partial(reference_of, trainer))
+        trainer.world.on_first(lambda: set_results_aside(trainer.folder.path, trainer.step))
         if trainer.step and self._is_due(trainer, trainer.step):
             self._judge(trainer, trainer.step)
+        elif trainer.step:
+            trainer.world.on_first(lambda: self._complete(trainer, trainer.step))
+
+    def is_behind(self, trainer: TrainingView) -> bool:
+        return bool(trainer.step) and trainer.world.on_first(lambda: self._is_incomplete(trainer))
 
     def on_step(self, trainer: TrainingView, record: StepRecord) -> None:
         if self._is_due(trainer, record.step):
             self._judge(trainer, record.step)
 
+    def _is_wanted(self, trainer: TrainingView, step: int) -> bool:
+        return step % self.evaluation.every == 0 or step == trainer.config.steps
+
     def _is_due(self, trainer: TrainingView, step: int) -> bool:
-        wanted = step % self.evaluation.every == 0 or step == trainer.config.steps
         # one process decides: another machine may not see this folder yet
-        return wanted and trainer.world.on_first(lambda: not result_file(trainer.folder.path, step).exists())
+        return self._is_wanted(trainer, step) and trainer.world.on_first(
+            lambda: read_result(trainer.folder.path, step) is None
+        )
 
     def _judge(self, trainer: TrainingView, step: int) -> None:
         with trainer.averaged_model():
-            pixels = self._sample(trainer)
-        if trainer.stop_requested:  # made up for at the next start
+            pixels = self._sample(trainer, step)
+        if pixels is None:  # made up for at the next start
             return
         result = self._result(trainer, pixels, step)
         trainer.world.on_first(lambda: self._record(trainer, result, step))
 
     def _record(self, trainer: TrainingView, result: EvaluationResult, step: int) -> None:
         result.save(result_file(trainer.folder.path, step))
+        EvaluationParts(trainer.folder.path, step).end()
+        self._tell(trainer, result)
+        self._keep_best(trainer, result, step)
+
+    def _complete(self, trainer: TrainingView, step: int) -> None:
+        """Do what a kill just after a result left undone."""
+        result = read_result(trainer.folder.path, step)
+        if result is None:
+            return
+        if not is_told(trainer.folder.metrics, step):
+            self._tell(trainer, result)
+        self._keep_best(trainer, result, step)
+
+    def _is_incomplete(self, trainer: TrainingView) -> bool:
+        """Whether this step has no result, or one that a kill left out of the log or of best/."""
+        result = read_result(trainer.folder.path, trainer.step)
+        if result is None:
+            return self._is_wanted(trainer, trainer.step)
+        best = self.evaluation.keep_best
+        better = best in result.metrics and is_best(trainer.folder.path, self.evaluation, result.metrics)
+        return not is_told(trainer.folder.metrics, trainer.step) or better
+
+    def _tell(self, trainer: TrainingView, result: EvaluationResult) -> None:
         values = {name: value for name, value in result.metrics.items() if not name.endswith("_std")}
         for recorder in trainer.recorders:
-            recorder.on_values(trainer, "evaluation", values)
+            recorder.on_values(trainer, GROUP, values)
+
+    def _keep_best(self, trainer: TrainingView, result: EvaluationResult, step: int) -> None:
         if self.evaluation.keep_best:
             keep_best(trainer.folder.path, trainer.saved, step, self.evaluation, result.metrics)
 
-    def _sample(self, trainer: TrainingView) -> torch.Tensor:
+    def _sample(self, trainer: TrainingView, step: int) -> torch.Tensor | None:
+        """All samples as uint8, those of an earlier start among them; None when a signal came first."""
         chosen = self.evaluation
         plan = make_plan(
             trainer.task,
@@ -98,16 +146,39 @@ class EvaluationHook(Hook):
             block_size=self.block_size,
             options={"steps": chosen.steps, "guidance_scale": chosen.guidance_scale},
         )
-        parts = []
-        for _, part in sample_all(trainer.task, plan, trainer.world):
-            parts.append(to_uint8(part))
+        parts, world = EvaluationParts(trainer.folder.path, step), trainer.world
+        kept = self._begin(trainer, parts, plan, step)
+        found: dict[int, torch.Tensor] = {}
+        for block in plan.blocks() if kept else ():
+            done = world.on_first(partial(parts.read, block))
+            found |= {} if done is None else {block.start: done}
+        missing = [block for block in plan.blocks() if block.start not in found]
+        for block, drawn in sample_all(trainer.task, plan, world, missing):
+            pixels = found[block.start] = to_uint8(drawn)
+            if kept:
+                world.on_first(partial(parts.write, block, pixels))
             if trainer.stop_requested:
-                break
-        return torch.cat(parts)
+                return None
+        return torch.cat([found[block.start] for block in plan.blocks()])
+
+    def _begin(self, trainer: TrainingView, parts: EvaluationParts, plan: SamplePlan, step: int) -> bool:
+        """Whether blocks are kept: weights that no checkpoint holds are never met again."""
+        saved = trainer.saved
+        if not trainer.world.on_first(lambda: saved is not None and saved.name == step_folder(step)):
+            return False
+
+        def begin() -> None:
+            assert saved is not None
+            weights = weights_digest(saved, "raw" if trainer.average is None else "ema")
+            given = {name: getattr(plan, name) for name in ("num", "seed", "block_size", "options")}
+            parts.begin({"weights": weights, "sampler": self.sampler, **given})
+
+        trainer.world.on_first(begin)
+        return True
 
     def _result(self, trainer: TrainingView, pixels: torch.Tensor, step: int) -> EvaluationResult:
-        chosen, reference = self.evaluation, self._reference
-        assert reference is not None  # made at the start
+        chosen = self.evaluation
+        reference = self._reference or reference_of(trainer)
         sampling = {"weights": "raw" if trainer.average is None else "ema", "seed": chosen.seed, "step": step}
         given = {"steps": chosen.steps, "guidance_scale": chosen.guidance_scale}
         return evaluate(
@@ -122,47 +193,13 @@ class EvaluationHook(Hook):
         )
 
 
-def result_file(folder: Path, step: int) -> Path:
-    """Where the result of a step is kept."""
-    return folder / "evaluation" / f"step_{step:08d}.json"
+def reference_of(trainer: TrainingView) -> DatasetPictures:
+    """The pictures that are trained on; of cached latents or controls, the images behind them."""
+    return DatasetPictures(readable(pictures_of(trainer.dataset), trainer.config.max_bad))
 
 
-def keep_best(
-    folder: Path, checkpoint: Path | None, step: int, chosen: Evaluation, metrics: Mapping[str, float]
-) -> bool:
-    """Copy the checkpoint to best/ when its metric is the best so far; returns whether it was.
-
-    best/best.json says which; files are linked, not copied, where the file system allows it.
-    """
-    name = str(chosen.keep_best)
-    if name not in metrics:
-        raise UsageError(
-            f"evaluation.keep_best: there is no metric {name!r}", why=f"measured: {', '.join(metrics)}"
-        )
-    about, value = folder / "best" / "best.json", metrics[name]
-    known = json.loads(about.read_text()) if about.is_file() else None
-    sign = 1 if chosen.lower_is_better() else -1
-    if known is not None and known["metric"] == name and sign * known["value"] <= sign * value:
-        return False
-    if checkpoint is None or not checkpoint.name.endswith(f"{step:08d}"):
-        raise GenzooError(f"step {step} was judged but has no checkpoint to keep")
-    target, source = folder / "best" / checkpoint.name, checkpoint
-    write_folder(
-        target,
-        lambda part: shutil.copytree(source, part, copy_function=_link_or_copy, dirs_exist_ok=True),
-        existing="replace",
-    )
-    write_json(about, {"metric": name, "value": value, "step": step, "checkpoint": target.name})
-    for old in folder.joinpath("best").glob("step_*"):
-        if old != target:
-            shutil.rmtree(old)
-    logger.info("best so far: %s %.4g at step %d, kept in %s", name, value, step, target)
-    return True
-
-
-def _link_or_copy(source: str, target: str) -> str:
-    try:
-        os.link(source, target)
-    except OSError:
-        shutil.copy2(source, target)
-    return target
+def is_told(metrics: Path, step: int) -> bool:
+    """Whether metrics.jsonl holds an evaluation of a step."""
+    rows = read_metrics(metrics) if metrics.is_file() else []
+    told = (row for row in rows if any(name.startswith(f"{GROUP}/") for name in row))
+    return step in {row["step"] for row in told}

@@ -166,4 +166,5 @@ def _watching(plan: RunPlan, task: Task, division: Division | None) -> Iterator[
     if plan.preview is not None:
         yield PreviewHook(preview_function(plan.preview, block_size), every=plan.preview.every)
     if plan.evaluation is not None:
-        yield EvaluationHook(plan.evaluation, block_size=block_size)
+        sampler = None if plan.sampler is None else plan.sampler.section()
+        yield EvaluationHook(plan.evaluation, block_size=block_size, sampler=sampler)

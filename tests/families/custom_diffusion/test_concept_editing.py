@@ -200,7 +200,7 @@ BAD = {
     "share": ([GRAPES], {"share": 0.0}, "cannot have the weight 0"),
     "expand": ([GRAPES], {"expand": "objects"}, "no templates 'objects'"),
     "nothing": ([{"edit": "keep", "text": "tree"}], {}, "nothing to edit"),
-    "no list": ("grapes.json", {}, "cannot read the edits"),
+    "no list": ("grapes.json", {}, "the file of edits cannot be read"),
     "nobody watched": ([GRAPES], {"pictures": 2}, "pictures of which other texts"),
 }
 

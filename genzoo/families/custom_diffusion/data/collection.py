@@ -14,8 +14,10 @@ from torch import Tensor
 
 from genzoo.core.errors import DataError
 from genzoo.core.files import write_file
+from genzoo.core.reading import shown
+from genzoo.data.array_files import read_array
 from genzoo.data.captioned import Captioned
-from genzoo.data.image_decode import decode_image, read_file, shown
+from genzoo.data.image_decode import decode_image, read_file
 from genzoo.pretrained.clip import Clip
 
 # bits of 256 in which two thumbnails of the same picture may differ
@@ -103,7 +105,7 @@ def _thumbnail(image: Image.Image) -> Tensor:
 
 def _kept(file: Path, num: int) -> Tensor | None:
     try:
-        rows = np.load(file, allow_pickle=False)
-    except (OSError, ValueError):
+        rows = read_array(file)
+    except DataError:
         return None
-    return torch.from_numpy(rows).float() if rows.ndim == 2 and len(rows) == num else None
+    return torch.tensor(rows).float() if rows.ndim == 2 and len(rows) == num else None

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from genzoo.core.errors import DataError, did_you_mean
-from genzoo.data.image_decode import shown
+from genzoo.core.reading import shown
 from genzoo.data.text_files import read_json
 from genzoo.families.custom_diffusion.data.pictures import (
     CaptionedPictures,

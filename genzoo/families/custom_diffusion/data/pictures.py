@@ -13,10 +13,11 @@ from PIL import Image
 from torch import Tensor
 
 from genzoo.core.errors import DataError, UsageError
+from genzoo.core.reading import shown
 from genzoo.core.registry import DATASETS
 from genzoo.core.types import Dataset
 from genzoo.data.captioned import CAPTIONS, IMAGE_LIST, IMAGES, listed_pictures
-from genzoo.data.image_decode import EXTENSIONS, shown
+from genzoo.data.image_decode import EXTENSIONS
 from genzoo.data.image_listing import LeftOut, scan_folder
 from genzoo.data.picture_sets import DatasetPictures, FilePictures
 from genzoo.pictures.pixels import nearest_levels, to_pil

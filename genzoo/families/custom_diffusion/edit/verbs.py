@@ -8,7 +8,6 @@ add and debias.
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -17,7 +16,8 @@ from typing import Any
 
 from torch import Tensor
 
-from genzoo.core.errors import DataError, UsageError, did_you_mean
+from genzoo.core.errors import UsageError, did_you_mean
+from genzoo.data.text_files import read_json
 
 Rule = Callable[[Tensor, Tensor, float], Tensor]
 RULES: dict[str, Rule] = {
@@ -87,13 +87,7 @@ class Edits:
 
 def read_edits(source: str | Path | Sequence[Mapping[str, Any]]) -> Edits:
     """Of a JSON file, or of the same list in memory. Raises DataError, UsageError."""
-    if isinstance(source, (str, Path)):
-        try:
-            entries = json.loads(Path(source).read_text(encoding="utf-8"))
-        except (OSError, ValueError, RecursionError) as error:
-            raise DataError("cannot read the edits", where=str(source), why=str(error)[:200]) from error
-    else:
-        entries = list(source)
+    entries = read_json(source, "the file of edits") if isinstance(source, (str, Path)) else list(source)
     if not isinstance(entries, list) or not all(isinstance(entry, Mapping) for entry in entries):
         raise UsageError(
             "edits are a list", fix='[{"edit": "redirect", "from": "grapes", "to": "red apple"}]'

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from genzoo.core.claims import is_name
 from genzoo.core.errors import CheckpointError, WeightsError
+from genzoo.core.reading import read_json
 from genzoo.families.custom_diffusion.files.weight_names import is_cross_attention, is_key_value
 from genzoo.pretrained.hub import resolve
 
@@ -115,10 +115,19 @@ def _files(base: str | Path) -> list[Path]:
     if found:
         return found[:1]
     if (folder / "unet" / INDEX).is_file():
-        table: dict[str, Any] = json.loads((folder / "unet" / INDEX).read_text())
-        return [resolve(base, name, subfolder="unet") for name in sorted(set(table["weight_map"].values()))]
+        return [resolve(base, name, subfolder="unet") for name in _shards(folder / "unet" / INDEX)]
     raise WeightsError(
         f"the base has no unet/{SINGLE[0]}",
         where=str(folder),
         fix="give a folder in diffusers' layout with safetensors weights",
     )
+
+
+def _shards(index: Path) -> list[str]:
+    """The files that an index of shards names, which are parts of the same folder."""
+    table = read_json(index, "the index of the base's weights", error=WeightsError)
+    named = table.get("weight_map") if isinstance(table, dict) else None
+    names = list(named.values()) if isinstance(named, dict) else [None]
+    if not all(isinstance(name, str) and is_name(name) for name in names):
+        raise WeightsError("the index of the base's weights names no files beside it", where=str(index))
+    return sorted(set(map(str, names)))

@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import datetime
 import hashlib
-import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from genzoo.core.errors import WeightsError
+from genzoo.core.reading import read_record
 from genzoo.pretrained.hub import is_hub_id, located, resolve
 
 # the piece of a file whose hash A1111's first versions showed
@@ -152,6 +152,6 @@ def _predicts_v(base: str | Path) -> bool:
         return False
     try:
         path = resolve(place, "scheduler_config.json", subfolder="scheduler")
-        return json.loads(path.read_text()).get("prediction_type") == "v_prediction"
-    except (WeightsError, ValueError):
+    except WeightsError:
         return False
+    return read_record(path).get("prediction_type") == "v_prediction"

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
+from genzoo.core.reading import read_record
 from genzoo.core.recipe import MISSING, Recipe, recipe_from
 
 
@@ -15,11 +15,7 @@ def open_base(path: Path) -> Recipe | None:
     index = path / "model_index.json"
     if not index.is_file() or not (path / "unet").is_dir():
         return None
-    try:
-        parts = json.loads(index.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-    if not isinstance(parts, dict) or "unet" not in parts:
+    if "unet" not in read_record(index):
         return None
     return recipe_from(
         {

@@ -23,6 +23,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from genzoo.core.errors import CheckpointError, NonFiniteError, WeightsError
+from genzoo.core.reading import read_json
 from genzoo.families.custom_diffusion.lora.changes import Change, LoraFile
 from genzoo.families.custom_diffusion.lora.names import Shape, dotted_module, kohya_table
 from genzoo.pretrained.loading import load_foreign
@@ -102,10 +103,7 @@ def _folder(folder: Path) -> tuple[Path, dict[str, Any]]:
     found = [folder / name for name in FOLDER_FILES if (folder / name).is_file()]
     if not found or not (folder / CONFIG).is_file():
         raise WeightsError(f"the folder has no {CONFIG} beside {FOLDER_FILES[0]}", where=str(folder))
-    try:
-        config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise CheckpointError(f"{CONFIG} is not JSON", where=str(folder), why=str(error)[:200]) from error
+    config = read_json(folder / CONFIG, CONFIG, error=CheckpointError)
     if not isinstance(config, dict) or config.get("peft_type") != "LORA":
         raise CheckpointError("the adapter is no LoRA", where=str(folder), why=f"{CONFIG}: peft_type")
     return found[0], config

@@ -1,0 +1,56 @@
+"""Small files of others are read by genzoo/core/reading.py, which opens no pipe and has a limit."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+ALLOWED = {
+    "core/reading.py": "the one place",
+    "core/checkpoint_manifest.py": "regular files by lstat, of the size that the manifest records",
+    "core/recipe_source.py": "regular files only, 64 KiB",
+    "core/plugins.py": "what installed packages declare",
+    "core/run_folder.py": "what Linux says in /proc",
+    "core/process_identity.py": "what Linux says in /proc",
+    "data/image_decode.py": "regular files only, 512 MiB",
+    "data/emoji.py": "what ships",
+    "data/latent_store.py": "shards of its own, of which an error of the disk has to be told from damage",
+    "evaluation/protocols.py": "what ships",
+    "kernels/native/build.py": "what ships, and what Linux says in /proc",
+    "pretrained/clip_vocabulary.py": "what comes with open_clip",
+}
+METHODS = {"read_text", "read_bytes"}
+MODULE = "genzoo.core.reading"
+
+
+def reads(source: str) -> Iterator[int]:
+    """The lines of a module that read a whole file by pathlib, numpy or a json file by itself."""
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
+            owner = ast.unparse(node.func.value)
+            if node.func.attr in METHODS or (owner, node.func.attr) in {("json", "load"), ("np", "load")}:
+                yield node.lineno
+
+
+def test_small_files_are_read_in_one_place() -> None:
+    found = [
+        f"{path.relative_to(ROOT)}:{line}"
+        for path in sorted((ROOT / "genzoo").rglob("*.py"))
+        if path.relative_to(ROOT / "genzoo").as_posix() not in ALLOWED
+        for line in reads(path.read_text(encoding="utf-8"))
+    ]
+    assert not found, f"read through {MODULE}"
+
+
+@pytest.mark.parametrize("line", ["path.read_text()", "Path(a).read_bytes()", "json.load(f)", "np.load(f)"])
+def test_the_guard_of_readers_sees(line: str) -> None:
+    assert list(reads(line)) == [1]
+
+
+@pytest.mark.parametrize("line", ["read_text(path)", "json.loads(text)", "torch.load(path)"])
+def test_the_guard_of_readers_lets_pass(line: str) -> None:
+    assert list(reads(line)) == []
