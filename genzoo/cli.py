@@ -211,16 +211,26 @@ def export(
     layout: Annotated[
         str | None, typer.Option("--to", help="another project's layout; ours when left out")
     ] = None,
+    client: Annotated[
+        str | None, typer.Option("--for", help="a program that shall use it, such as comfyui or a1111")
+    ] = None,
     weights: Annotated[str | None, typer.Option(metavar="ema|raw")] = None,
     half: Annotated[bool, typer.Option("--half", help="store 16-bit numbers")] = False,
     overwrite: Overwrite = False,
 ) -> None:
     """Write a run's weights as one safetensors file, which `sample` and `evaluate` take like a run."""
     require_run(run)
+    if client is not None and (layout is not None or half or overwrite):
+        raise UsageError("--for chooses the layout itself", fix="leave --to, --half and --overwrite out")
     load_torch()
     from genzoo.api.run import load_run
     from genzoo.api.runs.conversion import export as export_weights
+    from genzoo.api.runs.conversion import export_for
 
+    if client is not None:
+        folder, lines = export_for(load_run(run), output, client=client, weights=weights)  # type: ignore[arg-type]
+        typer.echo("\n".join([f"written: {folder}", *lines]))
+        return
     options = {"layout": layout, "weights": weights, "half": half, "overwrite": overwrite}
     path = export_weights(load_run(run), output, **options)  # type: ignore[arg-type]
     if path.is_dir():

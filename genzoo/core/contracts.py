@@ -74,6 +74,13 @@ class ExportsPart(Protocol):
         """Write the file or folder and return its path. layout: None is the task's own. half: 16 bits."""
 
 
+class ExportsForClients(Protocol):
+    """A task writes what was trained as the files of another program, such as a web interface."""
+
+    def export_for(self, path: str | Path, *, client: str) -> tuple[Path, list[str]]:
+        """Write a new folder; the lines say where its files go, and what to type there."""
+
+
 class ExtractsControls(Protocol):
     """extract: makes the controls, (b, 3, h, w) in [-1, 1] -> the same; None for a task without."""
 

@@ -10,7 +10,7 @@ from genzoo.api.recipes.plan import plan_of
 from genzoo.api.runs.stored import StoredRun, open_stored
 from genzoo.core.checkpoint import save_checkpoint
 from genzoo.core.claims import claim_file, claim_folder
-from genzoo.core.contracts import ChecksTask, ExportsPart, able
+from genzoo.core.contracts import ChecksTask, ExportsForClients, ExportsPart, able
 from genzoo.core.errors import UsageError, did_you_mean
 from genzoo.core.exported import LAYOUT, metadata_of, read_exported
 from genzoo.core.files import as_safetensors, write_file
@@ -119,6 +119,21 @@ def export(
     metadata = metadata_of(run.plan.model.section(), run.recipe.data, **facts)
     with doing(f"writing {output}"):
         return write_file(output, as_safetensors(tensors, metadata))
+
+
+def export_for(
+    run: RunData, output: str | Path, *, client: str, weights: Weights | None = None
+) -> tuple[Path, list[str]]:
+    """Write what a run learnt as another program's files into a new folder; lines say how to use them there.
+
+    Raises UsageError where the task has no such files.
+    """
+    own = able(run.task(weights=weights, device="cpu"), ExportsForClients)
+    if own is None:
+        raise UsageError(
+            f"the task {run.plan.task.name!r} has no files for {client}", fix="leave --for out, or use --to"
+        )
+    return own.export_for(output, client=client)
 
 
 def _export_part(own: ExportsPart, notes: Mapping[str, Any], part: Path) -> None:

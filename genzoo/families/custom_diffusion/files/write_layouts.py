@@ -116,18 +116,19 @@ def lora_files(delta: ConceptDelta, base: Weights | None) -> Files:
     return files | _inversions(delta, "")
 
 
-def kohya_files(delta: ConceptDelta, base: Weights | None) -> Files:
+def kohya_files(delta: ConceptDelta, base: Weights | None, *, name: str = "lora") -> Files:
     """lora_unet_..._attn2_to_k.lora_down.weight and so on.
 
     There is no alpha: every reader then takes the scale 1, while diffusers confuses alphas when ranks differ.
+    name: what web interfaces show it as.
     """
     tensors: dict[str, Tensor] = {}
-    for name, (u, v) in _changes(delta, base, "kohya").items():
-        layer = to_kohya(name)
+    for weight, (u, v) in _changes(delta, base, "kohya").items():
+        layer = to_kohya(weight)
         tensors |= {f"{layer}.lora_down.weight": v, f"{layer}.lora_up.weight": u}
     sdxl = any(len(rows) == 2 for rows in delta.tokens.values())
     kind = base_kind(delta.width, base.base if isinstance(base, BaseWeights) else None, sdxl=sdxl)
-    content = kohya_bytes(tensors, kind=kind, name="lora", trigger=" | ".join(delta.phrases) or None)
+    content = kohya_bytes(tensors, kind=kind, name=name, trigger=" | ".join(delta.phrases) or None)
     return {"lora.safetensors": content} | _inversions(delta, "emb_params")
 
 

@@ -20,6 +20,7 @@ from genzoo.diffusion.sections import merge_sampler
 from genzoo.families.custom_diffusion.data.augmentation import Box, latent_mask
 from genzoo.families.custom_diffusion.data.concept_list import MODIFIER
 from genzoo.families.custom_diffusion.files.base_weights import BaseWeights
+from genzoo.families.custom_diffusion.files.clients import export_for
 from genzoo.families.custom_diffusion.files.concept import concept_bytes
 from genzoo.families.custom_diffusion.files.write_layouts import write_concept
 from genzoo.families.custom_diffusion.training.caches import RememberedMoments, RememberedText
@@ -168,6 +169,10 @@ class ConceptTask:
         return write_concept(
             self.model.delta(**notes), path, layout=layout or "genzoo", base=base, dtype=dtype
         )
+
+    def export_for(self, path: str | Path, *, client: str) -> tuple[Path, list[str]]:
+        """Write the files of one of `clients.CLIENTS` into a new folder, and say how they are used."""
+        return export_for(self.model.delta(), path, client=client, base=BaseWeights(self.parts.source))
 
     def file_bytes(self, *, half: bool = False, **notes: Any) -> bytes:
         """The content of that file in our own layout."""
