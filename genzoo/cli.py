@@ -119,7 +119,10 @@ def train(
     overrides: Overrides = None,
     output: Annotated[str | None, typer.Option(help="the run's folder; runs/NAME when left out")] = None,
     resume: Annotated[str, typer.Option(metavar="auto|never|PATH", help="where to continue")] = "auto",
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="build everything, run one batch, stop")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="one batch: classes, files, memory, disk, time; then stop")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="print what a dry run says as JSON")] = False,
 ) -> None:
     """Train a recipe; the same command again continues an interrupted run."""
     from genzoo.core.recipe import load_recipe
@@ -131,8 +134,12 @@ def train(
     from genzoo.api.training import train as training
 
     if dry_run:
-        typer.echo(str(training.dry_run(loaded, output=output)))
-        return
+        with Progress() as bars:
+            found = training.dry_run(loaded, output=output, progress=bars.of("looking at files"))
+        print_json(found.as_dict()) if as_json else typer.echo(str(found))
+        raise typer.Exit(4 if found.too_many_unreadable else 0)
+    if as_json:
+        raise UsageError("--json prints what a dry run says", fix="add --dry-run")
     run = train_run(loaded, output=output, resume=resume)
     if World.current().is_first:
         typer.echo("\n".join([*report_lines(read_report(run)), f"run: {run.folder}"]))

@@ -9,8 +9,9 @@ from typing import Any
 
 import torch
 
+from genzoo.core.reading import shown
 from genzoo.data.captioned import Captioned
-from genzoo.data.image_decode import decode_image, read_file, shown
+from genzoo.data.image_decode import decode_image, read_file
 from genzoo.data.transforms import adm_centre_crop, to_tensor
 
 

@@ -19,7 +19,8 @@ from torch.utils.data import Dataset as TorchDataset
 
 from genzoo.core.contracts import KnowsContent, KnowsPath, able
 from genzoo.core.errors import DataError
-from genzoo.data.image_decode import EXTENSIONS, FORMATS, ORIENTATION, shown
+from genzoo.core.reading import shown
+from genzoo.data.image_decode import EXTENSIONS, FORMATS, ORIENTATION
 from genzoo.data.sample_stream import one_line
 
 if TYPE_CHECKING:
@@ -95,6 +96,11 @@ def inspect(
                 progress(done, len(order))
         if seconds is not None and time.monotonic() - started > seconds:
             return
+
+
+def evenly(total: int, num: int) -> list[int]:
+    """`num` indices below `total` at even steps; all of them when there are no more."""
+    return list(range(total)) if num >= total else [index * total // num for index in range(num)]
 
 
 def item_name(dataset: Dataset, index: int) -> str:

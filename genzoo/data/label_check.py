@@ -4,13 +4,36 @@ from __future__ import annotations
 
 import unicodedata
 from collections import defaultdict
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
 
 from genzoo.core.contracts import labels_of
 from genzoo.core.errors import DataError
 
+if TYPE_CHECKING:
+    from genzoo.core.types import Dataset
+
 SPLITS = {"train", "training", "val", "valid", "validation", "test", "testing", "eval", "holdout"}
+
+
+MOST = 10  # classes that are named in a line
+
+
+def class_counts(dataset: Dataset) -> dict[str, int]:
+    """How many items each class has, in the order of the labels; {} where that is not known."""
+    labels, names = labels_of(dataset), dataset.class_names
+    if labels is None or names is None:
+        return {}
+    return dict(zip(names, torch.bincount(labels, minlength=len(names)).tolist(), strict=False))
+
+
+def class_line(classes: Mapping[str, int]) -> str:
+    """Number, labels, names and counts of classes in one line; empty without classes."""
+    said = [f"{label} {name} ({count:,})" for label, (name, count) in enumerate(classes.items())]
+    more = ", ..." if len(said) > MOST else ""
+    return f"{len(said)} classes: {', '.join(said[:MOST])}{more}" if said else ""
 
 
 def suspicious_classes(names: Sequence[str] | None) -> list[str]:

@@ -117,11 +117,6 @@ def _chosen(rows: Tensor, keep: Sequence[bool] | None, first: int) -> Tensor:
     return rows[torch.tensor(keep[first : first + len(rows)], dtype=torch.bool, device=rows.device)]
 
 
-def evenly(total: int, num: int) -> list[int]:
-    """`num` indices below `total` at even steps; all of them when there are no more."""
-    return list(range(total)) if num >= total else [index * total // num for index in range(num)]
-
-
 def _lap(found: Features, stage: str, since: float) -> float:
     now = time.perf_counter()
     found.seconds[stage] += now - since

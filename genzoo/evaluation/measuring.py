@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 from genzoo.core.errors import UsageError
 from genzoo.core.reading import shown
+from genzoo.data.inspection import evenly
 from genzoo.data.picture_sets import PictureSet, content_hash, open_pictures
 from genzoo.evaluation.batches import batches
-from genzoo.evaluation.extraction import Extraction, Features, evenly, extract_together, gather_features
+from genzoo.evaluation.extraction import Extraction, Features, extract_together, gather_features
 from genzoo.evaluation.judging import Judging
 from genzoo.evaluation.reference import Reference, cached_reference, is_adm_reference, read_adm_reference
 from genzoo.evaluation.scores import ROWS, WITHOUT_REFERENCE, outputs_needed

@@ -3,30 +3,39 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from genzoo.core.errors import NonFiniteError
+from genzoo.core.errors import DataError
 from genzoo.core.model_state import stored_weights
-from genzoo.core.types import Batch
-from genzoo.training.micro_step import micro_loss
+from genzoo.core.progress import clock
+from genzoo.core.reading import read_bytes
+from genzoo.data.label_check import class_counts, class_line
+from genzoo.training.config import TrainConfig
 from genzoo.training.parts import Parts
+
+SHOWN = 10  # unreadable files that are named
 
 
 @dataclass(frozen=True)
 class Summary:
-    """Sizes in bytes. activations and loss are known after a dry run; activations are of one micro-batch."""
+    """Sizes in bytes. classes: name to count.   kept: checkpoints that lie on the disk at once.
+
+    Known after a dry run: activations (of one micro-batch), loss, step_seconds (about; without previews and
+    evaluations), looked_at (files), unreadable ("file: reason").
+    """
 
     model: str
     parameters: int
     trainable: int
     items: int
+    classes: dict[str, int]
     batch: str
     steps: int
     epochs: float
@@ -39,9 +48,26 @@ class Summary:
     optimizer_bytes: int
     ema_bytes: int
     checkpoint_bytes: int
+    kept: int
+    snapshot_bytes: int
     free_disk_bytes: int | None
+    free_memory_bytes: int | None
+    max_bad: int
     activations_bytes: int | None = None
     loss: float | None = None
+    step_seconds: float | None = None
+    looked_at: int = 0
+    unreadable: list[str] = field(default_factory=list)
+
+    @property
+    def disk_bytes(self) -> int:
+        """Of all that a whole run keeps, and of a checkpoint more while the oldest is still there."""
+        return self.checkpoint_bytes * self.kept + self.snapshot_bytes
+
+    @property
+    def too_many_unreadable(self) -> bool:
+        """Whether training would end at files that cannot be read."""
+        return len(self.unreadable) > self.max_bad
 
     @property
     def memory_bytes(self) -> int:
@@ -51,14 +77,17 @@ class Summary:
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values, for --json."""
-        return asdict(self) | {"memory_bytes": self.memory_bytes}
+        seconds = None if self.step_seconds is None else self.step_seconds * self.steps
+        sums = {"memory_bytes": self.memory_bytes, "disk_bytes": self.disk_bytes, "run_seconds": seconds}
+        return asdict(self) | sums
 
     def lines(self) -> list[str]:
-        """At most ten lines for people."""
+        """A few lines for people."""
+        classes = f" in {class_line(self.classes)}" if self.classes else ""
         lines = [
             f"model       {self.model}",
             f"parameters  {self.parameters:,} ({self.trainable:,} trainable)",
-            f"data        {self.items:,} items",
+            f"data        {self.items:,} items{classes}",
             f"batch       {self.batch}",
             f"steps       {self.steps:,} ({self.epochs:,.1f} epochs)",
             f"precision   {self.precision}",
@@ -67,8 +96,41 @@ class Summary:
         ]
         if self.loss is not None:
             lines.append(f"loss        {self.loss:.4f} (first batch, no update)")
-            lines.append(f"memory      {megabytes(self.memory_bytes)} = {self._memory()}")
+            memory, disk = _of(self.free_memory_bytes), _of(self.free_disk_bytes)
+            lines.append(f"memory      {megabytes(self.memory_bytes)} = {self._memory()}{memory}")
+            lines.append(f"disk        {megabytes(self.disk_bytes)} = {self._disk()}{disk}")
+            lines += [*self._time(), *self._files(), *self._warnings()]
         return lines
+
+    def _disk(self) -> str:
+        stored = f" + averages {megabytes(self.snapshot_bytes)}" if self.snapshot_bytes else ""
+        return f"{self.kept} checkpoints x {megabytes(self.checkpoint_bytes)}{stored}"
+
+    def _time(self) -> list[str]:
+        if self.step_seconds is None:
+            return []
+        whole = clock(self.step_seconds * self.steps)
+        return [
+            f"time        about {self.step_seconds:.3g} s a step, {whole} in all, previews and the like aside"
+        ]
+
+    def _files(self) -> list[str]:
+        part = f"{self.looked_at:,} of {self.items:,}" if self.looked_at < self.items else "all"
+        lines = [
+            f"files       {part} looked at, {len(self.unreadable)} unreadable; max_bad is {self.max_bad}"
+        ]
+        return lines + [f"  {line}" for line in self.unreadable[:SHOWN]]
+
+    def _warnings(self) -> list[str]:
+        needs = {
+            "memory": (self.memory_bytes, self.free_memory_bytes),
+            "disk": (self.disk_bytes, self.free_disk_bytes),
+        }
+        return [
+            f"warning: the {name} may not do: {megabytes(needed)} needed, {megabytes(free)} free"
+            for name, (needed, free) in needs.items()
+            if free is not None and needed > free
+        ]
 
     def _memory(self) -> str:
         parts = {
@@ -98,6 +160,7 @@ def summarise(
         parameters=sum(p.numel() for p in model.parameters()),
         trainable=sum(p.numel() for p in parts.parameters.values()),
         items=parts.items,
+        classes=class_counts(parts.dataset),
         batch=str(parts.plan),
         steps=config.steps,
         epochs=config.steps * config.batch_size / parts.items,
@@ -110,25 +173,14 @@ def summarise(
         optimizer_bytes=slots,
         ema_bytes=average,
         checkpoint_bytes=stored + average + slots,
+        kept=checkpoints_kept(config),
+        snapshot_bytes=trainable * len(config.ema_profiles) * (config.steps // config.snapshot_every),
         free_disk_bytes=_free_disk(output),
+        free_memory_bytes=_free_memory(parts.device),
+        max_bad=config.max_bad,
         activations_bytes=activations,
         loss=loss,
     )
-
-
-def dry_run(parts: Parts, output: Path, micro_batches: Sequence[Batch]) -> Summary:
-    """One forward and backward pass on the first micro-batch; gradients are thrown away."""
-    parts.prepared.train()
-    with activation_bytes(parts.model) as kept:
-        loss = micro_loss(parts, parts.prepared, micro_batches[0]).loss
-    parts.accelerator.backward(loss)
-    parts.optimizer.zero_grad(set_to_none=True)
-    value = float(loss.detach())
-    if not abs(value) < float("inf"):
-        raise NonFiniteError(
-            f"the loss of the first batch is {value}", fix="look at the data and at the model"
-        )
-    return summarise(parts, output, activations=sum(kept.values()), loss=value)
 
 
 @contextmanager
@@ -147,9 +199,32 @@ def activation_bytes(model: torch.nn.Module) -> Iterator[dict[int, int]]:
         yield kept
 
 
+def checkpoints_kept(config: TrainConfig) -> int:
+    """How many checkpoints lie on the disk at once, at most: a new one is written before an old one goes."""
+    written = -(-config.steps // config.checkpoint_every)
+    for_good = config.steps // config.keep_every if config.keep_every else 0
+    return min(written, config.keep_last + 1 + for_good)
+
+
+def _of(free: int | None) -> str:
+    return "" if free is None else f"; {megabytes(free)} free"
+
+
 def megabytes(size: int) -> str:
     """1.2 MB or 3.4 GB."""
     return f"{size / 1e9:,.1f} GB" if size >= 1e9 else f"{size / 1e6:,.1f} MB"
+
+
+def _free_memory(device: torch.device) -> int | None:
+    """What the device has left for this process; None where the system does not say."""
+    if device.type == "cuda":
+        return int(torch.cuda.mem_get_info(device)[0])
+    try:
+        lines = read_bytes("/proc/meminfo").decode().splitlines()
+        available = next(line for line in lines if line.startswith("MemAvailable:"))
+    except (DataError, StopIteration):
+        return None
+    return int(available.split()[1]) * 1024
 
 
 def _free_disk(path: Path) -> int | None:

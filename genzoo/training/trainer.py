@@ -27,6 +27,7 @@ from genzoo.data.sample_stream import SampleStream, batches
 from genzoo.training import devices
 from genzoo.training.config import TrainConfig
 from genzoo.training.diagnosis import explain_non_finite, memory_advice, non_finite_error
+from genzoo.training.dry_run import dry_run
 from genzoo.training.hook import Hook, StepRecord
 from genzoo.training.hooks import MetricsHook, ProgressHook
 from genzoo.training.micro_step import micro_loss
@@ -38,7 +39,7 @@ from genzoo.training.resume import find_start
 from genzoo.training.sharding import exchange_gradients, gathered
 from genzoo.training.signals import StopSignals, interrupted
 from genzoo.training.state import Captured, capture, restore
-from genzoo.training.summary import Summary, dry_run, summarise
+from genzoo.training.summary import Summary, summarise
 
 logger = logging.getLogger(__name__)
 Running = tuple[Iterator[list[dict[str, Any]]], StopSignals, int | None]
@@ -128,11 +129,14 @@ class Trainer:
                 self._record(record, signum)
         return FitResult(self.folder.path, self.step, self.saved, resumed_from)
 
-    def dry_run(self) -> Summary:
-        """Forward and backward of one batch, without an update or a file; what the run would need."""
+    def dry_run(self, progress: Callable[[int, int], None] | None = None) -> Summary:
+        """Forward and backward of one batch and a look at the data, without an update or a file.
+
+        progress: called with (files looked at, files to look at).
+        """
         around = devices.settings(self.config, self.device)
         with around, memory_advice(self.plan), contextlib.closing(self._batches()) as steps:
-            return dry_run(self.parts, self.folder.path, next(steps))
+            return dry_run(self.parts, self.stream, self.folder.path, next(steps), progress)
 
     @contextlib.contextmanager
     def averaged_model(self) -> Iterator[nn.Module]:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from cases.conftest import Gz, fill_classes, spoil
+from users_cases import Gz, fill_classes, spoil
 
 from genzoo.core.contracts import KnowsPath, able, labels_of
 from genzoo.core.errors import DataError

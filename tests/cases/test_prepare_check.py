@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from cases.conftest import Gz, fill, fill_classes, spoil
 from PIL import Image
+from users_cases import Gz, fill, fill_classes, spoil
 
 
 def check(gz: Gz, *arguments: object, code: int = 0) -> dict[str, Any]:
@@ -53,7 +53,7 @@ def test_it_is_readable_by_people_too(photos: Path, gz: Gz) -> None:
     answer = gz("prepare", "check", photos)
     assert answer.code == 4
     for text in (
-        "3: 0 a (4), 1 b (5), 2 c (6)",
+        "3 classes: 0 a (4), 1 b (5), 2 c (6)",
         "unreadable  1\n  a/1.png",
         "b/0.png = c/again.png",
         "notes.txt",

@@ -8,12 +8,11 @@ from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from genzoo.api.preparation.open_data import OpenedData
-from genzoo.core.contracts import KnowsLengths, LeavesOut, able, labels_of
+from genzoo.core.contracts import KnowsLengths, LeavesOut, able
 from genzoo.data.captioned import Captioned
 from genzoo.data.duplicates import MOST, equal_groups, equal_pairs, near_pairs
-from genzoo.data.inspection import Look, inspect, item_name
-from genzoo.data.label_check import suspicious_classes
-from genzoo.evaluation.extraction import evenly
+from genzoo.data.inspection import Look, evenly, inspect, item_name
+from genzoo.data.label_check import class_counts, class_line, suspicious_classes
 
 if TYPE_CHECKING:
     from genzoo.core.types import Dataset
@@ -97,15 +96,6 @@ def check_data(
     )
 
 
-def class_counts(dataset: Dataset) -> dict[str, int]:
-    """How many items each class has, in the order of the labels; {} where that is not known."""
-    labels, names = labels_of(dataset), dataset.class_names
-    if labels is None or names is None:
-        return {}
-    counts = Counter(labels.tolist())
-    return {name: counts[label] for label, name in enumerate(names)}
-
-
 def _look(
     dataset: Dataset, limit: int | None, num_workers: int, progress: Progress | None
 ) -> dict[int, Look]:
@@ -148,7 +138,7 @@ def report_lines(report: DataReport) -> list[str]:
     """The report for people."""
     part = "" if report.looked_at == report.items else f", {report.looked_at:,} of them looked at"
     lines = [f"data        {report.data}: {report.items:,} items{part}"]
-    lines += [f"classes     {class_line(report.classes)}"]
+    lines += [f"classes     {class_line(report.classes) or 'none'}"]
     if report.sizes:
         lines += [f"sizes       {_some([f'{size} ({count:,})' for size, count in report.sizes.items()])}"]
     if report.frames:
@@ -165,14 +155,6 @@ def report_lines(report: DataReport) -> list[str]:
             f"overlap     with {report.against}: the same {_pairs(report.same)}; alike {_pairs(report.alike)}"
         ]
     return [*lines, *(f"warning: {warning}" for warning in report.warnings)]
-
-
-def class_line(classes: Mapping[str, int]) -> str:
-    """Labels, names and counts in one line."""
-    if not classes:
-        return "none"
-    said = [f"{label} {name} ({count:,})" for label, (name, count) in enumerate(classes.items())]
-    return f"{len(classes)}: {_some(said, 10)}"
 
 
 def _some(names: Sequence[str], most: int = SHOWN) -> str:

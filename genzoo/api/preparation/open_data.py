@@ -14,13 +14,14 @@ from genzoo.api.recipes.listing import list_recipes
 from genzoo.api.recipes.plan import plan_of
 from genzoo.core.contracts import pictures_of
 from genzoo.core.errors import RecipeError, UsageError, did_you_mean
+from genzoo.core.reading import shown
 from genzoo.core.recipe import load_recipe
 from genzoo.core.recipe_source import parse_value
 from genzoo.core.recipe_tree import plain
 from genzoo.core.registry import DATASETS
 from genzoo.data.captioned import TABLES, Captioned, all_captioned, table_in
 from genzoo.data.captioned_files import CaptionedFiles
-from genzoo.data.image_decode import EXTENSIONS, shown
+from genzoo.data.image_decode import EXTENSIONS
 from genzoo.data.video_decode import VIDEO_EXTENSIONS
 
 if TYPE_CHECKING:

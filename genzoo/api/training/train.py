@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -68,11 +68,20 @@ def train_recipe(
 
 
 @process_settings()
-def dry_run(recipe: Recipe | str | Path, *, output: str | Path | None = None) -> Summary:
-    """Build everything and run one batch: parameters, memory, the batch formula. Writes no file."""
+def dry_run(
+    recipe: Recipe | str | Path,
+    *,
+    output: str | Path | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> Summary:
+    """Build everything, run one batch and look at the data. Writes no file.
+
+    Parameters, memory, disk, time, classes, files that cannot be read, the batch formula.   progress:
+    called with (files looked at, files to look at).
+    """
     with accelerate_states():
         trainer, _ = build_trainer(as_recipe(recipe), output=output)
-        return trainer.dry_run()
+        return trainer.dry_run(progress)
 
 
 def build_trainer(

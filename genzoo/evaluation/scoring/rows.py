@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from genzoo.core.errors import DataError
-from genzoo.evaluation.extraction import evenly
+from genzoo.data.inspection import evenly
 from genzoo.evaluation.intervals.estimate import Estimate
 
 if TYPE_CHECKING:
