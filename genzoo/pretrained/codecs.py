@@ -177,8 +177,9 @@ def _build(config: dict[str, Any], weights_file: Path) -> Any:
         vae = AutoencoderKL.from_config(config)
     except (TypeError, ValueError) as error:
         raise CheckpointError("the autoencoder's config cannot be built", why=str(error)[:200]) from error
-    state = {_renamed(key): value for key, value in load_state(weights_file).items()}
-    vae.load_state_dict(check_against(spec_of(vae), state, source=weights_file.name))
+    spec = spec_of(vae)
+    state = {_renamed(key): value for key, value in load_state(weights_file, spec).items()}
+    vae.load_state_dict(check_against(spec, state, source=weights_file.name))
     return vae.requires_grad_(False).eval()
 
 

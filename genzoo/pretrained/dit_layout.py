@@ -21,6 +21,7 @@ from genzoo.core.registry import TASKS, default_of
 from genzoo.core.types import Conversion
 from genzoo.nn.embeddings import sincos_1d, sincos_2d
 from genzoo.pretrained.loading import check_against, spec_of
+from genzoo.pretrained.state_dicts import find_part, find_parts
 
 SIGNATURE = (
     "x_embedder.proj.weight",
@@ -31,10 +32,6 @@ SIGNATURE = (
     "final_layer.linear.weight",
 )
 NUM_HEADS = {384: 6, 768: 12, 1024: 16, 1152: 16}  # of DiT-S, B, L and XL: tensors do not show their heads
-WRAPPERS = ("_orig_mod.", "module.")  # left in the keys by torch.compile and DistributedDataParallel
-PREFERENCE = ("ema", "model")
-
-
 FRAMES = "temp_embed"
 
 
@@ -67,27 +64,24 @@ class DiTLayout:
 
     def _fits(self, tree: Mapping[str, Any]) -> bool:
         """Whether the entries have the layout's names; a table of frames tells Latte from DiT."""
-        _, weights = _choose_weights(tree)
-        names = {_unwrap(name) for name in weights}
-        return names.issuperset(SIGNATURE) and (FRAMES in names) == self.clips
+        return any((FRAMES in part.weights) == self.clips for part in find_parts(tree, SIGNATURE))
 
     def to_genzoo(self, tree: Mapping[str, Any], **arguments: Any) -> Conversion:
         """The averaged weights, where there are any; num_heads is needed for widths other than DiT's own."""
-        if not self._fits(tree):
+        part = find_part(tree, SIGNATURE) if self._fits(tree) else None
+        if part is None:
             raise WeightsError(
                 f"these are no {self.title} weights", why=f"expected {self._names()}; found {_first(tree)}"
             )
-        chosen, weights = _choose_weights(tree)
-        prefix = f"{chosen}." if chosen else ""
-        ours = {_unwrap(name): tensor for name, tensor in weights.items()}
+        ours = part.weights
         arguments = infer_arguments(ours, _options(tree.get("args")) | arguments) | arguments
         checked = self._checked(ours, arguments)
         report: list[tuple[str, str | None, str]] = [
-            (prefix + name, _unwrap(name), _describe(_unwrap(name), tensor))
-            for name, tensor in weights.items()
+            (part.names[name], name, _describe(name, tensor)) for name, tensor in ours.items()
         ]
-        if chosen:
-            report += [(name, None, _why_left(name, chosen)) for name in tree if name != chosen]
+        covered = {theirs for theirs, _, _ in report}
+        others = [name for name in tree if name not in covered and not part.path.startswith(name)]
+        report += [(name, None, _why_left(name, tree[name], part.path)) for name in others]
         return Conversion(self.model, arguments, checked, report)
 
     def check_task(self, task: Node) -> None:
@@ -162,24 +156,6 @@ def _side(positions: int) -> int:
     return math.isqrt(positions)
 
 
-def _choose_weights(tree: Mapping[str, Any]) -> tuple[str | None, Mapping[str, Tensor]]:
-    """The name of the entry that holds the weights (None: the file itself), and its tensors."""
-    for name in PREFERENCE:
-        if isinstance(tree.get(name), Mapping):
-            return name, _tensors(tree[name])
-    return None, _tensors(tree)
-
-
-def _tensors(tree: Mapping[str, Any]) -> dict[str, Tensor]:
-    return {name: value for name, value in tree.items() if isinstance(value, Tensor)}
-
-
-def _unwrap(name: str) -> str:
-    for wrapper in WRAPPERS:
-        name = name.removeprefix(wrapper)
-    return name
-
-
 def _num_heads(hidden_size: int) -> int:
     if hidden_size not in NUM_HEADS:
         raise WeightsError(
@@ -220,13 +196,14 @@ def _describe(name: str, tensor: Tensor) -> str:
     return text if gap < 5e-3 else f"{text}; differs from the fixed table by up to {gap:.2g}"
 
 
-def _why_left(name: str, chosen: str) -> str:
+def _why_left(name: str, value: Any, chosen: str) -> str:
     if name == "args":
         return "read for the number of classes"
+    holds_weights = isinstance(value, Tensor) or (
+        isinstance(value, Mapping) and any(find_parts(value, SIGNATURE))
+    )
     return (
-        f"not carried over: {chosen!r} holds the weights"
-        if name in PREFERENCE
-        else "not carried over: no weights"
+        f"not carried over: {chosen!r} holds the weights" if holds_weights else "not carried over: no weights"
     )
 
 

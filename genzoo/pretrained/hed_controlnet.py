@@ -72,7 +72,8 @@ class ControlNetHED(nn.Module):
 def load_controlnet_hed(weights: str | Path | None = None) -> ControlNetHED:
     """The network with the weights of a file, or of a folder that holds it. Raises WeightsError."""
     path = find_weights(CONTROLNET_WEIGHTS, weights)
-    module, state = ControlNetHED(), load_state(path)
+    module = ControlNetHED()
+    state = load_state(path, module.state_dict())
     if OTHER_KEY in state and OWN_KEY not in state:
         raise WeightsError(
             f"{path.name} holds HED with a fused output, not ControlNet's",

@@ -11,7 +11,7 @@ import argparse
 import pickle
 import struct
 import zipfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any, TypeVar
@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from genzoo.core.errors import CheckpointError, WeightsError
+from genzoo.pretrained.state_dicts import find_part, unwrapped
 
 Tree = dict[str, Any]
 Spec = Mapping[str, tuple[tuple[int, ...], torch.dtype]]
@@ -59,21 +60,26 @@ def load_foreign(path: str | Path) -> Tree:
 
 
 def load_state(
-    path: str | Path, *, prefer: Sequence[str] = ("ema", "model", "state_dict")
+    path: str | Path,
+    expected: Collection[str] = (),
+    *,
+    prefer: Sequence[str] = ("ema", "model", "state_dict"),
 ) -> dict[str, Tensor]:
-    """The flat dict of weights in a file: the file itself, or the first of `prefer` that it holds.
+    """The flat dict of weights in a file, wherever it lies and whatever wrappers left in its names.
 
-    A "module." prefix on every key, which wrapping for several devices leaves behind, is removed.
+    expected: names that most of the weights have. Where nothing has them: the file itself, or the first of
+    `prefer` that it holds.
     """
     tree = load_foreign(path)
+    part = find_part(tree, expected, share=0.5) if expected else None
+    if part is not None:
+        return part.weights
     found = next((tree[name] for name in prefer if isinstance(tree.get(name), dict)), tree)
     others = [key for key, value in found.items() if not isinstance(value, Tensor)]
     if others or not found:
         seen = f"it holds {', '.join(map(repr, others[:5]))}" if others else "it is empty"
         raise CheckpointError(f"{Path(path).name} is not a dict of tensors", where=str(path), why=seen)
-    if all(key.startswith("module.") for key in found):
-        return {key.removeprefix("module."): value for key, value in found.items()}
-    return dict(found)
+    return unwrapped(found)
 
 
 def spec_of(module: torch.nn.Module) -> Spec:
@@ -118,7 +124,7 @@ def load_module(
 
     ignore: as for `check_against`.   state: what the file holds, if it was read already.
     """
-    found = load_state(path) if state is None else state
+    found = load_state(path, module.state_dict()) if state is None else state
     module.load_state_dict(check_against(spec_of(module), found, source=path.name, ignore=ignore))
     return module.requires_grad_(False).eval()
 

@@ -96,7 +96,8 @@ def _vgg_stages(path: Path) -> nn.ModuleList:
             width, position = out, position + 2
         stages.append(stage)
         position += 1
-    state = load_state(path)
+    names = [f"{theirs}.{part}" for theirs in places.values() for part in ("weight", "bias")]
+    state = load_state(path, names)
     renamed = {
         f"{ours}.{part}": state[f"{theirs}.{part}"]
         for ours, theirs in places.items()
@@ -111,5 +112,5 @@ def _lpips_heads(path: Path) -> list[Tensor]:
     """The weight of every channel at the five depths."""
     keys = [f"lin{number}.model.1.weight" for number in range(len(STAGES))]
     spec = {key: ((1, widths[-1], 1, 1), torch.float32) for key, widths in zip(keys, STAGES, strict=True)}
-    state = check_against(spec, load_state(path), source=path.name)
+    state = check_against(spec, load_state(path, keys), source=path.name)
     return [state[key].flatten() for key in keys]

@@ -43,11 +43,13 @@ def convert(
     """Make a run folder out of a weights file, so that `load_run(output).sample(...)` works.
 
     recipe: supplies codec, sampler and task around the converted model; the layout names its usual one.
-    layout: of CONVERTERS; recognised by content when left out.   arguments: what the tensors cannot tell.
+    layout: of CONVERTERS; recognised by content when left out.   arguments: what the tensors cannot tell;
+    `part` chooses among several sets of weights in the file, by its dotted place there.
     Raises WeightsError, CheckpointError.
     """
     from genzoo.api.recipes.models import create_model
     from genzoo.pretrained.loading import load_foreign
+    from genzoo.pretrained.state_dicts import narrowed
 
     if read_exported(Path(source)) is not None:
         raise UsageError(
@@ -57,9 +59,12 @@ def convert(
     claim_folder(output, what="a run")
     with doing(f"reading {source}"):
         tree = load_foreign(source)
+    told = dict(arguments or {})
+    part = told.pop("part", None)
+    tree = tree if part is None else narrowed(tree, str(part))
     name = layout or recognise(tree, source)
     converter: Converter = CONVERTERS.get(name)()
-    conversion = converter.to_genzoo(tree, **dict(arguments or {}))
+    conversion = converter.to_genzoo(tree, **told)
     base = load_recipe(recipe or converter.recipe, overrides)
     model = {"name": conversion.model, **conversion.arguments}
     made = base.replaced({"model": model, "name": Path(output).name}, f"converted from {Path(source).name}")

@@ -33,6 +33,12 @@ if TYPE_CHECKING:
 def open_stored(folder: str | Path) -> StoredRun:
     """The run in a folder. Raises UsageError when there is none."""
     path = Path(folder)
+    if path.is_file():
+        raise UsageError(
+            f"{folder} is a file that cannot be sampled as it is",
+            why="neither genzoo wrote it, nor does a family know it",
+            fix=f"make a run of released weights first: genzoo convert {path.name} RUN",
+        )
     if not (path / "recipe.yaml").is_file():
         raise UsageError(
             f"{folder} is not a run folder",

@@ -15,11 +15,9 @@ from genzoo.families.car.var.model import VAR
 from genzoo.families.car.vqvae.model import VQVAE
 from genzoo.families.car.weights.released_layouts import (
     BRANCH,
-    Entry,
     branch_arguments,
     branch_of,
     check,
-    entries,
     find_branch,
     find_var,
     find_vqvae,
@@ -29,6 +27,7 @@ from genzoo.families.car.weights.released_layouts import (
     without_branch,
     without_discriminator,
 )
+from genzoo.pretrained.state_dicts import Part, groups, placed
 
 BASE = "base."
 Report = list[tuple[str, str | None, str]]
@@ -135,7 +134,7 @@ def read_var(path: str) -> dict[str, Tensor]:
 
 def report(
     tree: Mapping[str, Any],
-    entry: Entry,
+    entry: Part,
     weights: Mapping[str, Tensor],
     renamed: Mapping[str, str] | None = None,
 ) -> Report:
@@ -149,7 +148,8 @@ def report(
         else:
             dtype = str(found.dtype).removeprefix("torch.")
             lines.append((theirs, target, f"copied, {tuple(found.shape)} {dtype}"))
-    others = [other.path for other in entries(tree) if other.path != entry.path]
+    taken = set(entry.names.values())
+    others = [path for path, tensors in groups(tree) if not taken.issuperset(placed(path, tensors))]
     lines += [(path or "the file's own tensors", None, "not carried over: other tensors") for path in others]
     covered = {line[0].partition(".")[0] for line in lines}
     rest = [name for name in tree if name.partition(".")[0] not in covered]

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -15,8 +14,8 @@ from genzoo.autoregression.scales import block_causal_bias, scale_of_token
 from genzoo.core.errors import CheckpointError, WeightsError
 from genzoo.families.car.vqvae.model import PATCH_NUMS
 from genzoo.pretrained.loading import check_against, spec_of
+from genzoo.pretrained.state_dicts import Part, find_part
 
-WRAPPERS = ("_orig_mod.", "module.")  # left in the keys by torch.compile and DistributedDataParallel
 BRANCH = "car_"
 DERIVED = ("lvl_1L", "attn_bias_for_masking", "zero_k_bias", "norm_grouping")
 VAR_SIGNATURE = {
@@ -32,64 +31,27 @@ VQVAE_SIGNATURE = {"encoder.conv_in.weight", "decoder.conv_out.weight", "quantiz
 HEAD_WIDTH = 64  # of every released VAR: without l2-normed attention the tensors do not show their heads
 
 
-@dataclass(frozen=True)
-class Entry:
-    """One dict of tensors in a file. path: its dotted name there, empty for the file itself.
-
-    weights: by our name.   names: from our name to the file's.
-    """
-
-    path: str
-    weights: dict[str, Tensor]
-    names: dict[str, str]
-
-
-def entries(tree: Mapping[str, Any], path: str = "", *, depth: int = 2) -> Iterator[Entry]:
-    """Every dict of tensors in a file, outermost first; training states nest them two deep."""
-    tensors = {name: value for name, value in tree.items() if isinstance(value, Tensor)}
-    if tensors:
-        names = {unwrap(name): name for name in tensors}
-        prefix = f"{path}." if path else ""
-        weights = {ours: tensors[name] for ours, name in names.items()}
-        yield Entry(path, weights, {ours: prefix + name for ours, name in names.items()})
-    for name, value in tree.items():
-        if isinstance(value, Mapping) and depth:
-            yield from entries(value, f"{path}.{name}".lstrip("."), depth=depth - 1)
-
-
-def find(tree: Mapping[str, Any], signature: set[str]) -> Entry | None:
-    """The first dict of tensors that has all of these names."""
-    return next((entry for entry in entries(tree) if entry.weights.keys() >= signature), None)
-
-
-def find_branch(tree: Mapping[str, Any]) -> Entry | None:
+def find_branch(tree: Mapping[str, Any]) -> Part | None:
     """The dict that holds a control branch, with or without its base."""
-    return find(tree, BRANCH_SIGNATURE)
+    return find_part(tree, BRANCH_SIGNATURE)
 
 
-def find_var(tree: Mapping[str, Any]) -> Entry | None:
+def find_var(tree: Mapping[str, Any]) -> Part | None:
     """The dict that holds a VAR, with or without a control branch."""
-    return find(tree, VAR_SIGNATURE)
+    return find_part(tree, VAR_SIGNATURE)
 
 
-def find_vqvae(tree: Mapping[str, Any]) -> Entry | None:
+def find_vqvae(tree: Mapping[str, Any]) -> Part | None:
     """The dict that holds a VQVAE."""
-    return find(tree, VQVAE_SIGNATURE)
+    return find_part(tree, VQVAE_SIGNATURE)
 
 
-def require(entry: Entry | None, tree: Mapping[str, Any], what: str) -> Entry:
+def require(entry: Part | None, tree: Mapping[str, Any], what: str) -> Part:
     """The entry, or a WeightsError that says what the file holds instead."""
     if entry is None:
         shown = ", ".join(list(tree)[:4]) or "nothing"
         raise WeightsError(f"these are no {what} weights", why=f"the file holds {shown}")
     return entry
-
-
-def unwrap(name: str) -> str:
-    """A key without what wrappers put before it."""
-    for wrapper in WRAPPERS:
-        name = name.removeprefix(wrapper)
-    return name
 
 
 def without_branch(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -144,6 +144,7 @@ def convert_command(
         path = write_concept(delta, output, layout=to, base=weights, dtype=torch.float16 if half else None)
     files = [path] if path.is_file() else sorted(path.iterdir())
     typer.echo(f"written: {path}, {sum(file.stat().st_size for file in files):,} bytes")
+    typer.echo(f"words: {', '.join(delta.tokens) or 'none, the concept has no word of its own'}")
 
 
 def require_concept(path: str) -> None:

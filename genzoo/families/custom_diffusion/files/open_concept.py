@@ -28,6 +28,8 @@ def open_concept(path: Path, *, base: str | None = None, any_base: bool = False)
     if not file.is_file() or file.suffix not in SUFFIXES:
         return None
     record = own_record(file) or {}
+    if not record and not _may_be(file):
+        return None
     return recipe_from(
         {
             "name": path.stem,
@@ -43,6 +45,22 @@ def open_concept(path: Path, *, base: str | None = None, any_base: bool = False)
         },
         source=str(path),
     )
+
+
+def _may_be(file: Path) -> bool:
+    """Whether a safetensors file has names of cross-attention; of pickles the reader says it."""
+    from safetensors import SafetensorError, safe_open
+
+    from genzoo.families.custom_diffusion.files.weight_names import is_cross_attention, is_processor
+
+    if file.suffix != ".safetensors":
+        return True
+    try:
+        with safe_open(file, framework="pt") as opened:
+            names = list(opened.keys())
+    except (SafetensorError, OSError):
+        return True  # whoever reads it says what is wrong
+    return any(is_processor(name) or is_cross_attention(name) for name in names)
 
 
 def _base_of(record: dict[str, Any]) -> str | None:

@@ -5,7 +5,9 @@ Every reader takes the tree of a file that nothing in was run (see `genzoo.pretr
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,15 +15,19 @@ from torch import Tensor
 
 from genzoo.core.errors import CheckpointError, WeightsError
 from genzoo.families.custom_diffusion.files.concept import ConceptDelta, own_record, read_own
+from genzoo.families.custom_diffusion.files.token_files import read_token_files
 from genzoo.families.custom_diffusion.files.weight_names import (
-    COMPVIS_PREFIX,
     from_compvis,
     from_processor,
+    is_compvis,
     is_cross_attention,
     is_key_value,
+    is_processor,
+    unet_name,
 )
 from genzoo.families.custom_diffusion.merge.low_rank import Factors
 from genzoo.pretrained.loading import load_foreign
+from genzoo.pretrained.state_dicts import MAX_NESTING, the_one
 
 PROCESSOR_FILES = ("pytorch_custom_diffusion_weights.safetensors", "pytorch_custom_diffusion_weights.bin")
 OWN_FILE = "concept.safetensors"
@@ -38,7 +44,10 @@ def read_concept(path: str | Path) -> ConceptDelta:
         return _read_folder(path)
     if path.is_file() and (record := own_record(path)) is not None:
         return read_own(path, record)
-    return _located(path, load_foreign(path))
+    concept = _located(path, load_foreign(path))
+    if path.name in PROCESSOR_FILES:  # its words lie beside it
+        return replace(concept, tokens=read_token_files(path.parent, PROCESSOR_FILES))
+    return concept
 
 
 def _read_folder(folder: Path) -> ConceptDelta:
@@ -46,8 +55,7 @@ def _read_folder(folder: Path) -> ConceptDelta:
         return read_concept(folder / OWN_FILE)
     for name in PROCESSOR_FILES:
         if (folder / name).is_file():
-            concept = _located(folder / name, load_foreign(folder / name))
-            return ConceptDelta(weights=concept.weights, tokens=_read_token_files(folder))
+            return read_concept(folder / name)
     raise WeightsError(
         "the folder holds no concept",
         where=str(folder),
@@ -56,37 +64,48 @@ def _read_folder(folder: Path) -> ConceptDelta:
     )
 
 
-def _read_token_files(folder: Path) -> dict[str, list[Tensor]]:
-    """<new1>.bin, <new1>.safetensors: one token each, as diffusers' trainer writes them."""
-    tokens = {}
-    for path in sorted(folder.glob("<*>.*")):
-        if path.suffix not in (".bin", ".safetensors") or path.stem in tokens:
-            continue
-        tree = load_foreign(path)
-        if path.stem in tree:
-            tokens[path.stem] = [tree[path.stem]]
-        elif {"clip_l", "clip_g"} <= tree.keys():
-            tokens[path.stem] = [tree["clip_l"].reshape(-1), tree["clip_g"].reshape(-1)]
-        else:
-            raise CheckpointError(f"{path.name} has no embedding of {path.stem}", where=str(path))
-    return tokens
-
-
 def _located(path: Path, tree: Mapping[str, Any]) -> ConceptDelta:
-    """A foreign tree as a concept; errors say which file."""
-    if isinstance(tree.get("unet"), Mapping):
-        return from_official(tree, str(path))
-    entries = tree["state_dict"] if isinstance(tree.get("state_dict"), Mapping) else tree
-    if any(str(name).startswith(COMPVIS_PREFIX) for name in entries):
-        return from_compvis_delta(entries, str(path))
-    if any(from_processor(name) for name in entries):
-        return from_processors(entries, str(path))
+    """A foreign tree as a concept, wherever in it that lies; errors say which file."""
+    try:
+        found = the_one([(place, make) for place, make in _concepts_in(tree, str(path))])
+    except WeightsError as error:
+        raise CheckpointError(error.what, where=str(path), why=error.why, fix="keep one of them") from error
+    if found is not None:
+        return found()
     raise CheckpointError(
         f"{path.name} is no Custom Diffusion concept",
         where=str(path),
-        why=f"its entries begin {', '.join(map(repr, list(entries)[:3]))}",
+        why=f"its entries begin {', '.join(map(repr, list(tree)[:3]))}",
         fix="expected a genzoo concept, an official delta, or diffusers' pytorch_custom_diffusion_weights",
     )
+
+
+def _concepts_in(
+    tree: Mapping[str, Any], where: str, path: str = "", depth: int = MAX_NESTING
+) -> Iterator[tuple[str, Callable[[], ConceptDelta]]]:
+    """(dotted place, reader) of what looks like a concept; what lies inside one is a part of it."""
+    inside = tree.get("unet")
+    if isinstance(inside, Mapping) and not any(is_compvis(n) or is_processor(n) for n in inside):
+        yield path, partial(from_official, tree, where)
+    elif any(map(is_compvis, tree)):
+        yield path, partial(from_compvis_delta, tree, where)
+    elif any(map(is_processor, tree)):
+        yield path, partial(from_processors, tree, where)
+    elif depth:
+        for name, below in tree.items():
+            if isinstance(below, Mapping):
+                yield from _concepts_in(below, where, f"{path}.{name}".lstrip("."), depth - 1)
+
+
+def _renamed(entries: Mapping[str, Any], rename: Callable[[str], str | None], where: str) -> dict[str, Any]:
+    """Entries by our names. Raises CheckpointError for two names of one weight."""
+    named: dict[str, Any] = {}
+    for name, value in entries.items():
+        ours = rename(name) or name
+        if ours in named:
+            raise CheckpointError(f"the file holds {ours} twice", where=where, why=f"once as {name!r}")
+        named[ours] = value
+    return named
 
 
 def from_official(tree: Mapping[str, Any], where: str) -> ConceptDelta:
@@ -99,7 +118,7 @@ def from_official(tree: Mapping[str, Any], where: str) -> ConceptDelta:
                 why=f"it holds {name}",
                 fix="train the concept again without --train_text_encoder",
             )
-    weights, factors = _split(tree["unet"], where)
+    weights, factors = _split(_renamed(tree["unet"], unet_name, where), where)
     tokens = {
         str(token): [value] if isinstance(value, Tensor) else list(value)
         for token, value in (tree.get("modifier_token") or {}).items()
@@ -109,31 +128,30 @@ def from_official(tree: Mapping[str, Any], where: str) -> ConceptDelta:
 
 def from_compvis_delta(entries: Mapping[str, Any], where: str) -> ConceptDelta:
     """{"model.diffusion_model...": W or {"u", "v"}, "embed": (n_new, d)}; tokens become <new1>, ..."""
-    named = {from_compvis(name): value for name, value in entries.items() if name.startswith(COMPVIS_PREFIX)}
-    others = [name for name in entries if not name.startswith(COMPVIS_PREFIX) and name != "embed"]
+    named = _renamed({n: value for n, value in entries.items() if is_compvis(n)}, from_compvis, where)
+    embed = next((name for name in entries if name.rpartition(".")[2] == "embed"), "embed")
+    others = [name for name in entries if not is_compvis(name) and name != embed]
     if others:
         raise CheckpointError("the file holds more than a concept", where=where, why=f"such as {others[0]!r}")
     weights, factors = _split(named, where)
     rows: Sequence[Tensor] = ()
-    if "embed" in entries:
+    if embed in entries:
         width = next(v for n, v in _widths(weights, factors) if is_key_value(n))
-        rows = list(entries["embed"].reshape(-1, width))
+        rows = list(entries[embed].reshape(-1, width))
     tokens = {f"<new{index}>": [row] for index, row in enumerate(rows, 1)}
     return ConceptDelta(weights=weights, factors=factors, tokens=tokens)
 
 
 def from_processors(entries: Mapping[str, Any], where: str) -> ConceptDelta:
     """X.attn2.processor.to_k_custom_diffusion.weight; the empty entries of self-attention say nothing."""
-    weights = {}
-    for name, value in entries.items():
-        ours = from_processor(name)
-        if ours is not None:
-            weights[ours] = value
-        elif not (isinstance(value, Mapping) and not value):
-            raise CheckpointError(
-                "the file holds more than attention processors", where=where, why=repr(name)
-            )
-    return ConceptDelta(weights=weights)
+    # processors of self-attention are there and say nothing
+    full = {name: value for name, value in entries.items() if not (isinstance(value, Mapping) and not value)}
+    strange = [name for name in full if not is_processor(name)]
+    if strange:
+        raise CheckpointError(
+            "the file holds more than attention processors", where=where, why=repr(strange[0])
+        )
+    return ConceptDelta(weights=_renamed(full, from_processor, where))
 
 
 def _split(entries: Mapping[str, Any], where: str) -> tuple[dict[str, Tensor], dict[str, Factors]]:

@@ -5,10 +5,14 @@ from __future__ import annotations
 import re
 
 from genzoo.core.errors import CheckpointError
+from genzoo.pretrained.state_dicts import without_wrappers
 
 KEY_VALUE = re.compile(r".*\battn2\.to_[kv]\.weight$")
 CROSS_ATTENTION = re.compile(r".*\battn2\.to_(?:[kqv]\.weight|out\.0\.(?:weight|bias))$")
 COMPVIS_PREFIX = "model.diffusion_model."
+# where the names of a UNet begin, whatever wrappers stand before them
+_UNET = re.compile(r"(?:^|.*\.)((?:down_blocks|up_blocks)\.\d+\..*|mid_block\..*)$")
+_COMPVIS = re.compile(r"(?:^|.*\.)((?:input_blocks|output_blocks)\.\d+\..*|middle_block\..*)$")
 PROCESSOR = re.compile(
     r"(?P<block>.*\battn2)\.processor\.to_(?P<what>[kqv]|out)_custom_diffusion\.(?P<end>.*)$"
 )
@@ -19,6 +23,18 @@ _DIFFUSERS_BLOCK = re.compile(
 )
 # of a UNet with two residual blocks a level, as Stable Diffusion 1 and 2 have
 DOWN_STRIDE = UP_STRIDE = 3
+
+
+def unet_name(name: str) -> str:
+    """A name of a UNet's weight without what wrappers and whole pipelines put before it and inside."""
+    plain = without_wrappers(name)
+    match = _UNET.match(plain)
+    return match[1] if match else plain
+
+
+def is_compvis(name: str) -> bool:
+    """Whether a name is one of the original Stable Diffusion's, under any prefix."""
+    return _COMPVIS.match(without_wrappers(name)) is not None
 
 
 def is_key_value(name: str) -> bool:
@@ -33,7 +49,8 @@ def is_cross_attention(name: str) -> bool:
 
 def from_compvis(name: str) -> str:
     """model.diffusion_model.input_blocks.1.1.X -> down_blocks.0.attentions.0.X"""
-    match = _COMPVIS_BLOCK.match(name.removeprefix(COMPVIS_PREFIX))
+    plain = _COMPVIS.match(without_wrappers(name))
+    match = _COMPVIS_BLOCK.match(plain[1] if plain else name)
     if not match:
         raise CheckpointError(f"{name!r} is no cross-attention weight of a Stable Diffusion UNet")
     side, index, rest = match[1], int(match[2] or 0), match[3]
@@ -59,9 +76,14 @@ def to_compvis(name: str) -> str:
     return f"{COMPVIS_PREFIX}{'input' if side == 'down' else 'output'}_blocks.{number}.1.{rest}"
 
 
+def is_processor(name: str) -> bool:
+    """Whether a weight is one of diffusers' attention processors."""
+    return from_processor(name) is not None
+
+
 def from_processor(name: str) -> str | None:
     """X.attn2.processor.to_k_custom_diffusion.weight -> X.attn2.to_k.weight; None for other names."""
-    match = PROCESSOR.match(name)
+    match = PROCESSOR.match(unet_name(name))
     return f"{match['block']}.to_{match['what']}.{match['end']}" if match else None
 
 
