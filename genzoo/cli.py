@@ -26,7 +26,7 @@ from genzoo.api.commands.terminal import (
 )
 from genzoo.core.errors import UsageError
 from genzoo.core.plugins import load_module
-from genzoo.core.processes import World
+from genzoo.core.processes import World, connected
 from genzoo.core.progress import Progress, doing
 from genzoo.core.registry import COMMANDS
 
@@ -307,7 +307,7 @@ def latents(
             check = check_latents(loaded, num_workers=num_workers, progress=progress.of("checking"))
         typer.echo("\n".join([*check.problems(), f"{check.total} pictures: {check.summary()}"]))
         raise typer.Exit(0 if check.is_whole else 4)
-    with Progress() as progress:
+    with connected() as world, Progress() as progress:
         report = prepare_latents(
             loaded,
             batch_size=batch_size,
@@ -315,7 +315,10 @@ def latents(
             device=device,
             prune=prune,
             progress=progress.of("encoding"),
+            world=world,
         )
+    if not world.is_first:
+        return
     for line in report.problems():
         typer.echo(line, err=True)
     typer.echo(

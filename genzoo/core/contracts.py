@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from genzoo.core.node import Node
+    from genzoo.core.processes import World
     from genzoo.core.seeds import SampleStreams
     from genzoo.core.types import Batch, ControlExtractor, Dataset, LatentCodec
 
@@ -266,6 +267,13 @@ class NeedsControl(Protocol):
 
     def bind_control(self, extractor: ControlExtractor | None) -> None:
         """Called once before the first fetch. Raises DataError when the controls are not this extractor's."""
+
+
+class SharesWork(Protocol):
+    """Finding what is stored for each item is shared out over processes."""
+
+    def share_work(self, world: World) -> None:
+        """Called once, before something is bound; all processes then bind together."""
 
 
 class WrapsImages(Protocol):

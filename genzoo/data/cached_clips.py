@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from genzoo.core.errors import DataError
+from genzoo.core.processes import World
 from genzoo.core.types import LatentCodec
 from genzoo.data.cached_rows import CachedRows, require_codec
 from genzoo.data.latent_keys import Keyring
@@ -41,6 +42,10 @@ class CachedClips:
 
     def __len__(self) -> int:
         return len(self.images)
+
+    def share_work(self, world: World) -> None:
+        """The processes that look for the entries together."""
+        self.rows.world = world
 
     def bind_codec(self, codec: LatentCodec | None) -> None:
         """Find this codec's entries. Raises DataError when a readable frame has none: it is new or edited."""

@@ -14,6 +14,7 @@ from genzoo.core.contracts import (
     KnowsStamp,
     NamesTransform,
     NeedsCodec,
+    SharesWork,
     able,
     augments,
     labels_of,
@@ -21,6 +22,7 @@ from genzoo.core.contracts import (
     pictures_of,
 )
 from genzoo.core.errors import DataError, UsageError
+from genzoo.core.processes import World
 from genzoo.core.types import ControlExtractor, Dataset
 from genzoo.data.cached_latents import CachedLatents
 from genzoo.data.transforms import draw_flip, flip
@@ -62,6 +64,13 @@ class CachedControls:
 
     def __len__(self) -> int:
         return len(self.source)
+
+    def share_work(self, world: World) -> None:
+        """The processes that look for the entries together."""
+        self.rows.share_work(world)
+        stored = able(self.source, SharesWork)
+        if stored is not None:
+            stored.share_work(world)
 
     def bind_control(self, extractor: ControlExtractor | None) -> None:
         """Find this extractor's entries. Raises DataError when a picture has none."""

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from genzoo.core.contracts import labels_of
+from genzoo.core.processes import World
 from genzoo.core.types import Dataset, LatentCodec
 from genzoo.data.cached_rows import CachedRows, require_codec
 from genzoo.data.latent_keys import Keyring, annotations_of, has_flips, item_name
@@ -40,6 +41,10 @@ class CachedLatents:
 
     def __len__(self) -> int:
         return len(self.images)
+
+    def share_work(self, world: World) -> None:
+        """The processes that look for the entries together."""
+        self.rows.world = world
 
     def bind_codec(self, codec: LatentCodec | None) -> None:
         """Find this codec's entries. Raises DataError when a readable image has none: it is new or edited."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
@@ -11,8 +12,9 @@ import torch
 from torch import Tensor
 
 from genzoo.core.errors import DataError, UsageError
+from genzoo.core.processes import World
 from genzoo.core.types import LatentCodec
-from genzoo.data.latent_keys import Keyring, load_stamps, stamps_path
+from genzoo.data.latent_keys import Keyring, load_stamps, save_stamps, stamps_path
 from genzoo.data.latent_store import LatentStore, ShardReader
 from genzoo.data.replaced_items import replaced_items
 
@@ -23,12 +25,15 @@ DTYPES = {
     "uint8": torch.uint8,  # of codecs whose moments are 8-bit levels, such as controls
 }
 MISSING = (-1, -1)
+NO_KEY = bytes(16)
+logger = logging.getLogger(__name__)
 
 
 class CachedRows:
     """The rows of a folder that belong to the items of a data set; `bind` finds them.
 
     row_key: (an item's key, number of its row) -> the row's key.   what: the items are, in messages.
+    world: the processes that look for the rows together.
     """
 
     def __init__(
@@ -38,6 +43,7 @@ class CachedRows:
             raise DataError(f"latents are stored as {', '.join(DTYPES)}; not as {dtype!r}")
         self.folder, self._row_key, self._what = Path(folder).expanduser(), row_key, what
         self.reader: ShardReader | None = None
+        self.world = World.single()
         # arrays, not lists: a million Python objects would be copied into every loader worker
         self._keys = np.zeros((0, 16), np.uint8)
         self._places = np.zeros((0, 2), np.int32)
@@ -50,7 +56,7 @@ class CachedRows:
         counts: rows of each item.   look: reads (item, row) from the data, and raises DataError for bad ones.
         """
         store, stamps = LatentStore(self.folder), load_stamps(self.folder, keyring)
-        keys = [keyring.find(index, stamps) for index in range(len(counts))]
+        keys = self._keys_of(keyring, len(counts), stamps)
         rows = ((key, row) for key, count in zip(keys, counts, strict=True) for row in range(count))
         places = [store.places.get(self._row_key(*row), MISSING) for row in rows]
         self._keys = np.frombuffer(b"".join(key or bytes(16) for key in keys), np.uint8).reshape(-1, 16)
@@ -59,6 +65,34 @@ class CachedRows:
         self._refuse_stale(keyring, look)
         self._refuse_replaced(keyring, keys if stamps else [])
         self.reader = store.reader
+
+    def _keys_of(self, keyring: Keyring, num: int, stamps: dict[bytes, bytes]) -> list[bytes]:
+        """The key of every item, empty where it cannot be read; each is looked at by one process."""
+        found: dict[bytes, bytes] = {}
+
+        def look() -> bytes:
+            keys = []
+            for index in self.world.part(num):
+                key, stamp = keyring.find(index, stamps)
+                if stamp is not None:
+                    found[stamp] = key  # copied, say, to a node's disk: read now, and known from now on
+                keys.append(key or NO_KEY)
+            return b"".join(keys)
+
+        joined = b"".join(self.world.gather(self.world.together(look)))
+        fresh = {stamp: key for part in self.world.gather(found) for stamp, key in part.items()}
+        if fresh:
+            self.world.on_first(lambda: self._remember(keyring, stamps, fresh))
+        keys = [joined[start : start + len(NO_KEY)] for start in range(0, len(joined), len(NO_KEY))]
+        return [b"" if key == NO_KEY else key for key in keys]
+
+    def _remember(self, keyring: Keyring, stamps: dict[bytes, bytes], fresh: dict[bytes, bytes]) -> None:
+        path = stamps_path(self.folder, keyring)
+        noted = path.stat().st_mtime if stamps else None  # the old ones were not looked at again
+        try:
+            save_stamps(self.folder, keyring, stamps | fresh, noted=noted)
+        except DataError as error:  # a folder to read only: the next start will read the pictures again
+            logger.info("%s", error)
 
     def _refuse_stale(self, keyring: Keyring, look: Callable[[int, int], object]) -> None:
         names = list(islice((keyring.name(item) for item in self._stale(look)), 4))

@@ -44,7 +44,7 @@ def image_folder(
     follow_links: bool = False,
     max_pixels: int = MAX_PIXELS,
     latent_cache: str | Path | None = None,
-    latent_dtype: str = "float32",
+    latent_dtype: str = "float16",
     controls: str | Path | None = None,
 ) -> Dataset:
     """A folder of pictures; or their latents, when `prepare latents` has filled the folder `latent_cache`.

@@ -8,9 +8,10 @@ and those of the mirrored picture too, so flipping is exactly what it is without
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -19,6 +20,7 @@ from torch.utils.data import Dataset as TorchDataset
 
 from genzoo.core.errors import DataError, UsageError
 from genzoo.core.leftovers import remove_leftovers
+from genzoo.core.processes import World
 from genzoo.core.types import Dataset, LatentCodec
 from genzoo.data.cached_clips import CachedClips, clip_keyring
 from genzoo.data.cached_latents import CachedLatents
@@ -63,39 +65,56 @@ def build_latent_cache(
     num_workers: int = 0,
     prune: bool = False,
     progress: Callable[[int, int], None] | None = None,
+    world: World | None = None,
 ) -> CacheReport:
     """Encode every image that has no valid entry yet; killed at any point, the next call goes on from there.
 
     dataset: images, or CachedLatents, which bring their own folder and dtype; or CachedClips, whose videos
     are encoded frame by frame. prune: remove the entries that this data set and codec do not use.
-    progress(done, total) is called after each item.
+    progress(done, total) is called after each item; both are of this process's share.
+    world: the processes that share the work, and see the same folder. All get the report of the whole.
     """
     if not isinstance(dataset, CachedLatents | CachedClips):
         if folder is None:
             raise UsageError("name the folder of the latent cache")
         dataset = CachedLatents(dataset, folder, dtype=dtype)
+    world = world or World.single()
     codec.to(device)
-    store = LatentStore(dataset.folder)
-    damaged = store.verify()
+    folder = dataset.folder
+    damaged = world.on_first(lambda: LatentStore(folder).verify())
+    store = LatentStore(folder)
     keyring, items = source_of(dataset, codec, frozenset(store.places))
-    tally = _Tally(items.total, progress)
+    groups = world.every(range(len(items)))
+    tally = _Tally(items.total // world.size, progress)
     writer = _Writer(store, codec, device, DTYPES[dataset.dtype], dataset.flips, tally)
     loader: DataLoader[list[Item]] = DataLoader(
-        items, batch_size=None, num_workers=num_workers, generator=torch.Generator()
+        items, batch_size=None, num_workers=num_workers, generator=torch.Generator(), sampler=groups
     )
-    for group in loader:
-        for item in group:
-            writer.take(item, batch_size)
-    writer.close()
-    save_stamps(dataset.folder, keyring, tally.stamps)
-    unused = len(store.places.keys() - tally.live)
-    if prune:
-        store.keep(tally.live)
-        _remove_old_stamps(dataset.folder, keyring)
-        remove_leftovers(dataset.folder)
+
+    def encode() -> None:
+        for group in loader:
+            for item in group:
+                writer.take(item, batch_size)
+        writer.close()
+
+    world.together(encode)
+    whole = _merged(world.gather(tally.found()))
+    unused = world.on_first(lambda: _finish(folder, keyring, whole, prune=prune))
     return CacheReport(
-        items.total, tally.reused, tally.built, tally.bad, damaged, unused, pruned=unused if prune else 0
+        items.total, whole.reused, whole.built, whole.bad, damaged, unused, pruned=unused if prune else 0
     )
+
+
+def _finish(folder: Path, keyring: Keyring, found: _Found, *, prune: bool) -> int:
+    """Write the one table of stamps, and count or remove the entries that nobody uses."""
+    save_stamps(folder, keyring, found.stamps)
+    store = LatentStore(folder)  # with what all processes have added
+    unused = len(store.places.keys() - found.live)
+    if prune:
+        store.keep(found.live)
+        _remove_old_stamps(folder, keyring)
+        remove_leftovers(folder)
+    return unused
 
 
 def source_of(
@@ -132,8 +151,28 @@ class Images(TorchDataset):
         return [Item(key, pixels, stamp=(stamp or key, key))]
 
 
+class _Found(NamedTuple):
+    """What a process has done, or all of them. live: the keys that this data set and codec use."""
+
+    reused: int
+    built: int
+    bad: list[str]
+    stamps: dict[bytes, bytes]
+    live: set[bytes]
+
+
+def _merged(parts: Sequence[_Found]) -> _Found:
+    """Of all processes, as one would have it; a file that several could not read is named once."""
+    merged = _Found(sum(part.reused for part in parts), sum(part.built for part in parts), [], {}, set())
+    for part in parts:
+        merged.bad.extend(line for line in part.bad if line not in merged.bad)
+        merged.stamps.update(part.stamps)
+        merged.live.update(part.live)
+    return merged
+
+
 class _Tally:
-    """What happened to each item, for the report. live: the keys that this data set and codec use."""
+    """What happened to each item of this process's share, for the report."""
 
     def __init__(self, total: int, progress: Callable[[int, int], None] | None) -> None:
         self.total, self.progress = total, progress
@@ -148,6 +187,10 @@ class _Tally:
         file = error.partition(": ")[0]
         if file not in (line.partition(": ")[0] for line in self.bad):
             self.bad.append(error)
+
+    def found(self) -> _Found:
+        """All of it."""
+        return _Found(self.reused, self.built, self.bad, self.stamps, self.live)
 
     def step(self) -> None:
         self.done += 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import re
 from pathlib import Path
 from typing import Any
@@ -58,15 +59,16 @@ class Keyring:
         """The item, for messages."""
         return item_name(self.images, index)
 
-    def find(self, index: int, stamps: dict[bytes, bytes]) -> bytes:
-        """The key of an item, from its stamp if that is known; empty when it cannot be read."""
-        known = stamps.get(self.stamp(index) or b"")
+    def find(self, index: int, stamps: dict[bytes, bytes]) -> tuple[bytes, bytes | None]:
+        """The key of an item, empty when it cannot be read; and its stamp, if that did not tell the key."""
+        stamp = self.stamp(index)
+        known = None if stamp is None else stamps.get(stamp)
         if known is not None:
-            return known
+            return known, None
         try:
-            return self.key(index)
+            return self.key(index), stamp
         except DataError:
-            return b""
+            return b"", None
 
 
 def stamps_path(folder: Path, keyring: Keyring) -> Path:
@@ -74,10 +76,17 @@ def stamps_path(folder: Path, keyring: Keyring) -> Path:
     return folder / f"stamps-{keyring.settings.hex()}.safetensors"
 
 
-def save_stamps(folder: Path, keyring: Keyring, stamps: dict[bytes, bytes]) -> None:
-    """Remember which stamp means which key, so that a run need not read every image again."""
+def save_stamps(
+    folder: Path, keyring: Keyring, stamps: dict[bytes, bytes], *, noted: float | None = None
+) -> None:
+    """Remember which stamp means which key, so that a run need not read every image again.
+
+    noted: POSIX time since when all of them hold; now when left out.
+    """
     table = torch.frombuffer(bytearray(b"".join(s + k for s, k in stamps.items())), dtype=torch.uint8)
-    write_file(stamps_path(folder, keyring), as_safetensors({"table": table.reshape(-1, 32)}))
+    path = write_file(stamps_path(folder, keyring), as_safetensors({"table": table.reshape(-1, 32)}))
+    if noted is not None:
+        os.utime(path, (noted, noted))
 
 
 def load_stamps(folder: Path, keyring: Keyring) -> dict[bytes, bytes]:

@@ -43,7 +43,7 @@ def video_folder(
     max_pixels: int = MAX_PIXELS,
     index_folder: str | Path | None = None,
     latent_cache: str | Path | None = None,
-    latent_dtype: str = "float32",
+    latent_dtype: str = "float16",
 ) -> Dataset:
     """Clips of the videos in a folder; or their latents, when `prepare latents` has filled `latent_cache`.
 

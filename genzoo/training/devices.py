@@ -53,6 +53,11 @@ def build_accelerator(config: TrainConfig) -> Accelerator:
     )
 
 
+def joined(config: TrainConfig) -> World:
+    """The processes that will train together, joined before anything slow is done by each of them."""
+    return world_of(build_accelerator(config))
+
+
 @contextlib.contextmanager
 def accelerate_states() -> Iterator[None]:
     """Within the block an Accelerator may be built; afterwards Accelerate knows what it knew before.

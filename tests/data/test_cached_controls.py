@@ -84,7 +84,7 @@ def test_a_control_is_cropped_and_mirrored_with_its_picture(root: Path, tmp_path
 
 
 def test_controls_keep_step_with_cached_latents(root: Path, tmp_path: Path) -> None:
-    dataset = opened(root, tmp_path / "c", latent_cache=tmp_path / "l")
+    dataset = opened(root, tmp_path / "c", latent_cache=tmp_path / "l", latent_dtype="float32")
     assert isinstance(dataset.source, CachedLatents)
     build_latent_cache(dataset.source, Means(), batch_size=2)
     build(dataset, Negative())

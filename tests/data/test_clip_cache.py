@@ -67,7 +67,9 @@ SMALL = {"image_size": 8, "num_frames": 3, "frame_interval": 2, "use_image_num":
 
 
 def cached(root: Path, **options: Any) -> CachedClips:
-    made = video_folder(root, **{**SMALL, "latent_cache": root.parent / "latents", **options})
+    made = video_folder(
+        root, **{**SMALL, "latent_cache": root.parent / "latents", "latent_dtype": "float32", **options}
+    )
     assert isinstance(made, CachedClips)
     return made
 

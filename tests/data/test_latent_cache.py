@@ -98,7 +98,7 @@ def test_cached_latents_equal_encoding_on_the_fly(root: Path, tmp_path: Path) ->
     codec = HalvingCodec()
     build(root, tmp_path / "c", codec)
     images = ImageFolder(root, image_size=8)
-    cached = image_folder(root, image_size=8, latent_cache=tmp_path / "c")
+    cached = image_folder(root, image_size=8, latent_cache=tmp_path / "c", latent_dtype="float32")
     assert isinstance(cached, CachedLatents)
     cached.bind_codec(codec)
     assert (cached.sample_shape, cached.num_classes) == (images.sample_shape, 2)

@@ -16,6 +16,7 @@ from genzoo.api.commands.terminal import (
     settings_from,
 )
 from genzoo.core.errors import UsageError
+from genzoo.core.processes import connected
 from genzoo.core.progress import Progress
 
 
@@ -45,7 +46,7 @@ def prepare_controls_command(
     load_torch()
     from genzoo.api.preparation.controls import extract_folder, prepare_controls
 
-    with Progress() as bars:
+    with connected() as world, Progress() as bars:
         progress = bars.of("extracting")
         if is_folder:
             if control is None or output is None:
@@ -54,7 +55,9 @@ def prepare_controls_command(
                     fix="name the extractor and a folder: --control canny --output edges",
                 )
             section = {"name": control} | settings_from(overrides or [])
-            report, sheet = extract_folder(source, output, section, device=device, progress=progress)
+            report, sheet = extract_folder(
+                source, output, section, device=device, progress=progress, world=world
+            )
         else:
             if recipe is None:
                 raise UsageError(
@@ -69,7 +72,10 @@ def prepare_controls_command(
                 device=device,
                 prune=prune,
                 progress=progress,
+                world=world,
             )
+    if not world.is_first:
+        return
     for line in report.problems():
         typer.echo(line, err=True)
     typer.echo(

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
+from torch import Tensor
 
 from genzoo.api.recipes.build import build_dataset
 from genzoo.api.recipes.plan import plan_of
@@ -15,7 +16,7 @@ from genzoo.core.controls import build_control
 from genzoo.core.errors import DataError, UsageError
 from genzoo.core.files import write_file
 from genzoo.core.memory import freed_memory_kept
-from genzoo.core.processes import chosen_device
+from genzoo.core.processes import World, chosen_device
 from genzoo.data.cached_controls import CachedControls, ControlCodec
 from genzoo.data.control_files import EXTRACTOR, SOURCE, control_facts, control_png
 from genzoo.data.image_decode import decode_image, read_file
@@ -29,10 +30,6 @@ from genzoo.pictures.grid import make_grid
 from genzoo.pictures.pixels import to_uint8
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from torch import Tensor
-
     from genzoo.core.recipe import Recipe
     from genzoo.core.types import ControlExtractor
 
@@ -50,6 +47,7 @@ def prepare_controls(
     device: str | None = None,
     prune: bool = False,
     progress: Callable[[int, int], None] | None = None,
+    world: World | None = None,
 ) -> tuple[CacheReport, Path]:
     """Fill the folder `data.controls` with the control of every picture, by the extractor `task.control`.
 
@@ -64,8 +62,10 @@ def prepare_controls(
     control = plan.task.arguments.get("control")
     if control is None:
         raise UsageError(f"{recipe.source} names no extractor", fix="add task.control=canny")
+    world = world or World.single()
     extractor, dataset = build_control(control), build_dataset(plan)
     assert isinstance(dataset, CachedControls)
+    dataset.share_work(world)
     report = build_latent_cache(
         dataset.rows,
         ControlCodec(extractor),
@@ -74,9 +74,10 @@ def prepare_controls(
         device=chosen_device(device),
         prune=prune,
         progress=progress,
+        world=world,
     )
     dataset.bind_control(extractor)
-    return report, save_sheet(_some(dataset), dataset.folder / SHEET)
+    return report, world.on_first(lambda: save_sheet(_some(dataset), dataset.folder / SHEET))
 
 
 def extract_folder(
@@ -86,32 +87,63 @@ def extract_folder(
     *,
     device: str | None = None,
     progress: Callable[[int, int], None] | None = None,
+    world: World | None = None,
 ) -> tuple[CacheReport, Path]:
     """The control of every picture of a folder, or of one picture, as PNG files of the same names and sizes.
 
     Files that this extractor made of the same picture are kept. Returns what was done, and a sheet.
     """
+    world = world or World.single()
     extractor, folder = build_control(control), Path(output)
     extractor.to(chosen_device(device))
     root, files = _pictures(Path(source).expanduser())
     _require_free(root, files, folder, single=Path(source).expanduser().is_file())
-    reused, built = 0, 0
+    world.wait()  # nobody writes while others look whether the places are free
+    mine = world.every(list(enumerate(files)))
+    own = world.together(lambda: _extract_all(root, mine, folder, extractor, progress))
+    parts = world.gather(own)
+    shown = [pair for _, pair in sorted((one for part in parts for one in part.shown), key=_place)[:SHOWN]]
+    bad = [line for part in parts for line in part.bad]
+    if not shown:
+        raise DataError("not one picture could be read", where=str(source), why="; ".join(bad[:3]))
+    built = sum(part.built for part in parts)
+    report = CacheReport(len(files), len(files) - built - len(bad), built, bad)
+    return report, world.on_first(lambda: save_sheet(shown, folder / SHEET))
+
+
+class _Extracted(NamedTuple):
+    """What one process has made of its share. shown: pairs for the sheet, each after its file's number."""
+
+    built: int
+    bad: list[str]
+    shown: list[tuple[int, tuple[Tensor, Tensor]]]
+
+
+def _place(one: tuple[int, tuple[Tensor, Tensor]]) -> int:
+    return one[0]
+
+
+def _extract_all(
+    root: Path,
+    files: Sequence[tuple[int, str]],
+    folder: Path,
+    extractor: ControlExtractor,
+    progress: Callable[[int, int], None] | None,
+) -> _Extracted:
+    built = 0
     bad: list[str] = []
-    shown: list[tuple[Tensor, Tensor]] = []
-    for done, name in enumerate(files, 1):
+    shown: list[tuple[int, tuple[Tensor, Tensor]]] = []
+    for done, (number, name) in enumerate(files, 1):
         try:
-            made, pair = _extract(
-                root / name, (folder / name).with_suffix(".png"), extractor, len(shown) < SHOWN
-            )
-            reused, built = reused + (not made), built + made
-            shown += [pair] if pair is not None else []
+            target = (folder / name).with_suffix(".png")
+            made, pair = _extract(root / name, target, extractor, len(shown) < SHOWN)
+            built += made
+            shown += [(number, pair)] if pair is not None else []
         except DataError as error:
             bad.append(one_line(error))
         if progress is not None:
             progress(done, len(files))
-    if not shown:
-        raise DataError("not one picture could be read", where=str(source), why="; ".join(bad[:3]))
-    return CacheReport(len(files), reused, built, bad), save_sheet(shown, folder / SHEET)
+    return _Extracted(built, bad, shown)
 
 
 def save_sheet(pairs: list[tuple[Tensor, Tensor]], path: Path) -> Path:

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from genzoo.api.recipes.plan import RunPlan
+    from genzoo.core.processes import World
     from genzoo.core.recipe import Recipe
     from genzoo.core.types import LatentCodec
     from genzoo.data.cached_clips import CachedClips
@@ -31,6 +32,7 @@ def prepare_latents(
     device: str | None = None,
     prune: bool = False,
     progress: Callable[[int, int], None] | None = None,
+    world: World | None = None,
 ) -> CacheReport:
     """Fill the folder `data.latent_cache` with the moments of every image; see `build_latent_cache`."""
     from genzoo.data.latent_cache import build_latent_cache
@@ -44,6 +46,7 @@ def prepare_latents(
         device=chosen_device(device),
         prune=prune,
         progress=progress,
+        world=world,
     )
 
 

@@ -22,6 +22,7 @@ from genzoo.core.contracts import (
     NeedsControl,
     Predicts,
     ScalesLatents,
+    SharesWork,
     able,
 )
 from genzoo.core.errors import RecipeError
@@ -30,7 +31,7 @@ from genzoo.core.recipe import Recipe, load_recipe
 from genzoo.core.registry import METRICS
 from genzoo.core.run_folder import RunFolder
 from genzoo.data.label_check import check_labels
-from genzoo.training.devices import accelerate_states
+from genzoo.training.devices import accelerate_states, joined
 from genzoo.training.hook import Hook
 from genzoo.training.hooks import PreviewHook
 from genzoo.training.trainer import Trainer
@@ -101,7 +102,11 @@ def build_trainer(
     config = plan.train
     if config is None:
         raise RecipeError(f"{recipe.source}: train: a recipe needs this section to be trained")
+    world = joined(config)
     dataset, codec = build_dataset(plan), build_codec(plan)
+    sharing = able(dataset, SharesWork)
+    if sharing is not None:
+        sharing.share_work(world)
     plan = resolve(plan, dataset, codec)
     check_measures(plan, dataset)
     check_labels(dataset, plan.model.arguments.get("num_classes"))
