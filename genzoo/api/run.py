@@ -128,6 +128,10 @@ class Run:
         """What samples.json says about the weights."""
         return self.data.described(checkpoint, weights)
 
+    def class_names(self, checkpoint: Path | None = None) -> Sequence[str] | None:
+        """The classes by label, as training knew them; None without classes, or when nothing tells."""
+        return self.data.class_names(checkpoint or self.checkpoint())
+
     def opened_with(self, options: Mapping[str, Any]) -> tuple[RunData, dict[str, Any]]:
         """The run that options of sampling ask for, and the options that are left."""
         return self.data.opened_with(options)

@@ -18,13 +18,14 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 MODEL, RECIPE, LAYOUT = "genzoo_model", "genzoo_recipe", "genzoo_layout"
+CLASSES = "genzoo_classes"
 
 
 @dataclass(frozen=True)
 class Exported:
     """model: its section of a recipe.   recipe: all of it without the data; None in a file of older genzoo.
 
-    step: of the checkpoint.   weights: "ema" or "raw".
+    step: of the checkpoint.   weights: "ema" or "raw".   classes: their names by label.
     """
 
     path: Path
@@ -32,6 +33,7 @@ class Exported:
     recipe: Mapping[str, Any] | None
     step: int
     weights: str
+    classes: list[str] | None = None
 
     def load_into(self, model: nn.Module) -> None:
         """Copy the weights into a model; halves become what it computes in. Raises CheckpointError."""
@@ -68,6 +70,7 @@ def read_exported(path: Path) -> Exported | None:
         if MODEL not in found or LAYOUT in found:
             return None
         model, recipe = json.loads(found[MODEL]), json.loads(found.get(RECIPE, "null"))
+        classes = json.loads(found.get(CLASSES, "null"))
     except (OSError, SafetensorError, ValueError, RecursionError):
         return None  # damaged, or somebody's: the reader of the tensors says which
     if not isinstance(model, dict) or not isinstance(model.get("name"), str):
@@ -79,4 +82,10 @@ def read_exported(path: Path) -> Exported | None:
         recipe if isinstance(recipe, dict) else None,
         int(step) if step.isdigit() else 0,
         found.get("genzoo_weights", "raw"),
+        names_in(classes),
     )
+
+
+def names_in(value: object) -> list[str] | None:
+    """Class names as they were stored; None for anything else."""
+    return value if isinstance(value, list) and all(isinstance(name, str) for name in value) else None

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 MIN_CELL = 32  # pictures smaller than this are enlarged, pixel by pixel, to be seen at all
+CAPTION, CAPTIONED_CELL = 12, 64  # the height of a caption, and the least side of a picture below one
 OVERVIEW = "genzoo:overview"
 
 
@@ -47,11 +48,18 @@ def overview_mark() -> PngInfo:
     return mark
 
 
-def make_grid(images: Tensor, *, columns: int | None = None, gap: int = 2, min_cell: int = MIN_CELL) -> Grid:
+def make_grid(
+    images: Tensor,
+    *,
+    columns: int | None = None,
+    gap: int = 2,
+    min_cell: int = MIN_CELL,
+    captions: Sequence[str] | None = None,
+) -> Grid:
     """Pictures side by side on white.
 
     images: (n, c, h, w) uint8 with c = 1 or 3.   gap: white pixels around each.   min_cell: smaller pictures
-    are enlarged.
+    are enlarged.   captions: a text above each picture, cut off at its width.
     """
     if images.ndim != 4 or not len(images) or images.shape[1] not in (1, 3):
         raise ShapeError(f"a grid needs pictures (n, 1 or 3, h, w), got {tuple(images.shape)}")
@@ -59,12 +67,29 @@ def make_grid(images: Tensor, *, columns: int | None = None, gap: int = 2, min_c
         raise UsageError(f"columns is {columns}; a grid has at least one")
     columns = min(columns or math.ceil(math.sqrt(len(images))), len(images))
     rows = math.ceil(len(images) / columns)
-    zoom = max(1, min_cell // min(images.shape[-2:]))
+    least = min_cell if captions is None else max(min_cell, CAPTIONED_CELL)
+    zoom = max(1, least // min(images.shape[-2:]))
     cells = images.repeat_interleave(zoom, -1).repeat_interleave(zoom, -2)
-    cells = torch.nn.functional.pad(cells, (gap, gap, gap, gap), value=255)
+    above = gap if captions is None else gap + CAPTION
+    cells = torch.nn.functional.pad(cells, (gap, gap, above, gap), value=255)
     blank = torch.full((rows * columns - len(cells), *cells.shape[1:]), 255, dtype=torch.uint8)
     sheet = rearrange(torch.cat([cells, blank]), "(r s) c h w -> c (r h) (s w)", s=columns)
-    return Grid(to_pil(sheet))
+    picture = to_pil(sheet)
+    return Grid(picture if captions is None else _captioned(picture, captions, columns, cells.shape[-2:]))
+
+
+def _captioned(picture: Image, captions: Sequence[str], columns: int, cell: Sequence[int]) -> Image:
+    """Texts at the upper left of cells of (height, width)."""
+    from PIL import ImageDraw
+
+    height, width = cell
+    picture = picture.convert("RGB")
+    pen = ImageDraw.Draw(picture)
+    for place, text in enumerate(captions):
+        while text and pen.textlength(text) > width - 4:
+            text = text[:-2] + "." if len(text) > 2 else ""
+        pen.text((place % columns * width + 2, place // columns * height), text, fill="black")
+    return picture
 
 
 def make_sheet(rows: Sequence[tuple[str, Tensor]], *, min_cell: int = MIN_CELL) -> Grid:

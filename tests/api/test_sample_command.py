@@ -72,7 +72,7 @@ def test_two_values_of_one_option_are_refused(
 @pytest.mark.parametrize(
     ("option", "words"),
     [
-        ("class_labels=cat", "class_labels must be a whole number"),
+        ("class_labels=cat", "there is no class 'cat'"),
         ("class_labels=[0.7,2.9]", "class_labels must be a whole number"),
         ("class_labels=1.5", "class_labels must be a whole number"),
         ("class_labels=true", "class_labels must be a whole number"),

@@ -39,7 +39,12 @@ def sample_command(
         list[str] | None, typer.Option(help="what to show, for models of captions; several for several")
     ] = None,
     class_label: Annotated[
-        str | None, typer.Option("--class", metavar="LABEL", help="one class for all, or several: 1,2,3")
+        list[str] | None,
+        typer.Option(
+            "--class",
+            metavar="LABEL",
+            help="a name or a number for all; 1,2,3 or several --class for several",
+        ),
     ] = None,
     control: Annotated[
         list[str] | None,
@@ -75,6 +80,7 @@ def sample_command(
     load_torch()
     from genzoo.api.run import load_run
     from genzoo.api.sampling.claim import default_folder
+    from genzoo.api.sampling.class_names import labels_of_names
 
     named: dict[str, Any] = {
         "prompt": prompt[0] if prompt and len(prompt) == 1 else prompt or None,
@@ -88,10 +94,12 @@ def sample_command(
     named |= {"checkpoint": checkpoint, "out": out}
     given = given_once(named, settings_from(options or []))
     _check_types(given)
-    if given.get("num") is None and not asks_for_rows(given):
-        given["num"] = USUAL_NUM
     loaded = load_run(run)
     path = loaded.checkpoint(given.pop("checkpoint", None))
+    if given.get("class_labels") is not None:
+        given["class_labels"] = labels_of_names(given["class_labels"], loaded.class_names(path))
+    if given.get("num") is None and not asks_for_rows(given):
+        given["num"] = USUAL_NUM
     what = {name: value for name, value in given.items() if name not in PLACES}
     folder = given.pop("out", None) or default_folder(loaded.folder, path.name, given.get("seed") or 0, what)
     with Progress() as progress:

@@ -91,15 +91,14 @@ def read_controls(texts: list[str] | None) -> str | dict[str, str] | None:
     )
 
 
-def read_labels(text: str | None) -> int | list[int] | None:
-    """A class label, or several between commas."""
-    if text is None:
-        return None
-    parts = text.split(",")
-    if not all(part.strip().isdigit() for part in parts):
-        raise UsageError(f"--class is {text[:80]!r}", fix="give a label, or labels between commas: 1,2,3")
-    labels = [int(part) for part in parts]
-    return labels[0] if len(labels) == 1 else labels
+def read_labels(texts: list[str] | None) -> int | str | list[int | str] | None:
+    """Class labels: numbers, also between commas, and names, which the run knows."""
+    labels: list[int | str] = []
+    for text in texts or []:
+        parts = text.split(",")
+        numbers = all(part.strip().isdecimal() for part in parts)
+        labels += [int(part) for part in parts] if numbers else [text]
+    return labels if len(labels) > 1 else next(iter(labels), None)
 
 
 def require_run(run: str | Path, what: str = "a run folder") -> None:

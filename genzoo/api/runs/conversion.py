@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,7 +13,7 @@ from genzoo.core.checkpoint import save_checkpoint
 from genzoo.core.claims import claim_file, claim_folder
 from genzoo.core.contracts import ChecksTask, ExportsForClients, ExportsPart, able
 from genzoo.core.errors import UsageError, did_you_mean
-from genzoo.core.exported import LAYOUT, metadata_of, read_exported
+from genzoo.core.exported import CLASSES, LAYOUT, metadata_of, read_exported
 from genzoo.core.files import as_safetensors, write_file
 from genzoo.core.model_state import frozen_digest, stored_weights
 from genzoo.core.progress import doing
@@ -121,6 +122,8 @@ def export(
         }
     facts = {"genzoo_run": run.recipe.name, "genzoo_step": str(run.step), "genzoo_weights": chosen}
     facts |= {} if layout is None else {LAYOUT: layout}
+    classes = run.class_names(run.checkpoint())
+    facts |= {} if classes is None else {CLASSES: json.dumps(list(classes))}
     metadata = metadata_of(run.plan.model.section(), run.recipe.data, **facts)
     with doing(f"writing {output}"):
         return write_file(output, as_safetensors(tensors, metadata))

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from genzoo.api.recipes.build import assemble, build_codec, has_auto
 from genzoo.api.runs.opened_file import OpenedFile
 from genzoo.api.runs.stored import ready
 from genzoo.core.errors import UsageError, WeightsError
 from genzoo.core.exported import RECIPE, Exported, read_exported
-from genzoo.core.recipe import recipe_from
+from genzoo.core.recipe import MISSING, recipe_from
+from genzoo.core.registry import DATASETS
+from genzoo.core.signatures import parameters
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from genzoo.core.recipe import Recipe
     from genzoo.core.types import Task
 
@@ -34,6 +39,10 @@ class ExportedFile(OpenedFile):
         self.exported = exported
         self.step = exported.step
 
+    def class_names(self, checkpoint: Path) -> Sequence[str] | None:
+        """The classes of the run that the weights came from."""
+        return self.exported.classes
+
     def _build(self, device: str) -> Task:
         if has_auto(self.plan):
             raise WeightsError(f"{self.path} does not tell all of its model", fix="export the run again")
@@ -49,4 +58,14 @@ def _recipe_of(found: Exported) -> Recipe:
             why=f"its metadata have no {RECIPE}",
             fix="export the run again, or build the model alone: genzoo.create_model(FILE)",
         )
-    return recipe_from({**found.recipe, "model": dict(found.model)}, source=str(found.path))
+    made = {**found.recipe, "model": dict(found.model), "data": _without_place(found.recipe.get("data"))}
+    return recipe_from(made, source=str(found.path))
+
+
+def _without_place(data: object) -> dict[str, Any]:
+    """The data's name, with `???` for what a user would have to give, such as their folder."""
+    name = data.get("name") if isinstance(data, Mapping) else None
+    if not isinstance(name, str) or name not in DATASETS:
+        return {"name": name}
+    needed = [key for key, known in parameters(DATASETS.get(name)).items() if known.required]
+    return {"name": name, **dict.fromkeys(needed, MISSING)}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -111,6 +111,10 @@ class OpenedFile:
             "weights": self.choose(checkpoint, weights),
             "content_sha256": _digest(self.path),
         }
+
+    def class_names(self, checkpoint: Path) -> Sequence[str] | None:
+        """A file of others names no classes."""
+        return None
 
     def opened_with(self, options: Mapping[str, Any]) -> tuple[RunData, dict[str, Any]]:
         """The path opened with those options that its opener has; the others are left."""

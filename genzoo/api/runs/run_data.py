@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
@@ -56,6 +56,9 @@ class RunData(Protocol):
 
     def described(self, checkpoint: Path, weights: Weights | None = None) -> dict[str, Any]:
         """What samples.json says about the weights: other weights have another description."""
+
+    def class_names(self, checkpoint: Path) -> Sequence[str] | None:
+        """The classes by label, as training knew them; None without classes, or when nothing tells."""
 
     def opened_with(self, options: Mapping[str, Any]) -> tuple[RunData, dict[str, Any]]:
         """The run that these options of sampling ask for, and the options that are left for the task."""

@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from genzoo.core.types import MeasuredRun
 
 
+CLASSES_MAX = 100  # that a card names
+
+
 def run_report(run: MeasuredRun, metrics: Sequence[Node]) -> dict[str, dict[str, Any]]:
     """Results of each metric by name; report.json keeps them with the step and the options."""
     results, entries = {}, []
@@ -73,11 +76,20 @@ def write_card(run: RunData, *, batch: str) -> None:
         f"- {batch}\n- seed {plan.train.seed}, precision {plan.train.precision}"
         f"\n- on {environment.get('device')}, {environment.get('cpu')}; {packages}"
         f"\n- `recipe.yaml` is the complete recipe, sha256 of its content `{run.recipe.sha256[:16]}`"
+        + _classes(run)
         + _history(run),
         f"## Results\n\n{results}",
         f"## Use\n\n```sh\ngenzoo sample {run.folder} --out samples/\ngenzoo rerun {run.folder}\n```",
     ]
     write_file(run.folder / "README.md", "\n\n".join(lines) + "\n")
+
+
+def _classes(run: RunData) -> str:
+    names = run.class_names(run.checkpoint())
+    if not names:
+        return ""
+    said = ", ".join(f"{label} {name}" for label, name in enumerate(names[:CLASSES_MAX]))
+    return f"\n- {len(names)} classes, by label: {said}{', ...' if len(names) > CLASSES_MAX else ''}"
 
 
 def _history(run: RunData) -> str:

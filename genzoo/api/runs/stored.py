@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -14,10 +14,11 @@ from genzoo.api.recipes.build import assemble, build_codec, build_dataset, has_a
 from genzoo.api.recipes.plan import RunPlan, plan_of
 from genzoo.api.runs.reaveraged import reaveraged
 from genzoo.core.checkpoint import latest_valid, load_checkpoint, step_folder
-from genzoo.core.checkpoint_manifest import holds_average, weights_digest
+from genzoo.core.checkpoint_manifest import holds_average, read_json, weights_digest
 from genzoo.core.checkpoint_memory import CheckpointMemory
 from genzoo.core.contracts import pictures_of, recorded_facts
 from genzoo.core.errors import CheckpointError, UsageError, WeightsError
+from genzoo.core.exported import names_in
 from genzoo.core.model_state import require_same_facts, restore_weights
 from genzoo.core.processes import chosen_device
 from genzoo.core.progress import doing
@@ -153,6 +154,10 @@ class StoredRun:
             "weights_sha256": weights_digest(checkpoint, chosen),
             **length,
         }
+
+    def class_names(self, checkpoint: Path) -> Sequence[str] | None:
+        """The classes by label, as the checkpoint keeps them; None without classes, or of older genzoo."""
+        return names_in(read_json(checkpoint, "state.json").get("classes"))
 
     def opened_with(self, options: Mapping[str, Any]) -> tuple[RunData, dict[str, Any]]:
         """Itself, or with `ema=0.05` the same run with averaged weights of that relative length."""

@@ -114,7 +114,7 @@ def _check_same(path: Path, content: Mapping[str, Any]) -> int:
     if not isinstance(found, dict) or not isinstance(found.get("samples"), list):
         raise UsageError(f"{path} was not written by genzoo", fix="name another folder")
     rows = found["samples"]
-    names = sorted({*content, *found} - {"num", "samples"})
+    names = sorted({*content, *found} - {"num", "samples", "classes"})
     other = [
         f"{name}: {_short(found.get(name))} there, {_short(content.get(name))} asked for"
         for name in names

@@ -7,13 +7,14 @@ step, so what exists is complete. samples.json says what the folder holds before
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from genzoo.api.sampling.claim import claim, claimed_samples, describe
+from genzoo.api.sampling.class_names import captions_of
 from genzoo.api.sampling.plan import SamplePlan, sample_block
 from genzoo.core.contracts import makes_clips
 from genzoo.core.errors import UsageError
@@ -100,8 +101,15 @@ def write_samples(
     if all(path.exists() for path in paths):
         # an earlier call may have made more
         shown = (paths + more if all(path.exists() for path in more) else paths)[: _shown(suffix)]
+        rows = content["samples"][: len(shown)]
+        labels = [row["class_labels"] for row in rows if "class_labels" in row]
+        captions = captions_of({"class_labels": labels}, content.get("classes", {}))
         write_grid(
-            folder, torch.stack([_read_sample(path) for path in shown]), fps=fps, film=suffix == ".mp4"
+            folder,
+            torch.stack([_read_sample(path) for path in shown]),
+            fps=fps,
+            film=suffix == ".mp4",
+            captions=captions if captions and len(captions) == len(shown) else None,
         )
     return total
 
@@ -116,7 +124,9 @@ def save_samples(
     claim(folder, describe(plan, settings, [file_name(index, suffix) for index in range(plan.num)]))
     for index, image in enumerate(images):
         write_sample(folder / file_name(index, suffix), image)
-    write_grid(folder, images[: _shown(suffix)])
+    write_grid(
+        folder, images[: _shown(suffix)], captions=captions_of(conditions, settings.get("classes", {}))
+    )
     return folder
 
 
@@ -129,14 +139,20 @@ def write_sample(path: Path, pixels: Tensor, *, fps: float = FPS) -> None:
 
 
 def write_grid(
-    folder: Path, images: Tensor, *, columns: int | None = None, fps: float = FPS, film: bool = False
+    folder: Path,
+    images: Tensor,
+    *,
+    columns: int | None = None,
+    fps: float = FPS,
+    film: bool = False,
+    captions: Sequence[str] | None = None,
 ) -> Path:
     """grid.png of pictures (n, c, h, w); of clips (n, f, c, h, w) also grid.gif or grid.mp4.
 
-    Returns the PNG.
+    captions: of each picture; clips show none. Returns the PNG.
     """
     if images.ndim == 4:
-        return make_grid(images, columns=columns).save(folder / "grid.png")
+        return make_grid(images, columns=columns, captions=captions).save(folder / "grid.png")
     make_animation(images, columns=columns, fps=fps).save(folder / ("grid.mp4" if film else "grid.gif"))
     return contact_sheet(images, columns=columns).save(folder / "grid.png")
 

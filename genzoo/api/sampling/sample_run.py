@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from genzoo.api.recipes.ports import require_sampler
+from genzoo.api.sampling.class_names import classes_of, labels_of_names
 from genzoo.api.sampling.folder import Progress, write_samples
 from genzoo.api.sampling.other_runs import with_tasks
 from genzoo.api.sampling.plan import SamplePlan, make_plan, sample_all
@@ -46,8 +47,9 @@ def sample_run(
 ) -> Samples:
     """Samples in memory.
 
-    options: what to sample (class_labels=[1, 2, 3]) and how (guidance_scale=1.5, steps=50, sampler="ddim");
-    the recipe's sampler section gives the rest. Sample i depends on the seed and on i alone, not on `num`.
+    options: what to sample (class_labels=[1, 2, 3], or names of classes) and how (guidance_scale=1.5,
+    steps=50, sampler="ddim"); the recipe's sampler section gives the rest. Sample i depends on the seed and
+    on i alone, not on `num`.
     """
     made = _prepare(run, num, seed, weights, checkpoint, device, block_size, options)
     pixels = torch.cat([part for _, part in sample_all(made.task, made.plan)])
@@ -109,7 +111,9 @@ def _prepare(
     if isinstance(options.get("sampler"), str):
         require_sampler(run.recipe.data, options["sampler"])
     size = run.plan.sampling.block_size if block_size is None else block_size
-    options = with_tasks(task, options, device=device)
+    options, names = with_tasks(task, options, device=device), run.class_names(path)
+    if options.get("class_labels") is not None:
+        options = {**options, "class_labels": labels_of_names(options["class_labels"], names)}
     plan = make_plan(task, num=num, seed=seed, block_size=size, options=options)
     settings = {
         "run": run.recipe.name,
@@ -120,6 +124,8 @@ def _prepare(
         **_precision(run, task, plan.options),
         "options": dict(plan.options),
     }
+    classes = classes_of(plan.conditions, names)
+    settings |= {"classes": classes} if classes else {}
     return _Prepared(task, plan, settings)
 
 

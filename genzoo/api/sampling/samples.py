@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from genzoo.api.sampling.class_names import captions_of
 from genzoo.api.sampling.folder import save_samples
 from genzoo.pictures.animation import FPS, Animation, contact_sheet, make_animation
 from genzoo.pictures.grid import Grid, make_grid
@@ -44,7 +45,8 @@ class Samples:
         """
         if self.pixels.ndim == 5:
             return contact_sheet(self.images, columns=columns)
-        return make_grid(self.images, columns=columns)
+        captions = captions_of(self.conditions, self.settings.get("classes", {}))
+        return make_grid(self.images, columns=columns, captions=captions)
 
     def animation(self, *, columns: int | None = None, fps: float = FPS) -> Animation:
         """All clips playing side by side; its `save` writes .gif or .mp4. Raises ShapeError for images."""

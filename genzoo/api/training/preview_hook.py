@@ -11,6 +11,7 @@ import torch
 from einops import rearrange
 from torch.nn.functional import pad
 
+from genzoo.api.sampling.class_names import captions_of, classes_of
 from genzoo.api.sampling.folder import write_grid
 from genzoo.api.sampling.plan import make_plan, sample_all
 from genzoo.core.contracts import DrawsAgain, able
@@ -55,7 +56,10 @@ def preview_function(preview: Preview, block_size: int) -> Callable[[TrainingVie
             return
         images, columns = _with_steering(pixels, from_data, preview.columns)
         folder = trainer.folder.samples / f"step_{step:08d}"
-        path = trainer.world.on_first(lambda: write_grid(folder, images, columns=columns))
+        captions = None
+        if len(images) == len(pixels):  # rows of pictures that steer have no class of their own
+            captions = captions_of(plan.conditions, classes_of(plan.conditions, trainer.dataset.class_names))
+        path = trainer.world.on_first(lambda: write_grid(folder, images, columns=columns, captions=captions))
         logger.info("preview at step %d: %s", step, path)
 
     return draw
