@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 Value = TypeVar("Value")
+LAUNCHED = ("RANK", "MASTER_ADDR", "MASTER_PORT")  # what torchrun sets beside WORLD_SIZE
 # they meet at the end of a stage only, and the slowest disk or device decides when
 PATIENCE = datetime.timedelta(hours=12)
 
@@ -46,7 +47,9 @@ class World:
         distributed = sys.modules.get("torch.distributed")  # not imported, it has joined nobody
         if distributed is not None and distributed.is_available() and distributed.is_initialized():
             return cls(distributed.get_rank(), distributed.get_world_size(), distributed.group.WORLD)
-        return cls(int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1)))
+        require_launched("RANK")
+        size = int(os.environ.get("WORLD_SIZE") or 1)
+        return cls(int(os.environ["RANK"]), size) if size > 1 else cls.single()
 
     @property
     def is_first(self) -> bool:
@@ -136,6 +139,20 @@ class World:
                 raise error
 
 
+def require_launched(*names: str) -> None:
+    """Raise UsageError when WORLD_SIZE says that there are others and no launcher said the rest."""
+    told = {name: os.environ.get(name, "") for name in ("WORLD_SIZE", *names)}
+    missing = [name for name in names if not told[name]]
+    numbers = [told[name] for name in ("RANK", "WORLD_SIZE") if told.get(name)]
+    if told["WORLD_SIZE"] not in ("", "1") and (missing or not all(map(str.isdecimal, numbers))):
+        verb = "is" if len(missing) == 1 else "are"
+        raise UsageError(
+            f"WORLD_SIZE is {told['WORLD_SIZE']!r}, and no launcher says which of the processes this is",
+            why=f"{', '.join(missing)} {verb} not set" if missing else "RANK or WORLD_SIZE is no number",
+            fix="unset WORLD_SIZE, or start with `torchrun --nproc-per-node N -m genzoo ...`, which sets all",
+        )
+
+
 @contextlib.contextmanager
 def connected() -> Iterator[World]:
     """The processes that torchrun started, joined until the block ends; this one alone without torchrun."""
@@ -143,6 +160,7 @@ def connected() -> Iterator[World]:
     if world.size == 1 or world.group is not None:
         yield world
         return
+    require_launched(*LAUNCHED)
     import torch.distributed as distributed
 
     distributed.init_process_group("gloo", timeout=PATIENCE)

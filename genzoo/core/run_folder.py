@@ -115,13 +115,15 @@ class RunFolder:
             fix="wait for it or stop it, or choose another --output",
         )
 
-    def describe(self, *, recipe_text: str = "", device: str = "cpu", processes: int = 1) -> None:
+    def describe(
+        self, *, recipe_text: str = "", device: str = "cpu", processes: int = 1, threads: int = 1
+    ) -> None:
         """Record what is run and on what: recipe.yaml, command.txt (a line for each start), env.json."""
         if recipe_text:
             write_file(self.path / "recipe.yaml", recipe_text)
         with disk_errors(self.path, _REFUSED), open_log(self.path / "command.txt") as file:
             file.write(shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]) + "\n")
-        write_json(self.path / "env.json", environment(device=device, processes=processes))
+        write_json(self.path / "env.json", environment(device=device, processes=processes, threads=threads))
 
     def set_status(self, state: str, *, step: int, steps: int, **details: Any) -> None:
         """Replace status.json. state: running, finished, interrupted or failed."""
@@ -188,8 +190,8 @@ def _lines_up_to(path: Path, step: int) -> Iterator[str]:
                 yield line + "\n"
 
 
-def environment(*, device: str = "cpu", processes: int = 1) -> dict[str, Any]:
-    """Versions, machine and source revision, for env.json."""
+def environment(*, device: str = "cpu", processes: int = 1, threads: int = 1) -> dict[str, Any]:
+    """Versions, machine and source revision, for env.json.   threads: of each process."""
     return {
         "python": platform.python_version(),
         "platform": platform.platform(),
@@ -197,6 +199,7 @@ def environment(*, device: str = "cpu", processes: int = 1) -> dict[str, Any]:
         "cpus": os.cpu_count(),
         "device": device,
         "processes": processes,
+        "threads": threads,
         "packages": {name: _version(name) for name in _PACKAGES},
         "git": _git(),
     }

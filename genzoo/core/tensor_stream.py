@@ -94,9 +94,14 @@ def write_tensors(
     return path
 
 
+def tensor_bytes(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> bytes:
+    """The content of a small safetensors file; the same tensors and metadata give the same bytes."""
+    return b"".join([header(tensors, metadata), *(as_bytes(tensors[name]) for name in in_order(tensors))])
+
+
 def header(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> memoryview:
     """The file's first bytes. Only names, shapes and dtypes are looked at."""
-    about: dict[str, object] = {"__metadata__": dict(metadata)} if metadata else {}
+    about: dict[str, object] = {"__metadata__": dict(sorted(metadata.items()))} if metadata else {}
     start = 0
     for name in in_order(tensors):
         tensor = tensors[name]

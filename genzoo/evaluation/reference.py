@@ -15,6 +15,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 
 from genzoo.core.cache_folder import cache_folder
+from genzoo.core.checkpoint import tensors_digest
 from genzoo.core.errors import DataError
 from genzoo.core.files import as_safetensors, write_file
 from genzoo.core.processes import World
@@ -109,18 +110,28 @@ def _store(path: Path, reference: Reference) -> None:
         "constant": reference.constant,
         "of": counts,
     }
+    about["digest"] = _digest(about, tensors)
     write_file(path, as_safetensors(tensors, {"reference": json.dumps(about)}))
 
 
 def _load(path: Path) -> Reference:
+    """What `_store` wrote. Raises ValueError, KeyError, OSError or SafetensorError for anything else."""
+    if not path.is_file():
+        raise FileNotFoundError(path)
     with safe_open(path, "pt") as file:
         about = json.loads(file.metadata()["reference"])
-        gaussians = {
-            name: Gaussian(
-                file.get_tensor(f"mean/{name}"), file.get_tensor(f"covariance/{name}"), count, ddof
-            )
-            for name, (count, ddof) in about["of"].items()
-        }
-        names = [key for key in list(file.keys()) if key.startswith("rows/")]
-        rows = {key.removeprefix("rows/"): file.get_tensor(key) for key in names}
+        tensors = {key: file.get_tensor(key) for key in list(file.keys())}
+    if about["digest"] != _digest(about, tensors):
+        raise ValueError("it was altered")
+    gaussians = {
+        name: Gaussian(tensors[f"mean/{name}"], tensors[f"covariance/{name}"], count, ddof)
+        for name, (count, ddof) in about["of"].items()
+    }
+    rows = {key.removeprefix("rows/"): rows for key, rows in tensors.items() if key.startswith("rows/")}
     return Reference(about["hash"], gaussians, rows, about["count"], about["constant"])
+
+
+def _digest(about: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> str:
+    """A hash of all that is stored: a flipped bit, or a part never written, would be another number."""
+    said = json.dumps({key: value for key, value in about.items() if key != "digest"}, sort_keys=True)
+    return hashlib.sha256((said + tensors_digest(tensors)).encode()).hexdigest()

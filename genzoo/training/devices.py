@@ -12,26 +12,27 @@ from collections.abc import Iterable, Iterator, Sequence
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState, GradientState, PartialState
-from accelerate.utils import InitProcessGroupKwargs, parse_flag_from_env
+from accelerate.utils import InitProcessGroupKwargs
 from torch import Tensor, nn
 from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
 from genzoo.core.errors import UsageError
 from genzoo.core.memory import freed_memory_kept
 from genzoo.core.process_settings import process_settings
-from genzoo.core.processes import World, default_device
+from genzoo.core.processes import LAUNCHED, World, default_device, require_launched
 from genzoo.core.sharded import whole
 from genzoo.core.types import LossOutput
 from genzoo.training.config import TrainConfig
+from genzoo.training.launcher import PRECISIONS, refuse_other_ways
 from genzoo.training.signals import STOP_SIGNALS
 
 logger = logging.getLogger(__name__)
-_MIXED = {"fp32": "no", "fp64": "no", "bf16": "bf16", "fp16": "fp16"}
 
 
 def build_accelerator(config: TrainConfig) -> Accelerator:
     """An Accelerator for this process, from torchrun's or `accelerate launch`'s environment, or alone."""
-    _refuse_other_ways(config)
+    refuse_other_ways(config)
+    require_launched(*LAUNCHED)
     # Accelerate keeps the first run's precision for the whole process, and has no public way to forget it
     AcceleratorState._reset_state()
     timeout = datetime.timedelta(seconds=config.collective_timeout)
@@ -48,7 +49,7 @@ def build_accelerator(config: TrainConfig) -> Accelerator:
         )
     return Accelerator(
         cpu=cpu,
-        mixed_precision=_MIXED[config.precision],
+        mixed_precision=PRECISIONS[config.precision],
         kwargs_handlers=[InitProcessGroupKwargs(timeout=timeout)],
     )
 
@@ -84,23 +85,6 @@ def settings(config: TrainConfig, device: torch.device) -> Iterator[None]:
             torch.use_deterministic_algorithms(True)
             torch.backends.cudnn.benchmark = False
         yield
-
-
-def _refuse_other_ways(config: TrainConfig) -> None:
-    """Accelerate's own sharding rounds weights to half precision, and does nothing on CPUs, in silence."""
-    if parse_flag_from_env("ACCELERATE_USE_FSDP"):
-        raise UsageError(
-            "ACCELERATE_USE_FSDP is set; this library shares a model out by itself",
-            why="Accelerate's way keeps no float32 weights under bf16, and does nothing on CPUs, in silence",
-            fix="unset it, start with torchrun, and use train.sharding: full",
-        )
-    compiled = os.environ.get("ACCELERATE_DYNAMO_BACKEND", "no").lower()
-    if config.sharding != "none" and compiled not in ("no", ""):
-        raise UsageError(
-            f"ACCELERATE_DYNAMO_BACKEND is {compiled} and train.sharding {config.sharding}",
-            why="compiled models are not shared out",
-            fix="unset the variable, or use train.sharding: none",
-        )
 
 
 def _leave_group() -> None:

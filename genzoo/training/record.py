@@ -8,12 +8,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from genzoo.core.checkpoint_manifest import read_json
 from genzoo.core.errors import UsageError
 from genzoo.core.files import write_file
+from genzoo.core.reading import read_record
 from genzoo.core.recipe import Recipe
 from genzoo.core.recipe_history import Phase, phases_of, write_phases
-from genzoo.core.run_folder import RunFolder
+from genzoo.core.run_folder import RunFolder, environment
 from genzoo.training.parts import Parts
 from genzoo.training.recipe_changes import Change, changes, listed
 from genzoo.training.resume import require_same_classes
@@ -93,10 +96,29 @@ class RunRecord:
         self._waiting = bool(step) and self.recipe is not None
         if self._changes:
             logger.warning("changed from step %d on:\n         %s", step + 1, listed(self._changes))
-        self.folder.describe(recipe_text=text, device=device, processes=processes)
+        here: dict[str, Any] = {"device": device, "processes": processes, "threads": torch.get_num_threads()}
+        if step:
+            self._tell_of_other_machine(here)
+        self.folder.describe(recipe_text=text, **here)
         self.set_status("running", step)
         if self.recipe is not None and (self._changes or not self._phases):
             self._phases = [*self._phases, Phase(step, self.recipe)]
+
+    def _tell_of_other_machine(self, here: Mapping[str, Any]) -> None:
+        """Sums in another order round otherwise: what goes on is as good, and not bit for bit the same."""
+        before = read_record(self.folder.path / "env.json")
+        now = environment(**here)
+        told = [
+            f"{name} {before[name]} -> {now[name]}"
+            for name in ("threads", "processes", "device", "cpu")
+            if before.get(name) not in (None, now[name])
+        ]
+        packages = [found.get("packages") for found in (before, now)]
+        torches = [found.get("torch") if isinstance(found, Mapping) else None for found in packages]
+        told += [f"torch {torches[0]} -> {torches[1]}"] if torches[0] not in (None, torches[1]) else []
+        if told:
+            text = "not bit for bit the run that it was, because sums round otherwise: %s"
+            logger.warning(text, "; ".join(told))
 
     def before_save(self) -> None:
         """Keep the recipes of all steps that the checkpoint to be written will hold."""

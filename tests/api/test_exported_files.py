@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 import torch
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 import genzoo
@@ -73,3 +75,17 @@ def test_the_metadata_name_no_place_of_this_machine(trained: Run, tmp_path: Path
     assert found is not None
     assert found.recipe is not None
     assert found.recipe["data"] == {"name": "digits"}
+
+
+@pytest.mark.parametrize("layout", [None, "dit"])
+def test_an_export_of_the_same_run_has_the_same_bytes(
+    trained: Run, tmp_path: Path, layout: str | None
+) -> None:
+    paths = [export(trained, tmp_path / f"{name}.safetensors", layout=layout) for name in "ab"]
+    first, second = (path.read_bytes() for path in paths)
+    assert first == second
+    with safe_open(paths[0], "pt") as file:
+        names = list(file.metadata())
+    assert len(names) > 3  # the format's own library writes them in any order
+    text = first[8 : 8 + int.from_bytes(first[:8], "little")].decode()
+    assert list(json.loads(text)["__metadata__"]) == sorted(names)

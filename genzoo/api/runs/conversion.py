@@ -14,12 +14,14 @@ from genzoo.core.claims import claim_file, claim_folder
 from genzoo.core.contracts import ChecksTask, ExportsForClients, ExportsPart, able
 from genzoo.core.errors import UsageError, did_you_mean
 from genzoo.core.exported import CLASSES, LAYOUT, metadata_of, read_exported
-from genzoo.core.files import as_safetensors, write_file
+from genzoo.core.files import write_file
 from genzoo.core.model_state import frozen_digest, stored_weights
+from genzoo.core.processes import World
 from genzoo.core.progress import doing
 from genzoo.core.recipe import load_recipe
 from genzoo.core.registry import CONVERTERS
 from genzoo.core.run_folder import RunFolder
+from genzoo.core.tensor_stream import write_tensors
 from genzoo.pretrained.recognise import recognise
 
 if TYPE_CHECKING:
@@ -126,7 +128,8 @@ def export(
     facts |= {} if classes is None else {CLASSES: json.dumps(list(classes))}
     metadata = metadata_of(run.plan.model.section(), run.recipe.data, **facts)
     with doing(f"writing {output}"):
-        return write_file(output, as_safetensors(tensors, metadata))
+        # the same bytes from the same run: the format's own library puts the metadata in any order
+        return write_tensors(Path(output), tensors, metadata, World.single())
 
 
 def export_for(

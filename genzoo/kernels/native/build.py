@@ -1,8 +1,10 @@
 """Compile the C kernels once per machine and load them.
 
 The result lies in GENZOO_CACHE, else XDG_CACHE_HOME/genzoo, else ~/.cache/genzoo, under a name made of all
-that could change it: sources, compiler, flags, processor. Files appear by rename, and a lock lets one process
-compile while others wait, so any number of processes may start at once.
+that could change it: sources, flags and processor, then the compiler. Files appear by rename, and a lock lets
+one process compile while others wait, so any number of processes may start at once. A library is loaded when
+its bytes have the hash beside it; one that was cut, zeroed or altered would crash the process, and is made
+anew. Without a compiler, one that another compiler made here serves.
 """
 
 from __future__ import annotations
@@ -67,7 +69,7 @@ def unavailable_reason() -> str | None:
 def _load_once(precision: str, *settings: str | None) -> ctypes.CDLL | str:
     """The library, or the reason why there is none; not tried again while the settings are the same."""
     try:
-        return _compile_and_load(precision, cache_folder("kernels"), _find_compiler(settings[-1]))
+        return _open(_library(precision, cache_folder("kernels"), settings[-1]))
     except (NativeBuildError, DataError, OSError, NotImplementedError, subprocess.SubprocessError) as error:
         return f"{error}".strip() or type(error).__name__
 
@@ -80,27 +82,64 @@ def _find_compiler(named: str | None) -> str:
     raise NativeBuildError(f"no C compiler: {named or 'cc, gcc, clang'} not found")
 
 
-def _compile_and_load(precision: str, folder: Path, compiler: str) -> ctypes.CDLL:
+def _library(precision: str, folder: Path, named: str | None) -> Path:
+    """The library's path, compiled now if need be.   named: a compiler, the system's when left out."""
+    stem = f"genzoo_{precision}_{_machine()}"
+    try:
+        compiler = _find_compiler(named)
+        target = folder / f"{stem}_{_version(compiler)}.so"
+    except (NativeBuildError, OSError, subprocess.SubprocessError):
+        others = sorted(folder.glob(f"{stem}_*.so")) if folder.is_dir() else []
+        found = next((path for path in others if _is_whole(path)), None)
+        if found is None:
+            raise
+        return found
     folder.mkdir(parents=True, exist_ok=True)
     tidy(folder)
-    target = folder / f"genzoo_{precision}_{_fingerprint(compiler)}.so"
     with FileLock(folder / "lock"):
-        if not target.exists():
+        if not _is_whole(target):
             _compile(precision, compiler, target)
+            write_file(_hash_file(target), _digest(target))
+    return target
+
+
+def _is_whole(library: Path) -> bool:
+    """Whether a library's bytes are those that were compiled."""
+    try:
+        return library.is_file() and _hash_file(library).read_text() == _digest(library)
+    except (OSError, UnicodeDecodeError):
+        return False
+
+
+def _hash_file(library: Path) -> Path:
+    return library.with_suffix(".sha256")
+
+
+def _digest(library: Path) -> str:
+    return hashlib.sha256(library.read_bytes()).hexdigest()
+
+
+def _open(target: Path) -> ctypes.CDLL:
     _share_openmp()
     try:
         return ctypes.CDLL(str(target))
     except OSError as error:
-        raise NativeBuildError(f"{target} cannot be loaded ({error}); delete it to compile again") from error
+        raise NativeBuildError(f"{target} cannot be loaded ({error})") from error
 
 
-def _fingerprint(compiler: str) -> str:
+def _machine() -> str:
+    """A hash of what is compiled, how, and for which processor."""
     digest = hashlib.sha256()
     for source in sorted(SOURCES.glob("*.[ch]")):
         digest.update(source.name.encode() + source.read_bytes())
-    version = subprocess.run([compiler, "--version"], capture_output=True, check=True, timeout=60).stdout
-    digest.update(version + repr((FLAG_SETS, COMMON_FLAGS)).encode() + _processor().encode())
-    return digest.hexdigest()[:20]
+    digest.update(repr((FLAG_SETS, COMMON_FLAGS)).encode() + _processor().encode())
+    return digest.hexdigest()[:16]
+
+
+def _version(compiler: str) -> str:
+    """A hash of which compiler it is."""
+    said = subprocess.run([compiler, "--version"], capture_output=True, check=True, timeout=60).stdout
+    return hashlib.sha256(said).hexdigest()[:8]
 
 
 def _processor() -> str:

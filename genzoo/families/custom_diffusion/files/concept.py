@@ -16,10 +16,10 @@ from typing import Any
 
 import torch
 from safetensors import safe_open
-from safetensors.torch import save
 from torch import Tensor
 
 from genzoo.core.errors import CheckpointError, NonFiniteError, WeightsError
+from genzoo.core.tensor_stream import tensor_bytes
 from genzoo.families.custom_diffusion.files.weight_names import is_cross_attention, is_key_value
 from genzoo.families.custom_diffusion.merge.low_rank import Factors, compress_weights
 from genzoo.pretrained.loading import load_foreign
@@ -145,7 +145,7 @@ def concept_bytes(delta: ConceptDelta, *, dtype: torch.dtype | None = None) -> b
         name: value.detach().to("cpu", dtype or value.dtype).contiguous().clone()
         for name, value in delta.named_tensors()
     }
-    return save(tensors, metadata={"genzoo": json.dumps(record, sort_keys=True)})
+    return tensor_bytes(tensors, {"genzoo": json.dumps(record, sort_keys=True)})
 
 
 def own_record(path: Path) -> dict[str, Any] | None:

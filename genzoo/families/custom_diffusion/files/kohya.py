@@ -11,11 +11,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from safetensors.torch import save
 from torch import Tensor
 
 from genzoo.core.errors import WeightsError
 from genzoo.core.reading import read_record
+from genzoo.core.tensor_stream import tensor_bytes
 from genzoo.pretrained.hub import is_hub_id, located, resolve
 
 # the piece of a file whose hash A1111's first versions showed
@@ -82,14 +82,14 @@ def with_hashes(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> b
     """The file with sshs_model_hash and sshs_legacy_hash, by which web interfaces recognise it."""
     plain = {key: value.contiguous() for key, value in tensors.items()}
     model_hash, legacy_hash = hashes(plain, metadata)
-    return save(plain, metadata={**metadata, "sshs_model_hash": model_hash, "sshs_legacy_hash": legacy_hash})
+    return tensor_bytes(plain, {**metadata, "sshs_model_hash": model_hash, "sshs_legacy_hash": legacy_hash})
 
 
 def hashes(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> tuple[str, str]:
     """sha256 of what follows the header, and 8 digits of that of a piece of the file, both of a file whose
     metadata are the ss_ entries alone.
     """
-    content = save(dict(tensors), metadata={k: v for k, v in metadata.items() if k.startswith("ss_")})
+    content = tensor_bytes(tensors, {k: v for k, v in metadata.items() if k.startswith("ss_")})
     start = 8 + int.from_bytes(content[:8], "little")
     legacy = hashlib.sha256(content[LEGACY_START:LEGACY_END]).hexdigest()[:8]
     return hashlib.sha256(content[start:]).hexdigest(), legacy

@@ -18,11 +18,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save
 from torch import Tensor
 
+from genzoo.core.claims import is_name
 from genzoo.core.errors import UsageError, WeightsError, did_you_mean
 from genzoo.core.files import write_file, write_folder
+from genzoo.core.tensor_stream import tensor_bytes
 from genzoo.families.custom_diffusion.files.base_weights import BaseWeights
 from genzoo.families.custom_diffusion.files.concept import ConceptDelta, concept_bytes
 from genzoo.families.custom_diffusion.files.kohya import base_kind, kohya_bytes
@@ -103,7 +104,8 @@ def processor_files(delta: ConceptDelta, base: Weights | None) -> Files:
     for name in full.weights:
         entries[f"{name.partition('.attn2.')[0]}.attn1.processor"] = {}
     files = {"pytorch_custom_diffusion_weights.bin": _pickled(entries)}
-    return files | {f"{token}.bin": _pickled({token: _only(rows)}) for token, rows in full.tokens.items()}
+    tokens = {token: _pickled({token: _only(rows)}) for token, rows in full.tokens.items()}
+    return _with_tokens(files, tokens, ".bin")
 
 
 def lora_files(delta: ConceptDelta, base: Weights | None) -> Files:
@@ -112,8 +114,8 @@ def lora_files(delta: ConceptDelta, base: Weights | None) -> Files:
     for name, (u, v) in _changes(delta, base, "lora").items():
         layer = f"unet.{name.removesuffix('.weight')}"
         tensors |= {f"{layer}.lora_A.weight": v, f"{layer}.lora_B.weight": u}
-    files = {"pytorch_lora_weights.safetensors": save(tensors, metadata={"format": "pt"})}
-    return files | _inversions(delta, "")
+    files = {"pytorch_lora_weights.safetensors": tensor_bytes(tensors, {"format": "pt"})}
+    return _with_tokens(files, _inversions(delta, ""), ".safetensors")
 
 
 def kohya_files(delta: ConceptDelta, base: Weights | None, *, name: str = "lora") -> Files:
@@ -129,7 +131,8 @@ def kohya_files(delta: ConceptDelta, base: Weights | None, *, name: str = "lora"
     sdxl = any(len(rows) == 2 for rows in delta.tokens.values())
     kind = base_kind(delta.width, base.base if isinstance(base, BaseWeights) else None, sdxl=sdxl)
     content = kohya_bytes(tensors, kind=kind, name=name, trigger=" | ".join(delta.phrases) or None)
-    return {"lora.safetensors": content} | _inversions(delta, "emb_params")
+    # web interfaces use the file's name as the word, where < and > are no letters
+    return _with_tokens({"lora.safetensors": content}, _inversions(delta, "emb_params"), ".safetensors", "<>")
 
 
 LAYOUTS: dict[str, Callable[[ConceptDelta, Weights | None], Files]] = {
@@ -152,10 +155,29 @@ def _inversions(delta: ConceptDelta, single_key: str) -> Files:
             name: (row[None] if as_table else row).float().contiguous().clone()
             for name, row in zip(names, rows, strict=True)
         }
-        # web interfaces use the file's name as the word, where < and > are no letters
-        stem = token.strip("<>") if single_key else token
-        files[f"{stem}.safetensors"] = save(values)
+        files[token] = tensor_bytes(values, {})
     return files
+
+
+def _with_tokens(files: Files, tokens: Files, suffix: str, without: str = "") -> Files:
+    """Files with one for each token beside them, named after it. Raises UsageError for a name that is taken.
+
+    without: letters that its ends lose in the name.
+    """
+    taken = {name.lower(): "the weights" for name in files}  # some disks know no capitals
+    found = dict(files)
+    for token, content in tokens.items():
+        name = f"{token.strip(without) if without else token}{suffix}"
+        if name.lower() in taken or not is_name(name):
+            raise UsageError(
+                f"the token {token!r} cannot be a file of this layout",
+                why=f"{name} is the file of {taken[name.lower()]}"
+                if name.lower() in taken
+                else f"{name!r} is no file's name",
+                fix="teach it under another word, or write the layout genzoo",
+            )
+        taken[name.lower()], found[name] = repr(token), content
+    return found
 
 
 def _changes(delta: ConceptDelta, base: Weights | None, layout: str) -> dict[str, tuple[Tensor, Tensor]]:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 
-from safetensors.torch import save
 from torch import Tensor
 
+from genzoo.core.tensor_stream import tensor_bytes
 from genzoo.families.custom_diffusion.files.kohya import base_kind, kohya_bytes
 from genzoo.families.custom_diffusion.lora.changes import Change, LoraFile
 from genzoo.families.custom_diffusion.lora.names import Shape, kohya_name
@@ -52,7 +52,7 @@ def peft_files(changes: Mapping[str, Change]) -> dict[str, bytes]:
     }
     return {
         "adapter_config.json": (json.dumps(config, indent=2) + "\n").encode(),
-        "adapter_model.safetensors": save(tensors, metadata={"format": "pt"}),
+        "adapter_model.safetensors": tensor_bytes(tensors, {"format": "pt"}),
     }
 
 
