@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from genzoo.api.run import Run, train
+from genzoo.api.runs.located import located
 from genzoo.api.runs.run_data import RunData
 from genzoo.api.training.train import train_recipe
 from genzoo.core.errors import DataError
@@ -44,7 +45,7 @@ def rerun_recipe(
     ends = [*(phase.after for phase in phases[1:]), steps]
     resume = "never"
     for phase, end in zip(phases, ends, strict=True):
-        recipe = with_overrides(phase.recipe, changes)
+        recipe = located(with_overrides(phase.recipe, changes), run.folder)
         if phase is phases[-1] or (steps is not None and end is not None and steps <= end):
             return train(recipe, output=folder, resume=resume, until=steps)
         train_recipe(recipe, output=folder, resume=resume, until=end)

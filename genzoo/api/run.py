@@ -12,6 +12,7 @@ from genzoo.api.runs.open_file import open_file
 from genzoo.api.runs.run_report import report_is_current, run_report, write_card
 from genzoo.api.runs.stored import open_stored
 from genzoo.api.sampling.sample_run import sample_run, sample_run_to
+from genzoo.core.errors import UsageError
 from genzoo.core.node import node_of
 from genzoo.core.process_settings import process_settings
 
@@ -26,13 +27,27 @@ if TYPE_CHECKING:
     from genzoo.training.hook import Hook
 
 logger = logging.getLogger(__name__)
+CHANGEABLE = ("data.", "train.max_bad=")
+"""How settings begin that may differ from those a run was trained with."""
 
 
-def load_run(folder: str | Path) -> Run:
-    """The run in a folder, or a file that one of SOURCES opens. Raises UsageError when there is none."""
+def load_run(folder: str | Path, changes: Sequence[str] = ()) -> Run:
+    """The run in a folder, or a file that one of SOURCES opens.
+
+    changes: "key=value" of a run's data that hold for what is done with it, such as data.root=ELSEWHERE where
+    the data lie elsewhere now, or train.max_bad=2. Raises UsageError when there is no run.
+    """
+    for text in changes:
+        if not text.startswith(CHANGEABLE):
+            raise UsageError(
+                f"{text[:80]!r} cannot be changed of a run that was trained",
+                fix=f"what can be begins with {' or '.join(CHANGEABLE)}",
+            )
     path = Path(folder)
     opened = None if (path / "recipe.yaml").is_file() else open_file(path)
-    return Run(opened or open_stored(path))
+    if opened is not None and changes:
+        raise UsageError(f"{folder} is a file without data, so {changes[0]!r} changes nothing")
+    return Run(opened or open_stored(path, changes))
 
 
 @process_settings()

@@ -28,6 +28,7 @@ from genzoo.core.leftovers import remove_leftovers
 from genzoo.core.process_identity import WINDOWS, process_start
 from genzoo.core.reading import read_bytes, read_json, read_text
 
+STARTED_IN = "started_in"
 _PACKAGES = (
     "genzoo",
     "torch",
@@ -191,8 +192,12 @@ def _lines_up_to(path: Path, step: int) -> Iterator[str]:
 
 
 def environment(*, device: str = "cpu", processes: int = 1, threads: int = 1) -> dict[str, Any]:
-    """Versions, machine and source revision, for env.json.   threads: of each process."""
+    """Versions, machine, source revision, and where relative paths start, for env.json.
+
+    threads: of each process.
+    """
     return {
+        STARTED_IN: os.getcwd(),
         "python": platform.python_version(),
         "platform": platform.platform(),
         "cpu": _cpu_name(),

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from genzoo.api.commands.terminal import Overwrite, load_torch, require_run
+from genzoo.api.commands.sample import given_once
+from genzoo.api.commands.terminal import Overwrite, load_torch, require_run, settings_from
 from genzoo.core.claims import claim_file
 from genzoo.core.errors import UsageError
 from genzoo.core.files import write_file
@@ -28,6 +29,13 @@ def evaluate_command(
             help="a run, a file that `sample` opens, a folder of images or videos, or an npz file"
         ),
     ],
+    settings: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[KEY=VALUE]...",
+            help="of a run: where its data are now, data.root=FOLDER; how to sample, eta=0.5",
+        ),
+    ] = None,
     protocol: Annotated[
         str, typer.Option(help="how to judge: a name, or FILE.yaml:NAME; see genzoo/evaluation/README.md")
     ] = "quick",
@@ -82,7 +90,9 @@ def evaluate_command(
     if infinity is not None and not intervals:
         raise UsageError("--infinity is made of the rows that --no-intervals does not keep")
     how = Uncertainty(infinity=infinity) if intervals else None
-    run = _run_in(source)
+    changes = [text for text in settings or [] if "." in text.partition("=")[0]]
+    options = settings_from([text for text in settings or [] if text not in changes])
+    run = _run_in(source, changes)
     named = load_protocol(protocol)
     if report and named.kind == "clips":
         raise UsageError("--report shows pictures, not clips", fix="leave it out; grid.gif shows the clips")
@@ -94,7 +104,7 @@ def evaluate_command(
         "sampler": sampler,
         "checkpoint": checkpoint,
     }
-    sampling = {key: value for key, value in given.items() if value is not None}
+    sampling = given_once(given, options)
     with connected() as world, Progress() as progress:
         judging["settings"] = Settings(
             chosen_device(device), batch_size, progress=progress, world=world, intervals=how
@@ -130,12 +140,14 @@ def _tables(result: EvaluationResult, protocol: Protocol, everyone: Mapping[str,
     return "\n\n".join(parts)
 
 
-def _run_in(source: Path) -> Run | None:
+def _run_in(source: Path, changes: Sequence[str]) -> Run | None:
     from genzoo.api.run import load_run
     from genzoo.api.runs.open_file import open_file
 
     is_run = (source / "recipe.yaml").is_file() or open_file(source) is not None
-    return load_run(source) if is_run else None
+    if not is_run and changes:
+        raise UsageError(f"{changes[0]!r} changes a run's data, and {source} is no run", fix="leave it out")
+    return load_run(source, changes) if is_run else None
 
 
 def default_output(source: Path, run: Run | None, result: EvaluationResult) -> Path:

@@ -12,6 +12,7 @@ import torch
 
 from genzoo.api.recipes.build import assemble, build_codec, build_dataset, has_auto, resolve
 from genzoo.api.recipes.plan import RunPlan, plan_of
+from genzoo.api.runs.located import located
 from genzoo.api.runs.reaveraged import reaveraged
 from genzoo.core.checkpoint import latest_valid, load_checkpoint, step_folder
 from genzoo.core.checkpoint_manifest import holds_average, read_json, weights_digest
@@ -22,7 +23,7 @@ from genzoo.core.exported import names_in
 from genzoo.core.model_state import require_same_facts, restore_weights
 from genzoo.core.processes import chosen_device
 from genzoo.core.progress import doing
-from genzoo.core.recipe import Recipe, load_recipe
+from genzoo.core.recipe import Recipe, load_recipe, with_overrides
 from genzoo.data.readable import readable
 
 if TYPE_CHECKING:
@@ -31,8 +32,8 @@ if TYPE_CHECKING:
     from genzoo.core.types import Dataset, Task
 
 
-def open_stored(folder: str | Path) -> StoredRun:
-    """The run in a folder. Raises UsageError when there is none."""
+def open_stored(folder: str | Path, changes: Sequence[str] = ()) -> StoredRun:
+    """The run in a folder.   changes: see `StoredRun`. Raises UsageError when there is none."""
     path = Path(folder)
     if path.is_file():
         raise UsageError(
@@ -46,18 +47,21 @@ def open_stored(folder: str | Path) -> StoredRun:
             why="it has no recipe.yaml",
             fix="name the --output of a training",
         )
-    return StoredRun(path, load_recipe(path / "recipe.yaml"))
+    return StoredRun(path, load_recipe(path / "recipe.yaml"), changes=changes)
 
 
 class StoredRun:
     """A trained, or half-trained, model with the recipe that made it; a `RunData`.
 
     folder: where it lies.   recipe: fully expanded.   length: of averaged weights that are put together from
-    those it stored, in place of the average that training kept.
+    those it stored, in place of the average that training kept.   changes: "key=value" of its data that hold
+    here, such as data.root=ELSEWHERE; the recipe stays what the run was made by.
     """
 
-    def __init__(self, folder: Path, recipe: Recipe, *, length: float | None = None) -> None:
-        self.folder, self.recipe, self.length = folder, recipe, length
+    def __init__(
+        self, folder: Path, recipe: Recipe, *, length: float | None = None, changes: Sequence[str] = ()
+    ) -> None:
+        self.folder, self.recipe, self.length, self.changes = folder, recipe, length, tuple(changes)
         self._memory = CheckpointMemory()
         self._reaveraged: StoredRun | None = None
         self._tasks: dict[tuple[Path, str, str], Task] = {}
@@ -74,7 +78,8 @@ class StoredRun:
     @cached_property
     def plan(self) -> RunPlan:
         """The recipe as records; the data may be missing. Raises RecipeError when it cannot be used."""
-        return plan_of(self.recipe, but=("data",))
+        changed = with_overrides(self.recipe, self.changes) if self.changes else self.recipe
+        return plan_of(located(changed, self.folder), but=("data",))
 
     @cached_property
     def _dataset(self) -> Dataset:
@@ -168,7 +173,7 @@ class StoredRun:
         if isinstance(length, bool) or not isinstance(length, (int, float)):
             raise UsageError(f"ema is {length!r}", fix="use a relative length, such as ema=0.05")
         if self._reaveraged is None or self._reaveraged.length != length:
-            self._reaveraged = StoredRun(self.folder, self.recipe, length=float(length))
+            self._reaveraged = StoredRun(self.folder, self.recipe, length=float(length), changes=self.changes)
         return self._reaveraged, left
 
     def _newest(self) -> Path | None:
