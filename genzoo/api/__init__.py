@@ -46,6 +46,11 @@ COMMANDS.lazy(
     "genzoo.api.commands.evaluate:evaluate_command",
     help="Judge samples by a named protocol; the result states everything its numbers depend on.",
 )
+COMMANDS.lazy(
+    "compare",
+    "genzoo.api.commands.compare:compare_command",
+    help="Set results side by side: intervals, what differs for certain, every difference in protocol.",
+)
 
 _WHERE = {
     "build_task": "genzoo.api.recipes.build",

@@ -77,7 +77,9 @@ def third_party() -> list[Import]:
 
 def test_everything_that_is_imported_is_declared() -> None:
     core, extras = declared(PROJECT["dependencies"]), PROJECT["optional-dependencies"]
-    optional = set().union(*(declared(extras[name]) for name in ("ssm", "video", "eval", "lora", "control")))
+    optional = set().union(
+        *(declared(extras[name]) for name in ("ssm", "video", "eval", "plots", "lora", "control"))
+    )
     missing = []
     for one in third_party():
         name = DISTRIBUTION.get(one.package, one.package.replace("_", "-")).lower()

@@ -9,7 +9,7 @@ from typing import Any, Literal
 from genzoo.core.errors import RecipeError, UsageError
 
 BLOCK_SIZE = 16
-HIGHER_IS_BETTER = ("precision", "recall", "inception_score", "class_score")
+HIGHER_IS_BETTER = ("precision", "recall", "density", "coverage", "vendi", "inception_score", "class_score")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,6 +7,7 @@ value of all samples, not the mean of the halves: those have the bias of n/2.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import torch
@@ -30,13 +31,18 @@ def half_samples(count: int, halves: int, seed: int) -> Tensor:
     return chosen
 
 
-def of_halves(value: float, values: Sequence[float] | Tensor, count: int, how: Uncertainty) -> Estimate:
-    """The interval of a value of `count` samples from those of their halves."""
+def of_halves(
+    value: float, values: Sequence[float] | Tensor, count: int, how: Uncertainty, *, share: bool = False
+) -> Estimate:
+    """The interval of a value of `count` samples from those of their halves.   share: it stays in [0, 1]."""
     found = torch.as_tensor(values, dtype=torch.float64)
     half = count // 2
     scale = (1 / count / (1 / half - 1 / count)) ** 0.5  # 1 for an even count
     method = f"half-samples, {len(found)}"
-    return normal(value, scale * float(found.std(correction=1)), method, how.level, seed=how.seed)
+    made = normal(value, scale * float(found.std(correction=1)), method, how.level, seed=how.seed)
+    if not share:
+        return made
+    return replace(made, low=max(made.low or 0.0, 0.0), high=min(made.high or 0.0, 1.0))
 
 
 def by_halves(

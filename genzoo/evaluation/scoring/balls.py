@@ -60,7 +60,7 @@ def _with_intervals(found: Neighbourhoods, halves: tuple[Tensor, Tensor], how: U
     count, level = len(found.inside), how.level
     return {
         "precision": of_share(found.inside.cpu(), level),
-        "recall": of_halves(found.recall, halves[0], count, how),
+        "recall": of_halves(found.recall, halves[0], count, how, share=True),
         "density": of_mean(found.density, found.counts.cpu().double() / found.k, "mean over samples", level),
-        "coverage": of_halves(found.coverage, halves[1], count, how),
+        "coverage": of_halves(found.coverage, halves[1], count, how, share=True),
     }
