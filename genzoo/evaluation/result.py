@@ -28,6 +28,7 @@ class EvaluationResult:
     sampling: how the samples were made (sampler, steps, guidance, weights, seed); {} for files alone.
     intervals: how far metrics may be off: low, high, standard_error, level, method, seed.
     terms: what each sample adds to some, (n,); in a file beside the JSON, for differences of two results.
+    beside: what belongs next to the numbers: the unguided form of a guided result, the held-out loss.
     differences: how this evaluation departs from its protocol.   warnings: what a reader must know.
     """
 
@@ -43,6 +44,7 @@ class EvaluationResult:
     choices: Sequence[str] = ()
     environment: Mapping[str, Any] = field(default_factory=dict)
     intervals: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    beside: Mapping[str, Any] = field(default_factory=dict)
     terms: Mapping[str, Tensor] = field(default_factory=dict, compare=False, repr=False)
 
     def to_json(self) -> str:

@@ -38,7 +38,7 @@ def result_table(result: EvaluationResult) -> str:
         for name, value in result.metrics.items()
     ]
     table = text_table(["metric", "value", f"{level:.0%} interval" if level else ""], rows)
-    notes = [how] if how else []
+    notes = [*_beside(result), how] if how else _beside(result)
     notes += [f"differs from {result.protocol}: {line}" for line in result.differences]
     notes += [f"warning: {line}" for line in result.warnings]
     return "\n".join([table, *notes])
@@ -49,6 +49,21 @@ def interval_text(interval: Mapping[str, Any] | None) -> str:
     if interval is None or interval.get("low") is None:
         return ""
     return f"[{number(interval['low'])}, {number(interval['high'])}]"
+
+
+def _beside(result: EvaluationResult) -> list[str]:
+    """The unguided form of the numbers, and the held-out loss, each in a line."""
+    lines = []
+    unguided = result.beside.get("unguided")
+    if isinstance(unguided, Mapping):
+        values = ", ".join(f"{name} {number(value)}" for name, value in unguided["metrics"].items())
+        lines.append(f"unguided: {values} ({unguided['file']})")
+    elif unguided is not None:
+        lines.append(f"unguided: {unguided}; --unguided makes it beside the guided one")
+    if held_out := result.beside.get("held_out"):
+        values = ", ".join(f"{name} {number(value)}" for name, value in held_out.items() if name != "step")
+        lines.append(f"held-out, step {held_out['step']:.0f}: {values}")
+    return lines
 
 
 def _levels(result: EvaluationResult) -> float | None:

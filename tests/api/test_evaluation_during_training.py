@@ -153,12 +153,18 @@ def test_the_reference_is_the_images_behind_cached_latents(monkeypatch: pytest.M
     pictures = DATASETS.get("digits")()
     cached = SimpleNamespace(images=pictures, bind_codec=print)
     trainer: Any = SimpleNamespace(
-        dataset=cached, average=None, device="cpu", world=World.single(), config=SimpleNamespace(max_bad=0)
+        dataset=cached,
+        average=None,
+        device="cpu",
+        world=World.single(),
+        config=SimpleNamespace(max_bad=0),
+        task=SimpleNamespace(),
     )
     given: dict[str, Any] = {}
     monkeypatch.setattr(evaluation_hook, "evaluate", lambda images, **options: given.update(options))
     EvaluationHook(Evaluation())._result(trainer, torch.zeros(2, 3, 4, 5, dtype=torch.uint8), 7)
     assert given["reference"].dataset is pictures
+    assert (given["sampling"]["weights"], given["sampling"]["average"]) == ("raw", "none")
 
 
 @pytest.mark.parametrize(("recipe", "hooks"), [(recipe_from(TINY), 0), (tiny(), 1)], ids=["without", "with"])

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from PIL import EpsImagePlugin, Image
 
-from genzoo.api.evaluation.evaluate_run import stated_sampling
+from genzoo.api.evaluation.stated import stated_sampling
 from genzoo.api.runs.run_report import read_report, report_lines
 from genzoo.api.sampling.claim import claimed_samples
 from genzoo.core.errors import GenzooError, UsageError

@@ -20,7 +20,7 @@ AMERICAN = re.compile(
     re.IGNORECASE,
 )
 SIZES = re.compile(
-    r"\w*(?<![a-z])(re|over|under|down|up|max|min|item|batch)?siz(e|ed|es|ing)|prize\w*|seize\w*|capsiz\w*",
+    r"\w*(?<![a-z])(re|over|under|down|up|max|min|item|batch|fig|font|label)?siz(e|ed|es|ing)|prize\w*|seize\w*|capsiz\w*",
     re.IGNORECASE,
 )
 # code that speaks to other programs in their words

@@ -13,6 +13,7 @@ from genzoo.api.commands.terminal import print_json
 from genzoo.core.claims import claim_folder
 from genzoo.core.errors import UsageError
 from genzoo.core.files import write_file
+from genzoo.core.reading import read_record
 
 PAGE, DATA = "comparison.html", "comparison.json"
 
@@ -62,11 +63,7 @@ def compare_command(
 
 def is_comparison(folder: Path) -> bool:
     """Whether a folder holds a comparison, which another one may replace."""
-    try:
-        content = json.loads((folder / DATA).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return False
-    return isinstance(content, dict) and "genzoo_comparison" in content
+    return "genzoo_comparison" in read_record(folder / DATA)
 
 
 def _values(texts: list[str]) -> dict[str, float]:

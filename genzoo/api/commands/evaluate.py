@@ -52,6 +52,12 @@ def evaluate_command(
     seed: Annotated[int, typer.Option(help="of the samples of a run")] = 0,
     steps: Annotated[int | None, typer.Option(min=1, help="sampling steps of a run")] = None,
     guidance_scale: Annotated[float | None, typer.Option(help="guidance of a run's samples")] = None,
+    unguided: Annotated[
+        bool, typer.Option("--unguided", help="judge a run without guidance first, and keep it beside")
+    ] = False,
+    ema: Annotated[
+        float | None, typer.Option(help="a run's average of this relative length, such as 0.05")
+    ] = None,
     sampler: Annotated[str | None, typer.Option(help="sampler of a run's samples")] = None,
     controls: Annotated[
         Path | None, typer.Option(help="folder of control maps, for control protocols")
@@ -103,6 +109,7 @@ def evaluate_command(
         "guidance_scale": guidance_scale,
         "sampler": sampler,
         "checkpoint": checkpoint,
+        "ema": ema,
     }
     sampling = given_once(given, options)
     with connected() as world, Progress() as progress:
@@ -110,9 +117,12 @@ def evaluate_command(
             chosen_device(device), batch_size, progress=progress, world=world, intervals=how
         )
         if run is None:
+            sampling |= {"unguided": True} if unguided else {}
             result = evaluate_files(source, weights=weights, unused=sampling, **judging)
         else:
             sampling |= {"seed": seed, "weights": model_weights}
+            if unguided:
+                evaluate_run(run, network_weights=weights, **judging, **(sampling | {"guidance_scale": 1.0}))
             result = evaluate_run(run, network_weights=weights, **judging, **sampling)
     if not world.is_first:
         return

@@ -9,11 +9,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from genzoo.api.evaluation.stated import beside, sampling_of, stated_sampling
 from genzoo.api.sampling.sample_run import sample_run_to
 from genzoo.core.contracts import makes_clips
-from genzoo.core.errors import DataError, UsageError
+from genzoo.core.errors import UsageError
 from genzoo.core.memory import freed_memory_kept
-from genzoo.core.reading import read_json, reason, shown
 
 if TYPE_CHECKING:
     from genzoo.api.runs.run_data import RunData, Weights
@@ -64,9 +64,9 @@ def evaluate_run(
     _check_kind(named, clips=makes_clips(run.task(weights=weights, checkpoint=found)))
     # before, like the data: its weights may be missing
     network = build_network(network or named.network, weights=network_weights, device=settings.device)
-    key = hashlib.sha256(
-        json.dumps([seed, weights, options], sort_keys=True, default=str).encode()
-    ).hexdigest()[:8]
+    length = run.described(found, weights).get("ema")  # other averages are other samples
+    asked = [seed, weights, options] if length is None else [seed, weights, options, length]
+    key = hashlib.sha256(json.dumps(asked, sort_keys=True, default=str).encode()).hexdigest()[:8]
     count = num or named.num
     folder = run.folder / "evaluation" / f"{found.name}-{weights}-{key}-{count}"
     sampled = settings.report("sampling", count)
@@ -85,10 +85,15 @@ def evaluate_run(
         )
     )
     judging: dict[str, Any] = {"protocol": named, "num": num, "network": network, "settings": settings}
-    judging |= {"sampling": sampling_of(run, found.name, seed, weights, options)}
+    made = stated_sampling(folder) | sampling_of(run, found, seed, weights, options)
+    judging |= {"sampling": made}
     judging |= {} if controls is None else {"controls": controls}
     result = _judge(folder, run, reference, judging)
-    result = replace(result, generated={**result.generated, "folder": folder.name})
+    result = replace(
+        result,
+        generated={**result.generated, "folder": folder.name},
+        beside=beside(run.folder / "evaluation", run.folder / "metrics.jsonl", named.name, made),
+    )
     world.on_first(lambda: result.save(run.folder / "evaluation" / f"{named.name}-{folder.name}.json"))
     return result
 
@@ -116,23 +121,6 @@ def _judge(folder: Path, run: RunData, reference: Any, judging: Mapping[str, Any
         return judge(folder, reference=reference, **judging)  # type: ignore[no-any-return]
     own, name = DatasetPictures(run.dataset()), run.plan.data.name
     return judge(folder, reference=own, reference_name=name, **judging)  # type: ignore[no-any-return]
-
-
-def sampling_of(
-    run: RunData, checkpoint: str, seed: int, weights: str, options: Mapping[str, Any]
-) -> dict[str, Any]:
-    """How the samples were made, as the result states it."""
-    sampler, block_size = run.plan.sampler, run.plan.sampling.block_size
-    chosen = {} if sampler is None else {"sampler": sampler.name, **sampler.arguments}
-    chosen |= {"block_size": block_size, **options}
-    return {
-        **chosen,
-        "weights": weights,
-        "seed": seed,
-        "checkpoint": checkpoint,
-        "run": run.recipe.name,
-        "recipe_sha256": run.recipe.sha256,
-    }
 
 
 @freed_memory_kept()
@@ -169,18 +157,3 @@ def evaluate_files(
         return evaluate_concepts(source, reference=str(reference).split("+"), **common)
     judge = evaluate_clips if named.kind == "clips" else evaluate
     return judge(source, reference=reference, **common)
-
-
-def stated_sampling(source: Path) -> dict[str, Any]:
-    """What samples.json in a folder of samples says about them; {} when there is none."""
-    path = source / "samples.json"
-    if not path.is_file():
-        return {}
-    fix = "mend it, or take it out of the folder"
-    content = read_json(path, "samples.json", fix=fix)
-    try:
-        options = dict(content.get("options") or {})
-    except (ValueError, AttributeError, TypeError) as error:
-        raise DataError(f"{shown(path)} is none of genzoo's", why=reason(error), fix=fix) from error
-    names = ("run", "recipe_sha256", "checkpoint", "weights", "seed")
-    return options | {name: content[name] for name in names if name in content}

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from genzoo.api.recipes.sections import BLOCK_SIZE, Evaluation
+from genzoo.api.sampling.averages import sampling_in_training
 from genzoo.api.sampling.plan import SamplePlan, make_plan, sample_all
 from genzoo.api.training.best import is_best, keep_best, read_result, result_file, set_results_aside
 from genzoo.api.training.evaluation_parts import EvaluationParts
@@ -179,7 +180,8 @@ class EvaluationHook(Hook):
     def _result(self, trainer: TrainingView, pixels: torch.Tensor, step: int) -> EvaluationResult:
         chosen = self.evaluation
         reference = self._reference or reference_of(trainer)
-        sampling = {"weights": "raw" if trainer.average is None else "ema", "seed": chosen.seed, "step": step}
+        made = sampling_in_training(trainer.task, trainer.config, averaged=trainer.average is not None)
+        sampling = {**made, "seed": chosen.seed, "step": step}
         given = {"steps": chosen.steps, "guidance_scale": chosen.guidance_scale}
         return evaluate(
             ArrayPictures(pixels.movedim(1, -1).contiguous().numpy(), f"samples of step {step}"),
