@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -11,7 +12,10 @@ import typer
 import typer.core
 
 import genzoo.api  # noqa: F401  (reads the cards)
+from genzoo.api.commands import completion
+from genzoo.api.commands.spelling import EitherSpelling
 from genzoo.api.commands.terminal import (
+    AsJson,
     AtOnce,
     Device,
     Overwrite,
@@ -23,6 +27,7 @@ from genzoo.api.commands.terminal import (
     report_error,
     require_run,
     settings_from,
+    written,
 )
 from genzoo.core.errors import UsageError
 from genzoo.core.plugins import load_module
@@ -39,7 +44,7 @@ app = typer.Typer(
     name="genzoo",
     help=f"A zoo of generative models: train, sample, compare.\n\n{EXIT_CODES}",
     no_args_is_help=True,
-    add_completion=False,
+    add_completion=True,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
@@ -47,25 +52,36 @@ app = typer.Typer(
 prepare = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
 app.add_typer(prepare, name="prepare", help="Compute once what training reads again and again.")
 groups: dict[str, typer.Typer] = {"": app, "prepare": prepare}
+OWN_SPELLING = ("sample",)  # reads options in either spelling itself, typed as a recipe types them
 added: set[str] = set()  # the registered commands that are there already
 
 RecipeArgument = Annotated[
-    str, typer.Argument(metavar="RECIPE", help="path of a recipe, or the name of a shipped one")
+    str,
+    typer.Argument(
+        metavar="RECIPE",
+        help="path of a recipe, or the name of a shipped one",
+        autocompletion=completion.recipes,
+    ),
 ]
 Overrides = Annotated[
     list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="settings that replace the recipe's")
 ]
-RunArgument = Annotated[str, typer.Argument(metavar="RUN", help="folder of a run")]
-AsJson = Annotated[bool | None, typer.Option("--json", help="print JSON")]
+RunArgument = Annotated[
+    str, typer.Argument(metavar="RUN", help="folder of a run", autocompletion=completion.runs)
+]
 
 
 @app.command("list")
 def list_(
     kind: Annotated[
-        str | None, typer.Argument(help="models, recipes, samplers, losses, ...; all when left out")
+        str | None,
+        typer.Argument(
+            help="models, recipes, samplers, losses, ...; all when left out",
+            autocompletion=completion.kinds,
+        ),
     ] = None,
     pattern: Annotated[str | None, typer.Argument(help='a shell pattern such as "*_b4"')] = None,
-    as_json: AsJson = None,
+    as_json: AsJson = False,
 ) -> None:
     """List models, recipes and every registered name."""
     from genzoo.api.recipes.listing import KINDS, describe
@@ -87,17 +103,24 @@ def show(
     recipe: RecipeArgument,
     overrides: Overrides = None,
     plain: Annotated[bool, typer.Option("--plain", help="without the origin of each value")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Print a recipe with every include expanded, and where each value comes from."""
     from genzoo.api.recipes.show import annotated, find
 
     found = find(recipe, overrides or [])
+    if as_json:
+        print_json({"recipe": found.data} | ({} if plain else {"origins": dict(found.origins)}))
+        return
     typer.echo(found.to_yaml().rstrip() if plain else annotated(found))
 
 
 @app.command()
 def validate(
-    recipes: Annotated[list[str], typer.Argument(metavar="RECIPE... [KEY=VALUE]...")],
+    recipes: Annotated[
+        list[str], typer.Argument(metavar="RECIPE... [KEY=VALUE]...", autocompletion=completion.recipes)
+    ],
+    as_json: AsJson = False,
 ) -> None:
     """Check recipes against the code they name; every problem is listed at once."""
     from genzoo.core.recipe import load_recipe
@@ -108,8 +131,11 @@ def validate(
     load_torch()
     from genzoo.api.recipes.plan import check_recipe
 
-    for name, recipe in loaded.items():
-        missing = check_recipe(recipe)
+    found = {name: check_recipe(recipe) for name, recipe in loaded.items()}
+    if as_json:
+        print_json({name: {"ok": True, "missing": missing} for name, missing in found.items()})
+        return
+    for name, missing in found.items():
         typer.echo(f"{name}: ok" + (f"; you have to give {', '.join(missing)}" if missing else ""))
 
 
@@ -147,7 +173,9 @@ def train(
 
 @app.command()
 def count(
-    model: Annotated[str, typer.Argument(help="a name of `genzoo list models`")],
+    model: Annotated[
+        str, typer.Argument(help="a name of `genzoo list models`", autocompletion=completion.models)
+    ],
     overrides: Annotated[
         list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="model arguments")
     ] = None,
@@ -155,7 +183,7 @@ def count(
         int | None, typer.Option(min=1, help="pixels; the model's own size when left out")
     ] = None,
     paper: Annotated[bool, typer.Option("--paper", help="count as the model's paper did")] = False,
-    as_json: AsJson = None,
+    as_json: AsJson = False,
 ) -> None:
     """Count parameters and multiply-adds of one forward pass."""
     from genzoo.api.recipes.listing import require_model
@@ -192,6 +220,7 @@ def convert(
     argument: Annotated[
         list[str] | None, typer.Option(metavar="KEY=VALUE", help="what the tensors cannot tell")
     ] = None,
+    as_json: AsJson = False,
 ) -> None:
     """Turn released weights into a run that can be sampled."""
     from genzoo.core.errors import WeightsError
@@ -206,6 +235,10 @@ def convert(
 
     options = {"recipe": recipe, "layout": layout, "arguments": settings_from(argument or [])}
     run, conversion = convert_weights(source, output, overrides=overrides or [], **options)  # type: ignore[arg-type]
+    if as_json:
+        entries = [{"tensor": entry, "ours": ours, "why": why} for entry, ours, why in conversion.report]
+        print_json({"run": str(run.folder), "report": entries})
+        return
     for entry, ours, why in conversion.report:
         typer.echo(f"{entry} -> {ours or '(not carried over)'}: {why}")
     typer.echo(f"run: {run.folder}")
@@ -224,6 +257,7 @@ def export(
     weights: Annotated[str | None, typer.Option(metavar="ema|raw")] = None,
     half: Annotated[bool, typer.Option("--half", help="store 16-bit numbers")] = False,
     overwrite: Overwrite = False,
+    as_json: AsJson = False,
 ) -> None:
     """Write a run's weights as one safetensors file, which `sample` and `evaluate` take like a run."""
     require_run(run)
@@ -236,10 +270,16 @@ def export(
 
     if client is not None:
         folder, lines = export_for(load_run(run), output, client=client, weights=weights)  # type: ignore[arg-type]
+        if as_json:
+            print_json({**written(folder), "how": lines})
+            return
         typer.echo("\n".join([f"written: {folder}", *lines]))
         return
     options = {"layout": layout, "weights": weights, "half": half, "overwrite": overwrite}
     path = export_weights(load_run(run), output, **options)  # type: ignore[arg-type]
+    if as_json:
+        print_json(written(path))
+        return
     if path.is_dir():
         typer.echo(f"{path}: {', '.join(sorted(file.name for file in path.iterdir()))}")
         return
@@ -253,6 +293,7 @@ def rerun(
     output: Annotated[str | None, typer.Option(help="folder of the new run; RUN-rerun when left out")] = None,
     steps: Annotated[int | None, typer.Option(min=1, help="stop after so many steps")] = None,
     compare: Annotated[bool, typer.Option("--compare", help="print how far the losses differ")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Train a run's own recipe again, with every change on the way, into a new folder."""
     require_run(run)
@@ -262,13 +303,17 @@ def rerun(
 
     first = load_run(run)
     second = rerun_recipe(first, output=output, steps=steps, changes=overrides or [])
+    compared = compare_losses(first, second) if compare else None
+    if as_json:
+        print_json({"run": str(second.folder), "losses": None if compared is None else asdict(compared)})
+        return
     typer.echo(f"run: {second.folder}")
-    if compare:
-        typer.echo(str(compare_losses(first, second)))
+    if compared is not None:
+        typer.echo(str(compared))
 
 
 @app.command()
-def doctor(as_json: AsJson = None) -> None:
+def doctor(as_json: AsJson = False) -> None:
     """Say what works on this machine, and why the rest does not."""
     from genzoo.api.commands.doctor import examine
 
@@ -283,7 +328,7 @@ def doctor(as_json: AsJson = None) -> None:
     raise typer.Exit(4 if any(finding.level == "broken" for finding in findings) else 0)
 
 
-@prepare.command()
+@prepare.command(cls=EitherSpelling)
 def latents(
     recipe: RecipeArgument,
     overrides: Overrides = None,
@@ -294,6 +339,7 @@ def latents(
     verify: Annotated[
         bool, typer.Option("--verify", help="read every picture and every entry, and write nothing")
     ] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Encode a recipe's images into data.latent_cache; later calls redo what changed."""
     from genzoo.core.recipe import load_recipe
@@ -305,6 +351,9 @@ def latents(
     if verify:
         with Progress() as progress:
             check = check_latents(loaded, num_workers=num_workers, progress=progress.of("checking"))
+        if as_json:
+            print_json({**asdict(check), "is_whole": check.is_whole})
+            raise typer.Exit(0 if check.is_whole else 4)
         typer.echo("\n".join([*check.problems(), f"{check.total} pictures: {check.summary()}"]))
         raise typer.Exit(0 if check.is_whole else 4)
     with connected() as world, Progress() as progress:
@@ -321,6 +370,9 @@ def latents(
         return
     for line in report.problems():
         typer.echo(line, err=True)
+    if as_json:
+        print_json(asdict(report))
+        return
     typer.echo(
         f"{report.total} pictures: {report.built} encoded, {report.reused} reused, {len(report.bad)} bad;"
         f" {report.unused} old entries{f', {report.pruned} removed' if prune else ''}"
@@ -371,6 +423,7 @@ class _LazyCommand(typer.core.TyperCommand):
     """A command of a card: only its name and help are known until it runs."""
 
     target = ""
+    command_class: type[typer.core.TyperCommand] = EitherSpelling
 
     def make_context(self, info_name: str | None, args: list[str], parent: Any = None, **extra: Any) -> Any:
         return self.opened(info_name).make_context(info_name, args, parent=parent, **extra)
@@ -378,7 +431,7 @@ class _LazyCommand(typer.core.TyperCommand):
     def opened(self, name: str | None) -> Any:
         """The command itself, with its options."""
         single = typer.Typer(add_completion=False, rich_markup_mode=None)
-        single.command(name=name, help=self.help)(COMMANDS.get(self.target))
+        single.command(name=name, help=self.help, cls=self.command_class)(COMMANDS.get(self.target))
         return typer.main.get_command(single)
 
 
@@ -390,7 +443,8 @@ def _add_registered_commands() -> None:
             groups[group] = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
             app.add_typer(groups[group], name=group)
         if name not in added:
-            lazy = type("LazyCommand", (_LazyCommand,), {"target": name})
+            own = typer.core.TyperCommand if name in OWN_SPELLING else EitherSpelling
+            lazy = type("LazyCommand", (_LazyCommand,), {"target": name, "command_class": own})
             groups[group].command(last, cls=lazy, help=COMMANDS.help(name))(_unused)
             added.add(name)
 

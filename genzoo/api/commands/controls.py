@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from genzoo.api.commands.terminal import (
+    AsJson,
     AtOnce,
     Device,
     Prune,
     Workers,
     load_torch,
+    print_json,
     settings_from,
 )
 from genzoo.core.errors import UsageError
@@ -36,6 +39,7 @@ def prepare_controls_command(
     num_workers: Workers = 0,
     device: Device = None,
     prune: Prune = False,
+    as_json: AsJson = False,
 ) -> None:
     """Extract the controls of a recipe's pictures into data.controls, or of a folder as PNG files; once."""
     from genzoo.core.recipe import load_recipe
@@ -78,6 +82,9 @@ def prepare_controls_command(
         return
     for line in report.problems():
         typer.echo(line, err=True)
+    if as_json:
+        print_json({**asdict(report), "sheet": str(sheet)})
+        return
     typer.echo(
         f"{report.total} pictures: {report.built} extracted, {report.reused} reused, {len(report.bad)} bad"
     )

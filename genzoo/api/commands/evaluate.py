@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from genzoo.api.commands import completion
 from genzoo.api.commands.sample import given_once
 from genzoo.api.commands.terminal import Overwrite, load_torch, require_run, settings_from
 from genzoo.core.claims import claim_file
@@ -26,7 +27,8 @@ def evaluate_command(
     source: Annotated[
         Path,
         typer.Argument(
-            help="a run, a file that `sample` opens, a folder of images or videos, or an npz file"
+            help="a run, a file that `sample` opens, a folder of images or videos, or an npz file",
+            autocompletion=completion.runs,
         ),
     ],
     settings: Annotated[
@@ -37,7 +39,11 @@ def evaluate_command(
         ),
     ] = None,
     protocol: Annotated[
-        str, typer.Option(help="how to judge: a name, or FILE.yaml:NAME; see genzoo/evaluation/README.md")
+        str,
+        typer.Option(
+            help="how to judge: a name, or FILE.yaml:NAME; see genzoo/evaluation/README.md",
+            autocompletion=completion.protocols,
+        ),
     ] = "quick",
     reference: Annotated[
         Path | None, typer.Option(help="folder, npz of images, or ADM npz; a run's own data when left out")

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from genzoo.api.commands import completion
 from genzoo.api.commands.terminal import (
+    AsJson,
     Device,
     asks_for_rows,
     load_torch,
+    print_json,
     read_controls,
     read_labels,
     require_run,
     settings_from,
+    written,
 )
 from genzoo.core.errors import UsageError
 from genzoo.core.processes import World
@@ -26,7 +31,12 @@ PLACES = ("num", "seed", "batch_size", "device", "checkpoint", "out")
 
 
 def sample_command(
-    run: Annotated[str, typer.Argument(metavar="RUN", help="folder of a run, or a file of weights")],
+    run: Annotated[
+        str,
+        typer.Argument(
+            metavar="RUN", help="folder of a run, or a file of weights", autocompletion=completion.runs
+        ),
+    ],
     options: Annotated[
         list[str] | None,
         typer.Argument(
@@ -74,6 +84,7 @@ def sample_command(
     ] = None,
     checkpoint: Annotated[str | None, typer.Option(metavar="STEP|PATH", help="newest when left out")] = None,
     device: Device = None,
+    as_json: AsJson = False,
 ) -> None:
     """Sample pictures from a run; the same command again makes those that are missing."""
     require_run(run)
@@ -104,7 +115,9 @@ def sample_command(
     folder = given.pop("out", None) or default_folder(loaded.folder, path.name, given.get("seed") or 0, what)
     with Progress() as progress:
         loaded.sample_to(folder, checkpoint=path, progress=progress.of("sampling"), **given)
-    if World.current().is_first:
+    if World.current().is_first and as_json:
+        print_json(written(Path(folder)))
+    elif World.current().is_first:
         # a name may hold bytes that are no UTF-8, and a terminal takes none
         typer.echo(f"{folder}: samples.json, grid.png".encode("utf-8", "replace").decode())
 

@@ -21,6 +21,7 @@ Overwrite = Annotated[bool, typer.Option("--overwrite", help="replace a file tha
 Device = Annotated[str | None, typer.Option(help="such as cpu or cuda:1")]
 AtOnce = Annotated[int, typer.Option("--batch-size", min=1)]
 Workers = Annotated[int, typer.Option("--num-workers", min=0, help="processes that decode pictures")]
+AsJson = Annotated[bool, typer.Option("--json", help="print JSON")]
 Prune = Annotated[bool, typer.Option("--prune", help="remove entries that are not used any more")]
 
 # options of sampling that hold for all samples, though they are lists
@@ -124,6 +125,17 @@ def log_to_terminal() -> None:
     logger.handlers = [Echo()]
     logger.propagate = False
     logger.setLevel(logging.INFO if World.current().is_first else logging.ERROR)
+
+
+def written(path: Path) -> dict[str, Any]:
+    """What --json says of a file, or of a folder of files, that was written: sizes in bytes."""
+    if path.is_dir():
+        files = sorted(file for file in path.rglob("*") if file.is_file())
+        return {
+            "path": str(path),
+            "files": {file.relative_to(path).as_posix(): file.stat().st_size for file in files},
+        }
+    return {"path": str(path), "bytes": path.stat().st_size}
 
 
 def print_json(data: Any) -> None:

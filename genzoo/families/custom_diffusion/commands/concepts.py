@@ -121,6 +121,7 @@ def convert_command(
     ] = None,
     energy: Annotated[bool, typer.Option("--energy", help="the share is of their squares")] = False,
     half: Annotated[bool, typer.Option("--half", help="store 16-bit numbers (genzoo only)")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="print JSON")] = False,
 ) -> None:
     """Write a concept in another layout, or compress it."""
     require_concept(concept)
@@ -143,6 +144,10 @@ def convert_command(
     with doing(f"writing {output}"):
         path = write_concept(delta, output, layout=to, base=weights, dtype=torch.float16 if half else None)
     files = [path] if path.is_file() else sorted(path.iterdir())
+    if as_json:
+        sizes = {file.name: file.stat().st_size for file in files}
+        typer.echo(json.dumps({"path": str(path), "files": sizes, "words": list(delta.tokens)}, indent=2))
+        return
     typer.echo(f"written: {path}, {sum(file.stat().st_size for file in files):,} bytes")
     typer.echo(f"words: {', '.join(delta.tokens) or 'none, the concept has no word of its own'}")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Annotated
 
 import typer
@@ -40,6 +41,7 @@ def regularization_command(
     device: Annotated[
         str | None, typer.Option(help="such as cpu or cuda; the accelerator when left out")
     ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="print JSON")] = False,
 ) -> None:
     """Regularisation pictures from a folder, painted by the base, or found in a collection."""
     if sum(source is not None for source in (folder, base, collection)) != 1:
@@ -83,4 +85,7 @@ def regularization_command(
             min_size=min_size,
             cache=cache,
         )
+    if as_json:
+        typer.echo(json.dumps({"path": str(path), "pictures": num}, indent=2))
+        return
     typer.echo(f"{path}: {num} pictures")
