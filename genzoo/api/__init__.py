@@ -42,6 +42,11 @@ COMMANDS.lazy(
     help="Sample pictures from a run; the same command again makes those that are missing.",
 )
 COMMANDS.lazy(
+    "sweep",
+    "genzoo.api.commands.sweep:sweep_command",
+    help="Train a recipe under every combination of settings, and compare.",
+)
+COMMANDS.lazy(
     "evaluate",
     "genzoo.api.commands.evaluate:evaluate_command",
     help="Judge samples by a named protocol; the result states everything its numbers depend on.",

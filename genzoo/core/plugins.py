@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
 
 GROUP = "genzoo.families"
+_NAMED: list[str] = []
 logger = logging.getLogger(__name__)
 
 
@@ -47,6 +48,11 @@ def load_installed() -> None:
             logger.warning("the family %r (%s) cannot be read: %s", point.name, point.value, reason)
 
 
+def loaded_modules() -> list[str]:
+    """The modules that `load_module` read, so that a process started by this one can be told of them."""
+    return list(_NAMED)
+
+
 def load_module(name: str) -> None:
     """Import a module that declares names; modules beside the current folder are found too.
 
@@ -57,6 +63,7 @@ def load_module(name: str) -> None:
         sys.path.insert(0, here)
     try:
         _add(importlib.import_module(name))
+        _NAMED.append(name)
     except Exception as error:
         raise UsageError(
             f"--import {name}: this module cannot be imported",

@@ -1,0 +1,117 @@
+"""What a sweep found: measures of every run, and their median and range over seeds."""
+
+from __future__ import annotations
+
+import json
+import math
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from genzoo.api.training.sweep import Planned
+from genzoo.core.files import write_json
+
+ABOUT = "sweep.json"
+TAIL = 0.1  # the share of logged steps whose mean is the last loss
+LOGGED = ("loss", "held_out/loss")
+
+
+@dataclass
+class Outcome:
+    """A combination without its seed: values of each measure, one for each seed, and what failed."""
+
+    group: str
+    values: dict[str, list[float]] = field(default_factory=dict)
+    failed: list[str] = field(default_factory=list)
+
+
+def measures_of(folder: Path) -> dict[str, float]:
+    """The numbers of a run: the mean of its last losses, the last held-out loss, and those of its report."""
+    found = {name: _last(rows) for name, rows in _logged(folder / "metrics.jsonl").items()}
+    for metric in _read(folder / "report.json").get("metrics", []):
+        for key, value in metric.get("result", {}).items():
+            if isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value):
+                found[f"{metric['name']}.{key}"] = float(value)
+    return found
+
+
+def outcomes(planned: Sequence[Planned], codes: Mapping[str, int]) -> list[Outcome]:
+    """One for each combination, in the order of the sweep."""
+    found: dict[str, Outcome] = {}
+    for one in planned:
+        outcome = found.setdefault(one.trial.group, Outcome(one.trial.group))
+        code = codes.get(one.folder.name)
+        if code != 0:
+            outcome.failed.append(f"{one.folder.name}: exit code {code}")
+            continue
+        for name, value in measures_of(one.folder).items():
+            outcome.values.setdefault(name, []).append(value)
+    return list(found.values())
+
+
+def table(found: Sequence[Outcome]) -> list[str]:
+    """For a terminal: a row for each combination, a column for each measure, median (lowest to highest)."""
+    names = list(dict.fromkeys(name for outcome in found for name in outcome.values))
+    rows = [
+        ["", *names],
+        *([one.group, *(_cell(one.values.get(name, [])) for name in names)] for one in found),
+    ]
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    lines = [
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
+    ]
+    return lines + [f"failed: {text}" for one in found for text in one.failed]
+
+
+def write_sweep(
+    folder: Path, recipe: str, planned: Sequence[Planned], codes: Mapping[str, int]
+) -> dict[str, Any]:
+    """sweep.json: settings, exit code and measures of every run."""
+    runs = [
+        {
+            "folder": one.folder.name,
+            "settings": dict(one.trial.varied),
+            "exit_code": codes.get(one.folder.name),
+            "measures": measures_of(one.folder),
+        }
+        for one in planned
+    ]
+    content = {"recipe": recipe, "fixed": list(planned[0].trial.fixed), "runs": runs}
+    write_json(folder / ABOUT, content)
+    return content
+
+
+def _cell(values: Sequence[float]) -> str:
+    if not values:
+        return "-"
+    middle = f"{statistics.median(values):.4g}"
+    return middle if len(values) == 1 else f"{middle} ({min(values):.4g} to {max(values):.4g})"
+
+
+def _last(rows: Sequence[float]) -> float:
+    return statistics.fmean(rows[-max(1, round(TAIL * len(rows))) :])
+
+
+def _logged(path: Path) -> dict[str, list[float]]:
+    """Values of a run's log by name; torn lines are passed over. Held-out loss: the newest alone."""
+    found: dict[str, list[float]] = {}
+    for line in path.read_text(encoding="utf-8").splitlines() if path.is_file() else []:
+        try:
+            row = json.loads(line)
+        except ValueError:
+            continue
+        for name in LOGGED:
+            value = row.get(name) if isinstance(row, dict) else None
+            if isinstance(value, (int, float)) and math.isfinite(value):
+                found.setdefault(name, []).append(float(value))
+    return {name: rows if name == "loss" else rows[-1:] for name, rows in found.items()}
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
