@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import statistics
 from collections.abc import Mapping, Sequence
@@ -12,6 +11,8 @@ from typing import Any
 
 from genzoo.api.training.sweep import Planned
 from genzoo.core.files import write_json
+from genzoo.core.reading import read_record
+from genzoo.evaluation.report import read_metrics
 
 ABOUT = "sweep.json"
 TAIL = 0.1  # the share of logged steps whose mean is the last loss
@@ -29,8 +30,10 @@ class Outcome:
 
 def measures_of(folder: Path) -> dict[str, float]:
     """The numbers of a run: the mean of its last losses, the last held-out loss, and those of its report."""
-    found = {name: _last(rows) for name, rows in _logged(folder / "metrics.jsonl").items()}
-    for metric in _read(folder / "report.json").get("metrics", []):
+    log = folder / "metrics.jsonl"
+    logged = read_metrics(log) if log.is_file() else {}
+    found = {name: _last(name, logged[name]) for name in LOGGED if name in logged}
+    for metric in read_record(folder / "report.json").get("metrics", []):
         for key, value in metric.get("result", {}).items():
             if isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value):
                 found[f"{metric['name']}.{key}"] = float(value)
@@ -90,28 +93,6 @@ def _cell(values: Sequence[float]) -> str:
     return middle if len(values) == 1 else f"{middle} ({min(values):.4g} to {max(values):.4g})"
 
 
-def _last(rows: Sequence[float]) -> float:
-    return statistics.fmean(rows[-max(1, round(TAIL * len(rows))) :])
-
-
-def _logged(path: Path) -> dict[str, list[float]]:
-    """Values of a run's log by name; torn lines are passed over. Held-out loss: the newest alone."""
-    found: dict[str, list[float]] = {}
-    for line in path.read_text(encoding="utf-8").splitlines() if path.is_file() else []:
-        try:
-            row = json.loads(line)
-        except ValueError:
-            continue
-        for name in LOGGED:
-            value = row.get(name) if isinstance(row, dict) else None
-            if isinstance(value, (int, float)) and math.isfinite(value):
-                found.setdefault(name, []).append(float(value))
-    return {name: rows if name == "loss" else rows[-1:] for name, rows in found.items()}
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return found if isinstance(found, dict) else {}
+def _last(name: str, points: Sequence[tuple[float, float]]) -> float:
+    count = max(1, round(TAIL * len(points))) if name == "loss" else 1
+    return statistics.fmean(value for _, value in points[-count:])
