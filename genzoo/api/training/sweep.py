@@ -14,6 +14,7 @@ from time import sleep
 from genzoo.api.recipes.plan import check_recipe
 from genzoo.api.training.sweep_grid import Trial, trials
 from genzoo.core.errors import UsageError
+from genzoo.core.files import open_log
 from genzoo.core.recipe import Recipe, load_recipe
 from genzoo.core.run_folder import RunFolder
 from genzoo.core.signatures import AUTO
@@ -93,7 +94,7 @@ def _start(recipe: str, one: Planned, jobs: int, words: Sequence[str]) -> subpro
     command = [sys.executable, "-m", "genzoo", *words, "train", recipe, *one.trial.overrides]
     env = dict(os.environ)
     env.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // jobs)))
-    with open(one.folder / LOG, "ab") as log:
+    with open_log(one.folder / LOG) as log:
         return subprocess.Popen(
             [*command, "--output", str(one.folder)], stdout=log, stderr=subprocess.STDOUT, env=env
         )
