@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import multiprocessing
 import signal
+import time
 from collections.abc import Generator, Iterator
 from multiprocessing.process import BaseProcess
 from typing import Any
@@ -15,6 +16,7 @@ from torch.utils.data import DataLoader
 from genzoo.core.contracts import KnowsPath, able
 from genzoo.core.errors import DataError
 from genzoo.core.types import Dataset
+from genzoo.data.patient_reading import in_thread
 
 NOTHING = -1
 DEAF_TO = tuple(
@@ -27,15 +29,20 @@ PATIENCE = 2.0  # seconds for a worker to end by itself
 
 
 class LoaderError(DataError):
-    """A worker was killed; what was trained so far is sound."""
+    """A worker was killed, or does not answer; what was trained so far is sound."""
 
 
 class Workers:
-    """The workers of one DataLoader.   reading: (workers,) int64, the item that each of them reads."""
+    """The workers of one DataLoader.
 
-    def __init__(self, dataset: Dataset, num: int) -> None:
-        self.dataset, self.num = dataset, num
-        self.look = LOOK if num else 0.0  # the loader's own timeout
+    num: 0 for none, when this process reads.   timeout: seconds to wait for a batch; None waits for ever.
+    reading: (workers,) int64, the item that each of them reads.
+    """
+
+    def __init__(self, dataset: Dataset, num: int, timeout: float | None = None) -> None:
+        self.dataset, self.num, self.timeout = dataset, num, timeout
+        # the loader's own timeout
+        self.look = 0.0 if not num else LOOK if timeout is None else min(LOOK, timeout)
         self.reading = torch.full((max(num, 1),), NOTHING).share_memory_()
 
     @contextlib.contextmanager
@@ -57,6 +64,10 @@ class Workers:
                     process.kill()
 
     def _watched(self, batches: Iterator[Any], processes: list[BaseProcess]) -> Generator[Any, None, None]:
+        if not self.num and self.timeout is not None:
+            yield from in_thread(batches, self.timeout, self._hanging)
+            return
+        waited_since = time.monotonic()
         while True:
             try:
                 batch = next(batches)
@@ -66,9 +77,21 @@ class Workers:
                 if not self.num or "DataLoader" not in str(error):
                     raise
                 if all(process.exitcode is None for process in processes):
+                    if self.timeout is not None and time.monotonic() - waited_since >= self.timeout:
+                        raise self._hanging() from error
                     continue  # it looked, as it does every few seconds, whether all workers are there
                 raise self._error(processes) from error
             yield batch
+            waited_since = time.monotonic()
+
+    def _hanging(self) -> LoaderError:
+        read = [self._name(int(item)) for item in self.reading if item != NOTHING]
+        return LoaderError(
+            f"no batch came from the data in {self.timeout:g} seconds",
+            where=f"reading {', '.join(read)}" if read else None,
+            why="a disk, a network or a decoder does not answer",
+            fix="look at this file; a longer train.loader_timeout; the same command goes on",
+        )
 
     def _error(self, processes: list[BaseProcess]) -> LoaderError:
         codes = {place: process.exitcode for place, process in enumerate(processes)}

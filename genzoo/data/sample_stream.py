@@ -149,13 +149,14 @@ def batches(
     start_step: int = 0,
     num_workers: int = 0,
     pin_memory: bool = False,
+    loader_timeout: float | None = None,
 ) -> Iterator[list[dict[str, Any]]]:
     """The micro-batches of each optimizer step from `start_step` on, without end.
 
     batch_size: global; a multiple of per_device * world. Each micro-batch holds the data set's keys with a
     leading axis (b,), "position" and "index" (b,) int64, and "bad": list of "file: reason" that were
-    replaced. Workers are deaf to the signals that stop a run. Raises LoaderError for one that was killed; one
-    that hangs is waited for.
+    replaced. Workers are deaf to the signals that stop a run. Raises LoaderError for one that was killed, and
+    when no batch comes for `loader_timeout` seconds, however it is read; None waits for ever.
     """
     if min(batch_size, per_device, world) < 1 or batch_size % (per_device * world):
         raise UsageError(
@@ -165,7 +166,7 @@ def batches(
     if not 0 <= rank < world:
         raise UsageError(f"rank {rank} is outside the {world} processes")
     cut = {"batch_size": batch_size, "per_device": per_device, "rank": rank, "world": world}
-    return _batches(stream, cut, start_step, num_workers, pin_memory)
+    return _batches(stream, cut, start_step, num_workers, pin_memory, loader_timeout)
 
 
 def _batches(
@@ -174,8 +175,9 @@ def _batches(
     start_step: int,
     num_workers: int,
     pin_memory: bool,
+    loader_timeout: float | None,
 ) -> Iterator[list[dict[str, Any]]]:
-    workers = Workers(stream.dataset, num_workers)
+    workers = Workers(stream.dataset, num_workers, loader_timeout)
     loader: DataLoader[Any] = DataLoader(
         _Positions(stream, workers.reading),
         batch_sampler=_Steps(cut, start_step),
@@ -218,8 +220,7 @@ class _Positions(torch.utils.data.Dataset):
 
     def __getitems__(self, positions: Sequence[int]) -> tuple[dict[str, Any] | DataError, Bad]:
         worker = torch.utils.data.get_worker_info()
-        if worker is not None:
-            self.stream.reading = self.reading[worker.id]
+        self.stream.reading = self.reading[0 if worker is None else worker.id]
         try:
             return self.stream.fetch_batch(positions)
         except DataError as error:

@@ -34,6 +34,8 @@ class TrainConfig:
         storings; None stores sixteen times.
     ema_schedule: pairs [steps, decay]: after so many steps, that decay takes the place of ema_decay.
     log_every: steps between log lines.   max_bad: unreadable data items that may be replaced.
+    loader_timeout: seconds to wait for a batch; then the run names what it was reading, and ends after a
+        checkpoint. None waits for ever.
     deterministic: only deterministic kernels, which may be slow on a GPU and are the rule on a CPU.
     collective_timeout: seconds after which a process gives up waiting for the others.
     sharding: "full" shares weights, gradients, averages and optimizer out over all processes, "hybrid" over
@@ -62,6 +64,7 @@ class TrainConfig:
     ema_snapshot_every: int | None = None
     log_every: int = 10
     num_workers: int = 0
+    loader_timeout: float | None = None
     max_bad: int = 0
     tensorboard: bool = True
     deterministic: bool = False
@@ -111,6 +114,8 @@ def _fractions(config: TrainConfig) -> list[str]:
         )
     if config.clip_grad_norm is not None and not config.clip_grad_norm > 0:
         problems.append(f"train.clip_grad_norm: must be positive, or null, not {config.clip_grad_norm!r}")
+    if config.loader_timeout is not None and not config.loader_timeout > 0:
+        problems.append(f"train.loader_timeout: must be positive, or null, not {config.loader_timeout!r}")
     if not config.collective_timeout > 0:
         problems.append(f"train.collective_timeout: must be positive, not {config.collective_timeout!r}")
     return problems

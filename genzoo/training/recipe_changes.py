@@ -22,7 +22,7 @@ ASIDE = (
         "train.log_every",
         "train.snapshot_every",
     ),
-    *("train.num_workers", "train.max_bad", "train.micro_batch_size"),
+    *("train.num_workers", "train.loader_timeout", "train.max_bad", "train.micro_batch_size"),
     *("train.tensorboard", "train.deterministic", "train.collective_timeout"),
     *("train.sharding", "train.shard_size"),
 )

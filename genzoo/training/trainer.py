@@ -230,6 +230,7 @@ class Trainer:
             start_step=self.step,
             num_workers=self.config.num_workers,
             pin_memory=self.device.type == "cuda",
+            loader_timeout=self.config.loader_timeout,
         ):
             self._note_unreadable(micro_batches)
             yield micro_batches

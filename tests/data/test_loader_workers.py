@@ -1,4 +1,4 @@
-"""Workers of a loader: one that is killed ends the stream with an error that says so."""
+"""Workers of a loader: one that is killed, or hangs, ends the stream with an error that names its file."""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ import itertools
 import multiprocessing
 import os
 import signal
+import threading
 import time
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -34,3 +36,42 @@ def test_a_killed_worker_ends_the_stream_with_its_signal() -> None:
     os.kill(worker.pid or 0, signal.SIGKILL)
     with pytest.raises(LoaderError, match=r"(?s)a loader worker is gone.*killed by signal 9"):
         list(itertools.islice(steps, 200))
+
+
+class HangingDigits(Digits):
+    """The item `at` never comes; all have the name of a file."""
+
+    at = 7
+    fetch_many = None  # one by one
+
+    def path(self, index: int) -> Path:
+        return Path(f"digit{index}.png")
+
+    def fetch(self, index: int, generator: torch.Generator | None = None) -> dict[str, Any]:
+        if index == self.at:
+            threading.Event().wait()
+        return super().fetch(index, generator)
+
+
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_an_item_that_never_comes_is_named_when_time_is_up(num_workers: int) -> None:
+    stream = SampleStream(HangingDigits(), seed=0, shuffle=False)
+    steps = batches(stream, batch_size=4, per_device=4, num_workers=num_workers, loader_timeout=1.0)
+    assert next(steps)[0]["index"].tolist() == [0, 1, 2, 3]
+    with pytest.raises(
+        LoaderError, match=r"(?s)no batch came from the data in 1 seconds.*reading digit7.png"
+    ):
+        next(steps)
+
+
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_a_timeout_changes_no_batch(num_workers: int) -> None:
+    options = {"batch_size": 5, "per_device": 5, "num_workers": num_workers}
+    with_one, without = (
+        list(itertools.islice(batches(SampleStream(Digits(), seed=3), loader_timeout=seconds, **options), 3))
+        for seconds in (60.0, None)
+    )
+    for (one,), (other,) in zip(with_one, without, strict=True):
+        assert torch.equal(one["pixels"], other["pixels"])
+        assert torch.equal(one["index"], other["index"])
