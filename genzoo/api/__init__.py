@@ -32,6 +32,11 @@ COMMANDS.lazy(
     help="Extract controls of a recipe's pictures, or of a folder, once; with a sheet to look at.",
 )
 COMMANDS.lazy(
+    "prepare shards",
+    "genzoo.api.commands.shards:prepare_shards_command",
+    help="note where each sample of tar shards is",
+)
+COMMANDS.lazy(
     "prepare check",
     "genzoo.api.commands.check:prepare_check_command",
     help="Look at all data before a run: classes, sizes, unreadable files, duplicates, captions.",

@@ -25,6 +25,12 @@ DATASETS.lazy(
     port=("pictures", "captioned_pictures"),
 )
 DATASETS.lazy(
+    "image_shards",
+    "genzoo.data.image_shards:image_shards",
+    help="root/*.tar in webdataset's layout, read in any order; see `genzoo prepare shards`",
+    port=("pictures", "captioned_pictures"),
+)
+DATASETS.lazy(
     "video_folder",
     "genzoo.data.video_folder:video_folder",
     help="clips of root/class/*.mp4|avi|webm|..., root/class/clip/001.jpg, or without classes",

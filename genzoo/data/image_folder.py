@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from PIL import Image
 
 from genzoo.core.errors import DataError
 from genzoo.core.reading import shown
@@ -19,16 +18,13 @@ from genzoo.core.types import Dataset
 from genzoo.data.cached_controls import CachedControls
 from genzoo.data.cached_latents import CachedLatents
 from genzoo.data.class_lists import ClassList, kept_labels
-from genzoo.data.image_decode import MAX_PIXELS, decode_image, read_file
+from genzoo.data.image_decode import MAX_PIXELS, read_file
 from genzoo.data.image_listing import list_images, only_labels
 from genzoo.data.label_check import suspicious_classes
-from genzoo.data.lanczos_crop import lanczos_crop
-from genzoo.data.transforms import Size, adm_centre_crop, draw_flip, flip, sides, size_name, to_tensor
+from genzoo.data.picture_view import CENTRAL, RANDOM, PictureView
+from genzoo.data.transforms import Size, sides
 
 logger = logging.getLogger(__name__)
-
-RANDOM, CENTRAL = "official", "official_centre"
-CROPS = ("adm", RANDOM, CENTRAL)
 
 
 def image_folder(
@@ -99,11 +95,8 @@ class ImageFolder:
         follow_links: bool = False,
         max_pixels: int = MAX_PIXELS,
     ) -> None:
-        if channels not in (1, 3):
-            raise DataError(f"pictures have channels 1 or 3; got {channels}")
-        if crop not in CROPS:
-            raise DataError(f"there is no crop {crop!r}", fix=f"use one of {', '.join(CROPS)}")
         size = sides(image_size)
+        self.view = PictureView(size, channels, horizontal_flip, crop, max_pixels)
         listing = list_images(root, class_names=class_names, follow_links=follow_links)
         self.listing = only_labels(
             listing, kept_labels(listing.class_names, include_classes, exclude_classes)
@@ -115,7 +108,6 @@ class ImageFolder:
                 "%d other file(s) in the data folder are left out: %s", len(self.listing.ignored), names
             )
         self.image_size, self.channels, self.horizontal_flip = size, channels, horizontal_flip
-        self.max_pixels, self.crop = max_pixels, crop
         self.sample_shape: tuple[int, ...] = (channels, *size)
         self.class_names: list[str] | None = self.listing.class_names
         self.num_classes: int | None = len(self.class_names) if self.class_names is not None else None
@@ -127,13 +119,12 @@ class ImageFolder:
     @property
     def augments(self) -> bool:
         """Whether fetch makes use of a generator."""
-        return self.horizontal_flip or self.crop == RANDOM
+        return self.view.augments
 
     @property
     def transform(self) -> str:
         """What happens to a file's bytes on the way to pixels, flipping aside; part of a cache's keys."""
-        name = "adm_centre_crop" if self.crop == "adm" else f"lanczos_{self.crop}"
-        return f"{name}|{size_name(self.image_size)}|channels {self.channels}|white|exif"
+        return self.view.transform
 
     @cached_property
     def fingerprint(self) -> str:
@@ -165,21 +156,8 @@ class ImageFolder:
     def fetch(self, index: int, generator: torch.Generator | None = None) -> dict[str, Any]:
         """One picture. Raises DataError with the file's name when it cannot be read."""
         where = shown(self.path(index))
-        image = decode_image(
-            self.content(index), where=where, channels=self.channels, max_pixels=self.max_pixels
-        )
-        mirrored = self.horizontal_flip and generator is not None and draw_flip(generator)
-        try:
-            pixels = to_tensor(self._cut(image, generator))
-        except DataError as error:
-            raise DataError(error.what, where=where) from error
-        return {"pixels": flip(pixels) if mirrored else pixels} | self.annotations(index)
-
-    def _cut(self, image: Image.Image, generator: torch.Generator | None) -> Image.Image:
-        """The part that is seen."""
-        if self.crop == "adm":
-            return adm_centre_crop(image, self.image_size)
-        return lanczos_crop(image, self.image_size, generator if self.crop == RANDOM else None)
+        pixels = self.view.pixels(self.content(index), generator, where=where)
+        return {"pixels": pixels} | self.annotations(index)
 
     def annotations(self, index: int) -> dict[str, Any]:
         """{"class_labels": int64 ()}, or nothing without classes."""

@@ -33,6 +33,13 @@ class Names(Sequence[str]):
         self._bytes = np.frombuffer(b"".join(encoded), np.uint8)
         self._ends = np.cumsum([0, *map(len, encoded)])
 
+    @classmethod
+    def of(cls, data: np.ndarray, ends: np.ndarray) -> Names:
+        """Those whose bytes lie one after another in `data`, between neighbours of `ends`."""
+        names = cls([])
+        names._bytes, names._ends = data, ends
+        return names
+
     def __len__(self) -> int:
         return len(self._ends) - 1
 

@@ -27,7 +27,11 @@ MISFITS: list[tuple[list[str], str, str]] = [
     (["model.name=vqvae"], "model.name", "the task latent_diffusion, which takes one of dim, dim_video, dit"),
     (["model.name=matten"], "data.name", "the model matten, which takes one of moving_digits"),
     (["data.name=moving_digits"], "data.name", "the model dim, which takes one of digits, emoji"),
-    (["task.name=text_to_image"], "data.name", "the task text_to_image, which takes emoji"),
+    (
+        ["task.name=text_to_image"],
+        "data.name",
+        "the task text_to_image, which takes one of emoji, image_shards",
+    ),
     (["task.name=vqvae"], "sampler", "the task vqvae takes no sampler; leave this section out"),
     (["task.name=next_scale"], "codec", "the task next_scale needs a codec, which takes vqvae"),
     (

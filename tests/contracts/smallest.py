@@ -5,6 +5,7 @@ A new name is tested by being registered. When its arguments have no small defau
 
 from __future__ import annotations
 
+import tarfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from safetensors.torch import save_file
 import genzoo.api  # noqa: F401  (reads every card)
 from genzoo.core.recipe import Recipe, recipe_from
 from genzoo.core.registry import CODECS, DATASETS, MODELS, SAMPLERS, TASKS, Entry, Registry
+from genzoo.data.shard_index import make_index
 
 FACTS = {"num_classes": "auto", "in_channels": "auto", "input_size": "auto"}
 TRANSFORMER = {"depth": 2, "hidden_size": 24, "patch_size": 2, "learn_sigma": False, **FACTS}
@@ -54,6 +56,7 @@ SMALL: dict[Registry, dict[str, dict[str, Any]]] = {
         "image_folder": {"root": "@pictures", "image_size": 8},
         "video_folder": {"root": "@clips", "image_size": 8, "num_frames": 3},
         "emoji": EMOJI,
+        "image_shards": {"root": "@shards", "image_size": 8, "captions": True},
         "placed_digits": {},
         "moving_emoji": {"names": ["cactus", "owl"], "num_frames": 3, "styles": ["noto"]},
         "concepts": {
@@ -96,6 +99,7 @@ class Workshop:
         if not path.exists():
             makers: dict[str, Callable[[Path], object]] = {
                 "pictures": lambda path: draw(path, ["cats/0", "cats/1", "dogs/0"]),
+                "shards": pack,
                 "clips": lambda path: draw(path, [f"{k}/{i}" for k in ("in", "out") for i in range(6)]),
                 "vqvae": lambda path: save_file(self.fresh("vqvae").state_dict(), path),
                 "autoencoder": lambda path: self.fresh("autoencoder_kl").write(path),
@@ -125,6 +129,19 @@ def draw(folder: Path, names: list[str]) -> None:
         image = Image.new("RGB", (10, 9), (20 * number, 90, 200))
         image.putpixel((2, 3), (255, 255, 0))
         image.save(path)
+
+
+def pack(folder: Path) -> None:
+    """Two tar shards of captioned pictures, with their indices."""
+    draw(folder / "loose", ["0", "1", "2"])
+    for number, names in enumerate((["0", "1"], ["2"])):
+        with tarfile.open(folder / f"part-{number}.tar", "w") as archive:
+            for name in names:
+                (folder / "loose" / f"{name}.cls").write_text(str(int(name) % 2))
+                (folder / "loose" / f"{name}.txt").write_text(f"picture {name}")
+                for extension in ("png", "cls", "txt"):
+                    archive.add(folder / "loose" / f"{name}.{extension}", f"{name}.{extension}")
+        make_index(folder / f"part-{number}.tar")
 
 
 def arguments(registry: Registry, name: str) -> dict[str, Any]:

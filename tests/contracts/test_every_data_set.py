@@ -22,6 +22,7 @@ CHANGES: dict[str, list[dict[str, Any]]] = {
     "image_folder": [
         {"image_size": 6}, {"channels": 1}, {"horizontal_flip": False}, {"include_classes": ["cats"]},
     ],
+    "image_shards": [{"image_size": 6}, {"channels": 1}, {"horizontal_flip": False}, {"captions": False}],
     "video_folder": [
         {"image_size": 6}, {"num_frames": 2}, {"channels": 1}, {"horizontal_flip": False},
         {"frame_interval": 2},

@@ -1,0 +1,36 @@
+"""`genzoo prepare shards`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from genzoo.core.processes import connected
+from genzoo.core.progress import Progress
+
+
+def prepare_shards_command(
+    folder: Annotated[str, typer.Argument(metavar="FOLDER", help="with the .tar files")],
+    output: Annotated[
+        str | None, typer.Option("--output", "-o", help="folder for the indices; beside the shards otherwise")
+    ] = None,
+) -> None:
+    """Note where each sample of tar shards is, so that data set image_shards reads them in any order."""
+    from genzoo.api.preparation.shards import prepare_shards
+
+    with connected() as world, Progress() as progress:
+        report = prepare_shards(
+            Path(folder).expanduser(),
+            None if output is None else Path(output).expanduser(),
+            progress=progress.of("indexing"),
+            world=world,
+        )
+    if world.is_first:
+        typer.echo(
+            f"{report.shards} shards, {report.samples:,} samples: {report.made} indexed, "
+            f"{report.shards - report.made} were"
+        )
+        for name in report.ignored[:5]:
+            typer.echo(f"left out: {name}", err=True)
