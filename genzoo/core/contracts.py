@@ -61,6 +61,13 @@ class RecordsFacts(Protocol):
     facts: Mapping[str, str]
 
 
+class ReadsInChunks(Protocol):
+    """A model of prompts reads long ones several times; those of one length are sampled together."""
+
+    def num_chunks(self, prompt: str) -> int:
+        """How often it reads to reach the prompt's end."""
+
+
 class DrawsAgain(Protocol):
     """Previews and evaluations during training then draw pictures of the data again."""
 

@@ -7,13 +7,14 @@ such as `genzoo.pretrained.text_to_image.TextToImageParts`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, NamedTuple, Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from genzoo.core.contracts import ReadsInChunks, able
 from genzoo.core.errors import UsageError, WeightsError
 from genzoo.core.seeds import SampleStreams
 from genzoo.core.types import LatentCodec
@@ -168,12 +169,35 @@ def sample_prompts(
     """
     if len(prompts) != len(generator):
         raise UsageError(f"{len(prompts)} prompts for {len(generator)} samples", fix="pass one for each")
-    function, guidance = build_sampler(merge_sampler(sampler or DEFAULT_SAMPLER, overrides), run_precision)
-    text = model.encode_prompts(prompts)
-    negative = model.encode_negative(negative_prompt).expand(len(prompts))
-    like = torch.empty(len(prompts), *model.latent_shape, device=text.hidden.device)
-    denoiser = PromptedDenoiser(model, diffusion, text, negative, guidance)
-    latents = function(denoiser, generator.randn_like(like), diffusion.schedule, generator)
-    check_latents(latents)
-    pixels = latents if model.vae is None else model.vae.decode(latents)
-    return pixels.float().clamp(-1, 1)
+    function, guidance = build_sampler(merge_sampler(sampler or DEFAULT_SAMPLER, overrides))
+
+    def draw(some: Sequence[str], streams: SampleStreams) -> Tensor:
+        text = model.encode_prompts(some)
+        negative = model.encode_negative(negative_prompt).expand(len(some))
+        like = torch.empty(len(some), *model.latent_shape, device=text.hidden.device)
+        denoiser = PromptedDenoiser(model, diffusion, text, negative, guidance)
+        latents = function(denoiser, streams.randn_like(like), diffusion.schedule, streams)
+        check_latents(latents)
+        pixels = latents if model.vae is None else model.vae.decode(latents)
+        return pixels.float().clamp(-1, 1)
+
+    return by_length(model, prompts, generator, draw)
+
+
+def by_length(
+    model: object,
+    prompts: Sequence[str],
+    generator: SampleStreams,
+    draw: Callable[[Sequence[str], SampleStreams], Tensor],
+) -> Tensor:
+    """What `draw` makes of prompts and their streams, (n, ...), those of one length at a time: a sample does
+    not depend on how long its neighbours' prompts are.
+    """
+    reading = able(model, ReadsInChunks)
+    lengths = [1 if reading is None else reading.num_chunks(prompt) for prompt in prompts]
+    rows: dict[int, Tensor] = {}
+    for length in sorted(set(lengths)):
+        chosen = [index for index, one in enumerate(lengths) if one == length]
+        streams = SampleStreams([generator.generators[index] for index in chosen])
+        rows.update(zip(chosen, draw([prompts[index] for index in chosen], streams), strict=True))
+    return torch.stack([rows[index] for index in range(len(prompts))])

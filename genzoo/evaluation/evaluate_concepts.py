@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any
 
 from genzoo.core.errors import DataError, UsageError
@@ -31,7 +32,9 @@ def without_modifiers(prompt: str) -> str:
 
 
 def read_prompts(folder: Path) -> dict[str, str]:
-    """prompts.json beside or in a folder of samples: file stem -> prompt."""
+    """prompts.json beside or in a folder of samples: file stem -> prompt, or the name with its folder, as
+    `genzoo sample --prompts` writes it.
+    """
     places = (folder / "prompts.json", folder.parent / "prompts.json")
     found = next((path for path in places if path.is_file()), None)
     form = 'write {"file stem": "prompt", ...} there'
@@ -40,7 +43,11 @@ def read_prompts(folder: Path) -> dict[str, str]:
     content = read_json(found)
     if not isinstance(content, dict):
         raise DataError(f"{shown(found)} is no table of prompts", fix=form)
-    return {Path(stem).stem: str(prompt) for stem, prompt in content.items()}
+    inside = "" if found.parent == folder else f"{folder.name}/"
+    named = {PurePath(name.removeprefix(inside)).with_suffix(""): str(text) for name, text in content.items()}
+    counts = Counter(name.name for name in named)
+    alone = {name.name: text for name, text in named.items() if counts[name.name] == 1}
+    return alone | {name.as_posix(): text for name, text in named.items()}
 
 
 def evaluate_concepts(
@@ -90,7 +97,9 @@ def evaluate_concepts(
 
 
 def _prompts_for(images: PictureSet, prompts: Mapping[str, str]) -> list[str]:
-    stems = [Path(images.name(index)).stem for index in range(len(images))]
+    names = [PurePath(images.name(index)).with_suffix("").as_posix() for index in range(len(images))]
+    # a table of bare stems holds for pictures in folders too
+    stems = [name if name in prompts else PurePath(name).name for name in names]
     missing = [stem for stem in stems if stem not in prompts]
     if missing:
         raise DataError(f"{len(missing)} images have no prompt in prompts.json, such as {missing[0]}")

@@ -17,16 +17,20 @@ from torch import Tensor
 from genzoo.core.errors import UsageError, WeightsError
 from genzoo.core.reading import read_json
 from genzoo.pretrained.hub import is_hub_id, located, resolve
-from genzoo.pretrained.text_features import cut_off, encode_ids, reads, tell_of_cut, tokenize
+from genzoo.pretrained.prompt_text import chunks_of
+from genzoo.pretrained.text_features import encode_ids
 
 
 @dataclass(frozen=True)
 class PromptFeatures:
-    """ids: token ids from BOS to EOS.   rows: (l, d) float32, one per token."""
+    """ids: token ids from BOS to EOS.   rows: (l, d) float32, one per token.   source: the prompt, of which
+    this is all or a chunk; text: the same, and empty for chunks after the first.
+    """
 
     text: str
     ids: tuple[int, ...]
     rows: Tensor
+    source: str = ""
 
 
 class PromptEncoder:
@@ -56,45 +60,52 @@ class PromptEncoder:
         """Tokens that are read of a text, its beginning and end included."""
         return min(_longest(model) for model in self.models)
 
-    def reads(self, text: str, word: str) -> bool:
-        """Whether the first `word` of a text is among the tokens that are read."""
-        return reads(self.tokenizers[0], text, word, self.max_length)
+    def num_chunks(self, text: str) -> int:
+        """How many times the encoders have to read to reach a text's end."""
+        return len(self._ids(text))
 
     def encode(self, prompts: Sequence[str], *, batch_size: int = 32) -> list[PromptFeatures]:
-        """Features of every prompt, cut at the encoder's longest text; what is cut off is logged."""
-        ids = [self._ids(prompt) for prompt in prompts]
-        for prompt, row in zip(prompts, ids, strict=True):
-            if len(row) == self.max_length:
-                tell_of_cut(prompt, cut_off(self.tokenizers[0], prompt, self.max_length))
+        """Features of every prompt, in order; of one that is longer than the encoders read, one for each of
+        its chunks, as `prompt_text` cuts them.
+        """
+        pieces = self._pieces(prompts)
         by_length: dict[int, list[int]] = {}
-        for index, row in enumerate(ids):
+        for index, (_, _, row) in enumerate(pieces):
             by_length.setdefault(len(row), []).append(index)
         found: dict[int, Tensor] = {}
         for indices in by_length.values():
             for start in range(0, len(indices), batch_size):
                 chunk = indices[start : start + batch_size]
-                rows = self._forward([torch.tensor([ids[i] for i in chunk])] * len(self.models))
+                rows = self._forward([torch.tensor([pieces[i][2] for i in chunk])] * len(self.models))
                 found.update(zip(chunk, rows, strict=True))
-        return [PromptFeatures(prompt, ids[i], found[i]) for i, prompt in enumerate(prompts)]
+        return [
+            PromptFeatures("" if number else prompt, ids, found[index], prompt)
+            for index, (prompt, number, ids) in enumerate(pieces)
+        ]
 
     def padding_rows(self, prompts: Sequence[str], *, batch_size: int = 32) -> Tensor:
-        """Rows (n, d) float32 of the padding after each prompt, as a pipeline appends it."""
-        lengths = [len(self._ids(prompt)) for prompt in prompts]
+        """Rows (n, d) float32 of the padding after each prompt's chunks, as a pipeline appends it."""
+        pieces = [ids for _, _, ids in self._pieces(prompts)]
         found = []
-        for start in range(0, len(prompts), batch_size):
-            chunk = list(prompts[start : start + batch_size])
+        for start in range(0, len(pieces), batch_size):
+            chunk = pieces[start : start + batch_size]
             pairs = zip(self.tokenizers, self.models, strict=True)
-            ids = [tokenize(tokenizer, chunk, _longest(model)) for tokenizer, model in pairs]
+            ids = [_padded(chunk, tokenizer.pad_token_id, _longest(model)) for tokenizer, model in pairs]
             rows = self._forward(ids)
-            found += [row[length:] for row, length in zip(rows, lengths[start:], strict=False)]
+            found += [row[len(piece) :] for row, piece in zip(rows, chunk, strict=True)]
         return torch.cat(found)
 
-    def _ids(self, prompt: str) -> tuple[int, ...]:
-        found = [
-            tuple(tokenizer(prompt, truncation=True, max_length=_longest(model)).input_ids)
-            for tokenizer, model in zip(self.tokenizers, self.models, strict=True)
-        ]
-        if len(set(found)) > 1:
+    def _pieces(self, prompts: Sequence[str]) -> list[tuple[str, int, tuple[int, ...]]]:
+        """Each chunk of each prompt: the prompt, the chunk's number and its ids from BOS to EOS."""
+        return [(prompt, number, ids) for prompt in prompts for number, ids in enumerate(self._ids(prompt))]
+
+    def _ids(self, prompt: str) -> list[tuple[int, ...]]:
+        found = []
+        for tokenizer in self.tokenizers:
+            chunks = chunks_of(tokenizer, prompt, self.max_length)
+            first, last = tokenizer.bos_token_id, tokenizer.eos_token_id
+            found.append([(first, *(token for token, _ in chunk), last) for chunk in chunks])
+        if any(one != found[0] for one in found):
             raise WeightsError(
                 f"the two tokenizers read {prompt!r} differently, so their features do not align"
             )
@@ -171,3 +182,7 @@ def _has_second(base: str | Path) -> bool:
 
 def _longest(model: Any) -> int:
     return int(model.config.max_position_embeddings)
+
+
+def _padded(rows: Sequence[tuple[int, ...]], padding: int, length: int) -> Tensor:
+    return torch.tensor([[*row, *[padding] * (length - len(row))] for row in rows])

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any
 
 import torch
 from torch import Tensor
 
-logger = logging.getLogger(__name__)
+from genzoo.pretrained.prompt_text import Token, chunks_of
 
 
 @dataclass(frozen=True)
@@ -34,6 +32,14 @@ class TextFeatures:
         pooled = None if self.pooled is None else self.pooled.expand(num, -1)
         return TextFeatures(self.hidden.expand(num, -1, -1), pooled)
 
+    def padded(self, length: int, empty: Tensor) -> TextFeatures:
+        """With chunks of the empty prompt, (1, l, d), behind the others up to `length` rows."""
+        missing = (length - self.hidden.shape[1]) // empty.shape[1]
+        if not missing:
+            return self
+        more = empty.to(self.hidden).expand(len(self), -1, -1).repeat(1, missing, 1)
+        return TextFeatures(torch.cat([self.hidden, more], 1), self.pooled)
+
     def to(self, like: Tensor) -> TextFeatures:
         """On the device and in the dtype of a tensor."""
         return TextFeatures(self.hidden.to(like), None if self.pooled is None else self.pooled.to(like))
@@ -45,40 +51,56 @@ def concatenate(parts: Sequence[TextFeatures]) -> TextFeatures:
     return TextFeatures(torch.cat([part.hidden for part in parts]), torch.cat(pooled) if pooled else None)
 
 
-def tokenize(tokenizer: Any, prompts: Sequence[str], max_length: int) -> Tensor:
-    """Ids (b, l), cut and padded to max_length. What is cut off is logged, once for each text."""
-    ids: Tensor = tokenizer(
-        list(prompts), padding="max_length", truncation=True, max_length=max_length, return_tensors="pt"
-    ).input_ids
-    for prompt, full in zip(prompts, (ids[:, -2] != tokenizer.pad_token_id).tolist(), strict=True):
-        if full:  # one token more than the last could hold, or just all of them
-            tell_of_cut(prompt, cut_off(tokenizer, prompt, max_length))
-    return ids
+def tokenize(tokenizer: Any, prompts: Sequence[str], max_length: int, *, chunks: int = 1) -> Tensor:
+    """Ids (b, k max_length) of texts as they stand: k chunks of max_length - 2 tokens between beginning and
+    end, as many as the longest text needs and `chunks` at least; what is missing is padding.
+    """
+    return tokenize_weighted(tokenizer, prompts, max_length, chunks=chunks, weighted=False)[0]
 
 
-def cut_off(tokenizer: Any, text: str, max_length: int) -> str:
-    """The end of a text that an encoder of `max_length` tokens does not read; empty when it reads all."""
-    ids = tokenizer(text, add_special_tokens=False, verbose=False).input_ids
-    return str(tokenizer.decode(ids[max_length - 2 :])).strip()
+def tokenize_weighted(
+    tokenizer: Any, prompts: Sequence[str], max_length: int, *, chunks: int = 1, weighted: bool = True
+) -> tuple[Tensor, Tensor]:
+    """The same with the syntax of `prompt_text`, and a weight for each id, (b, k max_length)."""
+    found = [chunks_of(tokenizer, prompt, max_length, weighted=weighted) for prompt in prompts]
+    count = max([chunks, *map(len, found)])
+    rows = [_assembled(tokenizer, one + [[]] * (count - len(one)), max_length) for one in found]
+    ids = torch.tensor([[token for token, _ in row] for row in rows], dtype=torch.long)
+    return ids.reshape(len(prompts), -1), torch.tensor([[weight for _, weight in row] for row in rows])
 
 
-def reads(tokenizer: Any, text: str, word: str, max_length: int) -> bool:
-    """Whether the first `word` of a text, whatever its case, is among the tokens that an encoder reads."""
-    end = text.lower().find(word.lower()) + len(word)
-    return len(tokenizer(text[:end], add_special_tokens=False, verbose=False).input_ids) <= max_length - 2
+def num_chunks(tokenizer: Any, text: str, max_length: int, *, weighted: bool = False) -> int:
+    """How many chunks a text takes."""
+    return len(chunks_of(tokenizer, text, max_length, weighted=weighted))
 
 
-@lru_cache(maxsize=4096)
-def tell_of_cut(text: str, tail: str) -> None:
-    """Log, once for each text, what of it is not read."""
-    if tail:
-        logger.warning("the text encoder does not read the end of %r: %r is cut off", text[:80], tail[:200])
+def _assembled(tokenizer: Any, chunks: Sequence[Sequence[Token]], max_length: int) -> list[Token]:
+    row: list[Token] = []
+    for chunk in chunks:
+        row += [(tokenizer.bos_token_id, 1.0), *chunk, (tokenizer.eos_token_id, 1.0)]
+        row += [(tokenizer.pad_token_id, 1.0)] * (-len(row) % max_length)
+    return row
+
+
+def weighted_features(hidden: Tensor, weights: Tensor, empty: Tensor) -> Tensor:
+    """z_0 + w (z - z_0): features z (b, l, d) moved away from those of the empty prompt z_0 (1, l, d) at the
+    same place, or towards them; exactly z where w is 1 (ComfyUI's rule, which divides by nothing).
+    """
+    w = weights.to(hidden)[:, :, None]
+    return torch.where(w == 1, hidden, empty + w * (hidden - empty))
 
 
 def encode_ids(text_encoders: Sequence[Any], ids: Sequence[Tensor]) -> TextFeatures:
     """One encoder's last layer after its norm; of two, the layers before the last side by side, and the
-    second one's projected end of text.   ids: (b, l) each.
+    second one's projected end of text.   ids: (b, l) each; of texts that are longer than the encoders read,
+    (b, k l): each chunk is encoded apart, and the projected end is the first one's.
     """
+    longest = int(text_encoders[0].config.max_position_embeddings)
+    if ids[0].shape[1] > longest:
+        count = ids[0].shape[1] // longest
+        parts = encode_ids(text_encoders, [rows.reshape(-1, longest) for rows in ids])
+        hidden = parts.hidden.reshape(len(ids[0]), count * longest, -1)
+        return TextFeatures(hidden, None if parts.pooled is None else parts.pooled[::count])
     device = next(text_encoders[0].parameters()).device
     if len(text_encoders) == 1:
         return TextFeatures(text_encoders[0](input_ids=ids[0].to(device)).last_hidden_state)

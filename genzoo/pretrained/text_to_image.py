@@ -15,7 +15,14 @@ from genzoo.core.reading import read_json
 from genzoo.pretrained.codecs import AutoencoderKLCodec
 from genzoo.pretrained.hub import located, resolve
 from genzoo.pretrained.prompts import load_prompt_encoder
-from genzoo.pretrained.text_features import TextFeatures, encode_ids, tokenize
+from genzoo.pretrained.text_features import (
+    TextFeatures,
+    encode_ids,
+    num_chunks,
+    tokenize,
+    tokenize_weighted,
+    weighted_features,
+)
 
 NUM_TIME_IDS = 6  # SDXL: original height and width, corner of the crop, target height and width
 
@@ -71,13 +78,26 @@ class TextToImageParts:
         for module in (self.unet, *self.text_encoders):
             module.requires_grad_(False).eval()
 
-    def token_ids(self, prompts: Sequence[str]) -> list[Tensor]:
-        """Padded ids (b, l) for each text encoder."""
-        return [tokenize(tokenizer, prompts, self.max_length) for tokenizer in self.tokenizers]
+    def token_ids(self, texts: Sequence[str], *, chunks: int = 1) -> list[Tensor]:
+        """Padded ids (b, k l) for each text encoder, of texts as they stand; see `text_features.tokenize`."""
+        return [tokenize(tokenizer, texts, self.max_length, chunks=chunks) for tokenizer in self.tokenizers]
+
+    def num_chunks(self, prompt: str, *, weighted: bool = True) -> int:
+        """How many times the encoders have to read to reach a prompt's end."""
+        return num_chunks(self.tokenizers[0], prompt, self.max_length, weighted=weighted)
+
+    def encode_captions(self, captions: Sequence[str]) -> TextFeatures:
+        """Features of texts as they stand; differentiable in whatever parameters have gradients."""
+        return encode_ids(self.text_encoders, self.token_ids(captions))
 
     def encode_prompts(self, prompts: Sequence[str]) -> TextFeatures:
-        """Features of padded prompts; differentiable in whatever parameters have gradients."""
-        return encode_ids(self.text_encoders, self.token_ids(prompts))
+        """Features of prompts as people type them, with weights such as (word:1.2), of any length."""
+        read = [tokenize_weighted(tokenizer, prompts, self.max_length) for tokenizer in self.tokenizers]
+        features, weights = encode_ids(self.text_encoders, [ids for ids, _ in read]), read[0][1]
+        if bool((weights == 1).all()):
+            return features
+        empty = self.encode_captions([""]).hidden.repeat(1, weights.shape[1] // self.max_length, 1)
+        return TextFeatures(weighted_features(features.hidden, weights, empty), features.pooled)
 
     def encode_negative(self, prompt: str | None) -> TextFeatures:
         """One row: the features of a negative prompt, or of none."""

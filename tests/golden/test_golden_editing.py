@@ -41,8 +41,8 @@ class Recorded:
         self.rows = {prompt["text"]: data[prompt["features_key"]] for prompt in case["prompts"]}
         self.lasts = {prompt["text"]: prompt["last_subject_row"] for prompt in case["prompts"]}
 
-    def reads(self, text: str, word: str) -> bool:
-        return True
+    def num_chunks(self, text: str) -> int:
+        return 1
 
     def encode(self, texts: list[str]) -> list[PromptFeatures]:
         # as many ids as there are tokens up to EOS, which is one after the last subject row

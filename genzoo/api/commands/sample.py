@@ -21,6 +21,7 @@ from genzoo.api.commands.terminal import (
     settings_from,
     written,
 )
+from genzoo.api.sampling.prompt_list import PROMPTS, read_prompt_list, sample_list_to
 from genzoo.core.errors import UsageError
 from genzoo.core.processes import World
 from genzoo.core.progress import Progress
@@ -47,6 +48,10 @@ def sample_command(
     ] = None,
     prompt: Annotated[
         list[str] | None, typer.Option(help="what to show, for models of captions; several for several")
+    ] = None,
+    prompts: Annotated[
+        str | None,
+        typer.Option(metavar="FILE", help="prompts, one a line: a folder each of --num, and prompts.json"),
     ] = None,
     class_label: Annotated[
         list[str] | None,
@@ -88,6 +93,9 @@ def sample_command(
 ) -> None:
     """Sample pictures from a run; the same command again makes those that are missing."""
     require_run(run)
+    if prompts is not None and prompt:
+        raise UsageError("--prompt and --prompts both say what to show", fix="give one of them")
+    listed = None if prompts is None else read_prompt_list(prompts)
     load_torch()
     from genzoo.api.run import load_run
     from genzoo.api.sampling.claim import default_folder
@@ -107,6 +115,16 @@ def sample_command(
     _check_types(given)
     loaded = load_run(run)
     path = loaded.checkpoint(given.pop("checkpoint", None))
+    if listed is not None:
+        place = given.pop("out", None) or loaded.folder / "samples" / Path(str(prompts)).stem
+        with Progress() as progress:
+            options_left = {"checkpoint": path, "progress": progress.of("sampling"), **given}
+            sample_list_to(loaded.sample_to, place, listed, **{"num": USUAL_NUM, **options_left})
+        if World.current().is_first and as_json:
+            print_json({"folder": str(place), "prompts": str(Path(place) / PROMPTS)})
+        elif World.current().is_first:
+            typer.echo(f"{place}: {len(listed)} folders, {PROMPTS}".encode("utf-8", "replace").decode())
+        return
     if given.get("class_labels") is not None:
         given["class_labels"] = labels_of_names(given["class_labels"], loaded.class_names(path))
     if given.get("num") is None and not asks_for_rows(given):

@@ -17,6 +17,7 @@ from genzoo.diffusion.flow.settings import DEFAULT_SAMPLER, PORT, flow_settings
 from genzoo.diffusion.flow.times import Times, num_tokens
 from genzoo.diffusion.latents import batch_latents, check_latents, initial_noise, model_latent_shape
 from genzoo.diffusion.precision import Arithmetic
+from genzoo.diffusion.prompted import by_length
 from genzoo.diffusion.sections import SHARED_OPTIONS, build_loss, merge_sampler, split_guidance
 from genzoo.nn.evaluating import evaluating
 
@@ -129,8 +130,8 @@ class FlowTextToImageTask:
         )
         plain: Any = model
         parts = plain.parts(self.codec, {})
-        prompts = conditions["prompts"]
-        with evaluating(model):
+
+        def draw(prompts: Sequence[str], streams: SampleStreams) -> Tensor:
             text = parts.encode_prompts(prompts)
             negative = parts.encode_negative(next(iter(conditions.get("negative_prompts", [])), None))
             field = VelocityField(
@@ -139,11 +140,14 @@ class FlowTextToImageTask:
                 prediction=self.prediction,
                 time_scale=self.settings.time_scale,
             )
-            noise = initial_noise(self.latent_shape, 1, generator, text.hidden)
-            x_1 = sampler(field, noise, self.settings.flow, generator)
+            noise = initial_noise(self.latent_shape, 1, streams, text.hidden)
+            x_1 = sampler(field, noise, self.settings.flow, streams)
             check_latents(x_1)
             pixels = x_1 if parts.vae is None else parts.vae.decode(x_1)
-        return pixels.to(noise.dtype).clamp(-1, 1)
+            return pixels.to(noise.dtype).clamp(-1, 1)
+
+        with evaluating(model):
+            return by_length(parts, conditions["prompts"], generator, draw)
 
     def _clean(self, batch: Batch, generator: SampleStreams, caption_dropout: float) -> dict[str, Any]:
         parameter = next(self.model.parameters())

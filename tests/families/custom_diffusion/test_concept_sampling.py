@@ -114,3 +114,14 @@ def test_command_judges_a_concept_file(sd: Path, tmp_path: Path, capsys: pytest.
     assert json.loads(result.read_text())["sampling"]["checkpoint"] == "cat.safetensors"
     assert command("evaluate", path, *options) == 2
     assert "no data to compare with" in capsys.readouterr().err
+
+
+def test_a_file_of_prompts_fills_a_folder_for_each(sd: Path, tmp_path: Path) -> None:
+    concept = make_concept(sd, 1, token="<new1>", phrase="<new1> cat")
+    path = write_concept(concept, tmp_path / "cat.safetensors")
+    (tmp_path / "p.txt").write_text("a <new1> cat\na blue <new1> cat\n")
+    options = ["--num", "2", "--steps", "2", f"base={sd}", "--out", tmp_path / "out"]
+    assert command("sample", path, "--prompts", tmp_path / "p.txt", *options) == 0
+    table = json.loads((tmp_path / "out" / "prompts.json").read_text())
+    assert len(table) == 4
+    assert all((tmp_path / "out" / f"{name}.png").is_file() for name in table)

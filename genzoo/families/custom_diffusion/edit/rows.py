@@ -47,7 +47,7 @@ class TextRows:
     def features(self, text: str) -> tuple[Tensor, tuple[int, ...]]:
         """(l, d) float64 and the ids from BOS to EOS. Raises UsageError for a text that is cut off."""
         if text not in self._known:
-            if not self.encoder.reads(text, text):
+            if self.encoder.num_chunks(text) > 1:
                 raise UsageError(
                     f"the text {text[:48]!r} is too long for an edit",
                     why=f"the text encoder reads {self.encoder.max_length} tokens",
@@ -126,7 +126,7 @@ def kept_rows(
         spans.append([places[key] for key in keys])
     weights = [float(counts[key]) for key in places]
     empty, _ = texts.features("")
-    padding = _padding_sample(texts.encoder, encoded)
+    padding = _padding_sample(texts.encoder, used, encoded)
     known = torch.stack(rows).double() if rows else empty[:0]
     return Kept(
         # BOS is one row of all texts, and what pictures look at most
@@ -134,17 +134,19 @@ def kept_rows(
         weights=torch.tensor(
             [*weights, max(len(used), 1), *[1.0] * (len(empty) - 1 + len(padding))], dtype=torch.float64
         ),
-        captions=used,
+        captions=[features.source for features in encoded],
         spans=spans,
         left_out=left_out,
     )
 
 
-def _padding_sample(encoder: PromptEncoder, encoded: Sequence[PromptFeatures]) -> Tensor:
-    """NUM_PADDING rows of the padding after each caption, evenly spaced; (n, d) float64."""
+def _padding_sample(
+    encoder: PromptEncoder, captions: Sequence[str], encoded: Sequence[PromptFeatures]
+) -> Tensor:
+    """NUM_PADDING rows of the padding after each of the captions' chunks, evenly spaced; (n, d) float64."""
     if not encoded:
         return torch.zeros(0, sum(encoder.widths), dtype=torch.float64)
     lengths = [encoder.max_length - len(features.ids) for features in encoded]
-    found = encoder.padding_rows([features.text for features in encoded]).double()
+    found = encoder.padding_rows(captions).double()
     parts = [rows[:: max(1, len(rows) // NUM_PADDING)][:NUM_PADDING] for rows in found.split(lengths)]
     return torch.cat(parts)

@@ -198,16 +198,8 @@ def _check_encoder(encoder: PromptEncoder, base: BaseWeights, entries: Sequence[
 def _with_rows(entry: Entry, encoder: PromptEncoder) -> Entry:
     """Target rows of the concept: of each phrase and its template, every distinct row once."""
     rows: dict[tuple[int, ...], Tensor] = {}
-    pairs = [(prompt, phrase) for phrase in entry.delta.phrases for prompt in target_prompts(phrase)]
-    for prompt, phrase in pairs:
-        if not encoder.reads(prompt, phrase):
-            raise UsageError(
-                f"the phrase {phrase[:48]!r} is too long to be kept by a merge",
-                where=entry.label,
-                why=f"the text encoder reads {encoder.max_length} tokens, and its end is cut off",
-                fix="name the concept by its word and class, such as --phrase '<new1> cat'",
-            )
-    for features in encoder.encode([prompt for prompt, _ in pairs]):
+    prompts = [prompt for phrase in entry.delta.phrases for prompt in target_prompts(phrase)]
+    for features in encoder.encode(prompts):
         for key in row_keys(features.text, features.ids):
             rows.setdefault(key, features.rows[len(key) - 1])
     for token in entry.delta.tokens:

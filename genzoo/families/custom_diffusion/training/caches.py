@@ -25,9 +25,15 @@ class RememberedText:
         self._known: dict[str, TextFeatures] = {}
 
     @torch.no_grad()
-    def __call__(self, prompts: Sequence[str], like: Tensor) -> TextFeatures:
-        """One row per prompt, on the device and in the dtype of `like`."""
-        return concatenate([self._one(prompt) for prompt in prompts]).to(like)
+    def __call__(self, prompts: Sequence[str], like: Tensor, *, chunks: int = 1) -> TextFeatures:
+        """One row per prompt, on the device and in the dtype of `like`; all as long as `chunks` readings,
+        filled up with those of the empty prompt.
+        """
+        rows = [self._one(prompt) for prompt in prompts]
+        if chunks > 1:
+            empty = self._one("").hidden
+            rows = [one.padded(chunks * empty.shape[1], empty) for one in rows]
+        return concatenate(rows).to(like)
 
     def _one(self, prompt: str) -> TextFeatures:
         if prompt in self._known:

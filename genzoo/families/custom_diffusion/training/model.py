@@ -16,7 +16,7 @@ from genzoo.families.custom_diffusion.files.read_layouts import read_concept
 from genzoo.families.custom_diffusion.files.weight_names import is_cross_attention
 from genzoo.families.custom_diffusion.training.tokens import RARE_TOKENS, extend_encoders
 from genzoo.families.custom_diffusion.training.trainable import choose_trainable, stop_first_token_in
-from genzoo.pretrained.text_features import TextFeatures, concatenate, encode_ids, reads
+from genzoo.pretrained.text_features import TextFeatures, concatenate, encode_ids
 from genzoo.pretrained.text_to_image import TextToImageParts, load_parts, predict
 
 
@@ -111,20 +111,14 @@ class ConceptModel(nn.Module):
         texts += [] if hidden is None else [TextFeatures(hidden, pooled)]
         return predict(self.unet, x_t, timesteps, concatenate(texts), pixel_factor=self.parts.pixel_factor)
 
-    def token_ids(self, prompts: Sequence[str]) -> Tensor:
-        """(b, e, l) for e text encoders."""
-        return torch.stack(self.parts.token_ids(prompts), dim=1)
+    def token_ids(self, texts: Sequence[str], *, chunks: int = 1) -> Tensor:
+        """(b, e, k l) for e text encoders, of texts as they stand, in k chunks, `chunks` at least."""
+        return torch.stack(self.parts.token_ids(texts, chunks=chunks), dim=1)
 
     def named_words(self, prompt: str) -> list[str]:
         """Which of the new words a prompt holds."""
         words = prompt.lower()
         return [token for token in self.modifier_tokens if token.lower() in words]
-
-    def unread_word(self, text: str) -> str | None:
-        """The first taught word or phrase of a text that lies past what the encoders read, if any."""
-        taught = [*self.named_words(text), *(p for p in self.phrases if p.lower() in text.lower())]
-        tokenizer, longest = self.parts.tokenizers[0], self.parts.max_length
-        return next((word for word in taught if not reads(tokenizer, text, word, longest)), None)
 
     @torch.no_grad()
     def delta(self, **notes: Any) -> ConceptDelta:

@@ -68,7 +68,7 @@ class ConceptTask:
             "normalize_mask_channels": normalize_mask_channels,
         }
         self.prompts = tuple(prompts) or tuple(f"photo of a {phrase}" for phrase in model.phrases)
-        self._text = RememberedText(self.parts.encode_prompts)
+        self._text = RememberedText(self.parts.encode_captions)
         self._moments = None if self.parts.vae is None else RememberedMoments(self.parts.vae)
 
     def to(self, device: torch.device | str, dtype: torch.dtype | None = None) -> None:
@@ -99,12 +99,13 @@ class ConceptTask:
         }
         known = [caption for _, _, captions in groups[1:] for caption in batch[captions]]
         require_words(self.model, batch["captions"])
+        chunks = max(self.parts.num_chunks(one, weighted=False) for one in [*batch["captions"], *known])
         if self.model.modifier_tokens:
-            prepared["ids"] = self.model.token_ids(batch["captions"]).to(device)
+            prepared["ids"] = self.model.token_ids(batch["captions"], chunks=chunks).to(device)
         else:
             known = [*batch["captions"], *known]
         if known:
-            text = self._text(known, prepared["latents"])
+            text = self._text(known, prepared["latents"], chunks=chunks)
             prepared |= {"hidden": text.hidden, "pooled": text.pooled}
         return prepared
 
@@ -198,9 +199,6 @@ class ConceptTask:
                 why=f"these are {', '.join(self.model.modifier_tokens or self.model.phrases)}",
                 fix="any_prompt=true samples it nevertheless",
             )
-        unread = self.model.unread_word(text)
-        if unread is not None:
-            raise UsageError(**_too_long(self.model, text, unread))
 
 
 def _masks(boxes: Tensor, like: Tensor, size: int) -> Tensor:
@@ -227,15 +225,3 @@ def require_words(model: ConceptModel, captions: Sequence[str]) -> None:
                 why=f"these are {', '.join(model.modifier_tokens or model.phrases)}",
                 fix='put one in, such as "photo of a <new1> cat"',
             )
-        unread = model.unread_word(caption)
-        if unread is not None:
-            raise DataError(**_too_long(model, caption, unread))
-
-
-def _too_long(model: ConceptModel, text: str, word: str) -> dict[str, str]:
-    shown = text if len(text) < 100 else f"{text[:48]} ... {text[-48:]}"
-    return {
-        "what": f"the text encoder does not read as far as {word} in the prompt {shown!r}",
-        "why": f"it reads {model.parts.max_length} tokens, and cuts off what comes after them",
-        "fix": f"a shorter prompt, or {word} nearer to its beginning",
-    }
