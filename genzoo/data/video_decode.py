@@ -26,6 +26,7 @@ from genzoo.core.errors import DataError
 from genzoo.core.optional import require
 from genzoo.core.reading import reason, shown
 from genzoo.data.image_decode import MAX_PIXELS
+from genzoo.pictures.animation import own_size
 
 VIDEO_EXTENSIONS = (
     ".mp4",
@@ -156,7 +157,9 @@ def _read_from(
             if sought is None or number > sought:
                 return
             if number == sought:
-                yield number, _picture(frame, path, max_pixels)
+                picture = _picture(frame, path, max_pixels)
+                size = own_size(container.metadata, picture.size)
+                yield number, picture if size == picture.size else picture.crop((0, 0, *size))
                 sought = next(waiting, None)
 
 

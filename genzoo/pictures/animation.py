@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import base64
 import io
+import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 FPS = 8.0
+SIZE_KEY, SIZE = "description", "genzoo:size"
 FPS_MAX = 1000.0
 
 
@@ -44,15 +47,22 @@ class Animation:
         return encode_gif(self.frames, hundredths=int(100 // min(self.fps, 50.0)), comment=self.comment)
 
     def mp4(self) -> bytes:
-        """H.264 in an MP4. Raises MissingDependencyError without PyAV (extra `video`)."""
+        """H.264 in an MP4. Raises MissingDependencyError without PyAV (extra `video`).
+
+        Its colour needs even sizes: odd ones have their last column or row twice, and the file says how large
+        the frames are (`own_size`), so that genzoo reads them back without.
+        """
         av = require_pyav()
-        width, height = (size + size % 2 for size in self.frames[0].size)  # 4:2:0 colour needs even sizes
+        size = self.frames[0].size
+        width, height = (side + side % 2 for side in size)
         buffer = io.BytesIO()
         with av.open(buffer, "w", format="mp4") as container:
             stream = container.add_stream("libx264", rate=Fraction(self.fps).limit_denominator(1000))
             stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
             stream.options = {"crf": "16"}
             container.metadata["comment"] = self.comment
+            if (width, height) != size:
+                container.metadata[SIZE_KEY] = f"{SIZE} {size[0]}x{size[1]}"
             for frame in self.frames:
                 array = np.asarray(frame.convert("RGB"))
                 edge = ((0, height - frame.height), (0, width - frame.width), (0, 0))
@@ -71,6 +81,16 @@ class Animation:
 
     def _repr_html_(self) -> str:
         return f'<img src="data:image/gif;base64,{base64.b64encode(self.gif()).decode()}">'
+
+
+def own_size(metadata: Mapping[str, str], stored: tuple[int, int]) -> tuple[int, int]:
+    """Width and height of the frames in a film: as stored, but for what was added to make them even."""
+    found = re.fullmatch(rf"{SIZE} (\d+)x(\d+)", metadata.get(SIZE_KEY, ""))
+    if found is None:
+        return stored
+    own = int(found[1]), int(found[2])
+    added = [there - here for there, here in zip(stored, own, strict=True)]
+    return own if all(one in (0, 1) for one in added) else stored
 
 
 def check_fps(fps: float) -> None:

@@ -6,7 +6,7 @@ import contextlib
 import io
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -15,7 +15,7 @@ from PIL import Image, ImageSequence
 from genzoo.core.errors import DataError
 from genzoo.core.files import write_folder
 from genzoo.core.reading import read_bytes, reason, shown
-from genzoo.pictures.animation import FPS, Animation, require_pyav
+from genzoo.pictures.animation import FPS, Animation, own_size, require_pyav
 from genzoo.pictures.pixels import png, to_pil
 
 MAX_BYTES = 4 * 1024**3  # of a film
@@ -35,7 +35,7 @@ def write_clip(path: Path, clip: Tensor, *, fps: float = FPS) -> Path:
 
 
 def read_clip(path: Path) -> Tensor:
-    """What `write_clip` wrote: (f, c, h, w) uint8, of films with three channels and even sizes."""
+    """What `write_clip` wrote: (f, c, h, w) uint8, of films with three channels."""
     if path.is_dir():
         return read_frames(path)
     if path.suffix == ".gif":
@@ -43,8 +43,14 @@ def read_clip(path: Path) -> Tensor:
             frames = [np.array(frame.convert("RGB")) for frame in ImageSequence.Iterator(picture)]
     else:
         with _decoding(path), require_pyav().open(_content(path)) as film:
-            frames = [frame.to_ndarray(format="rgb24") for frame in film.decode(video=0)]
+            width, height = own_size(film.metadata, _stored_size(film))
+            frames = [frame.to_ndarray(format="rgb24")[:height, :width] for frame in film.decode(video=0)]
     return torch.stack([torch.from_numpy(frame).permute(2, 0, 1) for frame in frames])
+
+
+def _stored_size(film: Any) -> tuple[int, int]:
+    coded = film.streams.video[0].codec_context
+    return coded.width, coded.height
 
 
 def write_frames(folder: Path, clip: Tensor) -> Path:

@@ -57,8 +57,8 @@ def test_sample_writes_every_format_and_goes_on_where_it_stopped(
 def test_a_clip_comes_back_with_every_frame(tmp_path: Path, suffix: str) -> None:
     shades = torch.tensor([0, 90, 200, 255], dtype=torch.uint8)[:, None, None, None].expand(-1, 3, 13, 16)
     clip = read_clip(write_clip(tmp_path / f"a{suffix}", shades))
-    assert clip.shape == (4, 3, 14 if suffix == ".mp4" else 13, 16)  # a film has even sizes
-    assert (clip[..., :13, :].int() - shades.int()).abs().max() <= (0 if suffix != ".mp4" else 4)
+    assert clip.shape == shades.shape
+    assert (clip.int() - shades.int()).abs().max() <= (0 if suffix != ".mp4" else 4)
 
 
 def test_formats_that_cannot_be_are_named(
