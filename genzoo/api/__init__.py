@@ -57,6 +57,11 @@ COMMANDS.lazy(
     help="Judge samples by a named protocol; the result states everything its numbers depend on.",
 )
 COMMANDS.lazy(
+    "plot",
+    "genzoo.api.commands.plot:plot_command",
+    help="Draw losses, held-out losses and evaluations of runs against steps, samples and seconds, as PNG.",
+)
+COMMANDS.lazy(
     "compare",
     "genzoo.api.commands.compare:compare_command",
     help="Set results side by side: intervals, what differs for certain, every difference in protocol.",

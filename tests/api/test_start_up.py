@@ -55,6 +55,7 @@ COMMANDS = {
     "rerun": ["nosuch"],
     "sample": ["nosuch"],
     "evaluate": ["nosuch"],
+    "plot": ["nosuch"],
     "merge-concepts": ["nosuch", "--base", "nosuch", "--output", "OUT"],
     "convert-concept": ["nosuch", "--output", "OUT"],
     "prepare latents": ["nosuch"],

@@ -12,7 +12,7 @@ from typing import NamedTuple
 ROOT = Path(__file__).resolve().parents[2]
 COMMANDS = (
     "list", "show", "validate", "train", "sample", "count", "convert", "export", "rerun", "doctor",
-    "evaluate", "prepare", "merge-concepts", "convert-concept",
+    "evaluate", "prepare", "plot", "compare", "sweep", "merge-concepts", "convert-concept", "edit-concepts",
 )  # fmt: skip
 STARTS = re.compile(rf"(?<![\w/.-])genzoo ({'|'.join(COMMANDS)})(?![\w-])")
 ENDS = re.compile(r"\s{2,}#|\s# |&&|\|\s|;\s|;$|>|→")  # comments, the next command, a redirection
