@@ -1,10 +1,14 @@
-.PHONY: check docs format test lowest
+.PHONY: attack check docs format test lowest
 check:
 	ruff check .
 	ruff format --check .
 	mypy
 	lint-imports
 	pytest -m "not gpu and not distributed"
+
+# everything that tests/attack can try: takes hours
+attack:
+	GENZOO_ATTACK=whole pytest -n 0 -p no:cacheprovider tests/attack --log-cli-level=INFO
 
 # the site, in build/docs; a warning, such as a link to nothing, is an error, and nothing is fetched
 docs:

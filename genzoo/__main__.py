@@ -2,7 +2,10 @@
 
 import sys
 
-from genzoo.cli import main
-
 sys.argv[0] = "genzoo"  # command.txt of a run shows a command that can be typed
-main()
+try:
+    from genzoo.cli import main
+
+    main()
+except KeyboardInterrupt:  # Ctrl-C while everything is still being imported
+    sys.exit(130)

@@ -18,6 +18,7 @@ from genzoo.core.cache_folder import cache_folder
 from genzoo.core.checkpoint import tensors_digest
 from genzoo.core.errors import DataError
 from genzoo.core.files import as_safetensors, write_file
+from genzoo.core.leftovers import tidy
 from genzoo.core.processes import World
 from genzoo.core.reading import shown
 from genzoo.data.array_files import array_names, read_array
@@ -85,6 +86,7 @@ def cached_reference(
     """
     name = hashlib.sha256(json.dumps(key, sort_keys=True, default=str).encode()).hexdigest()[:32]
     path = cache_folder("reference") / f"{name}.safetensors"
+    tidy(path.parent)
     found: Reference | None = None
     with contextlib.suppress(OSError, SafetensorError, KeyError, ValueError):
         found = _load(path)

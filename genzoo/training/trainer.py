@@ -166,12 +166,19 @@ class Trainer:
             resumed_from = self._start(resume)
             if self.step >= self._last:
                 logger.info("this run is finished: %d of %d steps are done", self.step, self._last)
+                self._settle_status()
             if self.step < self._last or any(hook.is_behind(self) for hook in self.hooks):
                 stack.enter_context(self._reported())
                 self.parts.prepared.train()
             batches = stack.enter_context(contextlib.closing(self._batches()))
             stack.enter_context(memory_advice(self.plan))
             yield batches, stop, resumed_from
+
+    def _settle_status(self) -> None:
+        """A signal after the last step left "interrupted" behind, though no step is left."""
+        is_told = self.is_main and self.step == self.config.steps
+        if is_told and self.folder.status().get("state") == "interrupted":
+            self._set_status("finished")
 
     def _start(self, resume: str | Path) -> int | None:
         memory = CheckpointMemory()  # what was verified to be chosen is not hashed again to be read

@@ -1,6 +1,7 @@
 """The command line: what it prints, and the exit code that says which kind of thing went wrong."""
 
 import json
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -201,6 +202,19 @@ def test_errors_take_six_lines_and_a_documented_code(
     message = result.err[result.err.rfind("error: ") :] if "error: " in result.err else result.err
     assert len(message.strip().splitlines()) <= 6
     assert "Traceback" not in result.err
+
+
+def test_ctrl_c_during_the_imports_is_no_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Interrupted:
+        @property
+        def main(self) -> None:
+            raise KeyboardInterrupt
+
+    monkeypatch.setitem(sys.modules, "genzoo.cli", Interrupted())
+    monkeypatch.setattr(sys, "argv", ["genzoo"])
+    with pytest.raises(SystemExit) as ended:
+        runpy.run_module("genzoo", run_name="__main__")
+    assert ended.value.code == 130
 
 
 def test_debug_shows_the_traceback_wherever_it_stands() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from fork_server import ForkServer
@@ -10,6 +11,6 @@ from fork_server import ForkServer
 
 @pytest.fixture(scope="session")
 def fork_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ForkServer]:
-    server = ForkServer(tmp_path_factory.mktemp("fork_server"))
+    server = ForkServer(tmp_path_factory.mktemp("fork_server"), Path(__file__).with_name("cases.py"))
     yield server
     server.close()

@@ -14,7 +14,7 @@ from genzoo.core.claims import claim_file, claim_folder
 from genzoo.core.contracts import ChecksTask, ExportsForClients, ExportsPart, able
 from genzoo.core.errors import UsageError, did_you_mean
 from genzoo.core.exported import CLASSES, LAYOUT, metadata_of, read_exported
-from genzoo.core.files import write_file
+from genzoo.core.files import write_file, write_folder
 from genzoo.core.model_state import frozen_digest, stored_weights
 from genzoo.core.processes import World
 from genzoo.core.progress import doing
@@ -72,15 +72,19 @@ def convert(
     model = {"name": conversion.model, **conversion.arguments}
     made = base.replaced({"model": model, "name": Path(output).name}, f"converted from {Path(source).name}")
     _check_task(converter, plan_of(made, but=("data",)).task)
-    folder = RunFolder(output)
-    with folder.lock(), doing(f"writing {output}"):
+    built = create_model(conversion.model, **conversion.arguments)
+    frozen = frozen_digest(built)
+    built.load_state_dict(conversion.weights, strict=True)
+    # released weights are the averaged ones: stored once, they serve as both
+    state = {"converted_from": Path(source).name, "layout": name, "averaged": True, "frozen": frozen}
+
+    def fill(part: Path) -> None:
+        folder = RunFolder(part)
         folder.describe(recipe_text=made.to_yaml())
-        built = create_model(conversion.model, **conversion.arguments)
-        frozen = frozen_digest(built)
-        built.load_state_dict(conversion.weights, strict=True)
-        # released weights are the averaged ones: stored once, they serve as both
-        state = {"converted_from": Path(source).name, "layout": name, "averaged": True, "frozen": frozen}
         save_checkpoint(folder.checkpoints, 0, weights=stored_weights(built), state=state)
+
+    with doing(f"writing {output}"):
+        write_folder(output, fill)
     return open_stored(output), conversion
 
 

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 from genzoo.api.recipes.sections import HeldOut
 from genzoo.core.contracts import NeedsCodec, able
 from genzoo.core.errors import DataError
 from genzoo.core.node import Node, node_of
 from genzoo.core.registry import DATASETS
+from genzoo.core.run_folder import read_metrics
 from genzoo.core.types import Dataset, LatentCodec, Task
 from genzoo.data.held_out import identities, require_disjoint, split_by_share
 from genzoo.training.held_out import HeldOutLoss
 from genzoo.training.hook import Hook, StepRecord, TrainingView
+
+GROUP = "held_out"
 
 
 @dataclass(frozen=True)
@@ -61,11 +65,26 @@ class HeldOutHook(Hook):
             block_size=chosen.block_size,
         )
 
+    def on_start(self, trainer: TrainingView) -> None:
+        if self.is_behind(trainer):
+            self._measure(trainer)
+
+    def is_behind(self, trainer: TrainingView) -> bool:
+        if not trainer.step or not self._is_due(trainer, trainer.step):
+            return False
+        return not trainer.world.on_first(lambda: _is_measured(trainer.folder.metrics, trainer.step))
+
     def on_step(self, trainer: TrainingView, record: StepRecord) -> None:
-        if record.step % self.every == 0 or record.step == trainer.config.steps:
-            values = self.measured(trainer)
-            for recorder in trainer.recorders:
-                recorder.on_values(trainer, "held_out", values)
+        if self._is_due(trainer, record.step):
+            self._measure(trainer)
+
+    def _is_due(self, trainer: TrainingView, step: int) -> bool:
+        return step % self.every == 0 or step == trainer.config.steps
+
+    def _measure(self, trainer: TrainingView) -> None:
+        values = self.measured(trainer)
+        for recorder in trainer.recorders:
+            recorder.on_values(trainer, GROUP, values)
 
     def measured(self, trainer: TrainingView) -> dict[str, float]:
         """Values by name; those of the raw weights begin with raw_ where there is an average."""
@@ -77,3 +96,8 @@ class HeldOutHook(Hook):
         with trainer.averaged_model() as model:
             averaged = self.loss.measure(model, trainer.device, dtype, trainer.world).values()
         return averaged | {f"raw_{name}": value for name, value in raw.items()}
+
+
+def _is_measured(metrics: Path, step: int) -> bool:
+    lines = read_metrics(metrics) if metrics.exists() else []
+    return any(line["step"] == step and any(key.startswith(f"{GROUP}/") for key in line) for line in lines)

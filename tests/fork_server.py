@@ -1,12 +1,14 @@
 """Start many processes cheaply: one process imports torch once and forks a child for each request.
 
-Run as a script it reads JSON requests from standard input, one a line, and answers on standard output.
-`ForkServer` is the client. A child runs `module:function(**kwargs)` and ends as the command line would.
+Run as a script with the name of a module to import, it reads JSON requests from standard input, one a line,
+and answers on standard output. `ForkServer` is the client. A child runs `module:function(**kwargs)` and ends
+as the command line would.
 """
 
 from __future__ import annotations
 
 import faulthandler
+import gc
 import importlib
 import json
 import os
@@ -42,21 +44,23 @@ class Child:
 
 
 class ForkServer:
-    """The client of one server process."""
+    """The client of one server process.   cases: the file with what children run, imported once."""
 
-    def __init__(self, logs: Path) -> None:
-        root = Path(__file__).resolve().parents[2]
-        own = [str(root), str(root / "tests"), str(Path(__file__).parent)]
-        path = os.pathsep.join([*own, os.environ.get("PYTHONPATH", "")])
-        environment = os.environ | {"PYTHONPATH": path, "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"}
+    def __init__(self, logs: Path, cases: Path, *, env: dict[str, str] | None = None) -> None:
+        here = Path(__file__).resolve()
+        kept = [text] if (text := os.environ.get("PYTHONPATH")) else []
+        path = os.pathsep.join(map(str, [here.parents[1], cases.parent, here.parent, *kept]))
+        common = {"PYTHONPATH": path, "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"}
+        environment = os.environ | common | (env or {})
         self.logs, self.count = logs, 0
         self.process = subprocess.Popen(
-            [sys.executable, __file__],
+            [sys.executable, __file__, cases.stem],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
             env=environment,
         )
+        self.request(op="ready")  # everything is imported
 
     def request(self, **request: Any) -> dict[str, Any]:
         assert self.process.stdin is not None
@@ -89,10 +93,11 @@ class ForkServer:
 
 
 def serve() -> None:
-    importlib.import_module("cases")
+    importlib.import_module(sys.argv[1])
+    gc.freeze()  # children that collect garbage would copy every page
     for line in sys.stdin:
         request = json.loads(line)
-        answer = _start(request) if request["op"] == "start" else _wait(request)
+        answer = OPERATIONS[request["op"]](request)
         sys.stdout.write(json.dumps(answer) + "\n")
         sys.stdout.flush()
 
@@ -134,6 +139,12 @@ def _wait(request: dict[str, Any]) -> dict[str, Any]:
         time.sleep(0.002)
     return {"code": None}
 
+
+def _ready(request: dict[str, Any]) -> dict[str, Any]:
+    return {}
+
+
+OPERATIONS = {"ready": _ready, "start": _start, "wait": _wait}
 
 if __name__ == "__main__":
     serve()

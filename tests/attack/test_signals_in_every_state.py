@@ -1,0 +1,175 @@
+"""A signal in any state of training: a checkpoint, the documented code, no orphan, the same result."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+from fork_server import ForkServer
+from scenarios import SCENARIOS, copy_inputs
+from trees import content
+
+from genzoo.core.checkpoint import latest_valid
+from genzoo.core.run_folder import RunFolder
+
+SIGNALS = ("SIGTERM", "SIGINT", "SIGHUP", "SIGUSR1")
+ROOT = Path(__file__).resolve().parents[2]
+
+
+class Case(NamedTuple):
+    """workers: of the loader.   group: whether they get the signal, too."""
+
+    state: str
+    signal: str
+    group: bool
+    workers: int
+
+    def __str__(self) -> str:
+        to = "group" if self.group else "process"
+        return f"{self.state}-{self.signal}-{to}-{self.workers}"
+
+
+POLITE = ("step", "save", "preview", "evaluation")
+REDUCED = [
+    *[Case(state, "SIGTERM", True, 2) for state in POLITE],
+    *[Case(state, "SIGINT", False, 0) for state in POLITE],
+    Case("step", "SIGHUP", True, 0),
+    Case("step", "SIGUSR1", False, 2),
+]
+EVERY = [Case(*one) for one in itertools.product(POLITE, SIGNALS, (False, True), (0, 2))]
+WHOLE = os.environ.get("GENZOO_ATTACK") == "whole"
+
+
+def arguments(workers: int, *more: str) -> list[str]:
+    return ["train", "recipe.yaml", f"train.num_workers={workers}", "--output", "out", *more]
+
+
+@pytest.fixture
+def work(inputs: Path, attacked: ForkServer, tmp_path: Path) -> Path:
+    folder = tmp_path / "work"
+    folder.mkdir()
+    copy_inputs(inputs, folder, SCENARIOS[0])
+    return folder
+
+
+@pytest.fixture(scope="module")
+def undisturbed(inputs: Path, attacked: ForkServer, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("undisturbed")
+    copy_inputs(inputs, folder, SCENARIOS[0])
+    child = attacked.start(
+        "attack_cases:command", env=cache(folder), arguments=arguments(0), folder=str(folder)
+    )
+    assert child.wait() == 0, child.output()
+    return folder / "out"
+
+
+def cache(folder: Path) -> dict[str, str]:
+    return {"GENZOO_CACHE": str(folder / "cache")}
+
+
+def weights(run: Path) -> list[object]:
+    newest = latest_valid(run / "checkpoints")
+    assert newest is not None
+    return [newest.name, *(content(newest / f"{part}.safetensors") for part in ("model", "ema", "optimizer"))]
+
+
+def gone(group: int) -> bool:
+    """Whether no process of the group is left, within a few seconds."""
+    for _ in range(500):
+        try:
+            os.killpg(group, 0)
+        except ProcessLookupError:
+            return True
+        time.sleep(0.02)
+    return False
+
+
+def train_again(attacked: ForkServer, work: Path, workers: int) -> None:
+    child = attacked.start(
+        "attack_cases:command", env=cache(work), arguments=arguments(workers), folder=str(work)
+    )
+    assert child.wait(120) == 0, child.output()
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("case", EVERY if WHOLE else REDUCED, ids=str)
+def test_a_signal_saves_in_every_state(
+    attacked: ForkServer, work: Path, undisturbed: Path, case: Case
+) -> None:
+    signum = signal.Signals[case.signal]
+    child = attacked.start(
+        "signalled:train", env=cache(work), arguments=arguments(case.workers), folder=str(work),
+        state=case.state, signum=int(signum), group=case.group,
+    )  # fmt: skip
+    assert child.wait(120) == 128 + signum, child.output()
+    assert gone(child.pid)
+    assert latest_valid(work / "out" / "checkpoints") is not None
+    status = RunFolder(work / "out").status()
+    assert (status["state"], signum.name in status["reason"]) == ("interrupted", True)
+    assert "this is a bug" not in child.output()
+    assert "Traceback" not in child.output()
+    train_again(attacked, work, case.workers)
+    assert weights(work / "out") == weights(undisturbed)
+
+
+@pytest.mark.parametrize("name", SIGNALS if WHOLE else SIGNALS[:2])
+@pytest.mark.parametrize("state", ["start-up", "report"])
+def test_outside_the_steps_a_signal_ends_at_once_and_nothing_is_lost(
+    attacked: ForkServer, work: Path, undisturbed: Path, state: str, name: str
+) -> None:
+    signum = signal.Signals[name]
+    child = attacked.start(
+        "signalled:train", env=cache(work), arguments=arguments(0), folder=str(work),
+        state=state, signum=int(signum), group=True,
+    )  # fmt: skip
+    assert child.wait(120) == (130 if name == "SIGINT" else -signum), child.output()
+    assert gone(child.pid)
+    assert RunFolder(work / "out").status().get("state") == {"start-up": None, "report": "finished"}[state]
+    train_again(attacked, work, 0)
+    assert weights(work / "out") == weights(undisturbed)
+    assert (work / "out" / "report.json").is_file()
+
+
+@pytest.mark.slow
+@pytest.mark.distributed
+@pytest.mark.timeout(400)
+@pytest.mark.parametrize(
+    "group", [False, True] if WHOLE else [False], ids=lambda group: "group" if group else "launcher"
+)
+@pytest.mark.parametrize("name", SIGNALS[:3] if WHOLE else SIGNALS[:1])
+def test_torchrun_passes_a_signal_on_and_both_ranks_save(work: Path, name: str, group: bool) -> None:
+    launcher = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m", "genzoo")
+    more = (
+        "train.steps=100000",
+        "preview=null",
+        "evaluation=null",
+        "report=null",
+        "train.checkpoint_every=50",
+    )
+    environment = os.environ | cache(work) | {"PYTHONPATH": str(ROOT), "ACCELERATE_USE_CPU": "true"}
+    environment |= {"OMP_NUM_THREADS": "1"}
+    process = subprocess.Popen(
+        [sys.executable, *launcher, *arguments(2, *more)], cwd=work, env=environment,
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True,
+    )  # fmt: skip
+    first = work / "out" / "checkpoints" / "step_00000050"
+    while not first.exists():
+        assert process.poll() is None, process.communicate()[0]
+        time.sleep(0.05)
+    (os.killpg if group else os.kill)(process.pid, signal.Signals[name])
+    output = process.communicate(timeout=120)[0]
+    assert process.returncode != 0
+    assert "a checkpoint was saved" in output, output
+    status = RunFolder(work / "out").status()
+    assert status["state"] == "interrupted", output
+    newest = latest_valid(work / "out" / "checkpoints")
+    assert newest is not None
+    assert newest.name == f"step_{status['step']:08d}"
+    assert gone(process.pid)
