@@ -90,7 +90,8 @@ class World:
             result = action()
         except Exception as raised:
             error = raised
-        self._raise_first(self.gather(_portable(error)), own=error)
+        if self._anyone(error is not None):
+            self._raise_first(self.gather(_portable(error)), own=error)
         return cast(Value, result)
 
     def on_first(self, action: Callable[[], Value]) -> Value:
@@ -120,6 +121,17 @@ class World:
     def wait(self) -> None:
         """Wait until every process is here."""
         self.gather(None)
+
+    def _anyone(self, here: bool) -> bool:
+        """Whether it is so in any process: one number, cheap enough for every step."""
+        import torch
+        import torch.distributed as distributed
+
+        group = self._joined()
+        device = "cpu" if distributed.get_backend(group) == "gloo" else default_device()
+        flag = torch.tensor([int(here)], dtype=torch.int32, device=device)
+        distributed.all_reduce(flag, op=distributed.ReduceOp.MAX, group=group)
+        return bool(flag.item())
 
     def _joined(self) -> Any:
         if self.group is None:
@@ -168,6 +180,11 @@ def connected() -> Iterator[World]:
         yield World.current()
     finally:
         distributed.destroy_process_group()
+
+
+def launcher() -> int | None:
+    """The process id of the torchrun that started this process; None without."""
+    return os.getppid() if "TORCHELASTIC_RUN_ID" in os.environ else None
 
 
 def processes_of_a_machine() -> int:

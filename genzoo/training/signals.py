@@ -13,6 +13,7 @@ from types import FrameType, TracebackType
 from typing import Any
 
 from genzoo.core.errors import Interrupted
+from genzoo.core.processes import launcher
 
 # those that the system has, the first of several first: Windows knows no SIGUSR1
 STOP_SIGNALS = tuple(
@@ -45,11 +46,20 @@ class StopSignals:
     """
 
     def __init__(self, grace: float = 0.0, *, speaks: bool = True) -> None:
-        self.received: int | None = None
+        self._received: int | None = None
+        self._launcher = launcher()
         self.grace, self.speaks = grace, speaks
         self._noted_at = 0.0
         self._presses = 0
         self._previous: dict[signal.Signals, Any] = {}
+
+    @property
+    def received(self) -> int | None:
+        """The first signal, if there was one; SIGTERM when torchrun is gone, which would have sent it."""
+        if self._received is None and self._launcher not in (None, os.getppid()):
+            self._received, self._noted_at = signal.SIGTERM, time.monotonic()
+            self._say("torchrun is gone: the run stops after this step, and a checkpoint is saved")
+        return self._received
 
     def __enter__(self) -> StopSignals:
         if threading.current_thread() is threading.main_thread():
@@ -69,8 +79,8 @@ class StopSignals:
         name = signal.Signals(signum).name
         if name == "SIGHUP":
             _leave_terminal()
-        if self.received is None:
-            self.received, self._noted_at = signum, time.monotonic()
+        if self._received is None:
+            self._received, self._noted_at = signum, time.monotonic()
             self._presses = int(signum == signal.SIGINT)
             self._say(f"{name}: the run stops after this step, and a checkpoint is saved")
         elif time.monotonic() - self._noted_at >= self.grace:

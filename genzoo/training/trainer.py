@@ -330,11 +330,11 @@ class Trainer:
 
     def _next(self, batches: Iterator[list[dict[str, Any]]]) -> list[dict[str, Any]]:
         try:
-            return next(batches)
+            # an error of one is raised by all, before any of them waits for the others' gradients
+            return self.world.together(lambda: next(batches))
         except LoaderError:
-            # between two steps all is sound; the other processes may wait elsewhere, and are not asked
-            if self.step and self.is_main and not self.is_sharded:
-                self.saved = self._commit(capture(self.parts, self.step), World.single())
+            if self.step:  # between two steps all is sound
+                self.saved = self._written(lambda world: self._commit(capture(self.parts, self.step), world))
             raise
 
     def _require_finite(self, loss: float, grad_norm: float, micro_batches: Sequence[Batch]) -> None:

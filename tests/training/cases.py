@@ -333,3 +333,21 @@ def train_recipe_slowly(
 
     sampling_plan.sample_block = slowly
     train_run(recipe_from(recipe), output=output)
+
+
+class Unreadable(ToyDataset):
+    """A data set one of whose items cannot be read."""
+
+    def __init__(self, item: int) -> None:
+        super().__init__(bad=(item,))
+
+
+def train_on_unreadable(output: str, item: int, **config: Any) -> None:
+    """Train the toy; one item cannot be read, by whichever process meets it."""
+    toy_trainer(Path(output), dataset=Unreadable(item), **config).fit()
+
+
+def train_until_told(output: str, **config: Any) -> None:
+    """Train the toy for ever, and write this process's id to pid_RANK."""
+    (Path(output).parent / f"pid_{os.environ['RANK']}").write_text(str(os.getpid()))
+    toy_trainer(Path(output), steps=10**6, checkpoint_every=10**6, **config).fit()

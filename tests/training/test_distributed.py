@@ -6,6 +6,8 @@ import json
 import os
 import subprocess
 import sys
+import time
+from collections.abc import Callable
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -99,6 +101,19 @@ def test_one_rank_with_a_bad_sample_stops_both(
     assert final(tmp_path).step == 2
 
 
+@pytest.mark.parametrize("item", [3, 11])
+def test_an_item_that_one_process_cannot_read_is_told_by_both(
+    tmp_path: Path, fork_server: ForkServer, item: int
+) -> None:
+    options = {"output": str(tmp_path), "item": item, "steps": 8, "checkpoint_every": 100}
+    ranks = fork_server.start_ranks("cases:train_on_unreadable", world=2, **options)
+    assert [rank.wait(60) for rank in ranks] == [4, 4]
+    assert all(f"item{item}.png" in rank.output() for rank in ranks)
+    status = RunFolder(tmp_path).status()
+    assert status["state"] == "failed"
+    assert "1 unreadable item(s)" in status["reason"]
+
+
 def test_a_killed_rank_ends_the_other_with_an_error(tmp_path: Path, fork_server: ForkServer) -> None:
     options = {"output": str(tmp_path), "steps": 50, "checkpoint_every": 2, "collective_timeout": 60}
     first, second = fork_server.start_ranks("cases:train_and_lose_rank", world=2, **options)
@@ -153,30 +168,60 @@ def test_sharded_muon_steps_as_one_process_does_and_is_saved_whole(
 LAUNCHED = """
 import sys
 sys.path.insert(0, sys.argv[2])
-from cases import train
-train(sys.argv[1], steps=3)
+import cases
+cases.train(sys.argv[1], steps=3) if len(sys.argv) == 3 else cases.train_until_told(sys.argv[1])
 """
+
+
+def torchrun(folder: Path, output: Path, *more: str) -> subprocess.Popen[str]:
+    """Two processes of torchrun that train the toy."""
+    script = folder / "launched.py"
+    script.write_text(LAUNCHED)
+    options = [
+        "--standalone",
+        "--nproc-per-node=2",
+        str(script),
+        str(output),
+        str(Path(__file__).parent),
+        *more,
+    ]
+    root = Path(__file__).resolve().parents[2]
+    environment = os.environ | {"ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1", "PYTHONPATH": str(root)}
+    return subprocess.Popen(
+        [sys.executable, "-m", "torch.distributed.run", *options],
+        env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+
+
+def wait_for(condition: Callable[[], bool], seconds: float) -> None:
+    until = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < until, f"not within {seconds:g} s"
+        time.sleep(0.05)
+
+
+@pytest.mark.slow
+def test_a_killed_torchrun_takes_its_processes_along_and_they_save(tmp_path: Path) -> None:
+    output = tmp_path / "run"
+    launched = torchrun(tmp_path, output, "for ever")
+    try:
+        log = output / "metrics.jsonl"
+        wait_for(lambda: log.exists() and len(read_metrics(log)) > 2, 300)
+        pids = [int((tmp_path / f"pid_{rank}").read_text()) for rank in range(2)]
+        launched.kill()
+        launched.wait(30)
+        wait_for(lambda: not any(Path(f"/proc/{pid}").exists() for pid in pids), 60)
+    finally:
+        launched.kill()
+    assert final(output).step >= 2
+    assert RunFolder(output).status()["state"] == "interrupted"
 
 
 @pytest.mark.slow
 def test_torchrun_runs_the_same_loop(tmp_path: Path, fork_server: ForkServer) -> None:
-    script = tmp_path / "launched.py"
-    script.write_text(LAUNCHED)
-    command = [
-        sys.executable,
-        "-m",
-        "torch.distributed.run",
-        "--standalone",
-        "--nproc-per-node=2",
-        str(script),
-    ]
-    root = Path(__file__).resolve().parents[2]
-    environment = os.environ | {"ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1", "PYTHONPATH": str(root)}
-    arguments = [str(tmp_path / "launched"), str(Path(__file__).parent)]
-    done = subprocess.run(
-        [*command, *arguments], env=environment, capture_output=True, text=True, timeout=400, check=False
-    )
-    assert done.returncode == 0, done.stderr
+    launched = torchrun(tmp_path, tmp_path / "launched")
+    _, errors = launched.communicate(timeout=400)
+    assert launched.returncode == 0, errors
     run(fork_server, "train", 2, tmp_path / "forked", steps=3)
     assert fingerprint(tmp_path / "launched") == fingerprint(tmp_path / "forked")
 

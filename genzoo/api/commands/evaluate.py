@@ -48,7 +48,15 @@ def evaluate_command(
     reference: Annotated[
         Path | None, typer.Option(help="folder, npz of images, or ADM npz; a run's own data when left out")
     ] = None,
-    num: Annotated[int | None, typer.Option(min=1, help="judge this many images; the result says so")] = None,
+    num: Annotated[
+        int | None,
+        typer.Option(
+            "--num",
+            "--num-samples",
+            min=1,
+            help="judge this many images; the result says so; torchrun takes the longer name only",
+        ),
+    ] = None,
     network: Annotated[str | None, typer.Option(help="another feature network, stated in the result")] = None,
     weights: Annotated[Path | None, typer.Option(help="weights file of the feature network")] = None,
     model_weights: Annotated[
