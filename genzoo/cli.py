@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 from dataclasses import asdict
@@ -383,6 +384,9 @@ def main(argv: list[str] | None = None) -> None:
     """Run the command line: errors that a user can mend take a few lines; the exit code says which kind."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     debug = "--debug" in arguments
+    for stream in (sys.stdout, sys.stderr):  # names of files may hold bytes that are no UTF-8
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     try:
         modules, arguments = _take_imports([text for text in arguments if text != "--debug"])
         for module in modules:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from genzoo.core.errors import UsageError
 from genzoo.core.leftovers import TEMPORARY
+from genzoo.core.reading import shown
 
 SHOWN = 3
 
@@ -47,6 +48,17 @@ def claim_folder(path: str | Path, *, what: str, is_ours: Callable[[Path], bool]
             fix="name a new folder, or empty this one; nothing in it was touched",
         )
     return path
+
+
+def require_utf8(path: str | Path) -> None:
+    """Raise UsageError for a place of weights whose name the format's library cannot open again."""
+    try:
+        str(Path(path).absolute()).encode()
+    except UnicodeEncodeError as error:
+        raise UsageError(
+            f"{shown(path)} is no UTF-8, and files of weights below such a name could not be read again",
+            fix="name another place; a link with a plain name to this one will do",
+        ) from error
 
 
 def strangers(folder: Path) -> list[str]:

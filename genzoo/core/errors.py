@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import errno
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -87,6 +88,10 @@ class CheckpointError(WeightsError):
     """A checkpoint is truncated, corrupt, hostile, or belongs to another model."""
 
 
+class RunLostError(DataError):
+    """The run folder was removed or replaced while a process was writing to it; the message says so."""
+
+
 class NonFiniteError(GenzooError, ArithmeticError):
     """A loss, gradient or weight became NaN or infinite; the message names the first module that shows it."""
 
@@ -105,6 +110,22 @@ class Interrupted(GenzooError):
     def __init__(self, what: str, *, signum: int, **details: str | None) -> None:
         super().__init__(what, **details)
         self.exit_code = 128 + signum
+
+
+# what allocators say in a RuntimeError: torch's on CPU, CUDA and MPS, the system's; sizes beyond any memory
+_NO_MEMORY = (
+    "DefaultCPUAllocator", "out of memory", "can't allocate memory", "not enough memory",
+    "Cannot allocate memory", "Storage size calculation overflowed", "bad_alloc", "Unable to allocate",
+)  # fmt: skip
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error of any library means that there is not memory enough."""
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        return True
+    if isinstance(error, OSError):
+        return error.errno == errno.ENOMEM
+    return isinstance(error, RuntimeError) and any(said in str(error) for said in _NO_MEMORY)
 
 
 def nearest(name: str, choices: Iterable[str], *, limit: int = 3) -> list[str]:

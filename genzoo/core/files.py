@@ -118,7 +118,7 @@ def put_file(path: Path, content: Content, *, sync: bool = True) -> None:
         content(path)
         _set_mode(path, mode)
     else:
-        path.write_bytes(content.encode() if isinstance(content, str) else content)
+        path.write_bytes(content.encode("utf-8", "surrogateescape") if isinstance(content, str) else content)
     if sync:
         sync_path(path)
 
@@ -149,7 +149,8 @@ def put_in_place(part: Path, path: Path) -> None:
 
 def open_log(path: Path) -> TextIO:
     """A text file that grows: each finished line is handed to the operating system at once."""
-    return path.open("a", encoding="utf-8", buffering=1)
+    # names of files may hold bytes that are no UTF-8, and are written as they are
+    return path.open("a", encoding="utf-8", errors="surrogateescape", buffering=1)
 
 
 def sync_path(path: Path) -> None:

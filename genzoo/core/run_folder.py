@@ -21,8 +21,8 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from genzoo.core.claims import claim_folder, refuse_links, strangers
-from genzoo.core.errors import DataError, RunLockedError
+from genzoo.core.claims import claim_folder, refuse_links, require_utf8, strangers
+from genzoo.core.errors import DataError, RunLockedError, RunLostError
 from genzoo.core.files import disk_errors, open_log, write_file, write_json
 from genzoo.core.leftovers import remove_leftovers
 from genzoo.core.process_identity import WINDOWS, process_start
@@ -59,12 +59,14 @@ class RunFolder:
         self.tensorboard = self.path / "tensorboard"
         self.metrics = self.path / "metrics.jsonl"
         self._started = _now()
+        self._lock_file: tuple[int, int] | None = None
 
     def require_own(self) -> None:
         """Raise UsageError when the folder holds what no run left there, or links in the place of its files.
 
         Logs of schedulers and shells may lie in it: they are there before the run is.
         """
+        require_utf8(self.path)
         refuse_links(self.path, WRITTEN)
         if any(name for name in strangers(self.path) if not name.endswith(LOGS)):
             claim_folder(self.path, what="a run", is_ours=lambda path: self._is_run())
@@ -82,6 +84,7 @@ class RunFolder:
 
         Raises RunLockedError at once, naming the holder's process and host.
         """
+        require_utf8(self.path)
         refuse_links(self.path, WRITTEN)
         lock = FileLock(self.path / ".lock")
         with disk_errors(self.path, _REFUSED):
@@ -91,13 +94,29 @@ class RunFolder:
             except Timeout:
                 raise self._held() from None
         try:
+            self._lock_file = _identity(self.path / ".lock")
             self._tidy()
             # beside the lock: where locks are mandatory, nobody else could read what stands in it
             holder = f"pid {os.getpid()} on {socket.gethostname()} since {_now()}"
             write_file(self.path / HOLDER, holder + "\n", sync=False)
             yield
         finally:
+            self._lock_file = None
             lock.release()
+
+    def require_held(self) -> None:
+        """Raise RunLostError when the folder is no longer the one that was locked.
+
+        It was removed, renamed or replaced meanwhile, and what is there now may be another process's run.
+        The lock is held open, so its number on the disk is given to no other file.
+        """
+        if self._lock_file is not None and _identity(self.path / ".lock") != self._lock_file:
+            raise RunLostError(
+                "the run folder was removed or replaced while it was being written",
+                where=str(self.path),
+                why="its lock is not the file that this process holds; nothing more is written",
+                fix="start again with a folder of its own; one that was renamed goes on where it is now",
+            )
 
     def _tidy(self) -> None:
         """Remove what killed processes left here and one folder below."""
@@ -128,6 +147,7 @@ class RunFolder:
 
     def set_status(self, state: str, *, step: int, steps: int, **details: Any) -> None:
         """Replace status.json. state: running, finished, interrupted or failed."""
+        self.require_held()
         record = {"state": state, "step": step, "steps": steps, "updated": _now(), "pid": os.getpid()}
         process = {
             "host": socket.gethostname(),
@@ -177,6 +197,15 @@ class MetricsLog:
         """Close the file; a full disk was reported by `append` already."""
         with contextlib.suppress(OSError):
             self._file.close()
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    """What stays the same of a file as long as it is there, whatever happens to names."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from genzoo.core.errors import RecipeError
+from genzoo.core.limits import MAX_WORKERS
 
 Precision = Literal["fp32", "bf16", "fp16", "fp64"]
 SNAPSHOTS = 16
@@ -94,6 +95,8 @@ def _counts(config: TrainConfig) -> list[str]:
     problems = [
         f"train.{name}: must be at least 1, not {value!r}" for name, value in values.items() if value < 1
     ]
+    if config.num_workers > MAX_WORKERS:
+        problems.append(f"train.num_workers: must be at most {MAX_WORKERS}, not {config.num_workers}")
     for name in ("keep_every", "num_workers", "max_bad", "ema_update_after_step", "clip_after"):
         if getattr(config, name) < 0:
             problems.append(f"train.{name}: must not be negative, not {getattr(config, name)!r}")

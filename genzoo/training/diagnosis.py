@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
-from genzoo.core.errors import NonFiniteError, OutOfMemoryError
+from genzoo.core.errors import NonFiniteError, OutOfMemoryError, is_out_of_memory
 from genzoo.core.sharded import own_part
 from genzoo.core.types import Batch, LossOutput
 from genzoo.training.config import BatchPlan, smaller_micro_batches
@@ -92,8 +92,8 @@ def memory_advice(plan: BatchPlan) -> Iterator[None]:
     """Turn a device's out-of-memory error into advice on batch sizes."""
     try:
         yield
-    except (RuntimeError, MemoryError) as error:
-        if not _is_out_of_memory(error):
+    except (RuntimeError, MemoryError, OSError) as error:
+        if not is_out_of_memory(error):
             raise
         smaller = smaller_micro_batches(plan)
         fix = "a smaller model or train.precision=bf16"
@@ -105,13 +105,6 @@ def memory_advice(plan: BatchPlan) -> Iterator[None]:
             why=str(error).partition("\n")[0][:200],
             fix=fix,
         ) from error
-
-
-def _is_out_of_memory(error: BaseException) -> bool:
-    if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
-        return True
-    text = str(error)
-    return "out of memory" in text or "can't allocate memory" in text or "not enough memory" in text
 
 
 def _finite(tensor: Tensor) -> bool:

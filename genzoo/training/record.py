@@ -121,7 +121,8 @@ class RunRecord:
             logger.warning(text, "; ".join(told))
 
     def before_save(self) -> None:
-        """Keep the recipes of all steps that the checkpoint to be written will hold."""
+        """Keep the recipes of all steps that the checkpoint to be written will hold. Raises RunLostError."""
+        self.folder.require_held()
         if self._waiting:
             write_phases(self.folder.path, self._phases)
 

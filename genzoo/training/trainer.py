@@ -301,6 +301,8 @@ class Trainer:
 
     def _record(self, record: StepRecord, signum: int | None) -> None:
         """Log a step, save when it is time, and tell the hooks, unless a signal ends the run here."""
+        if self.is_main:
+            self.folder.require_held()
         for hook in self.recorders:  # before saving: a resumed run would not log this step again
             hook.on_step(self, record)
         finished = self.step == self._last

@@ -11,7 +11,8 @@ from typing import Annotated, Any
 
 import typer
 
-from genzoo.core.errors import GenzooError, UsageError
+from genzoo.core.errors import GenzooError, UsageError, is_out_of_memory
+from genzoo.core.limits import MAX_WORKERS
 from genzoo.core.paths import exists, require_path
 from genzoo.core.processes import World
 from genzoo.core.progress import doing
@@ -20,15 +21,14 @@ from genzoo.core.progress import doing
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="replace a file that is there already")]
 Device = Annotated[str | None, typer.Option(help="such as cpu or cuda:1")]
 AtOnce = Annotated[int, typer.Option("--batch-size", min=1)]
-Workers = Annotated[int, typer.Option("--num-workers", min=0, help="processes that decode pictures")]
+Workers = Annotated[
+    int, typer.Option("--num-workers", min=0, max=MAX_WORKERS, help="processes that decode pictures")
+]
 AsJson = Annotated[bool, typer.Option("--json", help="print JSON")]
 Prune = Annotated[bool, typer.Option("--prune", help="remove entries that are not used any more")]
 
 # options of sampling that hold for all samples, though they are lists
 SHARED_LISTS = ("control_scale", "control_runs", "temperature")
-
-
-_NO_MEMORY = "DefaultCPUAllocator"  # torch's, which refuses with a RuntimeError
 
 
 def report_error(error: Exception) -> int:
@@ -37,8 +37,12 @@ def report_error(error: Exception) -> int:
         typer.echo(f"error: {error}", err=True)
         return error.exit_code
     text = str(error).strip().partition("\n")[0]
-    if isinstance(error, MemoryError) or "OutOfMemoryError" in type(error).__name__ or _NO_MEMORY in text:
-        typer.echo(f"error: out of memory: {text}\n  fix:   a smaller batch_size or block_size", err=True)
+    if is_out_of_memory(error):
+        typer.echo(
+            f"error: out of memory: {text or type(error).__name__}\n"
+            "  fix:   a smaller batch_size, block_size or model",
+            err=True,
+        )
         return 6
     if isinstance(error, ImportError):
         typer.echo(f"error: a package is missing: {text}", err=True)

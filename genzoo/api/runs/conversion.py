@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from genzoo.api.recipes.plan import plan_of
 from genzoo.api.runs.stored import StoredRun, open_stored
 from genzoo.core.checkpoint import save_checkpoint
-from genzoo.core.claims import claim_file, claim_folder
+from genzoo.core.claims import claim_file, claim_folder, require_utf8
 from genzoo.core.contracts import ChecksTask, ExportsForClients, ExportsPart, able
 from genzoo.core.errors import UsageError, did_you_mean
 from genzoo.core.exported import CLASSES, LAYOUT, metadata_of, read_exported
@@ -109,6 +109,7 @@ def export(
     notes: dict[str, Any] = {"layout": layout, "half": half, "run": run.recipe.name, "steps": run.step}
     if Path(output).is_dir() and own is not None:
         return own.export(output, **notes)  # a folder that is not empty is refused there
+    require_utf8(output)
     claim_file(output, overwrite=overwrite)
     if own is not None and Path(output).is_file():
         return write_file(output, partial(_export_part, own, notes))
