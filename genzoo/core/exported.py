@@ -60,6 +60,13 @@ def metadata_of(model: Mapping[str, Any], recipe: Mapping[str, Any], **facts: st
     return {"format": "pt", MODEL: json.dumps(model), RECIPE: json.dumps(kept), **facts}
 
 
+def layout_of(path: Path) -> str | None:
+    """The layout of others that `export` wrote a file in; None for our own, and for files of others."""
+    with safe_open(path, framework="pt") as file:
+        found = file.metadata() or {}
+    return found.get(LAYOUT) if MODEL in found else None
+
+
 def read_exported(path: Path) -> Exported | None:
     """What a file says of itself; None unless `export` wrote it in genzoo's own layout. Reads no tensor."""
     if path.suffix != ".safetensors" or not path.is_file():

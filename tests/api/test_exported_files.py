@@ -15,7 +15,7 @@ from genzoo.api.run import Run, load_run
 from genzoo.api.runs.conversion import convert, export
 from genzoo.api.runs.open_file import open_file
 from genzoo.cli import main
-from genzoo.core.errors import CheckpointError, UsageError
+from genzoo.core.errors import CheckpointError, UsageError, WeightsError
 from genzoo.core.exported import read_exported
 
 
@@ -61,6 +61,23 @@ def test_a_file_without_a_recipe_says_what_it_is_good_for(trained: Run, tmp_path
     save_file(load_file(path), tmp_path / "old.safetensors", metadata=metadata)
     with pytest.raises(UsageError, match=r"create_model\(FILE\)"):
         load_run(tmp_path / "old.safetensors")
+
+
+def test_a_file_in_another_layout_says_what_it_is(trained: Run, tmp_path: Path) -> None:
+    path = export(trained, tmp_path / "m.safetensors", layout="dit")
+    with pytest.raises(
+        UsageError, match=r"(?s)layout 'dit', for other programs.*convert m.safetensors RUN --from dit"
+    ):
+        load_run(path)
+
+
+def test_a_damaged_file_is_taken_for_nothing_else(trained: Run, tmp_path: Path) -> None:
+    whole = export(trained, tmp_path / "m.safetensors").read_bytes()
+    for name, content in (("cut", whole[: len(whole) // 2]), ("junk", b"junk"), ("empty", b"")):
+        path = tmp_path / f"{name}.safetensors"
+        path.write_bytes(content)
+        with pytest.raises(WeightsError, match=name):
+            load_run(path)
 
 
 def test_the_users_umask_decides_who_reads_it(trained: Run, tmp_path: Path) -> None:
