@@ -33,27 +33,24 @@ SHARED_LISTS = ("control_scale", "control_runs", "temperature")
 
 def report_error(error: Exception) -> int:
     """Print an error without traceback; returns the exit code."""
+    said, code = _answer(error)
+    # bytes of file names and arguments that are no UTF-8 cannot be written to every stream
+    typer.echo(f"error: {said}".encode("utf-8", "backslashreplace").decode(), err=True)
+    return code
+
+
+def _answer(error: Exception) -> tuple[str, int]:
     if isinstance(error, GenzooError):
-        typer.echo(f"error: {error}", err=True)
-        return error.exit_code
+        return str(error), error.exit_code
     text = str(error).strip().partition("\n")[0]
     if is_out_of_memory(error):
-        typer.echo(
-            f"error: out of memory: {text or type(error).__name__}\n"
-            "  fix:   a smaller batch_size, block_size or model",
-            err=True,
-        )
-        return 6
+        said = text or type(error).__name__
+        return f"out of memory: {said}\n  fix:   a smaller batch_size, block_size or model", 6
     if isinstance(error, ImportError):
-        typer.echo(f"error: a package is missing: {text}", err=True)
-        return 3
+        return f"a package is missing: {text}", 3
     if isinstance(error, OSError):
-        typer.echo(f"error: {text}", err=True)
-        return 4
-    typer.echo(
-        f"error: {type(error).__name__}: {text}\n  fix:   --debug shows where; this is a bug", err=True
-    )
-    return 1
+        return text, 4
+    return f"{type(error).__name__}: {text}\n  fix:   --debug shows where; this is a bug", 1
 
 
 def settings_from(texts: list[str]) -> dict[str, Any]:
