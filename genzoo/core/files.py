@@ -11,9 +11,10 @@ import contextlib
 import json
 import os
 import shutil
+import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, Literal, TextIO
+from typing import IO, TYPE_CHECKING, Any, BinaryIO, Literal, TextIO
 
 from safetensors import SafetensorError
 
@@ -55,6 +56,21 @@ def write_file(path: str | Path, content: Content, *, sync: bool = True) -> Path
                 remove(part)
                 raise
     return path
+
+
+def write_zip(path: str | Path, members: Mapping[str, Callable[[IO[bytes]], object]]) -> Path:
+    """An archive of stored members, each written by a function; any of them may pass 4 GB.
+
+    Whole or not at all, as `write_file`.
+    """
+
+    def fill(part: Path) -> None:
+        with zipfile.ZipFile(part, "w", zipfile.ZIP_STORED) as archive:
+            for name, write in members.items():
+                with archive.open(name, "w", force_zip64=True) as member:
+                    write(member)
+
+    return write_file(path, fill)
 
 
 def write_json(path: str | Path, value: Any, *, default: Callable[[Any], Any] | None = None) -> Path:

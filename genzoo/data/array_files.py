@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 import stat
+import struct
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -19,6 +20,8 @@ from genzoo.core.reading import reason, shown
 MAX_BYTES = 64 * 1024**3
 # pictures hardly shrink, zeros shrink a thousandfold: what grows so much beyond this size is a bomb
 MAX_GROWTH, GROWTH_FROM = 100, 256 * 1024**2
+MAPPED_FROM = 256 * 1024**2  # bytes: larger arrays stay on the disk
+LOCAL_HEADER = 30  # bytes of a zip member before its name
 
 Array = np.ndarray[Any, Any]
 
@@ -58,6 +61,8 @@ def read_array(path: Path, name: str = "arr_0") -> Array:
                     why="no picture is packed so tightly",
                     fix="write it with np.savez, without compression",
                 )
+            if member.compress_type == zipfile.ZIP_STORED and member.file_size > MAPPED_FROM:
+                return _mapped(path, file, member, where)
             with archive.open(member) as part:
                 return _checked(cast(BinaryIO, part), member.file_size, f"{where}: {name}")
 
@@ -77,8 +82,30 @@ def _opened(path: Path) -> Iterator[BinaryIO]:
         raise DataError("this file cannot be read", where=where, why=reason(error)) from error
 
 
+def _mapped(path: Path, file: BinaryIO, member: zipfile.ZipInfo, where: str) -> Array:
+    """A stored member on the disk, read as it is looked at: 50,000 pictures are larger than many memories."""
+    file.seek(member.header_offset)
+    local = file.read(LOCAL_HEADER)
+    lengths = struct.unpack("<HH", local[-4:])
+    begin = member.header_offset + LOCAL_HEADER + sum(lengths)
+    file.seek(begin)
+    dtype, shape, by_columns = _described(file, member.file_size, f"{where}: {member.filename}")
+    order = "F" if by_columns else "C"
+    return np.memmap(path, dtype, "r", offset=file.tell(), shape=shape, order=order)  # type: ignore[call-overload]
+
+
 def _checked(file: BinaryIO, size: int, where: str) -> Array:
     """The array that a file of `size` bytes holds from here on, if its header tells the truth about it."""
+    dtype, shape, by_columns = _described(file, size, where)
+    needed = math.prod(shape) * dtype.itemsize
+    content = file.read(needed)
+    if len(content) != needed:
+        raise DataError(f"{where} ends before its array does")
+    return np.frombuffer(content, dtype).reshape(shape, order="F" if by_columns else "C")
+
+
+def _described(file: BinaryIO, size: int, where: str) -> tuple[np.dtype[Any], tuple[int, ...], bool]:
+    """dtype, shape, and whether columns come first, of a plain array that the file does hold."""
     begin = file.tell()
     try:
         major, _ = np.lib.format.read_magic(file)
@@ -94,10 +121,7 @@ def _checked(file: BinaryIO, size: int, where: str) -> Array:
             f"{where} says that it holds {dtype} {shape}, {needed} bytes, and there are {left}",
             why=None if needed <= MAX_BYTES else f"at most {MAX_BYTES} bytes are read",
         )
-    content = file.read(needed)
-    if len(content) != needed:
-        raise DataError(f"{where} ends before its array does")
-    return np.frombuffer(content, dtype).reshape(shape, order="F" if by_columns else "C")
+    return dtype, shape, by_columns
 
 
 def check_levels(array: Array, source: str, *, dims: int) -> Array:

@@ -26,7 +26,17 @@ if TYPE_CHECKING:
     from genzoo.core.types import Dataset
 
 TOLERATE = "mend or remove it; train.max_bad=1 leaves so many out"
-TEXTS = (".json", ".jsonl", ".txt", ".csv", ".tsv", ".html", ".md", ".yaml")  # such lie beside pictures
+TEXTS = (
+    ".json",
+    ".jsonl",
+    ".txt",
+    ".csv",
+    ".tsv",
+    ".html",
+    ".md",
+    ".yaml",
+    ".npz",
+)  # such lie beside pictures
 
 
 class PictureSet(Protocol):

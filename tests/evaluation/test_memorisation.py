@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 
 from genzoo.core.errors import DataError, ShapeError
-from genzoo.evaluation.memorisation import memorisation, nearest
+from genzoo.core.node import node_of
+from genzoo.core.registry import DATASETS
+from genzoo.data.picture_sets import DatasetPictures
+from genzoo.evaluation.memorisation import calibrated, memorisation, nearest, report_memorisation
 
 
 def draw(n: int, d: int = 6, seed: int = 0) -> torch.Tensor:
@@ -50,3 +58,51 @@ def test_bad_sets_are_refused() -> None:
         nearest(draw(3), draw(2), k=3)
     with pytest.raises(DataError, match="exact twin"):
         memorisation(draw(3), torch.ones(6, 6))
+
+
+def test_held_out_images_calibrate_distances() -> None:
+    real, held_out = draw(500), draw(300, seed=2)
+    fresh = calibrated(draw(200, seed=1), real, held_out)
+    assert fresh["calibrated_ratio"] == pytest.approx(1, abs=0.1)
+    assert fresh["calibrated_below"] < 0.05
+    assert abs(fresh["copying_z"]) < 3
+    assert 55 < fresh["authpct"] < 85
+    half = torch.cat([real[:100] + 1e-3, draw(100, seed=3)])
+    copied = calibrated(half, real, held_out)
+    assert copied["calibrated_below"] >= 0.5
+    assert copied["copying_z"] < -3
+    assert copied["authpct"] < 50
+    far = calibrated(draw(200, seed=1) + 9, real, held_out)
+    assert far["authpct"] > 95  # bad, and no copies: it proves nothing
+    assert far["copying_z"] > 3
+
+
+def test_held_out_images_that_were_trained_on_measure_nothing() -> None:
+    real = draw(50)
+    with pytest.raises(DataError, match="half of the held-out images lie in the training set"):
+        calibrated(draw(30, seed=1), real, real[:20])
+
+
+class Copier:
+    """A run that samples its training digits again, and knows a test split."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.plan = folder, SimpleNamespace(data=node_of({"name": "digits", "split": "train"}))
+
+    def dataset(self):
+        return DATASETS.get("digits")(split="train")
+
+    def sample(self, *, num: int, seed: int = 0):
+        pictures = DatasetPictures(self.dataset())
+        rows = [torch.from_numpy(pictures.read(index)) for index in range(num)]
+        return SimpleNamespace(images=torch.stack(rows).movedim(-1, 1))
+
+
+def test_the_report_of_a_model_that_copies_accuses_it_and_shows_the_pairs(tmp_path: Path) -> None:
+    found = report_memorisation(Copier(tmp_path), num=40, against={"split": "test"}, pairs=3)
+    assert found["exact_copies"] == found["calibrated_below"] == 1
+    assert found["calibrated_ratio"] == found["authpct"] == 0
+    assert found["copying_z"] < -3
+    levels = np.asarray(Image.open(found["nearest"]).convert("L")).astype(int)
+    above, below = levels[: len(levels) // 2], levels[-(len(levels) // 2) :]
+    assert np.array_equal(above, below)  # each sample above its twin

@@ -90,6 +90,9 @@ def sample_command(
     checkpoint: Annotated[str | None, typer.Option(metavar="STEP|PATH", help="newest when left out")] = None,
     device: Device = None,
     as_json: AsJson = False,
+    npz: Annotated[
+        bool, typer.Option("--npz", help="also one npz of all pictures, as ADM's evaluator reads it")
+    ] = False,
 ) -> None:
     """Sample pictures from a run; the same command again makes those that are missing."""
     require_run(run)
@@ -100,6 +103,7 @@ def sample_command(
     from genzoo.api.run import load_run
     from genzoo.api.sampling.claim import default_folder
     from genzoo.api.sampling.class_names import labels_of_names
+    from genzoo.api.sampling.npz import pack_samples
 
     named: dict[str, Any] = {
         "prompt": prompt[0] if prompt and len(prompt) == 1 else prompt or None,
@@ -133,9 +137,14 @@ def sample_command(
     folder = given.pop("out", None) or default_folder(loaded.folder, path.name, given.get("seed") or 0, what)
     with Progress() as progress:
         loaded.sample_to(folder, checkpoint=path, progress=progress.of("sampling"), **given)
+    packed = pack_samples(Path(folder), given.get("num")) if npz else None
+    if npz and packed is None:
+        typer.echo("the npz is written by the process that finds every picture made", err=True)
     if World.current().is_first and as_json:
         print_json(written(Path(folder)))
     elif World.current().is_first:
+        if packed is not None:
+            typer.echo(str(packed).encode("utf-8", "replace").decode())
         # a name may hold bytes that are no UTF-8, and a terminal takes none
         typer.echo(f"{folder}: samples.json, grid.png".encode("utf-8", "replace").decode())
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from genzoo.api.evaluation.stated import beside, sampling_of, stated_sampling
 from genzoo.api.sampling.sample_run import sample_run_to
 from genzoo.core.contracts import makes_clips
-from genzoo.core.errors import UsageError
+from genzoo.core.errors import DataError, UsageError
 from genzoo.core.memory import freed_memory_kept
 
 if TYPE_CHECKING:
@@ -62,6 +62,7 @@ def evaluate_run(
     elif isinstance(reference, str | Path):
         open_videos(reference) if named.kind == "clips" else open_reference(reference)
     _check_kind(named, clips=makes_clips(run.task(weights=weights, checkpoint=found)))
+    options = options | _prompts(named, reference, num or named.num, options)
     # before, like the data: its weights may be missing
     network = build_network(network or named.network, weights=network_weights, device=settings.device)
     length = run.described(found, weights).get("ema")  # other averages are other samples
@@ -96,6 +97,24 @@ def evaluate_run(
     )
     world.on_first(lambda: result.save(run.folder / "evaluation" / f"{named.name}-{folder.name}.json"))
     return result
+
+
+def _prompts(protocol: Protocol, reference: Any, count: int, options: Mapping[str, Any]) -> dict[str, Any]:
+    """The captions of the reference, where a protocol has samples made from them and nobody names others."""
+    if protocol.reference.get("prompts") != "captions" or "prompt" in options:
+        return {}
+    from genzoo.data.captioned import read_collection
+
+    fix = "--reference FOLDER, as `genzoo prepare regularization` writes it"
+    if not isinstance(reference, str | Path):
+        raise UsageError(f"{protocol.name} samples from the captions of its reference", fix=fix)
+    captions = [one.caption for one in read_collection(reference)]
+    if len(captions) < count:
+        raise DataError(
+            f"{protocol.name} needs {count} captions, {reference} has {len(captions)}",
+            fix=f"more pictures with captions, or --num {len(captions)}",
+        )
+    return {"prompt": captions[:count]}
 
 
 def _check_kind(protocol: Protocol, *, clips: bool) -> None:
