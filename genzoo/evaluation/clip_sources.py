@@ -65,6 +65,8 @@ class ClipSet:
         self.stride, self.seed = stride, seed
         self.lengths = [self.videos.num_frames(index) for index in range(len(self.videos))]
         self.frames = frames or max(1, -(-next(filter(None, self.lengths), 0) // stride))
+        if frames is None:
+            _require_one_length(self.videos, self.lengths)
         self.window = (self.frames - 1) * stride + 1
         self.usable = [index for index, length in enumerate(self.lengths) if length >= self.window]
         bad = [self.videos.where(index) for index, length in enumerate(self.lengths) if not length]
@@ -100,6 +102,20 @@ class ClipSet:
         """Of the video's frames or file, and of the way its clip is cut."""
         cut = f"{self.frames} {self.stride} {self.seed} {self.usable[index]}\0"
         return cut.encode() + self.videos.content(self.usable[index])
+
+
+def _require_one_length(videos: Videos, lengths: Sequence[int]) -> None:
+    """Raise DataError for videos of unlike length, where nothing says how long a clip is."""
+    known = [length for length in lengths if length]
+    counts = {length: known.count(length) for length in dict.fromkeys(known)}
+    if len(counts) > 1:
+        said = ", ".join(f"{length} ({count})" for length, count in counts.items())
+        other = next(index for index, length in enumerate(lengths) if length and length != known[0])
+        raise DataError(
+            f"clips have unlike lengths: {said}, first: {videos.where(other)}",
+            why="this protocol judges whole clips, and they would not be of one kind",
+            fix="bring them to one length, or take a protocol with a number of frames",
+        )
 
 
 def choose_clips(clips: PictureSet, num: int, *, select: str, seed: int) -> PictureSet:

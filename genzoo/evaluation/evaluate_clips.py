@@ -10,6 +10,7 @@ from genzoo.core.errors import DataError, UsageError
 from genzoo.data.array_files import Array
 from genzoo.data.picture_sets import DatasetPictures, PictureSet, content_hash
 from genzoo.evaluation.clip_sources import ClipSet, choose_clips
+from genzoo.evaluation.counts import require_enough
 from genzoo.evaluation.judging import Judging, Network, Settings, begin, judge, name_of, size_of
 from genzoo.evaluation.measuring import features_of, reference_of
 from genzoo.evaluation.protocols import Protocol, load_protocol
@@ -40,6 +41,7 @@ def evaluate_clips(
     judging = begin(named, available=len(opened), num=num, networks=networks, settings=settings)
     clips = judging.first(opened, "clips")
     real = _real_clips(reference, judging, opened.frames)
+    require_enough(judging.used, len(clips), len(real))
     _same_size(real, clips)
     generated = features_of(clips, judging, "generated")
     return judge(

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from genzoo.core.errors import UsageError
 from genzoo.data.picture_sets import PictureSet, content_hash, open_pictures
+from genzoo.evaluation.counts import require_enough
 from genzoo.evaluation.edges import control_adherence
 from genzoo.evaluation.judging import Network, Settings, begin, judge, name_of, size_of
 from genzoo.evaluation.measuring import features_of, open_reference, reference_of
@@ -44,6 +45,8 @@ def evaluate(
     opened, other = open_pictures(source), open_reference(reference)
     networks = {named.network: (network, weights)}
     judging = begin(named, available=len(opened), num=num, networks=networks, settings=settings)
+    if not isinstance(other, Path):
+        require_enough(judging.used, judging.used.num, len(other))
     pictures = judging.first(opened, "images")
     generated = features_of(pictures, judging, "generated")
     real = reference_of(other, judging)

@@ -14,6 +14,7 @@ import torch
 from genzoo.core.errors import DataError
 from genzoo.core.processes import World
 from genzoo.data.picture_sets import PictureSet, Subset
+from genzoo.evaluation.counts import duplicate_warning
 from genzoo.evaluation.features import FeatureNetwork, build_network
 from genzoo.evaluation.intervals.estimate import Uncertainty
 from genzoo.evaluation.protocols import Protocol
@@ -139,6 +140,8 @@ def judge(
     label = network.label if len(judging.networks) == 1 else ""
     estimates = score(judging.used.metrics, generated, reference, label=label, own=network.own, how=how)
     digest = reference.content_hash
+    if described.get("sha256") == digest:
+        judging.notes.warnings.append("the reference is the very set that is judged")
     return EvaluationResult(
         protocol=judging.named.name,
         metrics={name: one.value for name, one in estimates.items()} | dict(more or {}),
@@ -207,6 +210,8 @@ def note_counts(generated: Features, reference: Reference, network: FeatureNetwo
                 f"{smallest} images for {width} dimensions of {network.name}/{name}: the covariance is "
                 "rank-deficient and the distance biased upwards; prefer KID"
             )
+    for what, rows in (("generated", generated.rows.get("pool")), ("reference", reference.rows.get("pool"))):
+        notes.warnings += [] if rows is None else duplicate_warning(what, rows)
     for what, constant, count in (
         ("generated", generated.constant, generated.count),
         ("reference", reference.constant, reference.count),

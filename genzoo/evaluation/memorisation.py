@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import torch
 
-from genzoo.core.errors import DataError, ShapeError
+from genzoo.core.errors import DataError
 from genzoo.data.picture_sets import DatasetPictures
+from genzoo.evaluation.measures.copying import authentic, calibrated_distance, copying_test
+from genzoo.evaluation.measures.nearest import nearest
 from genzoo.evaluation.nearest_neighbour import other_images
-from genzoo.evaluation.statistics import check_features
 from genzoo.pictures.grid import Grid, make_grid
 
 if TYPE_CHECKING:
@@ -18,51 +19,7 @@ if TYPE_CHECKING:
 
     from genzoo.core.types import MeasuredRun
 
-BLOCK = 1024
 COPY = 0.5  # nearer to an image than half that image's distance to its own nearest other: called a copy
-
-
-class Neighbours(NamedTuple):
-    """distances: (n, k), ascending.   indices: (n, k) into the reference."""
-
-    distances: Tensor
-    indices: Tensor
-
-
-def nearest(queries: Tensor, reference: Tensor, *, k: int = 1, block: int = BLOCK) -> Neighbours:
-    """The k nearest reference rows of each query, Euclidean, exact; memory is one block of rows at a time.
-
-    queries: (n, d), reference: (m, d).
-    """
-    if queries.dim() != 2 or queries.shape[1:] != reference.shape[1:]:
-        raise ShapeError(f"features do not fit: {tuple(queries.shape)} and {tuple(reference.shape)}")
-    if len(reference) < k:
-        raise DataError(f"{k} nearest images need as many reference images, got {len(reference)}")
-    check_features(queries)
-    found = []
-    for part in torch.split(queries, block):
-        best = None
-        for start in range(0, len(reference), block):
-            # the direct form: |a|^2 + |b|^2 - 2ab loses exactly the small distances that copies have
-            distances = torch.cdist(
-                part, reference[start : start + block], compute_mode="donot_use_mm_for_euclid_dist"
-            )
-            values, indices = distances.topk(min(k, distances.shape[1]), largest=False)
-            best = _keep_nearest(best, Neighbours(values, indices + start), k)
-        assert best is not None
-        found.append(best)
-    return Neighbours(
-        torch.cat([part.distances for part in found]), torch.cat([part.indices for part in found])
-    )
-
-
-def _keep_nearest(best: Neighbours | None, new: Neighbours, k: int) -> Neighbours:
-    if best is None:
-        return new
-    distances = torch.cat([best.distances, new.distances], 1)
-    indices = torch.cat([best.indices, new.indices], 1)
-    values, order = distances.topk(min(k, distances.shape[1]), largest=False)
-    return Neighbours(values, indices.gather(1, order))
 
 
 def memorisation(generated: Tensor, reference: Tensor, *, copy_below: float = COPY) -> dict[str, float]:
@@ -119,8 +76,6 @@ def calibrated(generated: Tensor, training: Tensor, held_out: Tensor) -> dict[st
     calibrated_ratio and calibrated_below: see `Calibrated`.   copying_z: below -3 accuses.   authpct: a low
     value accuses.
     """
-    from genzoo.evaluation.measures.copying import authentic, calibrated_distance, copying_test
-
     summary, _ = calibrated_distance(generated, training, held_out)
     return {
         "calibrated_ratio": summary.ratio,

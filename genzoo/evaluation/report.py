@@ -19,7 +19,7 @@ from genzoo.core.errors import DataError
 from genzoo.core.reading import read_bytes
 from genzoo.data.array_files import Array
 from genzoo.data.picture_sets import PictureSet
-from genzoo.evaluation.memorisation import nearest
+from genzoo.evaluation.measures.nearest import nearest
 from genzoo.evaluation.tables import interval_text, number, paper_table
 from genzoo.pictures.grid import make_grid
 

@@ -108,7 +108,7 @@ class FeatureStatistics:
     def gaussian(self, *, ddof: int = 1) -> Gaussian:
         """Mean and covariance on the CPU, divided by n - ddof. Raises DataError below 2 rows."""
         if self.count < 2:
-            raise DataError(f"a covariance needs at least 2 images, got {self.count}")
+            raise DataError(f"a Fréchet distance needs at least 2 pictures, {self.count} was given")
         count, mean, scatter = self._moments()
         covariance = (scatter + scatter.T) / (2 * (count - ddof))
         return Gaussian(mean.cpu(), covariance.cpu(), count, ddof)

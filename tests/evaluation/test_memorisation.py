@@ -16,7 +16,8 @@ from genzoo.core.errors import DataError, ShapeError
 from genzoo.core.node import node_of
 from genzoo.core.registry import DATASETS
 from genzoo.data.picture_sets import DatasetPictures
-from genzoo.evaluation.memorisation import calibrated, memorisation, nearest, report_memorisation
+from genzoo.evaluation.measures.nearest import nearest
+from genzoo.evaluation.memorisation import calibrated, memorisation, report_memorisation
 
 
 def draw(n: int, d: int = 6, seed: int = 0) -> torch.Tensor:

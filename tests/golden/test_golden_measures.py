@@ -19,10 +19,10 @@ from genzoo.evaluation.measures.jedi import jedi
 from genzoo.evaluation.measures.kid import kernel_distance, polynomial_mmd
 from genzoo.evaluation.measures.mind import mind
 from genzoo.evaluation.measures.mmd import cmmd, cubic, gaussian, kernel_sums, kid_of_all_rows, unit_rows
+from genzoo.evaluation.measures.nearest import nearest
 from genzoo.evaluation.measures.neighbourhoods import neighbourhoods
 from genzoo.evaluation.measures.precision_recall import precision_recall
 from genzoo.evaluation.measures.vendi import vendi_score
-from genzoo.evaluation.memorisation import nearest
 from genzoo.evaluation.statistics import FeatureStatistics
 
 SET = "evaluation"

@@ -7,6 +7,7 @@ batches of features, and what was drawn is kept until the result is there.
 from __future__ import annotations
 
 import logging
+import sys
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
@@ -26,8 +27,10 @@ from genzoo.core.errors import RecipeError
 from genzoo.core.run_folder import read_metrics
 from genzoo.data.picture_sets import ArrayPictures, DatasetPictures
 from genzoo.data.readable import readable
+from genzoo.evaluation.counts import require_enough
 from genzoo.evaluation.evaluate_images import Settings, evaluate
 from genzoo.evaluation.features import FeatureNetwork, build_network
+from genzoo.evaluation.judging import Notes, adjust
 from genzoo.evaluation.protocols import load_protocol
 from genzoo.pictures.pixels import to_uint8
 from genzoo.training.hook import Hook, StepRecord, TrainingView
@@ -74,11 +77,17 @@ class EvaluationHook(Hook):
         )
         # now, too: more unreadable items than may be are no news for the first evaluation
         self._reference = trainer.world.together(partial(reference_of, trainer))
+        self._require_enough(len(self._reference))
         trainer.world.on_first(lambda: set_results_aside(trainer.folder.path, trainer.step))
         if trainer.step and self._is_due(trainer, trainer.step):
             self._judge(trainer, trainer.step)
         elif trainer.step:
             trainer.world.on_first(lambda: self._complete(trainer, trainer.step))
+
+    def _require_enough(self, reference: int) -> None:
+        named = load_protocol(self.evaluation.protocol)
+        used = adjust(named, num=self.evaluation.num, available=sys.maxsize, notes=Notes())
+        require_enough(used, used.num, reference)
 
     def is_behind(self, trainer: TrainingView) -> bool:
         return bool(trainer.step) and trainer.world.on_first(lambda: self._is_incomplete(trainer))

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import torch
 
 from genzoo.core.errors import DataError, ShapeError
-from genzoo.evaluation.memorisation import nearest
+from genzoo.evaluation.measures.nearest import nearest
 
 if TYPE_CHECKING:
     from torch import Tensor
