@@ -85,6 +85,24 @@ def test_defaults_types_and_words_come_from_the_code() -> None:
     assert flip.meaning.startswith("samples that one process holds at once")
 
 
+def test_nearly_every_key_has_words_and_every_common_word_is_of_use() -> None:
+    kinds = [(KINDS[kind].registry.get(name), kind) for kind, name in NAMED]
+    found = [
+        key
+        for one in [*kinds, *((record, None) for record in recipe_keys.RECORDS.values())]
+        for key in recipe_keys.keys(*one)
+    ]
+    assert sum(bool(key.meaning) for key in found) > 0.95 * len(found)
+    said = {(key.name, key.meaning) for key in found}
+    assert [name for name, text in recipe_keys.COMMON.items() if (name, text) not in said] == []
+
+
+def test_a_key_is_explained_where_its_docstring_sends_the_reader() -> None:
+    found = {key.name: key for key in recipe_keys.keys(KINDS["data"].registry.get("video_folder"), "data")}
+    assert found["short"].meaning.startswith("what becomes of videos")
+    assert found["use_image_num"].meaning.startswith("stills beside each clip")
+
+
 def test_sampling_options_are_those_of_tasks_and_samplers() -> None:
     page = recipe_keys.sampling_written()
     for key in ("clip_format", "fps", "control_from", "image", "region", "negative_prompt", "block_size"):

@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
-ITEM = re.compile(r"(?:^|(?<=\n)|(?<=  )|(?<=\. )) *([A-Za-z_][\w*]*(?:, [A-Za-z_][\w*]*)*): ")
+ITEM = re.compile(r"(?:^|(?<=\n)|(?<=  )|(?<=\. )) *([A-Za-z_][\w*]*(?:,\s+[A-Za-z_][\w*]*)*):\s+")
 REST = re.compile(r"(?<=[.;] )(?=(?:Returns|Raises|Batches|None instead)\b)")  # no part of the last item
 
 
@@ -44,7 +44,7 @@ def items(block: str, known: set[str] | None = None) -> Parts:
     starts = [
         match
         for match in ITEM.finditer(block)
-        if known is None or known & {name.strip("*") for name in match[1].split(", ")}
+        if known is None or known & {name.strip("*") for name in re.split(r",\s+", match[1])}
     ]
     if not starts:
         return Parts(_joined(block), [], "")
@@ -52,7 +52,9 @@ def items(block: str, known: set[str] | None = None) -> Parts:
     meanings = [_joined(block[match.end() : end]) for match, end in zip(starts, ends, strict=True)]
     last, *rest = REST.split(meanings[-1], maxsplit=1)
     meanings[-1] = last.strip()
-    found = [Item(tuple(m[1].split(", ")), meaning) for m, meaning in zip(starts, meanings, strict=True)]
+    found = [
+        Item(tuple(re.split(r",\s+", m[1])), meaning) for m, meaning in zip(starts, meanings, strict=True)
+    ]
     return Parts(_joined(block[: starts[0].start()]), found, " ".join(rest))
 
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import importlib
 import inspect
 import re
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
@@ -17,6 +20,7 @@ from genzoo.core.registry import SAMPLERS, TASKS
 from genzoo.core.signatures import AUTO, describe, parameters, takes_anything
 from genzoo.training.config import TrainConfig
 from genzoo.training.rates import Curve
+from genzoo_docs.common import COMMON
 from genzoo_docs.docstrings import words
 from genzoo_docs.tables import cell, code_cell, table
 
@@ -31,6 +35,7 @@ RECORDS: dict[str, Factory] = {
 SHARED: dict[str, Factory] = {"sampler": Sampling, "optim": Curve}
 """What a section has whatever it names."""
 WHERE = {"loss": "task.loss", "control": "task.control", "metric": "report"}
+REFERS = re.compile(r"\b(?:see|as in|those of) ([A-Za-z_][\w.]*)")
 HEAD = ("key", "default", "type", "meaning")
 
 
@@ -72,14 +77,36 @@ def supplied(kind: str | None) -> set[str]:
 
 
 def _words(factory: Factory, names: Mapping[str, Any]) -> dict[str, str]:
+    """What is said of each key: by the factory, by what it refers to ("see ClipWindow"), or by COMMON."""
+    found = _own_words(factory, names)
+    elsewhere: dict[str, str] = {}
+    for other in _referred(factory):
+        elsewhere |= _own_words(other, names)
+    own = {name: text for name, text in found.items() if not REFERS.match(text)}
+    usual = {name: COMMON[name] for name in names if name in COMMON}
+    return {**found, **usual, **elsewhere, **own}
+
+
+def _own_words(factory: Any, names: Mapping[str, Any]) -> dict[str, str]:
     """The docstring's words; of a class also those of its constructor and of the classes it is made from."""
     found: dict[str, str] = {}
-    bases = inspect.getmro(factory)[::-1] if inspect.isclass(factory) else (factory,)
-    for one in bases:
-        found |= words(one.__dict__.get("__doc__") if inspect.isclass(one) else one.__doc__, names)
+    for one in inspect.getmro(factory)[::-1] if inspect.isclass(factory) else (factory,):
+        found |= words(vars(one).get("__doc__") if inspect.isclass(one) else one.__doc__, names)
         if inspect.isclass(one) and "__init__" in vars(one):
             found |= words(one.__init__.__doc__, names)
     return found
+
+
+def _referred(factory: Any) -> Iterator[Any]:
+    """Functions and classes to which a docstring sends its reader: by name, or from the package down."""
+    module = sys.modules[factory.__module__]
+    for name in REFERS.findall(" ".join((inspect.getdoc(factory) or "").split())):
+        path, _, last = name.rstrip(".").rpartition(".")
+        with contextlib.suppress(ImportError, ValueError):
+            place = importlib.import_module(path) if path.startswith("genzoo.") else module
+            thing = getattr(place, last, None)
+            if callable(thing):
+                yield thing
 
 
 def _value(value: Any) -> str:
