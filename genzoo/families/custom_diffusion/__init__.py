@@ -55,6 +55,11 @@ METRICS.lazy(
     takes={"model": "concepts"},
 )
 COMMANDS.lazy(
+    "teach",
+    f"{_HERE}.commands.teach:teach_command",
+    help="Teach a base a concept from a folder of photographs, in one line.",
+)
+COMMANDS.lazy(
     "merge-concepts",
     "genzoo.families.custom_diffusion.commands.concepts:merge_command",
     help="Merge concepts of one base model in closed form, with a report on each.",

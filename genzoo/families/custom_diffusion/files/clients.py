@@ -47,20 +47,27 @@ class _Given:
 
 
 def export_for(
-    delta: ConceptDelta, path: str | Path, *, client: str, base: BaseWeights
+    delta: ConceptDelta,
+    path: str | Path,
+    *,
+    client: str,
+    base: BaseWeights,
+    stem: str | None = None,
+    replace: bool = False,
 ) -> tuple[Path, list[str]]:
     """Write one of CLIENTS' files into a new folder; the lines say where they go and what to type.
 
-    The files are named after the folder. Raises UsageError, WeightsError.
+    stem: of the files' names, the folder's when left out.   replace: a folder that is there already. Raises
+    UsageError, WeightsError.
     """
     if client not in CLIENTS:
         raise UsageError(
             f"there is no client {client!r}",
             fix=did_you_mean(client, CLIENTS) or f"one of {', '.join(CLIENTS)}",
         )
-    given = _Given(delta.expanded(base), base, Path(path).name)
+    given = _Given(delta.expanded(base), base, stem or Path(path).name)
     files, lines = CLIENTS[client](given)
-    return write_folder(path, files), lines
+    return write_folder(path, files, existing="replace" if replace else "refuse"), lines
 
 
 def _a1111(given: _Given) -> tuple[Files, list[str]]:

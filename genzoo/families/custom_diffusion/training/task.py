@@ -171,9 +171,10 @@ class ConceptTask:
             self.model.delta(**notes), path, layout=layout or "genzoo", base=base, dtype=dtype
         )
 
-    def export_for(self, path: str | Path, *, client: str) -> tuple[Path, list[str]]:
+    def export_for(self, path: str | Path, *, client: str, **options: Any) -> tuple[Path, list[str]]:
         """Write the files of one of `clients.CLIENTS` into a new folder, and say how they are used."""
-        return export_for(self.model.delta(), path, client=client, base=BaseWeights(self.parts.source))
+        base = BaseWeights(self.parts.source)
+        return export_for(self.model.delta(), path, client=client, base=base, **options)
 
     def file_bytes(self, *, half: bool = False, **notes: Any) -> bytes:
         """The content of that file in our own layout."""

@@ -1,0 +1,66 @@
+"""`genzoo teach "my cat" PHOTOS --base BASE`: a concept from photographs in one line."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from genzoo.core.paths import require_path
+from genzoo.core.processes import chosen_device
+from genzoo.core.progress import Progress, doing
+
+
+def teach_command(
+    context: typer.Context,
+    name: Annotated[str, typer.Argument(help='what it is called: "my cat"')],
+    photos: Annotated[str, typer.Argument(help="folder with three or more photographs of it")],
+    base: Annotated[str, typer.Option(help="folder in diffusers' layout, or a hub id")],
+    output: Annotated[
+        str | None,
+        typer.Option("--output", "-o", help="new folder for the recipe; taught/NAME when left out"),
+    ] = None,
+    class_word: Annotated[
+        str | None, typer.Option(help="what kind of thing it is; read from the name when left out")
+    ] = None,
+    class_pictures: Annotated[
+        str | None, typer.Option(help="folder of others of its kind; the base paints them when left out")
+    ] = None,
+    num_class: Annotated[
+        int, typer.Option(min=0, help="how many the base paints; 0 trains without, half as long")
+    ] = 100,
+    steps: Annotated[int | None, typer.Option(min=1, help="of training; 250, or 125 without others")] = None,
+    seed: Annotated[int, typer.Option(help="of what the base paints")] = 0,
+    train: Annotated[bool, typer.Option("--train/--no-train", help="or write the recipe alone")] = True,
+) -> None:
+    """Teach a base a concept from photographs: choose words and steps, keep the recipe, train, export."""
+    require_path(photos, "a folder of photographs", fix="name the folder")
+    with doing("loading torch"):
+        from genzoo.families.custom_diffusion.data.regularization import generated
+        from genzoo.families.custom_diffusion.teach import plan_lesson, write_lesson
+
+    lesson = plan_lesson(name, photos, base, class_word=class_word)
+    folder, device = output or f"taught/{lesson.name}", chosen_device(None)
+    for note in lesson.photographs.notes:
+        typer.echo(f"note: {note}")
+    typer.echo(f"{len(lesson.photographs.paths)} photographs, called {lesson.prompt!r}")
+    others = class_pictures
+    painted = f"{folder}-class" if others is None and num_class else None
+    recipe = write_lesson(lesson, folder, base, class_pictures=others or painted, steps=steps, device=device)
+    typer.echo(f"written: {recipe.parent}: recipe.yaml, concepts.json, photographs.png")
+    if painted is not None:
+        with Progress() as progress:
+            generated(
+                base,
+                painted,
+                class_name=lesson.class_word,
+                num=num_class,
+                seed=seed,
+                device=device,
+                progress=progress.of(f"painting {lesson.class_word}"),
+            )
+    if train:
+        # the command line we are in knows how to train
+        root = context.find_root()
+        command = root.command.get_command(root, "train")  # type: ignore[attr-defined]
+        command.main([str(recipe)], prog_name="genzoo train", standalone_mode=False)
