@@ -224,6 +224,12 @@ class KnowsPath(Protocol):
         """The file of an item."""
 
 
+class KnowsPictures(Protocol):
+    """pictures_fingerprint: like the fingerprint, without what is drawn anew at each visit, such as flips."""
+
+    pictures_fingerprint: str
+
+
 class LeavesOut(Protocol):
     """left_out: names of files that lie among the data and are no items."""
 

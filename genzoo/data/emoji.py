@@ -82,8 +82,12 @@ class Emoji:
         self.images = torch.cat([block_means(load_style(style)[shown], image_size) for style in styles])[rows]
         self.sample_shape: tuple[int, ...] = (3, image_size, image_size)
         self.horizontal_flip = horizontal_flip
-        facts = f"{image_size}|{classes}|{self.class_names}|{self.captions}|{horizontal_flip}"
-        self.fingerprint = hashlib.sha256(facts.encode() + self.images.numpy().tobytes()).hexdigest()[:32]
+        facts, pixels = (
+            f"{image_size}|{classes}|{self.class_names}|{self.captions}",
+            self.images.numpy().tobytes(),
+        )
+        self.fingerprint = _digest(f"{facts}|{horizontal_flip}", pixels)
+        self.pictures_fingerprint = _digest(facts, pixels)
 
     def _rows(self, items: list[dict[str, str]], classes: str, labels: list[int] | None) -> list[int]:
         """Which items have one of these labels; None means any."""
@@ -160,3 +164,7 @@ def _in_split(concept: dict[str, str], split: str, hold_out: Sequence[str], frac
     chance = mix_seed("emoji", "hold out", concept["name"]) / 2**63
     held_out = concept["name"] in hold_out or concept["category"] in hold_out or chance < fraction
     return split == "all" or held_out == (split == "held_out")
+
+
+def _digest(facts: str, pixels: bytes) -> str:
+    return hashlib.sha256(facts.encode() + pixels).hexdigest()[:32]

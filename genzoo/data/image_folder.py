@@ -129,7 +129,15 @@ class ImageFolder:
     @cached_property
     def fingerprint(self) -> str:
         """Changes with file names, sizes, labels and settings; not with the place of the folder."""
-        digest = hashlib.sha256(f"{self.transform}|{self.horizontal_flip}|{self.class_names}".encode())
+        return self._fingerprint(f"{self.transform}|{self.horizontal_flip}|{self.class_names}")
+
+    @cached_property
+    def pictures_fingerprint(self) -> str:
+        """The same for folders that differ in flips alone."""
+        return self._fingerprint(f"{self.transform}|{self.class_names}")
+
+    def _fingerprint(self, facts: str) -> str:
+        digest = hashlib.sha256(facts.encode())
         for index in range(len(self)):
             digest.update(os.fsencode(self.stamp(index).rpartition("|")[0]) + b"\0")
         return digest.hexdigest()[:32]

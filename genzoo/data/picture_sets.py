@@ -11,11 +11,13 @@ from typing import TYPE_CHECKING, Protocol, TypeAlias
 import numpy as np
 import torch
 
+from genzoo.core.contracts import KnowsPictures, able
 from genzoo.core.errors import DataError
 from genzoo.core.reading import shown
 from genzoo.data.array_files import Array, array_names, check_levels, read_array
 from genzoo.data.image_decode import EXTENSIONS, load_image, read_file
 from genzoo.data.image_listing import LeftOut, Names, natural, walk_images
+from genzoo.data.inspection import item_name
 from genzoo.data.own_outputs import is_overview
 from genzoo.data.readable import Readable
 from genzoo.pictures.pixels import to_uint8
@@ -143,12 +145,14 @@ class DatasetPictures:
     def __init__(self, dataset: Dataset) -> None:
         self.dataset = dataset
         self.notes: Sequence[str] = dataset.notes if isinstance(dataset, Readable) else ()
+        plain = able(dataset, KnowsPictures)
+        self._fingerprint = dataset.fingerprint if plain is None else plain.pictures_fingerprint
 
     def __len__(self) -> int:
         return len(self.dataset)
 
     def name(self, index: int) -> str:
-        return f"item {index}"
+        return item_name(self.dataset, index)
 
     def read(self, index: int) -> Array:
         try:
@@ -162,8 +166,8 @@ class DatasetPictures:
         return self.stamp(index).encode() + b"\0"
 
     def stamp(self, index: int) -> str:
-        """The data set's fingerprint and the index."""
-        return f"{self.dataset.fingerprint}|{index}"
+        """The data set's fingerprint, flips aside, and the index."""
+        return f"{self._fingerprint}|{index}"
 
 
 @dataclass(frozen=True)

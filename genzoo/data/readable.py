@@ -47,7 +47,7 @@ class Readable:
             return lambda indices, *rest: value([self.indices[index] for index in indices], *rest)
         if name == "labels" and value is not None:
             return value[torch.tensor(self.indices)]
-        if name == "fingerprint":
+        if name.endswith("fingerprint"):
             return f"{value}|without {len(self.dataset) - len(self)}"
         return value
 

@@ -124,9 +124,16 @@ class VideoClips:
     @cached_property
     def fingerprint(self) -> str:
         """Changes with names, sizes, labels and settings; not with the place of the folder."""
-        facts = (
+        return self._fingerprint(
             f"{self.transform}|{self.horizontal_flip}|{self.window}|{self.use_image_num}|{self.class_names}"
         )
+
+    @cached_property
+    def pictures_fingerprint(self) -> str:
+        """The same for folders that differ in flips and stills alone."""
+        return self._fingerprint(f"{self.transform}|{self.window}|{self.class_names}")
+
+    def _fingerprint(self, facts: str) -> str:
         digest = hashlib.sha256(facts.encode())
         for video in self.videos:
             for stamp in self.reader.stamp(int(video)).split("\n"):
