@@ -10,9 +10,17 @@ from typing import Any
 import pytest
 import torch
 from families.custom_diffusion.conftest import draw_pictures
+from PIL import Image
 
 from genzoo.core.errors import DataError, GenzooError, UsageError
 from genzoo.core.seeds import generator_for
+from genzoo.families.custom_diffusion.data.augmentation import (
+    PAPER_LARGE,
+    PAPER_SMALL,
+    GeneratorDraws,
+    augment,
+    paper_placement,
+)
 from genzoo.families.custom_diffusion.data.concept_list import read_concepts
 from genzoo.families.custom_diffusion.data.dataset import NO_BOX, ConceptImages
 
@@ -32,7 +40,7 @@ def test_items_pair_each_concept_picture_with_one_of_its_class(listed: Listed) -
     assert shown[0]["pixels"].shape == shown[0]["class_pixels"].shape == (3, 16, 16)
 
 
-@pytest.mark.parametrize("rule", ["official", "official_crop", "diffusers"])
+@pytest.mark.parametrize("rule", ["official", "official_crop", "diffusers", "paper"])
 def test_keys_name_pixels_that_never_change_and_boxes_where_the_picture_lies(
     listed: Listed, rule: str
 ) -> None:
@@ -152,3 +160,21 @@ def test_unknown_settings_are_refused(listed: Listed) -> None:
         entry = {"instance_prompt": "a <new1> robot", "instance_data": section}
         with pytest.raises(GenzooError, match=r"emoji|needs a name"):
             ConceptImages([entry], regularise=False)
+
+
+def test_the_papers_rule_goes_from_two_fifths_to_seven_and_says_so_behind_the_prompt() -> None:
+    sizes = {}
+    for position in range(400):
+        place = paper_placement(100, GeneratorDraws(generator_for("paper", position)))
+        sizes[place.r] = place
+        assert place.prefix == ""
+        assert place.masked == (place.r < 100)
+        words = PAPER_LARGE if place.r > 100 else PAPER_SMALL if place.r < 60 else ("",)
+        assert place.suffix in words
+    assert min(sizes) == 40
+    assert max(sizes) == 140
+    image = Image.new("RGB", (60, 60), "red")
+    found = augment(
+        image, "photo of a cat", GeneratorDraws(generator_for("paper", 3)), size=100, rule="paper"
+    )
+    assert found.prompt.startswith("photo of a cat")

@@ -1,8 +1,8 @@
 """Size augmentation of concept images: shrink or zoom, say so in the prompt, and mask what is not picture.
 
-Three rules, by name: "official" and "official_crop" (the two official trainers, the second crops the picture
-square first) and "diffusers" (the example script). Randomness comes in as a `Draws`, so that a recorded
-sequence of draws gives the recorded picture.
+Rules, by name: "official" and "official_crop" (the two official trainers, the second crops the picture square
+first), "diffusers" (the example script) and "paper" (sizes and words as the paper has them). Randomness comes
+in as a `Draws`, so that a recorded sequence of draws gives the recorded picture.
 """
 
 from __future__ import annotations
@@ -20,7 +20,8 @@ from genzoo.core.errors import UsageError
 
 SMALL_WORDS = ("a far away ", "very small ")
 LARGE_WORDS = ("zoomed in ", "close up ")
-RULES = ("official", "official_crop", "diffusers")
+PAPER_SMALL, PAPER_LARGE = (", very small", ", far away"), (", zoomed in", ", close up")
+RULES = ("official", "official_crop", "diffusers", "paper")
 LATENT_FACTOR = 8
 
 
@@ -63,7 +64,8 @@ Box = tuple[int, int, int, int]
 class Placement(NamedTuple):
     """A picture resized to r x r, its corner at (top, left) of the canvas; negative when the canvas crops it.
 
-    masked: the loss counts inside the picture only, less a border of one latent pixel.
+    masked: the loss counts inside the picture only, less a border of one latent pixel.   suffix: the paper's
+    words come behind the prompt.
     """
 
     r: int
@@ -71,6 +73,7 @@ class Placement(NamedTuple):
     left: int
     prefix: str
     masked: bool
+    suffix: str = ""
 
     @property
     def box(self) -> Box | None:
@@ -105,6 +108,8 @@ def augment(
         raise UsageError(f"there is no augmentation rule {rule!r}", fix=f"one of {', '.join(RULES)}")
     if rule == "diffusers":
         place = diffusers_placement(size, draws, enabled=enabled)
+    elif rule == "paper":
+        place = paper_placement(size, draws) if enabled else Placement(size, 0, 0, "", False)
     else:
         place = official_placement(size, draws) if enabled else Placement(size, 0, 0, "", False)
     image = image.convert("RGB")
@@ -124,7 +129,9 @@ def augment(
     canvas[top : top + shown.shape[0], left : left + shown.shape[1]] = shown
     pixels = torch.from_numpy(canvas).permute(2, 0, 1).contiguous()
     changed = place[:3] != (size, 0, 0)
-    return Augmented(pixels, latent_mask(size, place.box), place.prefix + prompt, place.box, changed)
+    return Augmented(
+        pixels, latent_mask(size, place.box), place.prefix + prompt + place.suffix, place.box, changed
+    )
 
 
 def official_placement(size: int, draws: Draws) -> Placement:
@@ -165,6 +172,19 @@ def diffusers_placement(size: int, draws: Draws, *, enabled: bool = True) -> Pla
     if r > size:
         return Placement(r, -top, -left, prefix, False)
     return Placement(r, top, left, prefix, True)
+
+
+def paper_placement(size: int, draws: Draws) -> Placement:
+    """Section 3.2 as it is written: 0.4 to 1.4 times, words appended, loss on the valid region alone.
+
+    It does not say from which size on: below 0.6 and above 1, as in both codes. Places are drawn evenly.
+    """
+    r = draws.randint(round(0.4 * size), round(1.4 * size) + 1)
+    top, left = (draws.randint(0, abs(size - r) + 1) for _ in range(2))
+    if r > size:
+        return Placement(r, -top, -left, "", False, draws.choice(PAPER_LARGE))
+    suffix = draws.choice(PAPER_SMALL) if r < 0.6 * size else ""
+    return Placement(r, top, left, "", r < size, suffix)
 
 
 def latent_mask(size: int, box: Box | None, *, factor: int = LATENT_FACTOR) -> Tensor:

@@ -28,10 +28,10 @@ class ConceptImages:
     and, with regularisation, {"class_pixels", "class_captions", "class_key"}.
 
     concepts: a JSON file of the official format, or the same list written into the recipe, one entry or, for
-    joint training, several.   image_size: s.   augmentation: the rule, "official", "official_crop" or
-    "diffusers"; augment_size=False leaves sizes alone.   class_crop: "random" as in the official trainers,
-    or "centre", which lets the trainer encode each regularisation picture once.   num_class_images: of each
-    concept; all that are there when left out.   regularise: False trains without, in half the steps.
+    joint training, several.   image_size: s.   augmentation: the rule, "official", "official_crop",
+    "diffusers" or "paper"; augment_size=False leaves sizes alone.   class_crop: "random" as in the official
+    trainers, or "centre", which lets the trainer encode each regularisation picture once.   num_class_images:
+    of each concept; all that are there when left out.   regularise: False trains without, in half the steps.
 
     Item i shows concept picture i mod n and class picture i mod m, as the official trainers pair them: a
     larger folder counts more. "box": rows and columns where the concept lies, NO_BOX when everywhere.
