@@ -1,4 +1,4 @@
-.PHONY: attack check docs format test lowest
+.PHONY: attack check docs format test fuzz lowest
 check:
 	ruff check .
 	ruff format --check .
@@ -20,6 +20,10 @@ format:
 
 test:
 	pytest
+
+# every value of the grid for every option and argument of every command (an hour of one core)
+fuzz:
+	GENZOO_FUZZ=1 pytest -n 0 tests/e2e/test_fuzzed_command_line.py
 
 # the fast tests on the lowest versions that pyproject.toml allows, in an environment of their own (6 GB; needs uv)
 LOWEST_PYTHON ?= 3.11

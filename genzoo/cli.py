@@ -41,8 +41,11 @@ EXIT_CODES = """Exit codes: 0 ok, 2 usage or recipe, 3 missing optional part, 4 
 `--debug` anywhere shows the traceback of an error. `--import MODULE` anywhere reads a module's names first:
 models, tasks, data and commands of your own; installed packages declare the entry point genzoo.families."""
 
+HELP = {"help_option_names": ["-h", "--help"]}
+
 app = typer.Typer(
     name="genzoo",
+    context_settings=HELP,
     help=f"A zoo of generative models: train, sample, compare.\n\n{EXIT_CODES}",
     no_args_is_help=True,
     add_completion=True,
@@ -70,6 +73,23 @@ Overrides = Annotated[
 RunArgument = Annotated[
     str, typer.Argument(metavar="RUN", help="folder of a run", autocompletion=completion.runs)
 ]
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        from genzoo import __version__
+
+        typer.echo(f"genzoo {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def genzoo_(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="print the version")
+    ] = False,
+) -> None:
+    pass
 
 
 @app.command("list")

@@ -37,6 +37,8 @@ def load_run(folder: str | Path, changes: Sequence[str] = ()) -> Run:
     changes: "key=value" of a run's data that hold for what is done with it, such as data.root=ELSEWHERE where
     the data lie elsewhere now, or train.max_bad=2. Raises UsageError when there is no run.
     """
+    if not isinstance(folder, (str, Path)):
+        raise UsageError(f"a run is a folder, not {folder!r:.80}", fix="name the --output of a training")
     for text in changes:
         if not text.startswith(CHANGEABLE):
             raise UsageError(

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from genzoo.core.errors import UsageError, did_you_mean
 from genzoo.core.registry import CONTROLS
+from genzoo.core.signatures import check_settings, parameters
 
 if TYPE_CHECKING:
     from genzoo.core.types import ControlExtractor
@@ -31,7 +32,7 @@ def build_control(section: str | Mapping[str, Any]) -> ControlExtractor:
         hint = did_you_mean(name, CONTROLS) or f"there are {', '.join(CONTROLS)}"
         raise UsageError(f"there is no control {name!r}", fix=hint)
     factory: Callable[..., ControlExtractor] = CONTROLS.get(name)
-    try:
-        return factory(**settings)
-    except TypeError as error:
-        raise UsageError(f"control {name!r} does not take these settings", why=str(error)) from error
+    problems = check_settings(settings, parameters(factory, keyword_only=True), key="control", owner=name)
+    if problems:
+        raise UsageError("; ".join(f"{problem.key}: {problem.message}" for problem in problems))
+    return factory(**settings)

@@ -5,13 +5,22 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from genzoo.core.errors import RecipeError
-from genzoo.core.recipe_source import MAX_VALUES, display, find_include, find_recipe, parse_value, read_tree
+from genzoo.core.recipe_source import (
+    MAX_VALUES,
+    display,
+    find_include,
+    find_recipe,
+    inside,
+    parse_value,
+    read_tree,
+    roots,
+)
 from genzoo.core.recipe_tree import (
     MISSING as MISSING,
 )
@@ -28,6 +37,11 @@ from genzoo.core.recipe_tree import (
 )
 
 MAX_INCLUDES = 64
+NOUNS = {
+    **{"model": "models", "data": "data", "codec": "codecs", "sampler": "samplers", "optim": "optim"},
+    "task.loss": "losses",
+}
+"""Sections that may be given by a name alone in overrides, and where their nouns lie below configs/."""
 _KEY = re.compile(r"[A-Za-z_][\w-]*(\.[\w-]+)*")
 
 
@@ -87,10 +101,16 @@ class Recipe:
 def load_recipe(path_or_name: str | Path, overrides: Sequence[str] = ()) -> Recipe:
     """Read a recipe by path or bare name, apply `key=value` overrides, and expand every `base:`.
 
-    An override of a section's `base` swaps the noun and keeps the section's own keys; a changed `name` inside
-    a section drops the keys that belonged to the old name. A recipe's `aliases:` maps short names to dotted
+    A changed `name` inside a section drops the keys that belonged to the old name. A changed `base` swaps the
+    noun: of the section's own keys those stay that the new noun has too, all of them where its name is the
+    same. `codec=identity` is a section by name alone. A recipe's `aliases:` maps short names to dotted
     keys, for overrides only. Raises RecipeError.
     """
+    if not isinstance(path_or_name, (str, Path)):
+        raise RecipeError(
+            f"a recipe is a path or a name, not a {type(path_or_name).__name__}",
+            fix="of a mapping make one first: genzoo.core.recipe.recipe_from(MAPPING)",
+        )
     path = find_recipe(path_or_name)
     includes = _Includes(path)
     chain = includes.chain(path)
@@ -146,8 +166,8 @@ class _Includes:
         merged: dict[str, Tree] = {}
         for name in _bases(tree.pop("base", None), display(path)):
             below = self.chain(find_include(name, including=path, top_level=True), (*stack, path.resolve()))
-            merged = merge(merged, below, name_of=self.name_of, top_level=True)
-        return merge(merged, tree, name_of=self.name_of, top_level=True)
+            merged = merge(merged, below, name_of=self.name_of, keys_of=self.keys_of, top_level=True)
+        return merge(merged, tree, name_of=self.name_of, keys_of=self.keys_of, top_level=True)
 
     def name_of(self, node: dict[str, Tree]) -> Any:
         """The name a node will have: its own, or that of the noun its `base:` includes."""
@@ -156,6 +176,11 @@ class _Includes:
             expanded = self.expand({"base": node["base"]}, self.near)
             name = own_name(expanded) if isinstance(expanded, dict) else None
         return name
+
+    def keys_of(self, node: dict[str, Tree]) -> Collection[str]:
+        """The settings of the noun that a node's `base:` includes."""
+        expanded = self.expand({"base": node["base"]}, self.near)
+        return expanded.keys() if isinstance(expanded, dict) else ()
 
     def expand(self, node: Tree, near: Path, stack: tuple[Path, ...] = ()) -> Tree:
         """Replace every `base:` below a node by the content of its file, under the node's own keys."""
@@ -205,7 +230,20 @@ def _overridden(tree: Tree, text: str, includes: _Includes) -> Tree:
             f"override {text[:80]!r} is not of the form key=value", fix="for example train.steps=200"
         )
     label = f"override {key}"
-    return assigned(tree, key.split("."), parse_value(value, label), name_of=includes.name_of, label=label)
+    read = parse_value(value, label)
+    if key in NOUNS and isinstance(read, Leaf) and isinstance(read.value, str) and read.value != MISSING:
+        read = _noun(key, read, includes.near)
+    functions: dict[str, Any] = {"name_of": includes.name_of, "keys_of": includes.keys_of}
+    return assigned(tree, key.split("."), read, **functions, label=label)
+
+
+def _noun(section: str, text: Leaf, near: Path) -> Tree:
+    """`codec=identity`: a section by the name of a noun in configs/, or of a registered factory."""
+    path = text.value if "/" in text.value else f"{NOUNS[section]}/{text.value}"
+    known = any(inside(folder, path) is not None for folder in roots("configs", near))
+    return {
+        "base" if known or "/" in text.value else "name": Leaf(path if known else text.value, text.origin)
+    }
 
 
 def _recipe(tree: Tree, source: str, overrides: tuple[str, ...]) -> Recipe:

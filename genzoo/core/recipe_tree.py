@@ -5,7 +5,7 @@ A tree is a dict of trees, a list of trees, or a `Leaf` that remembers the file 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -24,6 +24,7 @@ class Leaf:
 
 Tree: TypeAlias = "dict[str, Tree] | list[Tree] | Leaf"
 NameOf: TypeAlias = "Callable[[dict[str, Tree]], Any]"
+KeysOf: TypeAlias = "Callable[[dict[str, Tree]], Collection[str]]"
 
 
 def own_name(node: dict[str, Tree]) -> Any:
@@ -33,16 +34,28 @@ def own_name(node: dict[str, Tree]) -> Any:
 
 
 def merge(
-    under: dict[str, Tree], over: dict[str, Tree], *, name_of: NameOf = own_name, top_level: bool = False
+    under: dict[str, Tree],
+    over: dict[str, Tree],
+    *,
+    name_of: NameOf = own_name,
+    keys_of: KeysOf | None = None,
+    top_level: bool = False,
 ) -> dict[str, Tree]:
-    """`over` on top of `under`: mappings merge, all else replaces; a changed name drops what was below it."""
+    """`over` on top of `under`: mappings merge, all else replaces; a changed name drops what was below it.
+
+    A `base` that brings another name drops it too, but for the settings that the new noun has as well.
+    keys_of: the settings of the noun that a node's `base` includes.
+    """
     if not top_level and renames(under, over, name_of):
         return over
     merged = dict(under)
+    if not top_level and keys_of is not None and swaps(under, over, name_of):
+        shared = {*keys_of(over), "base"} - {"name"}
+        merged = {key: value for key, value in under.items() if key in shared}
     for key, value in over.items():
         below = merged.get(key)
         if isinstance(below, dict) and isinstance(value, dict):
-            merged[key] = merge(below, value, name_of=name_of)
+            merged[key] = merge(below, value, name_of=name_of, keys_of=keys_of)
         else:
             merged[key] = value
     return merged
@@ -55,13 +68,28 @@ def renames(under: dict[str, Tree], over: dict[str, Tree], name_of: NameOf = own
     return old is not None and old != new
 
 
+def swaps(under: dict[str, Tree], over: dict[str, Tree], name_of: NameOf) -> bool:
+    """True when the `base` of `over` brings another factory than `under` names."""
+    if "base" not in over or own_name(over) is not None:
+        return False
+    old, new = name_of(under), name_of(over)
+    return old is not None and new is not None and old != new
+
+
 def assigned(
-    node: Tree | None, parts: list[str], value: Tree, *, name_of: NameOf, label: str, depth: int = 0
+    node: Tree | None,
+    parts: list[str],
+    value: Tree,
+    *,
+    name_of: NameOf,
+    label: str,
+    depth: int = 0,
+    keys_of: KeysOf | None = None,
 ) -> Tree:
     """The node with a dotted key set, sections made on the way. label: names the setting in errors."""
     if not parts:
         both = isinstance(node, dict) and isinstance(value, dict)
-        return merge(node, value, name_of=name_of) if both else value  # type: ignore[arg-type]
+        return merge(node, value, name_of=name_of, keys_of=keys_of) if both else value  # type: ignore[arg-type]
     head, rest = parts[0], parts[1:]
     if isinstance(node, list):
         if not head.isdigit() or int(head) >= len(node):
@@ -70,7 +98,7 @@ def assigned(
             )
         items = list(node)
         items[int(head)] = assigned(
-            items[int(head)], rest, value, name_of=name_of, label=label, depth=depth + 1
+            items[int(head)], rest, value, name_of=name_of, keys_of=keys_of, label=label, depth=depth + 1
         )
         return items
     if isinstance(node, Leaf) and node.value not in (None, MISSING):
@@ -78,7 +106,11 @@ def assigned(
     section = node if isinstance(node, dict) else {}
     if depth and head == "name" and not rest and renames(section, {"name": value}, name_of):
         return {"name": value}
-    below = assigned(section.get(head), rest, value, name_of=name_of, label=label, depth=depth + 1)
+    if depth and head == "base" and not rest and keys_of is not None:
+        return merge(section, {"base": value}, name_of=name_of, keys_of=keys_of)
+    below = assigned(
+        section.get(head), rest, value, name_of=name_of, keys_of=keys_of, label=label, depth=depth + 1
+    )
     return {**section, head: below}
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple, Union
 
 from genzoo.core.errors import did_you_mean, nearest
+from genzoo.core.ranges import range_problem
 from genzoo.core.recipe_tree import MISSING
 
 AUTO = "auto"
@@ -77,7 +78,8 @@ def check_settings(
     valid = [name for name in allowed if name not in supplied]
     for name, value in settings.items():
         if name in valid:
-            wrong = None if _left_open(name, value, auto) else type_problem(value, allowed[name].annotation)
+            left_open = _left_open(name, value, auto)
+            wrong = None if left_open else setting_problem(name, value, allowed[name].annotation)
             problems += [Problem(f"{key}.{name}", wrong)] if wrong else []
         elif not open_ended:
             problems.append(Problem(f"{key}.{name}", f"{owner} has no {what} {name!r}; {_hint(name, valid)}"))
@@ -95,6 +97,11 @@ def _hint(name: str, valid: list[str]) -> str:
     if nearest(name, valid):
         return did_you_mean(name, valid)
     return f"it has {', '.join(sorted(valid))}" if valid else "it takes no settings"
+
+
+def setting_problem(name: str, value: Any, annotation: Any) -> str | None:
+    """What is wrong with a setting's type, or with its number; None when nothing is."""
+    return type_problem(value, annotation) or range_problem(name, value)
 
 
 def type_problem(value: Any, annotation: Any) -> str | None:

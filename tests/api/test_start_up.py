@@ -58,7 +58,9 @@ COMMANDS = {
     "plot": ["nosuch"],
     "merge-concepts": ["nosuch", "--base", "nosuch", "--output", "OUT"],
     "convert-concept": ["nosuch", "--output", "OUT"],
+    "edit-concepts": ["nosuch.json", "--base", "nosuch", "--output", "OUT"],
     "prepare latents": ["nosuch"],
+    "prepare check": ["nosuch"],
     "prepare controls": ["nosuch"],
     "prepare regularization": ["cat", "--folder", "nosuch", "--output", "OUT"],
 }

@@ -14,7 +14,7 @@ def project(tmp_path: Path) -> Path:
     files = {
         "configs/models/small.yaml": "name: net\ndepth: 2\nwidth: 8\n",
         "configs/models/wide.yaml": "base: models/small\nwidth: 32\n",
-        "configs/models/other.yaml": "name: mlp\nlayers: 3\n",
+        "configs/models/other.yaml": "name: mlp\nlayers: 3\nclasses: 7\n",
         "configs/optim/adam.yaml": "name: adam\nlr: 1e-4\nbetas: [0.9, 0.999]\n",
         "recipes/first.yaml": (
             "name: first\nmodel: {base: models/small, classes: auto}\n"
@@ -86,6 +86,30 @@ def test_overrides_reach_list_items_and_make_sections(project: Path) -> None:
     assert recipe.data["report"][0] == {"name": "grid", "rows": 7}
     assert recipe.data["preview"] == {"every": 5}
     assert recipe.missing() == []
+
+
+@pytest.mark.parametrize("override", ["model.base=models/other", "model={base: models/other}", "model=other"])
+def test_another_noun_keeps_what_it_has_itself_and_drops_the_rest(project: Path, override: str) -> None:
+    (project / "recipes/own.yaml").write_text("base: first\nmodel: {depth: 5, wings: 2}\n")
+    recipe = load_recipe(project / "recipes/own.yaml", [override])
+    assert recipe.data["model"] == {"name": "mlp", "layers": 3, "classes": "auto"}
+    same = load_recipe(project / "recipes/own.yaml", [override.replace("other", "wide")])
+    assert same.data["model"] == {"name": "net", "depth": 5, "width": 32, "classes": "auto", "wings": 2}
+
+
+def test_a_section_may_be_given_by_a_name_alone(project: Path) -> None:
+    first = project / "recipes/first.yaml"
+    assert load_recipe(first, ["codec=identity"]).data["codec"] == {"name": "identity"}
+    assert load_recipe(first, ["data=my_own"]).data["data"] == {"name": "my_own"}
+    assert load_recipe(first, ["optim=adam"]).data["optim"]["betas"] == [0.9, 0.999]
+    assert load_recipe(first, ["model=models/wide"]).data["model"]["width"] == 32
+    assert load_recipe(first, ["codec=null"]).data["codec"] is None
+    assert load_recipe(first, ["name=small"]).data["name"] == "small"
+
+
+def test_what_is_no_path_is_said_to_be_none() -> None:
+    with pytest.raises(RecipeError, match=r"not a dict(?s:.*)recipe_from"):
+        load_recipe({"name": "x"})  # type: ignore[arg-type]
 
 
 def test_override_of_base_keeps_siblings_and_of_name_drops_them(project: Path) -> None:

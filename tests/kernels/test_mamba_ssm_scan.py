@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import importlib
 import sys
 import types
 from functools import partial
+from typing import Any
 
 import pytest
 import torch
@@ -12,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from genzoo.core.errors import BackendUnavailable
+from genzoo.kernels import available_backends
 from genzoo.kernels.scan import Scan, bidirectional_selective_scan, mamba_ssm_scan, selective_scan
 
 BATCH, LENGTH, WIDTH, STATE = 2, 5, 6, 3
@@ -157,3 +160,21 @@ def test_cpu_tensors_are_refused_with_the_device(monkeypatch: pytest.MonkeyPatch
         mamba_ssm_scan.unsupported_reason(*record(make_inputs()))
         == "the tensors are on cpu, not on a CUDA device"
     )
+
+
+@pytest.mark.parametrize(
+    "error", [RuntimeError("registered twice"), AttributeError("x"), ValueError("driver")]
+)
+def test_a_package_that_breaks_while_it_is_imported_costs_only_its_backend(
+    monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    def broken(name: str, *more: Any) -> Any:
+        if name.startswith("mamba_ssm"):
+            raise error
+        return importlib_import(name, *more)
+
+    importlib_import = importlib.import_module
+    monkeypatch.setattr(importlib, "import_module", broken)
+    found = available_backends()
+    assert str(error) in (found["mamba_ssm"] or "")
+    assert found["torch"] is None

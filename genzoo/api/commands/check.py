@@ -6,7 +6,8 @@ from typing import Annotated
 
 import typer
 
-from genzoo.api.commands.terminal import Workers, load_torch, log_to_terminal, print_json
+from genzoo.api.commands.terminal import Workers, load_torch, print_json
+from genzoo.api.recipes.listing import require_data
 from genzoo.core.progress import Progress
 
 
@@ -33,7 +34,9 @@ def prepare_check_command(
     as_json: Annotated[bool, typer.Option("--json", help="print JSON")] = False,
 ) -> None:
     """Look at all data before a run: classes, sizes, unreadable files (exit code 4), duplicates, captions."""
-    log_to_terminal()
+    for source in (data, against):
+        if source is not None:
+            require_data(source)
     load_torch()
     from genzoo.api.preparation.check import check_data, report_lines
     from genzoo.api.preparation.open_data import open_data

@@ -48,6 +48,8 @@ def _answer(error: Exception) -> tuple[str, int]:
         return f"out of memory: {said}\n  fix:   a smaller batch_size, block_size or model", 6
     if isinstance(error, ImportError):
         return f"a package is missing: {text}", 3
+    if isinstance(error, UnicodeEncodeError) or text == "embedded null byte":
+        return "a name or text holds bytes that are no letters\n  fix:   use other letters", 2
     if isinstance(error, OSError):
         return text, 4
     return f"{type(error).__name__}: {text}\n  fix:   --debug shows where; this is a bug", 1

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 from genzoo.api.recipes.build import build_dataset
 from genzoo.api.recipes.check import KINDS, check_node
-from genzoo.api.recipes.listing import list_recipes
+from genzoo.api.recipes.listing import require_data
 from genzoo.api.recipes.plan import plan_of
 from genzoo.core.contracts import pictures_of
-from genzoo.core.errors import RecipeError, UsageError, did_you_mean
+from genzoo.core.errors import RecipeError, UsageError
 from genzoo.core.reading import shown
 from genzoo.core.recipe import load_recipe
 from genzoo.core.recipe_source import parse_value
@@ -63,11 +63,7 @@ def open_data(source: str, settings: Sequence[str] = ()) -> OpenedData:
         if settings:
             raise UsageError(f"a table takes no settings, such as {settings[0]}", fix="leave them out")
         return _open_table(path)
-    if not path.exists() and source not in list_recipes():
-        raise UsageError(
-            f"{source!r} is no folder, table or recipe",
-            fix=did_you_mean(source, list_recipes()) or "name a folder of pictures or clips, or a recipe",
-        )
+    require_data(source)
     return _open_recipe(str(path / "recipe.yaml") if path.is_dir() else source, settings)
 
 

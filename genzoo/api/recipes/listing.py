@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from genzoo.core.errors import UsageError, did_you_mean
+from genzoo.core.paths import exists
 from genzoo.core.recipe_source import names_in, roots
 from genzoo.core.registry import MODELS, REGISTRIES
 from genzoo.evaluation.protocols import outline
@@ -21,9 +22,20 @@ def list_models(pattern: str = "*") -> list[str]:
 
 def require_model(name: str) -> None:
     """Raise UsageError for an unknown name. Needs no torch."""
+    if not isinstance(name, str):
+        raise UsageError(f"a model's name is text, not {name!r:.80}", fix="`genzoo list models` shows them")
     if name not in nouns("models") and name not in MODELS:
         hint = did_you_mean(name, list_models())
         raise UsageError(f"there is no model {name!r}", fix=hint or "`genzoo list models` shows them")
+
+
+def require_data(source: str) -> None:
+    """Raise UsageError for what is neither a folder or table nor a recipe. Needs no torch."""
+    if not exists(source) and source not in list_recipes():
+        raise UsageError(
+            f"{source[:200]!r} is no folder, table or recipe",
+            fix=did_you_mean(source, list_recipes()) or "name a folder of pictures or clips, or a recipe",
+        )
 
 
 def list_recipes(pattern: str = "*") -> list[str]:

@@ -27,7 +27,7 @@ def create_model(name: str, **overrides: Any) -> nn.Module:
     torch's global generator; seed it for repeatable ones. Raises UsageError naming every wrong argument.
     A file that `genzoo export` wrote is a name too: its model, with its weights.
     """
-    exported = read_exported(Path(name))
+    exported = read_exported(Path(name)) if isinstance(name, str) else None
     if exported is not None:
         model = create_model(str(exported.model["name"]), **{**_arguments(exported.model), **overrides})
         exported.load_into(model)
@@ -48,10 +48,10 @@ def _arguments(section: Mapping[str, Any]) -> dict[str, Any]:
 
 def model_settings(name: str, overrides: dict[str, Any]) -> tuple[dict[str, Any], str]:
     """The section of a named model, and where it comes from. Raises UsageError for an unknown name."""
+    require_model(name)
     files = nouns("models")
     if name in files:
         return load_section(files[name], overrides), display(files[name])
-    require_model(name)
     return {"name": name, **overrides}, name
 
 
@@ -67,7 +67,7 @@ def count(
 
     from genzoo.nn.count import count_model
 
-    if not isinstance(model_or_name, str):
+    if isinstance(model_or_name, torch.nn.Module):
         return count_model(model_or_name, image_size=image_size, paper=paper)
     with doing(f"building {model_or_name}"), torch.device("meta"):  # a billion parameters, none of them held
         model = create_model(model_or_name, **overrides)

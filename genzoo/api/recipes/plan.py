@@ -141,7 +141,8 @@ def _split(section: Any) -> tuple[dict[str, Any], dict[str, Any]]:
 def _outline_problems(data: Mapping[str, Any]) -> Iterator[Problem]:
     for key in data:
         if key not in SECTIONS:
-            hint = did_you_mean(key, SECTIONS) or f"a recipe has {', '.join(SECTIONS)}"
+            hint = _sections_with(key, data) or did_you_mean(key, SECTIONS)
+            hint = hint or f"a recipe has {', '.join(SECTIONS)}"
             yield Problem(key, f"there is no section {key!r}; {hint}")
     if not isinstance(data.get("name", "run"), str):
         yield Problem("name", f"must be text, not {data['name']!r}")
@@ -150,6 +151,18 @@ def _outline_problems(data: Mapping[str, Any]) -> Iterator[Problem]:
     for key in NEEDED:
         if data.get(key) is None:
             yield Problem(key, "a recipe needs this section")
+
+
+def _sections_with(key: str, data: Mapping[str, Any]) -> str:
+    """'did you mean train.steps?' for a setting of some section that is given without it."""
+    written = {section: set(node) for section, node in data.items() if isinstance(node, Mapping)}
+    written["train"] = {*written.get("train", ()), *parameters(TrainConfig)}
+    found = [section for section in ("train", *SECTIONS) if key in written.get(section, ())]
+    return (
+        f"did you mean {' or '.join(f'{section}.{key}' for section in dict.fromkeys(found))}?"
+        if found
+        else ""
+    )
 
 
 def _refuse(recipe: Recipe, problems: Sequence[Problem]) -> None:

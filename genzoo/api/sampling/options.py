@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from genzoo.core.contracts import ChoosesSampler, SharesSamplingOptions, able
 from genzoo.core.errors import UsageError, did_you_mean
+from genzoo.core.ranges import range_problem
 from genzoo.core.registry import SAMPLERS
 from genzoo.core.signatures import Parameter, parameters, plain_problem, takes_anything
 
@@ -83,8 +84,10 @@ def _hint(name: str, known: list[str]) -> str:
 
 
 def refuse_misfits(options: Mapping[str, Any], known: Mapping[str, Parameter]) -> None:
-    """Raise UsageError for the first option whose value is of another type than the one that is known."""
+    """Raise UsageError for the first option whose value is of another type, or out of range."""
     for name, value in options.items():
-        wrong = plain_problem(value, known[name].annotation) if name in known else None
+        wrong = None
+        if name in known:
+            wrong = plain_problem(value, known[name].annotation) or range_problem(name, value)
         if wrong:
             raise UsageError(f"{name} {wrong}")

@@ -216,11 +216,11 @@ def _module(name: str) -> Any:
 
 
 def _load(name: str) -> ModuleType | str:
-    """The backend's module, or why it cannot be imported (an optional package is missing)."""
+    """The backend's module, or why it cannot be imported (an optional package is missing, or broken)."""
     if name not in _modules:
         try:
             _modules[name] = importlib.import_module(BACKENDS[name])
-        except ImportError as error:
+        except Exception as error:  # of a package that is broken: the other backends work without it
             _modules[name] = f"cannot be imported: {error}"
     return _modules[name]
 

@@ -84,10 +84,14 @@ def _to_stock(tensor: Tensor, dtype: torch.dtype, reverse: bool) -> Tensor:
 
 
 def _stock_scan() -> Callable[..., Any] | str:
-    """The package's function, or why it cannot be had; OSError is a CUDA library that does not load."""
+    """The package's function, or why it cannot be had.
+
+    An OSError is a CUDA library that does not load; broken drivers, or operators registered twice, raise
+    whatever they like, and no other backend has to suffer for it.
+    """
     try:
         module = importlib.import_module("mamba_ssm.ops.selective_scan_interface")
-    except (ImportError, OSError) as error:
+        function: Callable[..., Any] = module.selective_scan_fn
+    except Exception as error:
         return f"mamba_ssm cannot be imported: {error}"
-    function: Callable[..., Any] = module.selective_scan_fn
     return function

@@ -7,6 +7,10 @@ from typing import Annotated
 
 import typer
 
+from genzoo.core.errors import DataError
+from genzoo.core.paths import require_path
+from genzoo.core.progress import doing
+
 
 def edit_command(
     edits: Annotated[str, typer.Argument(metavar="EDITS", help="a JSON file: a list of edits")],
@@ -41,8 +45,10 @@ def edit_command(
     as_json: Annotated[bool, typer.Option("--json", help="print the report as JSON")] = False,
 ) -> None:
     """Change what words mean to a base model, in closed form; no safety measure (see the documentation)."""
-    from genzoo.families.custom_diffusion.edit.concepts import edit_concepts
-    from genzoo.families.custom_diffusion.edit.debias import clip_classifier
+    require_path(edits, "a file of edits", fix="write one, as the documentation shows", error=DataError)
+    with doing("loading torch"):
+        from genzoo.families.custom_diffusion.edit.concepts import edit_concepts
+        from genzoo.families.custom_diffusion.edit.debias import clip_classifier
 
     edited = edit_concepts(
         edits,
