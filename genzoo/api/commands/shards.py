@@ -7,6 +7,9 @@ from typing import Annotated
 
 import typer
 
+from genzoo.api.commands.terminal import load_torch
+from genzoo.core.errors import DataError
+from genzoo.core.paths import require_path
 from genzoo.core.processes import connected
 from genzoo.core.progress import Progress
 
@@ -18,6 +21,8 @@ def prepare_shards_command(
     ] = None,
 ) -> None:
     """Note where each sample of tar shards is, so that data set image_shards reads them in any order."""
+    require_path(folder, "a folder of shards", fix="check the path", error=DataError)
+    load_torch()
     from genzoo.api.preparation.shards import prepare_shards
 
     with connected() as world, Progress() as progress:

@@ -85,6 +85,7 @@ def _labels(sources: Sequence[Path]) -> dict[str, Path]:
     """A short name for each source; as much of its path as tells them apart."""
     if len({source.resolve() for source in sources}) < len(sources):
         raise UsageError("one source is named twice")
+    names = [str(source) for source in sources]
     for depth in range(1, 1 + max((len(source.parts) for source in sources), default=1)):
         names = ["/".join(source.parts[-depth:]) for source in sources]
         if len(set(names)) == len(names):
