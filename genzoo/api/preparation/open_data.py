@@ -69,9 +69,9 @@ def open_data(source: str, settings: Sequence[str] = ()) -> OpenedData:
 
 def _open_recipe(source: str, overrides: Sequence[str]) -> OpenedData:
     recipe = load_recipe(source, list(overrides))
-    sections = [name for name in recipe.data if name != "data" and isinstance(recipe.data[name], Mapping)]
-    dataset = pictures_of(build_dataset(plan_of(recipe, but=sections)))
-    root = recipe.section("data").get("root")
+    unused = {key.partition(".")[0] for key in recipe.missing()} - {"data"}
+    plan = plan_of(recipe, but=sorted(unused))
+    dataset, root = pictures_of(build_dataset(plan)), plan.data.arguments.get("root")
     folder = Path(str(root)).expanduser().resolve() if isinstance(root, str) else None
     if folder is None or not folder.is_dir():
         return OpenedData(f"data of {source}", dataset)
