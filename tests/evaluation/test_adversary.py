@@ -9,6 +9,7 @@ from torch import Tensor
 
 from genzoo.evaluation.evaluate_images import Settings, evaluate
 from genzoo.evaluation.features import FeatureNetwork
+from genzoo.evaluation.intervals.estimate import Uncertainty
 from genzoo.evaluation.measures.frechet import frechet_of_rows
 from genzoo.evaluation.measures.jedi import jedi
 from genzoo.evaluation.measures.mind import mind, mind_floor
@@ -17,6 +18,8 @@ from genzoo.evaluation.measures.neighbourhoods import neighbourhoods
 from genzoo.evaluation.measures.vendi import vendi_score
 from genzoo.evaluation.protocols import Protocol
 from genzoo.evaluation.scores import PLAIN_NAMES, outputs_needed
+from genzoo.evaluation.scoring.frechet import _at_infinity
+from genzoo.evaluation.statistics import Gaussian
 
 N, D = 400, 12
 
@@ -148,13 +151,25 @@ def test_a_published_name_stays_with_its_network_only(sets) -> None:
 
 
 def test_infinity_is_given_by_option_and_says_how(sets) -> None:
-    from genzoo.evaluation.intervals.estimate import Uncertainty
-
     found = judged(sets, "honest", intervals=Uncertainty(infinity="jackknife"))
     assert found.intervals["told_frechet_infinity"]["method"] == "jackknife, 20 groups"
     assert found.metrics["told_frechet_infinity"] < found.metrics["told_frechet"]
     line = judged(sets, "honest", intervals=Uncertainty(infinity="line"))
     assert "no interval" in line.intervals["told_frechet_infinity_line"]["method"]
+
+
+@pytest.mark.parametrize(
+    ("count", "said"), [(200, "jackknife, 20 groups"), (50, "unsure, 0.24 dim"), (16, "")]
+)
+def test_infinity_says_when_it_is_unsure_and_is_silent_when_it_is_lost(count: int, said: str) -> None:
+    reference = Gaussian(torch.zeros(D, dtype=torch.float64), torch.eye(D, dtype=torch.float64))
+    found = _at_infinity("fid", clusters(1)[:count], reference, Uncertainty(infinity="jackknife"), 1)
+    if not said:
+        assert found == {}
+        return
+    assert said in found["fid_infinity"].method
+    assert ("unsure" in found["fid_infinity"].method) == ("unsure" in said)
+    assert found["fid_infinity"].low >= 0
 
 
 def test_rows_of_frechet_distances_are_kept_for_intervals_only() -> None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from genzoo.core.errors import DataError, UsageError
 from genzoo.evaluation.intervals.estimate import Uncertainty, bare, of_mean
 from genzoo.evaluation.intervals.frechet import METHOD, frechet_influence
-from genzoo.evaluation.intervals.groups import UNKNOWN, frechet_jackknife
+from genzoo.evaluation.intervals.groups import UNKNOWN, UNSURE, frechet_jackknife
 from genzoo.evaluation.measures.frechet import distance_between, frechet_distance
 from genzoo.evaluation.measures.infinity import infinity_by_line
 from genzoo.evaluation.scoring.rows import Estimates
@@ -49,8 +50,11 @@ def _at_infinity(name: str, rows: Tensor, other: Gaussian, how: Uncertainty, ddo
         return {f"{name}_infinity_line": bare(value, "line in 1/n: for parity, no interval")}
     if how.infinity is None or rows.shape[1] > UNKNOWN * len(rows):
         return {}
-    found = frechet_jackknife(rows, other, seed=how.seed, ddof=ddof)
-    return {f"{name}_infinity": found.at_infinity(how.level, how.seed)}
+    found = frechet_jackknife(rows, other, seed=how.seed, ddof=ddof).at_infinity(how.level, how.seed)
+    share = rows.shape[1] / len(rows)
+    if share > UNSURE:
+        found = replace(found, method=f"{found.method}; unsure, {share:.2f} dimensions a sample")
+    return {f"{name}_infinity": found}
 
 
 def _distance_of(rows: Tensor, other: Gaussian, ddof: int) -> float:
