@@ -12,6 +12,7 @@ from genzoo.data.inspection import evenly
 from genzoo.data.picture_sets import PictureSet, content_hash, open_pictures
 from genzoo.evaluation.batches import batches
 from genzoo.evaluation.extraction import Extraction, Features, extract_together, gather_features
+from genzoo.evaluation.feature_blocks import BLOCK, FeatureBlocks
 from genzoo.evaluation.judging import Judging
 from genzoo.evaluation.reference import Reference, cached_reference, is_adm_reference, read_adm_reference
 from genzoo.evaluation.scores import ROWS, WITHOUT_REFERENCE, outputs_needed
@@ -46,14 +47,24 @@ def features_of(
     kept = None if wanted is None else [index in wanted for index in part]
     share = CLIP_SHARE if judging.used.kind == "clips" else 1
     at_once = max(1, settings.batch_size // share)
-    data = batches(
-        pictures, batch_size=at_once, indices=part, prepare=network.prepare, workers=settings.workers
-    )
+    most = -(-len(pictures) // settings.world.size)
+    blocks = FeatureBlocks(pictures, network, statistics | rows)
+    resumable = most > BLOCK and is_remembered(judging)  # fewer are done before they could be lost
+    if resumable:
+        data = blocks.batches(part, batch_size=at_once, workers=settings.workers)
+        network, meetings = blocks.watched(settings.device), -(-most // BLOCK) * -(-BLOCK // at_once) + 1
+    else:
+        data = batches(
+            pictures, batch_size=at_once, indices=part, prepare=network.prepare, workers=settings.workers
+        )
+        meetings = -(-most // at_once)
     on_batch = settings.report(what, len(pictures))
     extraction = Extraction(network, statistics=statistics, rows=rows, keep=kept, on_batch=on_batch)
-    most = -(-len(pictures) // settings.world.size)
-    found = extract_together(data, extraction, settings.world, num_batches=-(-most // at_once))
-    return gather_features(found, settings.world)
+    found = extract_together(data, extraction, settings.world, num_batches=meetings)
+    joined = gather_features(found, settings.world)
+    if resumable:
+        blocks.clear()
+    return joined
 
 
 def open_reference(source: PictureSource) -> PictureSet | Path:
@@ -116,9 +127,14 @@ def _adm_reference(path: Path, judging: Judging, rows: set[str]) -> Reference:
 
 
 def _remembered(judging: Judging, make: Callable[[], Reference], **key: Any) -> Reference:
-    network = judging.network
-    # a callable without a hash may have changed since: only what has one is remembered
-    known = network.weights_sha256 is not None or network.name in ("pixels", "video-pixels")
-    if not (judging.settings.cache and known):
+    if not is_remembered(judging):
         return make()
-    return cached_reference({**key, **network.describe(), "format": FORMAT}, make, judging.settings.world)
+    about = {**key, **judging.network.describe(), "format": FORMAT}
+    return cached_reference(about, make, judging.settings.world)
+
+
+def is_remembered(judging: Judging) -> bool:
+    """Whether features may be kept: a callable without a hash may have changed since."""
+    network = judging.network
+    known = network.weights_sha256 is not None or network.name in ("pixels", "video-pixels")
+    return judging.settings.cache and known
