@@ -12,11 +12,12 @@ import torch
 import torchmetrics.image.kid  # noqa: F401  (before the fork: its import is the slowest part)
 
 from genzoo.core.processes import World
+from genzoo.evaluation import feature_blocks, measuring
 from genzoo.evaluation.evaluate_images import Settings, evaluate
 
 
-def judge(images: dict[str, np.ndarray], world: World) -> dict[str, object]:
-    settings = Settings(batch_size=16, cache=False, world=world)
+def judge(images: dict[str, np.ndarray], world: World, cache: bool = False) -> dict[str, object]:
+    settings = Settings(batch_size=16, cache=cache, world=world)
     result = evaluate(
         images["a"],
         protocol="quick-pixels",
@@ -27,11 +28,11 @@ def judge(images: dict[str, np.ndarray], world: World) -> dict[str, object]:
     return {"metrics": dict(result.metrics), "num": result.generated["num"]}
 
 
-def judge_in_group(rank: int, folder: Path, images: dict[str, np.ndarray]) -> None:
+def judge_in_group(rank: int, folder: Path, images: dict[str, np.ndarray], cache: bool) -> None:
     torch.distributed.init_process_group(
         "gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=2
     )
-    (folder / f"rank{rank}.json").write_text(json.dumps(judge(images, World.current())))
+    (folder / f"rank{rank}.json").write_text(json.dumps(judge(images, World.current(), cache)))
     # one of them alone: no call may wait for the other
     if rank == 1:
         (folder / "alone.json").write_text(json.dumps(judge(images, World.single())))
@@ -39,14 +40,22 @@ def judge_in_group(rank: int, folder: Path, images: dict[str, np.ndarray]) -> No
 
 
 @pytest.mark.distributed
-def test_two_processes_give_the_result_of_one(tmp_path: Path) -> None:
+@pytest.mark.parametrize("cache", [False, True], ids=["at once", "block by block"])
+def test_two_processes_give_the_result_of_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cache: bool
+) -> None:
+    monkeypatch.setenv("GENZOO_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(feature_blocks, "BLOCK", 10)
+    monkeypatch.setattr(measuring, "BLOCK", 10)
     random = np.random.default_rng(0)
     images = {
         key: random.integers(0, 256, (n, 16, 16, 3), dtype=np.uint8) for key, n in (("a", 61), ("b", 75))
     }
     # forked: a fresh interpreter would spend half a minute on imports
     context = multiprocessing.get_context("fork")
-    workers = [context.Process(target=judge_in_group, args=(rank, tmp_path, images)) for rank in (0, 1)]
+    workers = [
+        context.Process(target=judge_in_group, args=(rank, tmp_path, images, cache)) for rank in (0, 1)
+    ]
     for worker in workers:
         worker.start()
     expected = judge(images, World.single())
