@@ -18,6 +18,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as TorchDataset
 
+from genzoo.core.claims import claim_folder
 from genzoo.core.errors import DataError, UsageError
 from genzoo.core.leftovers import remove_leftovers
 from genzoo.core.processes import World
@@ -27,7 +28,7 @@ from genzoo.data.cached_latents import CachedLatents
 from genzoo.data.cached_rows import DTYPES
 from genzoo.data.frame_chunks import FrameChunks, Item
 from genzoo.data.latent_keys import STAMPS, Keyring, save_stamps, stamps_path
-from genzoo.data.latent_store import SHARD_BYTES, LatentStore
+from genzoo.data.latent_store import SHARD_BYTES, LatentStore, is_cache
 from genzoo.data.sample_stream import one_line
 from genzoo.data.transforms import flip
 
@@ -52,6 +53,11 @@ class CacheReport:
     def problems(self) -> list[str]:
         """A line for each item that could not be stored, and each entry that was damaged."""
         return [*(f"unreadable: {one}" for one in self.bad), *(f"damaged: {one}" for one in self.damaged)]
+
+
+def _claimed(folder: Path) -> LatentStore:
+    """The store of a folder that is empty or was a cache before. Raises UsageError for anybody else's."""
+    return LatentStore(claim_folder(folder, what="a cache", is_ours=is_cache))
 
 
 def build_latent_cache(
@@ -81,7 +87,7 @@ def build_latent_cache(
     world = world or World.single()
     codec.to(device)
     folder = dataset.folder
-    damaged = world.on_first(lambda: LatentStore(folder).verify())
+    damaged = world.on_first(lambda: _claimed(folder).verify())
     store = LatentStore(folder)
     keyring, items = source_of(dataset, codec, frozenset(store.places))
     groups = world.every(range(len(items)))

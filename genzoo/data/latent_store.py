@@ -27,6 +27,7 @@ from genzoo.core.files import as_safetensors, sync_path, write_file
 logger = logging.getLogger(__name__)
 
 SHARD = re.compile(r"shard-[0-9a-f]{32}\.safetensors")  # other names are somebody else's
+OWN = re.compile(r"(shard|stamps)-[0-9a-f]{32}\.safetensors")
 SHARD_BYTES = 32 * 1024**2
 _OPEN_SHARDS = 64  # files kept open at once; far below usual limits
 
@@ -78,6 +79,11 @@ class ShardReader:
 
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"_open": OrderedDict()}  # open files do not travel to other processes
+
+
+def is_cache(folder: Path) -> bool:
+    """Whether a folder holds shards or tables of stamps, and so is a cache that was begun before."""
+    return any(OWN.fullmatch(path.name) for path in folder.glob("*.safetensors"))
 
 
 class LatentStore:
