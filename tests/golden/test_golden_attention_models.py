@@ -13,7 +13,7 @@ from torch import Tensor
 
 from genzoo.core.errors import UsageError
 from genzoo.families.custom_diffusion.edit.attention_models import Text, projections, text_rows
-from genzoo.families.custom_diffusion.edit.models import edit_model, merge_models
+from genzoo.families.custom_diffusion.edit.models import edit_model, lora_tensors, merge_models
 from genzoo.families.custom_diffusion.edit.solve import edit_weights
 
 diffusers = pytest.importorskip("diffusers")
@@ -218,3 +218,23 @@ def test_models_whose_text_meets_the_picture_are_refused_with_the_reason() -> No
     assert text_rows(FluxTransformer2DModel(), text, target="text_projection").keys() == {"context_embedder"}
     with pytest.raises(UsageError, match="nothing is known about how Linear reads text"):
         text_rows(torch.nn.Linear(1, 1), text)
+
+
+@pytest.mark.parametrize("case", MODELS[:2], ids=lambda case: case["name"])
+def test_a_lora_is_written_where_the_pipeline_loads_one(case: Case) -> None:
+    data = golden_tensors(SET, FILE, case["name"])
+    model = built(case, data)
+    texts = [[text_of(case, data, which)] for which in ("edit", "guide", "keep")]
+    state = edit_model(model, *texts)
+    if case["cls"] == "PixArtTransformer2DModel":
+        with pytest.raises(UsageError, match=r"(?s)PixArtTransformer2DModel in diffusers cannot load.*PEFT"):
+            lora_tensors(model, state)
+        return
+    tensors, before = lora_tensors(model, state), model.state_dict()
+    assert len(tensors) == 2 * len(state)
+    for name, weight in state.items():
+        layer = f"transformer.{name.removesuffix('.weight')}"
+        change = tensors[f"{layer}.lora_B.weight"] @ tensors[f"{layer}.lora_A.weight"]
+        close(change.double(), weight - before[name], 1e-5, name)
+    with pytest.raises(UsageError, match=r"no place for .*bias"):
+        lora_tensors(model, edit_model(model, *texts, with_bias=True))

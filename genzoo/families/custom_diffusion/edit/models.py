@@ -13,9 +13,16 @@ import torch
 from torch import Tensor, nn
 
 from genzoo.core.errors import ShapeError, UsageError, WeightsError
-from genzoo.families.custom_diffusion.edit.attention_models import Rows, Text, stacked, text_rows
+from genzoo.families.custom_diffusion.edit.attention_models import (
+    WITHOUT_LORA,
+    Rows,
+    Text,
+    stacked,
+    text_rows,
+)
 from genzoo.families.custom_diffusion.edit.solve import edit_weights
 from genzoo.families.custom_diffusion.edit.verbs import RULES
+from genzoo.families.custom_diffusion.merge.low_rank import exact_factors
 
 State = dict[str, Tensor]
 Values = Callable[[str, Tensor, Tensor | None], Tensor]
@@ -122,3 +129,26 @@ def _affine(state: Mapping[str, Tensor], name: str) -> tuple[Tensor, Tensor | No
 
 def _with_one(rows: Tensor) -> Tensor:
     return torch.cat([rows.double(), rows.new_ones(len(rows), 1).double()], 1)
+
+
+def lora_tensors(model: nn.Module, state: Mapping[str, Tensor], *, prefix: str = "transformer") -> State:
+    """New weights as a LoRA in diffusers' names, for `pipeline.load_lora_weights`.
+
+    Raises UsageError for models whose pipelines cannot load one, and for changed biases.
+    """
+    kind = type(model).__name__
+    if kind in WITHOUT_LORA:
+        raise UsageError(
+            f"the pipeline of {kind} in diffusers cannot load a LoRA",
+            fix="load the weights themselves: model.load_state_dict(state, strict=False), or a PEFT folder",
+        )
+    biases = [name for name in state if name.endswith(".bias")]
+    if biases:
+        raise UsageError(f"LoRA has no place for {biases[0]}", fix="edit without with_bias")
+    before = model.state_dict()
+    found: State = {}
+    for name, weight in state.items():
+        up, down = exact_factors(weight.double() - before[name].double())
+        layer = f"{prefix}.{name.removesuffix('.weight')}"
+        found |= {f"{layer}.lora_A.weight": down, f"{layer}.lora_B.weight": up}
+    return found
