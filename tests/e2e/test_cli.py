@@ -135,7 +135,7 @@ def test_train_sample_rerun_and_export(run_cli, recipe_file: Path, tmp_path: Pat
     assert named.code == 0
     for picture in (tmp_path / "out").glob("0*.png"):
         assert (tmp_path / "named" / picture.name).read_bytes() == picture.read_bytes()
-    assert "--class is 'dog'" in run_cli("sample", run, "--class", "dog").err
+    assert "there is no class 'dog'" in run_cli("sample", run, "--class", "dog").err
     assert "'prompt'" in run_cli("sample", run, "--prompt", "a red apple").err
     again = run_cli("rerun", run, "--output", str(tmp_path / "again"), "--steps", "2", "--compare")
     assert "losses are equal at all 2 steps" in again.out

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -76,7 +78,8 @@ def test_refuses_what_does_not_fit() -> None:
         causal_conv1d(x, weight, backend="cuda")
 
 
-def test_without_a_compiler_the_cpu_backend_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_compiler_the_cpu_backend_says_so(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("GENZOO_CACHE", str(tmp_path))  # no library that was built before
     monkeypatch.setenv("CC", "there-is-no-such-compiler")
     x, weight = torch.randn(2, 5, 4), torch.randn(4, 3)
     assert torch.equal(causal_conv1d(x, weight), causal_conv1d(x, weight, backend="torch"))

@@ -147,7 +147,7 @@ def only_loras(paths: Sequence[str | Path]) -> bool:
     if loras and others:
         raise UsageError(
             f"{others[0]} is a concept and {loras[0]} a LoRA",
-            fix="genzoo convert-concept CONCEPT OUT --to kohya writes a concept as a LoRA: merge its "
+            fix="`genzoo convert-concept CONCEPT -o OUT --to kohya` writes a concept as a LoRA: merge its "
             "lora.safetensors",
         )
     return bool(loras)
