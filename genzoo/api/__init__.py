@@ -32,6 +32,11 @@ COMMANDS.lazy(
     help="Extract controls of a recipe's pictures, or of a folder, once; with a sheet to look at.",
 )
 COMMANDS.lazy(
+    "launch",
+    "genzoo.api.commands.launch:launch_command",
+    help="Write a script that trains a recipe under torchrun, Slurm, Kubernetes or SkyPilot.",
+)
+COMMANDS.lazy(
     "prepare shards",
     "genzoo.api.commands.shards:prepare_shards_command",
     help="note where each sample of tar shards is",

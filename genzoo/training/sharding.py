@@ -9,16 +9,18 @@ from __future__ import annotations
 import contextlib
 import logging
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
-from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
-from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
 
 from genzoo.core.contracts import NamesBlocks, able
 from genzoo.core.errors import RecipeError
 from genzoo.core.processes import World, processes_of_a_machine
 from genzoo.training.config import TrainConfig
+
+if TYPE_CHECKING:
+    from torch.distributed.device_mesh import DeviceMesh
 
 logger = logging.getLogger(__name__)
 
@@ -55,6 +57,8 @@ def shard(model: nn.Module, config: TrainConfig, world: World, device: torch.dev
 
     What a caller noted on a parameter, such as that it does not decay, goes with it.
     """
+    from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
+
     blocks = blocks_of(model)
     noted = {name: dict(vars(parameter)) for name, parameter in model.named_parameters()}
     with torch.no_grad():
@@ -83,24 +87,28 @@ def blocks_of(model: nn.Module) -> list[nn.Module]:
 
 
 def exchange_gradients(model: nn.Module, exchange: bool) -> None:
-    """Whether the next backward pass averages gradients over the processes, or adds them up here."""
-    if isinstance(model, FSDPModule):
-        model.set_requires_gradient_sync(exchange)
+    """Whether a sharded model's next backward pass averages gradients over the processes, or adds them up."""
+    from torch.distributed.fsdp import FSDPModule
+
+    assert isinstance(model, FSDPModule)
+    model.set_requires_gradient_sync(exchange)
 
 
 @contextlib.contextmanager
 def gathered(model: nn.Module) -> Iterator[None]:
-    """Within the block every process holds all of a sharded model's weights; a plain one is left alone.
+    """Within the block every process holds all of a sharded model's weights.
 
     Then any method may be called, and as often as a process likes: nobody waits for the others. Afterwards
     the parts are the truth again. All processes enter and leave it together.
     """
+    from torch.distributed.fsdp import FSDPModule
+
     parts = [module for module in model.modules() if isinstance(module, FSDPModule)]
     for module in parts:
         module.reshard()  # what is still gathered from a step before may be out of date
         module.set_reshard_after_forward(False, recurse=False)
         module.unshard()
-    for parameter in model.parameters() if parts else ():
+    for parameter in model.parameters():
         # gathering writes past autograd's counters, and copies in half precision go by them
         torch.autograd.graph.increment_version(parameter)
     try:
@@ -112,6 +120,8 @@ def gathered(model: nn.Module) -> Iterator[None]:
 
 
 def _mesh(config: TrainConfig, world: World, device: torch.device) -> DeviceMesh:
+    from torch.distributed.device_mesh import init_device_mesh
+
     size = group_size(config, world)
     if config.sharding == "full":
         return init_device_mesh(device.type, (size,))

@@ -150,10 +150,14 @@ class Trainer:
         training = self.model.training
         self.model.eval()
         try:
-            with gathered(self.model):
+            with self._whole():
                 yield self.model
         finally:
             self.model.train(training)
+
+    def _whole(self) -> contextlib.AbstractContextManager[None]:
+        """Within the block, all weights are in this process."""
+        return gathered(self.model) if self.is_sharded else contextlib.nullcontext()
 
     @contextlib.contextmanager
     def _running(self, resume: str | Path) -> Iterator[Running]:
@@ -209,7 +213,8 @@ class Trainer:
             state = "interrupted" if isinstance(error, Interrupted) else "failed"
             reason = error.what if isinstance(error, GenzooError) else f"{type(error).__name__}: {error}"
             with contextlib.suppress(GenzooError):  # a full disk must not hide the first error
-                self._set_status(state, reason=reason)
+                code = error.exit_code if isinstance(error, GenzooError) else 1
+                self._set_status(state, reason=reason, exit_code=code)  # torchrun makes every code 1
             raise
         else:
             done = self.step == self.config.steps
@@ -261,7 +266,8 @@ class Trainer:
         outputs = []
         for number, batch in enumerate(micro_batches, 1):
             last = number == len(micro_batches)
-            exchange_gradients(self.parts.prepared, last)
+            if self.is_sharded:
+                exchange_gradients(self.parts.prepared, last)
             with contextlib.nullcontext() if last else self.accelerator.no_sync(self.parts.prepared):
                 output = micro_loss(self.parts, self.parts.prepared, batch)
                 self.accelerator.backward(output.loss / len(micro_batches))
@@ -345,7 +351,7 @@ class Trainer:
         self._skipped = self._skipped + 1 if overflowed else 0
         if (finite_loss and finite_norm) or (overflowed and self._skipped <= MAX_SKIPPED):
             return
-        with gathered(self.model):
+        with self._whole():
             found = explain_non_finite(
                 self.model,
                 self.parameters,

@@ -66,6 +66,7 @@ COMMANDS = {
     "prepare latents": ["nosuch"],
     "prepare check": ["nosuch"],
     "prepare controls": ["nosuch"],
+    "launch": ["slurm", "nosuch"],
     "prepare regularization": ["cat", "--folder", "nosuch", "--output", "OUT"],
 }
 WITHOUT_A_NAME = {"doctor"}

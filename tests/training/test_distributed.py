@@ -112,6 +112,7 @@ def test_an_item_that_one_process_cannot_read_is_told_by_both(
     status = RunFolder(tmp_path).status()
     assert status["state"] == "failed"
     assert "1 unreadable item(s)" in status["reason"]
+    assert status["exit_code"] == 4
 
 
 def test_a_killed_rank_ends_the_other_with_an_error(tmp_path: Path, fork_server: ForkServer) -> None:

@@ -5,13 +5,15 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
+import os
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from genzoo.core.errors import GenzooError, UsageError, is_out_of_memory
+from genzoo.core.errors import DataError, GenzooError, UsageError, is_out_of_memory
 from genzoo.core.limits import MAX_WORKERS
 from genzoo.core.paths import exists, require_path
 from genzoo.core.processes import World
@@ -32,10 +34,19 @@ SHARED_LISTS = ("control_scale", "control_runs", "temperature")
 
 
 def report_error(error: Exception) -> int:
-    """Print an error without traceback; returns the exit code."""
+    """Print an error without traceback, and note it where torchrun looks; returns the exit code."""
     said, code = _answer(error)
     # bytes of file names and arguments that are no UTF-8 cannot be written to every stream
-    typer.echo(f"error: {said}".encode("utf-8", "backslashreplace").decode(), err=True)
+    said = said.encode("utf-8", "backslashreplace").decode()
+    typer.echo(f"error: {said}", err=True)
+    place = os.environ.get("TORCHELASTIC_ERROR_FILE")
+    if place:
+        from genzoo.core.files import write_json
+
+        extra = {"py_callstack": said, "timestamp": str(int(time.time())), "exit_code": code}
+        message = {"message": f"{type(error).__name__}: {said}", "extraInfo": extra}
+        with contextlib.suppress(DataError):
+            write_json(place, {"message": message})
     return code
 
 

@@ -1,0 +1,1 @@
+"""Scripts that start a training under torchrun or a scheduler; they are written, never submitted."""
