@@ -21,6 +21,9 @@ logger = logging.getLogger(__name__)
 
 LAYOUT = "root/cat/1.jpg, root/dog/2.png, ... (a folder a class); or root/1.jpg, root/2.png, ... (no classes)"
 
+DIGITS = "0123456789"
+_NUMBER = re.compile("[0-9]+")
+
 # under these names genzoo writes overviews; only such files are opened while a million others are listed
 OVERVIEW_NAMES = ("grid", "preview", "control_edges", "concepts")
 
@@ -215,7 +218,7 @@ def scan_folder(
             left.ours.append(prefix + entry.name)
         else:
             files.append(prefix + entry.name)
-    return sorted(files, key=natural), sorted(folders, key=natural)
+    return naturally_sorted(files), naturally_sorted(folders)
 
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:
@@ -227,6 +230,41 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
 
 def _is_hidden(name: str) -> bool:
     return name.startswith(".") or name == "__MACOSX"
+
+
+def naturally_sorted(names: Sequence[str]) -> list[str]:
+    """`sorted(names, key=natural)` by cheaper keys: folders of a million pictures are sorted."""
+    numbers = _numbers_alone(names)
+    if numbers is not None:
+        return [name for _, name in sorted(zip(numbers, names, strict=True))]
+    return sorted(sorted(names), key=_text_key)
+
+
+def _numbers_alone(names: Sequence[str]) -> list[int] | None:
+    """The numbers of names that differ in one number only, such as img_1.jpg and img_20.jpg; else None."""
+    if not names:
+        return None
+    first, last = min(names), max(names)  # what these two share, all share
+    pairs = enumerate(zip(first, last, strict=False))
+    shared = next((place for place, (one, other) in pairs if one != other), None)
+    prefix = first[:shared].rstrip(DIGITS)
+    start = len(prefix)
+    suffix = names[0][start:].lstrip(DIGITS)
+    texts = [name[start : len(name) - len(suffix)] for name in names]
+    alike = all(name.endswith(suffix) for name in names)
+    if not (alike and all(text.isascii() and text.isdigit() for text in texts)):
+        return None
+    return [int(text) for text in texts]
+
+
+def _text_key(name: str) -> str:
+    """Sorts as `natural` does: a number is its length and its digits, behind a byte before all others."""
+    return _NUMBER.sub(_as_text, name.casefold())
+
+
+def _as_text(found: re.Match[str]) -> str:
+    digits = found[0].lstrip("0") or "0"
+    return f"\0{len(digits):03}{digits}"
 
 
 def natural(name: str) -> tuple[list[str | int], str]:
