@@ -75,6 +75,7 @@ def load_clip(model: str | Path, *, weights: str | Path | None = None, device: s
         if weights is None:
             raise UsageError(
                 f"the open_clip model {str(model)!r} needs a file of weights",
+                where=_address(open_clip, str(model)),
                 fix="name it, or give a folder with open_clip_config.json and weights as the model",
             )
         if str(model) not in open_clip.list_models():
@@ -85,6 +86,17 @@ def load_clip(model: str | Path, *, weights: str | Path | None = None, device: s
         tokenize = open_clip.get_tokenizer(str(model))
     module = load_module(module, path).to(device)
     return Clip(module, tokenize, path, f"{folder.name}-{file_sha256(path)[:16]}", device)
+
+
+def _address(open_clip: Any, model: str) -> str | None:
+    """Where the first of a model's published weights lies."""
+    for tag in open_clip.list_pretrained_tags_by_model(model):
+        known = open_clip.get_pretrained_cfg(model, tag)
+        if known.get("hf_hub"):
+            return f"https://huggingface.co/{known['hf_hub'].strip('/')}"
+        if known.get("url"):
+            return str(known["url"])
+    return None
 
 
 def _read_config(path: Path) -> dict[str, Any]:

@@ -22,6 +22,10 @@ from genzoo.pretrained.loading import check_against, load_state, spec_of
 _OLD_NAMES = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}
 
 
+NEEDED = ("*config.json", "*diffusion_pytorch_model.safetensors")
+WITHOUT = "train on the pixels of small pictures: codec=null data.image_size=64"
+
+
 class IdentityCodec:
     """Pixels are the latents, times `scale`."""
 
@@ -154,7 +158,10 @@ def _first(
     errors = []
     for filename, place in candidates:
         try:
-            return resolve(path, filename, subfolder=place, revision=revision), place
+            found = resolve(
+                path, filename, subfolder=place, revision=revision, together=NEEDED, instead=WITHOUT
+            )
+            return found, place
         except WeightsError as error:
             errors.append(error)
     raise errors[0]

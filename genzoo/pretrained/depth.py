@@ -20,9 +20,10 @@ from genzoo.pretrained.control_pictures import (
     resized,
     spread,
 )
-from genzoo.pretrained.hub import resolve
+from genzoo.pretrained.hub import fetched, resolve
 from genzoo.pretrained.known_weights import file_sha256
 
+FILES = ("config.json", "preprocessor_config.json", "model.safetensors")
 ADVICE = (
     "fetch config.json, preprocessor_config.json and model.safetensors of a depth model, such as "
     "https://huggingface.co/Intel/dpt-hybrid-midas, and name their folder as weights"
@@ -59,7 +60,7 @@ class DepthNetwork:
     def __init__(self, weights: str | None, resolution: int | None) -> None:
         if weights is None:
             raise UsageError("depth comes without weights", fix=ADVICE)
-        preparation = _json(resolve(weights, "preprocessor_config.json"))
+        preparation = _json(resolve(weights, "preprocessor_config.json", together=FILES))
         self.model = _load(weights)
         self.mean, self.std = (_channels(preparation.get(f"image_{name}")) for name in ("mean", "std"))
         self.multiple = int(preparation.get("ensure_multiple_of") or self.model.config.patch_size or 16)
@@ -87,10 +88,10 @@ class DepthNetwork:
 def _load(weights: str) -> Any:
     from transformers import AutoModelForDepthEstimation
 
-    resolve(weights, "config.json")
+    place = fetched(weights, FILES, together=FILES)
     try:
         model = AutoModelForDepthEstimation.from_pretrained(
-            weights, dtype=torch.float32, use_safetensors=True, local_files_only=Path(weights).is_dir()
+            place, dtype=torch.float32, use_safetensors=True, local_files_only=True
         )
     except (OSError, ValueError, RuntimeError) as error:
         raise WeightsError(
@@ -121,9 +122,8 @@ def _short_side(size: Any) -> int | None:
 
 def _digest(weights: str) -> str:
     """Of the files that the result depends on."""
-    names = ("config.json", "preprocessor_config.json", "model.safetensors")
     folder = Path(weights)
-    paths = [folder / name if folder.is_dir() else resolve(weights, name) for name in names]
+    paths = [folder / name if folder.is_dir() else resolve(weights, name) for name in FILES]
     shards = sorted(folder.glob("model-*.safetensors")) if folder.is_dir() else []
     digests = [file_sha256(path) for path in (*paths, *shards) if path.is_file()]
     return hashlib.sha256("".join(digests).encode()).hexdigest()

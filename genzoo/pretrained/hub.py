@@ -1,11 +1,22 @@
-"""Files by local path or by hub id. Without a network, the error says what to fetch and where to put it."""
+"""Files by local path or by hub id. Without a network, one attempt, and an error that names every way on."""
 
 from __future__ import annotations
 
+import contextlib
+import textwrap
+import time
+from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 from genzoo.core.errors import UsageError, WeightsError
 from genzoo.pretrained.shipped import is_shipped, shipped
+
+ANSWERS_WITHIN = 10.0  # seconds that the hub has for one answer
+REMEMBERED = 300.0  # seconds before it is asked again whether it is there
+WHOLE = ("*.json", "*.txt", "*.safetensors")  # of a folder in diffusers' layout
+SMALL = "take the small base that ships: assets:text_to_image_emoji"
+_asked: dict[str, tuple[float, bool]] = {}  # endpoint -> when, and whether it answered
 
 
 def located(path_or_id: str | Path) -> str:
@@ -14,12 +25,19 @@ def located(path_or_id: str | Path) -> str:
 
 
 def resolve(
-    path_or_id: str | Path, filename: str, *, subfolder: str | None = None, revision: str | None = None
+    path_or_id: str | Path,
+    filename: str,
+    *,
+    subfolder: str | None = None,
+    revision: str | None = None,
+    together: Sequence[str] = (),
+    instead: str = "",
 ) -> Path:
     """A local path of one file of a model folder, downloaded to the hub's cache if need be.
 
     path_or_id: a folder, a hub id such as "stabilityai/sd-vae-ft-ema", or "assets:NAME" for weights that ship
-    with genzoo.   filename, subfolder: relative names. Raises WeightsError naming the file.
+    with genzoo.   filename, subfolder: relative names.   together, instead: for the error: what else of it is
+    needed, and what would do in its place. Raises WeightsError naming the file.
     """
     inside = _relative(filename, subfolder)
     path_or_id = located(path_or_id)
@@ -35,7 +53,38 @@ def resolve(
             f"there is no folder {str(path_or_id)!r}",
             fix="pass a folder that exists, or a hub id such as owner/name",
         )
-    return _download(str(path_or_id), inside, revision)
+    try:
+        return _download(str(path_or_id), inside, revision)
+    except WeightsError as error:
+        error.fix = "; or ".join(_ways(str(path_or_id), [*together] or [str(inside)], instead))
+        raise WeightsError(error.what, where=error.where, why=error.why, fix=error.fix) from error
+
+
+def fetched(
+    path_or_id: str | Path,
+    filenames: Sequence[str],
+    *,
+    optional: Sequence[str] = (),
+    subfolder: str | None = None,
+    together: Sequence[str] = (),
+    instead: str = "",
+) -> str:
+    """A local folder that holds these files (below `subfolder`), for libraries that load whole folders.
+
+    optional: files that are fetched where there are such. The rest as in `resolve`. Raises WeightsError.
+    """
+    root = located(path_or_id)
+    if Path(root).expanduser().is_dir():
+        for name in filenames:
+            if name.endswith("config.json"):  # weights and words may have other names in a folder
+                resolve(root, name, subfolder=subfolder)
+        return root
+    advice: dict[str, Any] = {"together": together, "instead": instead}
+    found = [resolve(root, name, subfolder=subfolder, **advice) for name in filenames]
+    for name in optional:
+        with contextlib.suppress(WeightsError):
+            resolve(root, name, subfolder=subfolder)
+    return str(found[0].parents[len(_relative(filenames[0], subfolder).parts) - 1])
 
 
 def is_hub_id(path_or_id: str | Path) -> bool:
@@ -63,8 +112,10 @@ def _download(repo_id: str, inside: PurePosixPath, revision: str | None) -> Path
         OfflineModeIsEnabled,
     )
 
+    absent = not _answers()
+    only: dict[str, Any] = {"local_files_only": True} if absent else {}
     try:
-        return Path(hf_hub_download(repo_id, str(inside), revision=revision))
+        return Path(hf_hub_download(repo_id, str(inside), revision=revision, **only))
     except (
         HfHubHTTPError,
         HFValidationError,
@@ -72,11 +123,48 @@ def _download(repo_id: str, inside: PurePosixPath, revision: str | None) -> Path
         OfflineModeIsEnabled,
         OSError,
     ) as error:
-        name = repo_id.rpartition("/")[2]
+        text = " ".join(str(error).split()) or "no message"
         raise WeightsError(
             f"cannot fetch {inside} of {repo_id}",
             where=f"https://huggingface.co/{repo_id}/blob/{revision or 'main'}/{inside}",
-            why=f"{type(error).__name__}: {(str(error).strip().splitlines() or ['no message'])[0][:160]}",
-            fix=f"where there is a network: hf download {repo_id} {inside} --local-dir {name}; "
-            f"then give that folder's path in place of {repo_id!r}",
+            why=f"{type(error).__name__}: {textwrap.shorten(text, 200, placeholder=' ...')}"
+            + ("; the hub was asked once and does not answer" if absent else ""),
         ) from error
+
+
+def _answers() -> bool:
+    """Whether the hub is there: one attempt, where its own library makes six for every file.
+
+    Proxies and endpoints of the environment hold. In offline mode (HF_HUB_OFFLINE) nobody is asked: the
+    library knows.
+    """
+    from huggingface_hub import constants
+    from huggingface_hub.utils import get_session
+
+    if constants.HF_HUB_OFFLINE:
+        return True
+    when, answered = _asked.get(constants.ENDPOINT, (float("-inf"), False))
+    if time.monotonic() - when > REMEMBERED:
+        try:
+            get_session().head(constants.ENDPOINT, timeout=ANSWERS_WITHIN)
+            answered = True
+        except Exception:  # whatever the network's library raises: it is not there
+            answered = False
+        _asked[constants.ENDPOINT] = time.monotonic(), answered
+    return answered
+
+
+def _ways(repo_id: str, names: Sequence[str], instead: str) -> list[str]:
+    """What one can do about files that are not to be had from here."""
+    from huggingface_hub.constants import HF_HUB_CACHE
+
+    owner, _, name = repo_id.rpartition("/")
+    files = " ".join(f"'{one}'" if "*" in one else one for one in names)
+    include = "--include " if "*" in files else ""
+    cached = f"models--{owner + '--' if owner else ''}{name}"
+    ways = [
+        f"where there is a network, hf download {repo_id} {include}{files} --local-dir {name}, "
+        f"and give that folder's path in place of {repo_id!r}",
+        f"copy {cached} of another machine's hub cache into {HF_HUB_CACHE}",
+    ]
+    return [*ways, instead] if instead else ways

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from genzoo.core.errors import UsageError, WeightsError
 from genzoo.core.reading import read_json
-from genzoo.pretrained.hub import is_hub_id, located, resolve
+from genzoo.pretrained.hub import SMALL, WHOLE, fetched, is_hub_id, located, resolve
 from genzoo.pretrained.prompt_text import chunks_of
 from genzoo.pretrained.text_features import encode_ids
 
@@ -153,13 +153,23 @@ def load_prompt_encoder(base: str | Path) -> PromptEncoder:
     suffixes = ["", "_2"] if _has_second(base) else [""]
     tokenizers, models = [], []
     for suffix in suffixes:
-        resolve(base, "config.json", subfolder=f"text_encoder{suffix}")
+        advice: dict[str, Any] = {"together": WHOLE, "instead": SMALL}
+        weights, words = ("config.json", "model.safetensors"), ("tokenizer_config.json",)
+        encoder = fetched(base, weights, subfolder=f"text_encoder{suffix}", **advice)
+        more = ("tokenizer.json", "vocab.json", "merges.txt", "special_tokens_map.json")
+        tokens = fetched(base, words, optional=more, subfolder=f"tokenizer{suffix}", **advice)
         cls = CLIPTextModelWithProjection if suffix else CLIPTextModel
         try:
-            tokenizers.append(CLIPTokenizer.from_pretrained(str(base), subfolder=f"tokenizer{suffix}"))
+            tokenizers.append(
+                CLIPTokenizer.from_pretrained(tokens, subfolder=f"tokenizer{suffix}", local_files_only=True)
+            )
             models.append(
                 cls.from_pretrained(
-                    str(base), subfolder=f"text_encoder{suffix}", dtype=torch.float32, use_safetensors=True
+                    encoder,
+                    subfolder=f"text_encoder{suffix}",
+                    dtype=torch.float32,
+                    use_safetensors=True,
+                    local_files_only=True,
                 )
             )
         except (OSError, ValueError, RuntimeError) as error:
@@ -177,7 +187,9 @@ def _has_second(base: str | Path) -> bool:
         return (Path(base) / "text_encoder_2").is_dir()
     if not is_hub_id(base):
         return False
-    return "text_encoder_2" in read_json(resolve(base, "model_index.json"), error=WeightsError)
+    return "text_encoder_2" in read_json(
+        resolve(base, "model_index.json", together=WHOLE, instead=SMALL), error=WeightsError
+    )
 
 
 def _longest(model: Any) -> int:

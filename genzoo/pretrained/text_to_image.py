@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from genzoo.core.errors import CheckpointError, GenzooError, WeightsError
 from genzoo.core.reading import read_json
 from genzoo.pretrained.codecs import AutoencoderKLCodec
-from genzoo.pretrained.hub import located, resolve
+from genzoo.pretrained.hub import SMALL, WHOLE, fetched, resolve
 from genzoo.pretrained.prompts import load_prompt_encoder
 from genzoo.pretrained.text_features import (
     TextFeatures,
@@ -162,10 +162,16 @@ def load_parts(base: str | Path, *, dtype: torch.dtype = torch.float32) -> TextT
 def _load_unet(base: str | Path, dtype: torch.dtype) -> nn.Module:
     from diffusers import UNet2DConditionModel
 
-    resolve(base, "config.json", subfolder="unet")
+    names = ("config.json", "diffusion_pytorch_model.safetensors")
+    place = fetched(base, names, subfolder="unet", together=WHOLE, instead=SMALL)
     try:
         unet, report = UNet2DConditionModel.from_pretrained(
-            located(base), subfolder="unet", torch_dtype=dtype, use_safetensors=True, output_loading_info=True
+            place,
+            subfolder="unet",
+            local_files_only=True,
+            torch_dtype=dtype,
+            use_safetensors=True,
+            output_loading_info=True,
         )
     except GenzooError:
         raise
@@ -185,7 +191,7 @@ def _load_unet(base: str | Path, dtype: torch.dtype) -> nn.Module:
 
 
 def _read_json(base: str | Path, filename: str, subfolder: str | None) -> dict[str, Any]:
-    path = resolve(base, filename, subfolder=subfolder)
+    path = resolve(base, filename, subfolder=subfolder, together=WHOLE, instead=SMALL)
     content = read_json(path, filename, error=CheckpointError)
     if not isinstance(content, dict):
         raise CheckpointError(f"{filename} does not hold an object", where=str(path))

@@ -188,7 +188,10 @@ def test_offline_error_says_what_to_fetch_and_where_to_put_it(
         AutoencoderKLCodec("someone/an-autoencoder", subfolder="vae")
     message = str(caught.value)
     assert "https://huggingface.co/someone/an-autoencoder/blob/main/vae/config.json" in message
-    assert "hf download someone/an-autoencoder vae/config.json --local-dir an-autoencoder" in message
+    assert (
+        "hf download someone/an-autoencoder --include '*config.json' '*diffusion_pytorch_model.safetensors' "
+        "--local-dir an-autoencoder"
+    ) in message
     assert len(message.splitlines()) <= 6
 
 

@@ -26,6 +26,9 @@ from genzoo.pretrained.loading import load_foreign
 from genzoo.pretrained.shipped import is_shipped, shipped
 
 SHIPPED_FILE = "model.safetensors"
+PUBLISHER = "FoundationVision/var"
+PUBLISHED = ("vae_ch160v4096z32.pth", *(f"var_d{depth}.pth" for depth in (16, 20, 24, 30, 36)))
+SMALL = "the small ones that ship: assets:vqvae_emoji and assets:var_emoji"
 
 
 def read_tree(path: str) -> dict[str, Any]:
@@ -42,7 +45,14 @@ def read_tree(path: str) -> dict[str, Any]:
     if local.is_dir():
         return dict(_run_weights(local))
     if not local.exists() and repository and is_hub_id(repository):
-        local = resolve(repository, file)
+        way = f"as one file: {repository.rpartition('/')[2]}/{file} in place of {path!r}"
+        local = resolve(repository, file, instead=f"{way}; or take {SMALL}")
+    elif not local.exists() and local.name in PUBLISHED:
+        raise WeightsError(
+            f"there is no weights file {path}",
+            where=f"https://huggingface.co/{PUBLISHER}/blob/main/{local.name}",
+            fix=f"{PUBLISHER}:{local.name} in its place fetches it; or take {SMALL}",
+        )
     return load_foreign(local)
 
 

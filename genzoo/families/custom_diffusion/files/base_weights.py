@@ -14,7 +14,7 @@ from genzoo.core.claims import is_name
 from genzoo.core.errors import CheckpointError, WeightsError
 from genzoo.core.reading import read_json
 from genzoo.families.custom_diffusion.files.weight_names import is_cross_attention, is_key_value
-from genzoo.pretrained.hub import resolve
+from genzoo.pretrained.hub import SMALL, WHOLE, resolve
 
 SINGLE = ("diffusion_pytorch_model.safetensors", "diffusion_pytorch_model.fp16.safetensors")
 INDEX = "diffusion_pytorch_model.safetensors.index.json"
@@ -110,7 +110,7 @@ def _files(base: str | Path) -> list[Path]:
     """The UNet's weight files: one, half precision, or shards."""
     folder = Path(base).expanduser()
     if not folder.is_dir():
-        return [resolve(base, SINGLE[0], subfolder="unet")]
+        return [resolve(base, SINGLE[0], subfolder="unet", together=WHOLE, instead=SMALL)]
     found = [folder / "unet" / name for name in SINGLE if (folder / "unet" / name).is_file()]
     if found:
         return found[:1]
