@@ -112,9 +112,10 @@ def stated_sampling(source: Path) -> dict[str, Any]:
     if not path.is_file():
         return {}
     fix = "mend it, or take it out of the folder"
-    content = read_json(path, "samples.json", fix=fix)
     try:
+        content = read_json(path, "it")
         options = dict(content.get("options") or {})
     except (ValueError, AttributeError, TypeError) as error:
+        # DataError is a ValueError
         raise DataError(f"{shown(path)} is none of genzoo's", why=reason(error), fix=fix) from error
     return options | {name: content[name] for name in STATED if name in content}
