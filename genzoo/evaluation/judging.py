@@ -5,7 +5,7 @@ from __future__ import annotations
 import platform
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from genzoo.evaluation.extraction import Features
     from genzoo.evaluation.reference import Reference
 
-KID_SUBSET = 1000  # where a protocol does not say
 Progress = Callable[[str, int, int], None]
 Network: TypeAlias = "str | FeatureNetwork | Callable[[Tensor], Any] | None"
 
@@ -134,7 +133,6 @@ def judge(
     more: metrics that are not of features.   comparable: what else two results must share.   described: what
     else is said of the generated ones.   sampling: how they were made.
     """
-    judging = fit_subsets(judging, generated, reference)
     note_counts(generated, reference, judging.network, judging.notes)
     network, how = judging.network, judging.settings.intervals
     label = network.label if len(judging.networks) == 1 else ""
@@ -177,18 +175,6 @@ def adjust(protocol: Protocol, *, num: int | None, available: int, notes: Notes)
         notes.differences.append(f"KID subsets of {wanted} instead of {metrics['kid']['subset_size']}")
         metrics["kid"]["subset_size"] = wanted
     return protocol.changed(num=wanted, metrics=metrics)
-
-
-def fit_subsets(judging: Judging, generated: Features, reference: Reference) -> Judging:
-    """KID's subsets no larger than the smaller set, as the result then says."""
-    metrics, sets = judging.used.metrics, [part.rows.get("pool") for part in (generated, reference)]
-    smallest = min((len(rows) for rows in sets if rows is not None), default=0)
-    size = metrics.get("kid", {}).get("subset_size", KID_SUBSET)
-    if "kid" not in metrics or not 2 <= smallest < size:
-        return judging
-    judging.notes.differences.append(f"KID subsets of {smallest} instead of {size}")
-    kid = {**metrics["kid"], "subset_size": smallest}
-    return replace(judging, used=judging.used.changed(metrics={**metrics, "kid": kid}))
 
 
 def note_network(protocol: Protocol, network: FeatureNetwork, notes: Notes) -> None:

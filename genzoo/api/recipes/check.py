@@ -31,6 +31,12 @@ FACTS = tuple(KNOWN)
 DRAWING = ("steps", "guidance_scale")
 """Options of a sampler that previews and evaluations may set."""
 
+LEAST = (
+    *(("optim", name, 0) for name in ("lr", "weight_decay", "warmup_steps", "eps")),
+    *((section, "steps", 1) for section in ("sampler", "preview", "evaluation")),
+)
+"""(section, key, the smallest number it may be)."""
+
 T = TypeVar("T")
 
 
@@ -75,6 +81,7 @@ def named_problems(data: Mapping[str, Any]) -> Iterator[Problem]:
         node = with_optimizer(data["optim"])
         yield from check_node("optim", node, KINDS["optim"], extra=parameters(Curve))
     yield from _drawing_problems(data)
+    yield from _number_problems(data)
     report = data.get("report")
     if report is not None and not isinstance(report, list):
         yield Problem("report", f"must be a list of metrics, not {report!r}")
@@ -97,6 +104,15 @@ def _drawing_problems(data: Mapping[str, Any]) -> Iterator[Problem]:
                 yield Problem(
                     f"{section}.{name}", f"the sampler {owner} has no option {name!r}; leave it out"
                 )
+
+
+def _number_problems(data: Mapping[str, Any]) -> Iterator[Problem]:
+    """Numbers that no optimizer and no sampler can use, whichever it is."""
+    for section, name, least in LEAST:
+        node = data.get(section)
+        value = node.get(name) if isinstance(node, Mapping) else None
+        if isinstance(value, (int, float)) and not isinstance(value, bool) and not value >= least:
+            yield Problem(f"{section}.{name}", f"must be at least {least}, not {value!r}")
 
 
 def with_optimizer(node: Any) -> Any:
