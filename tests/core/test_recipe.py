@@ -99,7 +99,8 @@ def test_another_noun_keeps_what_it_has_itself_and_drops_the_rest(project: Path,
 
 def test_a_section_may_be_given_by_a_name_alone(project: Path) -> None:
     first = project / "recipes/first.yaml"
-    assert load_recipe(first, ["codec=identity"]).data["codec"] == {"name": "identity"}
+    assert load_recipe(first, ["codec=of_mine"]).data["codec"] == {"name": "of_mine"}
+    assert load_recipe(first, ["codec=identity"]).data["codec"]["name"] == "identity"
     assert load_recipe(first, ["data=my_own"]).data["data"] == {"name": "my_own"}
     assert load_recipe(first, ["optim=adam"]).data["optim"]["betas"] == [0.9, 0.999]
     assert load_recipe(first, ["model=models/wide"]).data["model"]["width"] == 32
