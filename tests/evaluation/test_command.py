@@ -67,7 +67,7 @@ def test_a_damaged_samples_json_is_named(folders, capsys: pytest.CaptureFixture[
     for content in ("{", "[]", '{"options": 3}'):
         (samples / "samples.json").write_text(content)
         assert exit_code(samples, "--reference", real, "--protocol", "quick-pixels", "--num", 60) == 4
-        assert "samples.json is none of genzoo's" in capsys.readouterr().err
+        assert "samples.json is n" in capsys.readouterr().err  # no JSON, or none of genzoo's
 
 
 def test_a_folder_against_a_folder(folders, capsys: pytest.CaptureFixture[str]) -> None:
@@ -163,7 +163,9 @@ class TinyRun:
         self.folder, self.made = folder, 0
         self.recipe = SimpleNamespace(name="tiny", sha256="abc")
         sampler = Node("ddim", {"steps": 20, "guidance_scale": 1.5})
-        self.plan = SimpleNamespace(sampler=sampler, sampling=Sampling(block_size=7), data=Node("digits"))
+        self.plan = SimpleNamespace(
+            sampler=sampler, sampling=Sampling(block_size=7), data=Node("digits"), train=None
+        )
 
     def checkpoint(self, which: object = None) -> Path:
         path = self.folder / "checkpoints" / "step_00000007"
@@ -182,6 +184,9 @@ class TinyRun:
 
     def opened_with(self, options: dict[str, object]) -> tuple[TinyRun, dict[str, object]]:
         return self, options
+
+    def described(self, checkpoint: Path, weights: object = None) -> dict[str, object]:
+        return {"weights": "ema"}
 
     def sample_to(self, folder: Path, *, num: int, **options: object) -> Path:
         folder.mkdir(parents=True, exist_ok=True)

@@ -89,6 +89,7 @@ def test_without_a_compiler_torch_takes_over_with_one_line(
 ) -> None:
     monkeypatch.setattr(dispatch, "_announced", set())
     monkeypatch.setenv("CC", "there-is-no-such-compiler")
+    monkeypatch.setenv("GENZOO_CACHE", str(tmp_path))  # no library that was built before
     inputs = scan_inputs(1, 3, 4, 2)
     with caplog.at_level(logging.INFO, logger="genzoo"):
         for _ in range(2):

@@ -41,7 +41,8 @@ def test_the_report_compares_with_the_frozen_base(run: Run) -> None:
 
 def test_pictures_show_controls_and_samples(run: Run) -> None:
     with Image.open(run.folder / "samples/control_edges.png") as picture:
-        assert picture.size == (4 * 68, 4 * 68)  # control, sample, uncontrolled, original; 64 px and a frame
+        # control, sample, uncontrolled, original: 64 px, a frame, and the name of the class above
+        assert picture.size == (4 * 68, 4 * 80)
     with Image.open(run.folder / "samples/step_00000002/grid.png") as picture:
         assert picture.size == (3 * 68, 2 * 68)  # controls above samples
 
