@@ -155,6 +155,7 @@ def as_safetensors(
 
 def open_new(path: Path) -> BinaryIO:
     """A new file for bytes that come one after another, where no reader looks yet. Raises OSError."""
+    tidy(path.parent)
     return path.open("xb", buffering=0)
 
 

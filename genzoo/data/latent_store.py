@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import os
 import re
 from collections import OrderedDict
 from collections.abc import Sequence, Set
@@ -56,7 +57,7 @@ class ShardReader:
             shard = self._shard(number)
             moments: Tensor = shard.get_slice("moments")[row : row + 1][0]
             checksum = bytes(shard.get_slice("checksums")[row : row + 1][0].numpy())
-        except (SafetensorError, OSError, IndexError) as error:
+        except (SafetensorError, OSError, IndexError, RuntimeError) as error:
             _require_given(path)
             why = str(error)
             raise DataError("the latent cache cannot be read", where=where, why=why, fix=fix) from error
@@ -102,9 +103,14 @@ class LatentStore:
         try:
             with safe_open(path, "pt") as shard:
                 keys = [bytes(row) for row in shard.get_tensor("keys").numpy()]
-        except FileNotFoundError:
-            return  # another process has pruned it
-        except (SafetensorError, OSError) as error:
+        except (
+            SafetensorError,
+            OSError,
+            RuntimeError,
+        ) as error:  # torch maps the file
+            # safetensors says "no such file" whatever the disk said
+            if not os.path.lexists(path):
+                return  # another process has pruned it
             if _whole(path) is not None:
                 raise _not_given(path, error) from error
             logger.warning("%s is damaged and is not used: %s", path, error)

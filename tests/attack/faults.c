@@ -1,7 +1,7 @@
 /* Preloaded: counts the file operations below one folder, and kills the process or fails at the n-th.
 
-   Nothing happens until `faults_arm`, which a forked child calls. Each counted operation is a line of the
-   record, "KIND PATH"; with data, what was written follows, so that the record can be played again.
+   Nothing happens until `faults_arm`, which a forked child calls. Each counted operation that succeeded is a
+   line of the record, number and kind first; with data, what was written follows: it can be played again.
    Linux with glibc: Python, torch and safetensors all pass through these symbols. */
 
 #define _GNU_SOURCE
@@ -79,7 +79,8 @@ static void note(const char *kind, const char *path, const char *second, long lo
     if (action == KILL_AFTER && seen == at) end_here();
     if (record < 0) return;
     char line[3 * PATH_MAX];
-    int length = snprintf(line, sizeof line, "%s\t%s\t%s\t%lld\t%zu\n", kind, path, second, number, with_data ? size : 0);
+    size_t kept = with_data ? size : 0;
+    int length = snprintf(line, sizeof line, "%ld\t%s\t%s\t%s\t%lld\t%zu\n", seen, kind, path, second, number, kept);
     put(line, length);
     if (with_data && size) put(data, size);
 }

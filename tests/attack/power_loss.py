@@ -52,7 +52,7 @@ def read_trace(record: Path, root: Path) -> list[Step]:
 def _read(rest: bytes, root: Path) -> Iterator[Step]:
     while rest:
         line, _, rest = rest.partition(b"\n")
-        kind, path, second, number, size = line.decode().split("\t")
+        _, kind, path, second, number, size = line.decode().split("\t")
         yield Step(kind, _inside(root, path), _inside(root, second), int(number), rest[: int(size)])
         rest = rest[int(size) :]
 

@@ -11,7 +11,7 @@ from dead_processes import name_of_the_dead
 
 from genzoo.core import leftovers
 from genzoo.core.checkpoint import latest_valid, save_checkpoint
-from genzoo.core.files import scratch_folder, write_file, write_folder
+from genzoo.core.files import open_new, put_in_place, scratch_folder, write_file, write_folder
 from genzoo.core.leftovers import remove_leftovers, temporary, tidy
 from genzoo.core.process_identity import machine, process_start
 from genzoo.core.run_folder import RunFolder
@@ -59,6 +59,14 @@ def test_the_next_writer_removes_them(tmp_path: Path, write: object) -> None:
     name_of_the_dead(tmp_path / "x").mkdir()
     content = {"a": b"1"} if write is write_folder else b"1"
     write(tmp_path / "new", content)
+    assert names(tmp_path) == ["new"]
+
+
+def test_a_file_that_is_streamed_removes_them_too(tmp_path: Path) -> None:
+    name_of_the_dead(tmp_path / "x").touch()
+    part = temporary(tmp_path / "new")
+    open_new(part).close()
+    put_in_place(part, tmp_path / "new")
     assert names(tmp_path) == ["new"]
 
 

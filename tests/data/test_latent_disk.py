@@ -48,8 +48,8 @@ def refuse_shards(patch: pytest.MonkeyPatch, code: int, *, opening: bool) -> Non
         return read(path)
 
     def failing_open(path: Path, framework: str) -> Any:
-        if opening:
-            raise OSError(code, os.strerror(code), str(path))
+        if opening:  # what safetensors makes of every reason
+            raise FileNotFoundError(f"No such file or directory: {path}")
         return open_(path, framework)
 
     patch.setattr(Path, "read_bytes", failing_read)

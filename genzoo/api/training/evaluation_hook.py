@@ -124,6 +124,7 @@ class EvaluationHook(Hook):
         result = read_result(trainer.folder.path, step)
         if result is None:
             return
+        EvaluationParts(trainer.folder.path, step).end()
         if not is_told(trainer.folder.metrics, step):
             self._tell(trainer, result)
         self._keep_best(trainer, result, step)
