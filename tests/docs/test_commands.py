@@ -13,7 +13,8 @@ from typing import Any
 
 import pytest
 import typer
-from documented_commands import Shown, commands_in, shown_commands
+from command_cases import all_commands
+from documented_commands import COMMANDS, Shown, commands_in, shown_commands
 
 from genzoo.api.recipes.check import KINDS, check_node
 from genzoo.api.recipes.models import model_settings
@@ -48,6 +49,10 @@ def parsed(shown: Shown) -> tuple[str, dict[str, Any]]:
         return " ".join(names), {}  # the name alone, as prose has it
     numbers = [re.sub(r"^(N|NUM|STEPS|STEP|SEED)$", "3", word) for word in words]
     return " ".join(names), command.make_context(names[-1], numbers).params
+
+
+def test_lines_of_every_command_are_looked_for() -> None:
+    assert {name.split()[0] for name, _ in all_commands()} == set(COMMANDS)
 
 
 def test_the_texts_show_commands_of_every_kind() -> None:
