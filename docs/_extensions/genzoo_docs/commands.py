@@ -7,7 +7,7 @@ from typing import Any
 
 import typer
 
-from genzoo.cli import _add_registered_commands, app
+from genzoo.cli import HELP, _add_registered_commands, app
 
 Command = tuple[str, Any]
 
@@ -28,7 +28,7 @@ def _walk(command: Any, path: tuple[str, ...]) -> Iterator[Command]:
 
 def context(name: str, command: Any) -> Any:
     """The context in which a command prints its own help."""
-    return command.make_context(f"genzoo {name}", [], resilient_parsing=True)
+    return command.make_context(f"genzoo {name}", [], resilient_parsing=True, **HELP)
 
 
 def written() -> str:
