@@ -186,7 +186,7 @@ class TinyRun:
         return self, options
 
     def described(self, checkpoint: Path, weights: object = None) -> dict[str, object]:
-        return {"weights": "ema"}
+        return {"checkpoint": checkpoint.name, "weights": "ema"}
 
     def sample_to(self, folder: Path, *, num: int, **options: object) -> Path:
         folder.mkdir(parents=True, exist_ok=True)
