@@ -115,6 +115,9 @@ def _become(request: dict[str, Any]) -> NoReturn:
     for target, source in ((0, null), (1, descriptor), (2, descriptor)):
         os.dup2(source, target)
     faulthandler.enable()
+    # whoever started the tests in the background had these ignored, and so has every child
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
     os.environ.update(request["env"])
     module, _, name = request["target"].partition(":")
     code = 1

@@ -246,7 +246,7 @@ def test_settings_that_do_not_go_together_are_refused(options: dict[str, Any], m
 @pytest.mark.parametrize(
     ("name", "value", "message"),
     [
-        ("ACCELERATE_USE_FSDP", "true", "ACCELERATE_USE_FSDP is set"),
+        ("ACCELERATE_USE_FSDP", "true", "ACCELERATE_USE_FSDP is true"),
         ("ACCELERATE_DYNAMO_BACKEND", "inductor", "DYNAMO"),
     ],
     ids=["fsdp", "dynamo"],
