@@ -18,7 +18,8 @@ from genzoo.training.config import TrainConfig
 @pytest.fixture
 def run(trained: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("GENZOO_CACHE", str(tmp_path / "cache"))
-    return Path(shutil.copytree(trained.folder, tmp_path / "run"))
+    fresh = shutil.ignore_patterns("evaluation")  # other tests judge that run too
+    return Path(shutil.copytree(trained.folder, tmp_path / "run", ignore=fresh))
 
 
 def evaluate(run: Path, *more: str) -> int:
