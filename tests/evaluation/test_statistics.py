@@ -79,7 +79,7 @@ def test_nan_features_name_the_image() -> None:
 
 
 def test_too_few_images_and_mixed_widths_are_errors() -> None:
-    with pytest.raises(DataError, match="at least 2 images, got 1"):
+    with pytest.raises(DataError, match="at least 2 pictures, 1 was given"):
         collect(rows(1)).gaussian()
     with pytest.raises(ShapeError, match="3 dimensions, the ones before had 5"):
         collect(rows(4)).update(rows(4, d=3))
