@@ -15,6 +15,7 @@ from benchmarks.scans import (
     NAMES,
     channels_first,
     mambapy_scan,
+    n_first_scan,
     relative_gap,
     require_close,
     scan_inputs,
@@ -53,12 +54,14 @@ def selective_scan_forward(options: Options) -> list[dict[str, Any]]:
             expected = ours(inputs, "reference")()
             require_close("cpu", ours(inputs, "cpu")(), expected, 1e-6)
             require_close("torch", ours(inputs, "torch")(), expected, 1e-6)
+            require_close("n-first loop", n_first_scan(*values(inputs)), expected, 1e-6)
             require_close("mambapy", mambapy_scan(*values(inputs)), expected, 1e-5)
             require_close("stock", stock_reference_scan(*values(other)).transpose(1, 2), expected, 1e-5)
             require_close("transformers", transformers_scan(*values(other)).transpose(1, 2), expected, 1e-5)
             fast = {
                 "genzoo cpu": ours(inputs, "cpu"),
                 "genzoo torch": ours(inputs, "torch"),
+                "n-first loop": lambda inputs=inputs: n_first_scan(*values(inputs)),
                 "mambapy": lambda inputs=inputs: mambapy_scan(*values(inputs)),
                 "transformers": lambda other=other: transformers_scan(*values(other)),
                 "stock reference": lambda other=other: stock_reference_scan(*values(other)),

@@ -5,27 +5,46 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import torch
 from families.car.tiny import pictures, tiny_car, tiny_task, tiny_var
 
 from benchmarks.cases import next_scale, next_scale_training
+from benchmarks.plain_next_scale import plain_decoder
 from benchmarks.registry import Options
+from genzoo.families.car.control.decoder import decoder_of
 
 
-def test_rows_compare_with_the_released_time_carried_over(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("name", ["VAR fp32", "CAR fp32 first", "CAR bf16 first"])
+def test_rows_compare_with_the_published_form(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(next_scale, "gemm_rate", lambda precision, clock: 74.0)
     monkeypatch.setattr(next_scale, "LABEL", 3)
-    task = tiny_task(tmp_path, tiny_car(), sampler={"guidance_scale": 2.0, "top_k": 5})
+    task = tiny_task(tmp_path, tiny_car().eval(), sampler={"guidance_scale": 2.0, "top_k": 5})
     options = Options(repeats=2, settings={"clock": "cpu"})
-    var = next_scale.rounds(task, "VAR fp32", "fp32", lambda: None, options)
-    assert var["ms"][next_scale.PEER]["median"] == pytest.approx(5500 * 370 / 74)
-    assert var["control_ms"] == 0
-    assert min(var["blocks_ms"], var["decode_ms"], var["sampling_ms"]) > 0
-    assert var["target"] == 1.6
-    car = next_scale.rounds(task, "CAR bf16 first", "bf16", lambda: pictures(1), options)
-    assert list(car["ms"]) == ["genzoo"]
-    assert car["control_ms"] > 0
+    controlled = name.startswith("CAR")
+    row = next_scale.rounds(task, name, name.split()[1], lambda: pictures(1) if controlled else None, options)
+    assert list(row["ms"]) == ["genzoo", next_scale.PEER]
+    assert min(row["blocks_ms"], row["decode_ms"], row["sampling_ms"]) > 0
+    assert (row["control_ms"] > 0) == controlled
+    assert row["tokens_shared"] == 1 or "bf16" in name
+
+
+@pytest.mark.parametrize("l2_norm", [True, False])
+@torch.no_grad()
+def test_the_published_form_predicts_what_the_model_does(l2_norm: bool) -> None:
+    model = tiny_car(attn_l2_norm=l2_norm).eval().double()
+    generator = torch.Generator().manual_seed(0)
+    control = [torch.rand(1, *shape, generator=generator).double() for shape in model.control_shapes()]
+    labels = torch.tensor([1, 3])
+    for one in (model, model.base):
+        given = control if one is model else None
+        ours = decoder_of(one, labels, model.encode_control(control) if given else None)
+        plain = plain_decoder(one, labels, given)
+        read = None
+        for scale, size in enumerate(model.base.sizes):
+            if scale:
+                read = torch.randn(2, model.base.word_embed.in_features, *size, generator=generator).double()
+            torch.testing.assert_close(plain(scale, read), ours(scale, read), rtol=1e-6, atol=1e-6)
 
 
 @pytest.mark.parametrize("name", ["var", "car"])
