@@ -48,6 +48,10 @@ class Workers:
     @contextlib.contextmanager
     def started(self, loader: DataLoader[Any]) -> Iterator[Iterator[Any]]:
         """The loader's batches, from workers that end with the block."""
+        with _no_handler_of_torch():
+            yield from self._started(loader)
+
+    def _started(self, loader: DataLoader[Any]) -> Iterator[Iterator[Any]]:
         before = set(multiprocessing.active_children())
         with _signals_held():
             batches = iter(loader)
@@ -62,6 +66,7 @@ class Workers:
                 process.join(PATIENCE if process.is_alive() else 0)
                 if process.is_alive():  # deaf, or stopped by the system
                     process.kill()
+                    process.join(PATIENCE)
 
     def _watched(self, batches: Iterator[Any], processes: list[BaseProcess]) -> Generator[Any, None, None]:
         if not self.num and self.timeout is not None:
@@ -106,6 +111,23 @@ class Workers:
     def _name(self, index: int) -> str:
         known = able(self.dataset, KnowsPath)
         return f"item {index}" if known is None else str(known.path(index))
+
+
+@contextlib.contextmanager
+def _no_handler_of_torch() -> Iterator[None]:
+    """Another loader of this process may have left torch's handler behind, which would raise here as well."""
+    child = signal.Signals.__members__.get("SIGCHLD")
+    before = signal.getsignal(child) if child else None
+    is_of_torch = getattr(before, "__module__", "").startswith("torch.utils.data")
+    with contextlib.suppress(ValueError):  # not in the main thread, where no handler runs
+        if child and is_of_torch:
+            signal.signal(child, signal.SIG_DFL)
+    try:
+        yield
+    finally:
+        with contextlib.suppress(ValueError):
+            if child and is_of_torch:
+                signal.signal(child, before)
 
 
 @contextlib.contextmanager

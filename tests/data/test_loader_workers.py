@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 import torch
+from torch.utils.data._utils import signal_handling
 
 from genzoo.data.digits import Digits
 from genzoo.data.loader_workers import LoaderError
@@ -36,6 +37,20 @@ def test_a_killed_worker_ends_the_stream_with_its_signal() -> None:
     os.kill(worker.pid or 0, signal.SIGKILL)
     with pytest.raises(LoaderError, match=r"(?s)a loader worker is gone.*killed by signal 9"):
         list(itertools.islice(steps, 200))
+
+
+@pytest.mark.timeout(120)
+def test_a_handler_that_another_loader_left_changes_nothing_and_stays() -> None:
+    before = signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    try:
+        signal_handling._SIGCHLD_handler_set = False
+        signal_handling._set_SIGCHLD_handler()
+        left = signal.getsignal(signal.SIGCHLD)
+        assert callable(left)
+        test_a_killed_worker_ends_the_stream_with_its_signal()
+        assert signal.getsignal(signal.SIGCHLD) is left
+    finally:
+        signal.signal(signal.SIGCHLD, before)
 
 
 class HangingDigits(Digits):
