@@ -8,6 +8,7 @@ import signal
 import time
 from collections.abc import Generator, Iterator
 from multiprocessing.process import BaseProcess
+from types import FunctionType
 from typing import Any
 
 import torch
@@ -118,7 +119,7 @@ def _no_handler_of_torch() -> Iterator[None]:
     """Another loader of this process may have left torch's handler behind, which would raise here as well."""
     child = signal.Signals.__members__.get("SIGCHLD")
     before = signal.getsignal(child) if child else None
-    is_of_torch = getattr(before, "__module__", "").startswith("torch.utils.data")
+    is_of_torch = isinstance(before, FunctionType) and before.__module__.startswith("torch.utils.data")
     with contextlib.suppress(ValueError):  # not in the main thread, where no handler runs
         if child and is_of_torch:
             signal.signal(child, signal.SIG_DFL)
