@@ -14,13 +14,13 @@ import numpy as np
 import torch
 from PIL import Image
 from torch.nn.functional import adaptive_avg_pool2d
-from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as TorchDataset
 
 from genzoo.core.contracts import KnowsContent, KnowsPath, able
 from genzoo.core.errors import DataError
 from genzoo.core.reading import shown
 from genzoo.data.image_decode import EXTENSIONS, FORMATS, ORIENTATION
+from genzoo.data.loader_workers import one_pass
 from genzoo.data.sample_stream import one_line
 
 if TYPE_CHECKING:
@@ -81,14 +81,8 @@ def inspect(
     """
     order = range(len(dataset)) if indices is None else indices
     started, done = time.monotonic(), 0
-    loader: DataLoader[list[Look]] = DataLoader(
-        _Looks(dataset, closely),
-        batch_sampler=[list(order[start : start + _AT_ONCE]) for start in range(0, len(order), _AT_ONCE)],
-        num_workers=num_workers,
-        collate_fn=list,
-        generator=torch.Generator(),  # the loader draws a seed: never from the global generator
-    )
-    for looks in loader:
+    groups = [list(order[start : start + _AT_ONCE]) for start in range(0, len(order), _AT_ONCE)]
+    for looks in one_pass(_Looks(dataset, closely), num_workers, batch_sampler=groups, collate_fn=list):
         for look in looks:
             yield order[done], look
             done += 1

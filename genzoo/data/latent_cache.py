@@ -15,7 +15,6 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as TorchDataset
 
 from genzoo.core.claims import claim_folder
@@ -29,6 +28,7 @@ from genzoo.data.cached_rows import DTYPES
 from genzoo.data.frame_chunks import FrameChunks, Item
 from genzoo.data.latent_keys import STAMPS, Keyring, save_stamps, stamps_path
 from genzoo.data.latent_store import SHARD_BYTES, LatentStore, is_cache
+from genzoo.data.loader_workers import one_pass
 from genzoo.data.sample_stream import one_line
 from genzoo.data.transforms import flip
 
@@ -93,12 +93,9 @@ def build_latent_cache(
     groups = world.every(range(len(items)))
     tally = _Tally(items.total // world.size, progress)
     writer = _Writer(store, codec, device, DTYPES[dataset.dtype], dataset.flips, tally)
-    loader: DataLoader[list[Item]] = DataLoader(
-        items, batch_size=None, num_workers=num_workers, generator=torch.Generator(), sampler=groups
-    )
 
     def encode() -> None:
-        for group in loader:
+        for group in one_pass(items, num_workers, batch_size=None, sampler=groups):
             for item in group:
                 writer.take(item, batch_size)
         writer.close()

@@ -5,9 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-import torch
-from torch.utils.data import DataLoader
-
 from genzoo.core.types import LatentCodec
 from genzoo.data.cached_clips import CachedClips
 from genzoo.data.cached_latents import CachedLatents
@@ -15,6 +12,7 @@ from genzoo.data.frame_chunks import Item
 from genzoo.data.latent_cache import source_of
 from genzoo.data.latent_keys import load_stamps
 from genzoo.data.latent_store import LatentStore
+from genzoo.data.loader_workers import one_pass
 
 
 @dataclass(frozen=True)
@@ -66,11 +64,8 @@ def check_latent_cache(
     keyring, items = source_of(dataset, codec, frozenset(store.places))
     stamps = load_stamps(dataset.folder, keyring)
     found = CacheCheck(items.total, damaged=damaged)
-    loader: DataLoader[list[Item]] = DataLoader(
-        items, batch_size=None, num_workers=num_workers, generator=torch.Generator()
-    )
     done = 0
-    for number, group in enumerate(loader):
+    for number, group in enumerate(one_pass(items, num_workers, batch_size=None)):
         name = keyring.name(items.item(number))
         for entry in group:
             _note(found, entry, name, entry.key in store.places, stamps)

@@ -1,13 +1,20 @@
-"""Loader workers: deaf to the signals that stop a run, watched while they read, and gone at the end."""
+"""Loader workers: deaf to the signals that stop a run, watched while they read, and gone at the end.
+
+Every loader of the library is made here, so that a worker may be killed at any moment without more harm than
+the error that says so.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import copy
 import multiprocessing
 import signal
 import time
 from collections.abc import Generator, Iterator
+from multiprocessing.context import BaseContext
 from multiprocessing.process import BaseProcess
+from multiprocessing.sharedctypes import RawValue
 from types import FunctionType
 from typing import Any
 
@@ -16,7 +23,6 @@ from torch.utils.data import DataLoader
 
 from genzoo.core.contracts import KnowsPath, able
 from genzoo.core.errors import DataError
-from genzoo.core.types import Dataset
 from genzoo.data.patient_reading import in_thread
 
 NOTHING = -1
@@ -36,15 +42,27 @@ class LoaderError(DataError):
 class Workers:
     """The workers of one DataLoader.
 
-    num: 0 for none, when this process reads.   timeout: seconds to wait for a batch; None waits for ever.
-    reading: (workers,) int64, the item that each of them reads.
+    dataset: names its items in errors, where it can.   num: 0 for none, when this process reads.
+    timeout: seconds to wait for a batch; None waits for ever.
+    reading: (workers,) int64, the item that each of them reads, where they note it.
     """
 
-    def __init__(self, dataset: Dataset, num: int, timeout: float | None = None) -> None:
+    def __init__(self, dataset: Any, num: int, timeout: float | None = None) -> None:
         self.dataset, self.num, self.timeout = dataset, num, timeout
         # the loader's own timeout
         self.look = 0.0 if not num else LOOK if timeout is None else min(LOOK, timeout)
         self.reading = torch.full((max(num, 1),), NOTHING).share_memory_()
+
+    def loader(self, items: Any, **options: Any) -> DataLoader[Any]:
+        """torch's loader over `items` with these workers."""
+        return DataLoader(
+            items,
+            num_workers=self.num,
+            timeout=self.look,
+            generator=torch.Generator(),  # the loader draws a worker seed: never from the global generator
+            multiprocessing_context=_context() if self.num else None,
+            **options,
+        )
 
     @contextlib.contextmanager
     def started(self, loader: DataLoader[Any]) -> Iterator[Iterator[Any]]:
@@ -80,8 +98,8 @@ class Workers:
             except StopIteration:
                 return
             except RuntimeError as error:
-                if not self.num or "DataLoader" not in str(error):
-                    raise
+                if not self.num or not str(error).startswith("DataLoader"):
+                    raise  # raised by the data, "Caught ... in DataLoader worker"
                 if all(process.exitcode is None for process in processes):
                     if self.timeout is not None and time.monotonic() - waited_since >= self.timeout:
                         raise self._hanging() from error
@@ -105,13 +123,44 @@ class Workers:
         read = [self._name(int(self.reading[place])) for place in dead if self.reading[place] != NOTHING]
         code = next(iter(dead.values()))
         why = f"it was killed by signal {-code}" if code < 0 else f"it ended with code {code}"
-        what, fix = "a loader worker is gone", "smaller pictures, fewer train.num_workers, or more memory"
-        reading = f"reading {', '.join(read)}" if read else "between two items"
+        what, fix = "a loader worker is gone", "smaller pictures, fewer num_workers, or more memory"
+        reading = f"reading {', '.join(read)}" if read else None
         return LoaderError(what, where=reading, why=why, fix=f"{fix}; the same command goes on")
 
     def _name(self, index: int) -> str:
         known = able(self.dataset, KnowsPath)
         return f"item {index}" if known is None else str(known.path(index))
+
+
+def one_pass(items: Any, num_workers: int, **options: Any) -> Iterator[Any]:
+    """Every batch of `items` once; options are those of torch's loader. LoaderError: a worker was killed."""
+    workers = Workers(items, num_workers)
+    with workers.started(workers.loader(items, **options)) as batches:
+        yield from batches
+
+
+class _Flag:
+    """An event without a lock: whoever is killed while he looks at it takes nothing along.
+
+    torch asks the event of its workers whether they should end, after every batch; the lock in Python's own
+    stays taken for ever when a worker is killed just then, and the next one to ask, this process, hangs.
+    """
+
+    def __init__(self) -> None:
+        self._value = RawValue("b", 0)
+
+    def set(self) -> None:
+        self._value.value = 1
+
+    def is_set(self) -> bool:
+        return bool(self._value.value)
+
+
+def _context() -> BaseContext:
+    """How processes are begun here, with events that need no lock."""
+    context = copy.copy(multiprocessing.get_context(multiprocessing.get_start_method()))
+    vars(context)["Event"] = _Flag
+    return context
 
 
 @contextlib.contextmanager

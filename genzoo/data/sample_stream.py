@@ -15,7 +15,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader
 
 from genzoo.core.contracts import FetchesMany, able, augments
 from genzoo.core.errors import DataError, UsageError
@@ -178,14 +177,11 @@ def _batches(
     loader_timeout: float | None,
 ) -> Iterator[list[dict[str, Any]]]:
     workers = Workers(stream.dataset, num_workers, loader_timeout)
-    loader: DataLoader[Any] = DataLoader(
+    loader = workers.loader(
         _Positions(stream, workers.reading),
         batch_sampler=_Steps(cut, start_step),
-        num_workers=num_workers,
         collate_fn=_identity,
         pin_memory=pin_memory,
-        timeout=workers.look,
-        generator=torch.Generator(),  # the loader draws a worker seed: never from the global generator
     )
     step: list[dict[str, Any]] = []
     with workers.started(loader) as micro_batches:
