@@ -12,7 +12,7 @@ and compare with None: an empty data set is false.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast
 
@@ -417,7 +417,15 @@ class Shards(Protocol):
 
 
 class SkipsDecay(Protocol):
-    """_no_weight_decay: True on a parameter that the optimizer leaves without weight decay."""
+    """undecayed: of a module, names of parameters of its that an optimizer leaves without weight decay; of a
+    mapping of parameters, those of its names. It is no note on the parameter: whoever builds parameters
+    again, as accelerate does in loading, passes on what is noted there and fails."""
+
+    undecayed: Collection[str]
+
+
+class MarkedUndecayed(Protocol):
+    """_no_weight_decay: True on a parameter of other projects' modules that never decays."""
 
     _no_weight_decay: bool
 

@@ -2,21 +2,43 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 import torch
 from torch import Tensor, nn
 
 from genzoo.core.checkpoint import tensors_digest
-from genzoo.core.contracts import HasDerivedBuffers, able
+from genzoo.core.contracts import HasDerivedBuffers, MarkedUndecayed, SkipsDecay, able
 from genzoo.core.errors import CheckpointError
 from genzoo.core.sharded import like, whole
 from genzoo.core.stored_tensors import shapes_of
 
 
-def trainable_parameters(model: nn.Module) -> dict[str, nn.Parameter]:
+class TrainedParameters(dict[str, nn.Parameter]):
+    """Parameters by name.   undecayed: names of those that an optimizer leaves without weight decay."""
+
+    def __init__(self, parameters: Mapping[str, nn.Parameter], undecayed: Collection[str] = ()) -> None:
+        super().__init__(parameters)
+        self.undecayed = undecayed
+
+
+def trainable_parameters(model: nn.Module) -> TrainedParameters:
     """The parameters that are optimised and averaged, by name; tied ones once."""
-    return {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
+    trained = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
+    exempt = {
+        id(module.get_parameter(name))
+        for module in model.modules()
+        if (owner := able(module, SkipsDecay)) is not None
+        for name in owner.undecayed
+    }
+    return TrainedParameters(trained, [name for name, p in trained.items() if id(p) in exempt])
+
+
+def undecayed_of(parameters: Mapping[str, nn.Parameter]) -> frozenset[str]:
+    """Names of the parameters without weight decay: those said to be, and those marked one by one."""
+    said = able(parameters, SkipsDecay)
+    marked = {name for name, p in parameters.items() if able(p, MarkedUndecayed) is not None}
+    return frozenset(marked if said is None else marked | set(said.undecayed))
 
 
 def stored_weights(model: nn.Module) -> dict[str, Tensor]:

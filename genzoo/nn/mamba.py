@@ -67,13 +67,14 @@ class MambaMixer(nn.Module):
         self.dt_rank = math.ceil(d_model / 16) if dt_rank == "auto" else int(dt_rank)
         self.mixer, self.divide_output, self.layer_scale = mixer, divide_output, layer_scale
         self.vim_compat_init, self.scan_backend = vim_compat_init, scan_backend
+        self.undecayed: tuple[str, ...] = ()  # decays and skips are no maps
 
         self.in_proj = nn.Linear(d_model, 2 * self.d_inner, bias=bias)
         self._add_branch("", conv_bias)
         if mixer == "v2":
             self._add_branch("_b", conv_bias)
         elif mixer == "v1":
-            self.A_b_log = _undecayed(self.d_inner, d_state)
+            self._add_undecayed("A_b_log", self.d_inner, d_state)
         self.out_proj = nn.Linear(self.d_inner, d_model, bias=bias)
         if layer_scale is not None:
             self.gamma = nn.Parameter(torch.empty(d_model))
@@ -85,8 +86,12 @@ class MambaMixer(nn.Module):
         self.add_module(f"conv1d{suffix}", conv)
         self.add_module(f"x_proj{suffix}", nn.Linear(width, rank + 2 * self.d_state, bias=False))
         self.add_module(f"dt_proj{suffix}", nn.Linear(rank, width))
-        self.register_parameter(f"A{suffix}_log", _undecayed(width, self.d_state))
-        self.register_parameter(f"D{suffix}", _undecayed(width))
+        self._add_undecayed(f"A{suffix}_log", width, self.d_state)
+        self._add_undecayed(f"D{suffix}", width)
+
+    def _add_undecayed(self, name: str, *shape: int) -> None:
+        self.register_parameter(name, nn.Parameter(torch.empty(*shape)))
+        self.undecayed += (name,)
 
     @torch.no_grad()
     def reset_parameters(self) -> None:
@@ -128,7 +133,7 @@ class MambaMixer(nn.Module):
             first = self._branch(causal_conv1d(x, *taps, backend=backend), "")
             if self.mixer == "none":
                 return scan_one(first, z=z, softplus=True, backend=self.scan_backend)[0]
-            second = first._replace(A=_decay(self.A_b_log))
+            second = first._replace(A=_decay(self.get_parameter("A_b_log")))
         return scan_both(first, second, z=z, softplus=True, backend=self.scan_backend)
 
     def _taps(self, suffix: str) -> tuple[Tensor, Tensor | None]:
@@ -148,12 +153,6 @@ class MambaMixer(nn.Module):
 def conv_backend(scan_backend: str) -> str:
     """The convolution's backend for a scan's: only "cpu" and "torch" exist for both."""
     return scan_backend if scan_backend in ("cpu", "torch") else "auto"
-
-
-def _undecayed(*shape: int) -> nn.Parameter:
-    parameter = nn.Parameter(torch.empty(*shape))
-    parameter._no_weight_decay = True  # type: ignore[attr-defined]
-    return parameter
 
 
 def _decay(A_log: Tensor) -> Tensor:

@@ -16,8 +16,8 @@ import torch
 from torch import nn
 from torch.optim import Optimizer
 
-from genzoo.core.contracts import SkipsDecay, able
 from genzoo.core.errors import RecipeError
+from genzoo.core.model_state import TrainedParameters, undecayed_of
 from genzoo.training.optim import DECAYS, SHARE, Built, NamedParameters, decay_groups, fusable
 
 logger = logging.getLogger(__name__)
@@ -86,7 +86,8 @@ def muon(
     if modulation not in ("adamw", "muon"):
         raise RecipeError(f'optim.modulation: is "adamw" or "muon", not {modulation!r}')
     matrices = hidden_matrices(parameters, modulation=modulation == "muon")
-    others = {name: p for name, p in parameters.items() if name not in matrices}
+    never = undecayed_of(parameters)
+    others = TrainedParameters({name: p for name, p in parameters.items() if name not in matrices}, never)
     if not matrices:
         raise RecipeError(
             "optim: there is no hidden matrix to orthogonalise",
@@ -112,12 +113,13 @@ def hidden_matrices(parameters: NamedParameters, *, modulation: bool = False) ->
 
     modulation: count those of adaptive norms among them.
     """
+    never = undecayed_of(parameters)
     return {
         name: parameter
         for name, parameter in parameters.items()
         if parameter.ndim == 2
         and INSIDE_BLOCKS.search(name)
-        and able(parameter, SkipsDecay) is None
+        and name not in never
         and not any(re.search(pattern, name) for pattern in NO_MAPS)
         and (modulation or not MODULATION.search(name))
     }

@@ -14,9 +14,8 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from genzoo.core.contracts import SkipsDecay, able
 from genzoo.core.errors import RecipeError, UsageError
-from genzoo.core.model_state import require_same
+from genzoo.core.model_state import require_same, undecayed_of
 from genzoo.core.registry import OPTIMIZERS
 from genzoo.core.sharded import like, own_part
 from genzoo.core.stored_tensors import shapes_of
@@ -54,7 +53,7 @@ def adamw(
     eps: float = 1e-8,
     weight_decay: float = 0.0,
 ) -> Built:
-    """AdamW, fused. Parameters marked `_no_weight_decay` do not decay."""
+    """AdamW, fused. Parameters that a module names as `undecayed` do not decay."""
     groups, fused = decay_groups(parameters, weight_decay), fusable(parameters)
     settings: dict[str, Any] = {"lr": lr, "betas": (betas[0], betas[1]), "eps": eps, "fused": fused}
     return Built(torch.optim.AdamW(groups, weight_decay=weight_decay, **settings), slots=2)
@@ -111,9 +110,10 @@ def build_optimizer(parameters: NamedParameters, options: Mapping[str, Any]) -> 
 
 
 def decay_groups(parameters: NamedParameters, weight_decay: float) -> list[dict[str, Any]]:
-    """Two parameter groups, those that decay and those marked `_no_weight_decay`; empty ones are left out."""
-    exempt = [p for p in parameters.values() if able(p, SkipsDecay) is not None]
-    decayed = [p for p in parameters.values() if able(p, SkipsDecay) is None]
+    """Two parameter groups, those that decay and those that are `undecayed`; empty ones are left out."""
+    never = undecayed_of(parameters)
+    exempt = [p for name, p in parameters.items() if name in never]
+    decayed = [p for name, p in parameters.items() if name not in never]
     groups = [
         {"params": decayed, "weight_decay": weight_decay, DECAYS: True},
         {"params": exempt, "weight_decay": 0.0, DECAYS: False},

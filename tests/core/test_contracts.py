@@ -14,6 +14,7 @@ from genzoo.core.contracts import (
     FetchesMany,
     HasFixedTables,
     HasLabels,
+    MarkedUndecayed,
     MeasuresLatents,
     SkipsDecay,
     able,
@@ -44,7 +45,7 @@ def test_an_object_without_one_of_the_members_is_not() -> None:
 def test_members_are_attributes_and_methods() -> None:
     assert members(HasLabels) == ("labels",)
     assert members(FetchesMany) == ("fetch_many",)
-    assert members(SkipsDecay) == ("_no_weight_decay",)
+    assert members(SkipsDecay) == ("undecayed",)
 
 
 def test_classes_modules_and_tensors_can_be_asked() -> None:
@@ -54,9 +55,9 @@ def test_classes_modules_and_tensors_can_be_asked() -> None:
     parameter = nn.Parameter(torch.zeros(2))
     assert able(Model, HasFixedTables) is Model
     assert able(Model(), HasFixedTables) is not None
-    assert able(parameter, SkipsDecay) is None
+    assert able(parameter, MarkedUndecayed) is None
     parameter._no_weight_decay = True  # type: ignore[attr-defined]
-    assert able(parameter, SkipsDecay) is parameter
+    assert able(parameter, MarkedUndecayed) is parameter
 
 
 def test_what_is_not_said_has_a_default() -> None:

@@ -45,6 +45,7 @@ from genzoo.autoregression.filters import keep_top_k, keep_top_p
 from genzoo.autoregression.loss import next_scale_loss, token_losses
 from genzoo.autoregression.sampling import NextScaleOptions, sample_scales
 from genzoo.autoregression.scales import split_scales
+from genzoo.core.model_state import trainable_parameters
 from genzoo.families.car.control.decoder import decoder_of
 from genzoo.families.car.control.injection import ControlEncoder
 from genzoo.families.car.control.model import CAR
@@ -137,7 +138,7 @@ def two_steps(set_name: str) -> tuple[CAR, list[dict[str, Any]], Tensor]:
     """CAR after the recorded two AdamW steps, what was seen in each, and the logits after."""
     model = new_car(set_name).train()
     before = {name: parameter.clone() for name, parameter in model.base.named_parameters()}
-    trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
+    trained = trainable_parameters(model)
     groups = decay_groups(trained, 1.0)
     optimizer = torch.optim.AdamW(groups, betas=(0.9, 0.95), eps=1e-8)
     shares = [group["weight_decay"] for group in groups]
@@ -234,8 +235,8 @@ def test_losses_and_gradients_of_training_equal_the_official_ones(set_name: str)
 @pytest.mark.parametrize("set_name", SETS)
 def test_parameters_that_do_not_decay_are_the_official_ones(set_name: str) -> None:
     info, model = MANIFEST[set_name]["car"]["info"], new_car(set_name)
-    trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
-    exempt = [name for name, p in trained.items() if getattr(p, "_no_weight_decay", False)]
+    trained = trainable_parameters(model)
+    exempt = trained.undecayed
     assert sorted(exempt) == sorted(info["no_decay_keys"])
     groups = {1.0: set(trained) - set(exempt), 0.0: set(exempt)}
     for group in info["param_groups"]:

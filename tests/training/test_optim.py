@@ -10,6 +10,7 @@ from diffusers.optimization import get_scheduler
 from torch import nn
 
 from genzoo.core.errors import CheckpointError, RecipeError
+from genzoo.core.model_state import TrainedParameters
 from genzoo.training.optim import (
     build_optimizer,
     decay_groups,
@@ -99,9 +100,11 @@ def test_unknown_options_are_refused() -> None:
         build_optimizer(parameters(), {"name": "adamw", "learning_rate": 1.0})
 
 
-def test_marked_parameters_do_not_decay() -> None:
-    named = parameters()
-    named["b"]._no_weight_decay = True
+@pytest.mark.parametrize("how", ["named by the module", "marked one by one"])
+def test_marked_parameters_do_not_decay(how: str) -> None:
+    named = TrainedParameters(parameters(), ["b"] if how == "named by the module" else [])
+    if not named.undecayed:
+        named["b"]._no_weight_decay = True
     decayed, exempt = decay_groups(named, 0.3)
     assert [p is named["b"] for p in exempt["params"]] == [True]
     assert (len(decayed["params"]), decayed["weight_decay"], exempt["weight_decay"]) == (2, 0.3, 0.0)

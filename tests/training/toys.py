@@ -49,7 +49,7 @@ class ToyModel(nn.Module):
         self.dropout = nn.Dropout(dropout)
         self.last = nn.Linear(hidden, WIDTH)
         self.scale = nn.Parameter(torch.ones(WIDTH))
-        self.scale._no_weight_decay = True
+        self.undecayed = ("scale",)
         self.register_buffer("shift", torch.full((WIDTH,), 0.25))
         if self.base is not None:
             self.base.requires_grad_(False)

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from genzoo.core.errors import ShapeError, UsageError
+from genzoo.core.model_state import trainable_parameters
 from genzoo.diffusion.latents import model_latent_shape
 from genzoo.families.dim.dit import DiT
 from genzoo.families.dim.model import DiM
@@ -210,10 +211,8 @@ def test_the_class_token_is_read_but_gives_no_output() -> None:
 
 
 def test_scan_parameters_are_marked_against_weight_decay() -> None:
-    marked = {
-        key for key, p in MODELS["dim"](depth=1).named_parameters() if getattr(p, "_no_weight_decay", False)
-    }
-    assert marked == {f"blocks.0.mixer.{key}" for key in ("A_log", "A_b_log", "D", "D_b")}
+    marked = trainable_parameters(MODELS["dim"](depth=1)).undecayed
+    assert set(marked) == {f"blocks.0.mixer.{key}" for key in ("A_log", "A_b_log", "D", "D_b")}
 
 
 def shell_params(d: int, p: int, c: int, classes: int, tokens: int) -> int:

@@ -25,7 +25,7 @@ from genzoo.families.car.control.injection import (
 from genzoo.families.car.var.blocks import NORM_EPS
 from genzoo.families.car.var.model import VAR, repeat_to
 from genzoo.families.car.vqvae.model import PATCH_NUMS
-from genzoo.families.car.weights.init import base_std, mark_no_decay, reset_convolutions, reset_layers
+from genzoo.families.car.weights.init import base_std, reset_convolutions, reset_layers, undecayed_names
 
 FUSIONS = ("conv", "vqvae_encoder")
 CONTROL_NETWORKS = ("transformer", "conv")
@@ -101,7 +101,7 @@ class CAR(nn.Module):
             self.car_blocks.load_state_dict(self.base.blocks[: self.num_injections].state_dict())
         if freeze_base:
             self.base.requires_grad_(False)
-        mark_no_decay(self)
+        self.undecayed = undecayed_names(self)
 
     def _add_branch(self) -> None:
         options, width = self.arguments, self.base.hidden_size

@@ -23,7 +23,7 @@ from genzoo.autoregression.scales import (
 from genzoo.core.errors import ShapeError, UsageError
 from genzoo.families.car.var.blocks import Block, HeadNorm, own_precision
 from genzoo.families.car.vqvae.model import PATCH_NUMS
-from genzoo.families.car.weights.init import base_std, mark_no_decay, reset_layers, shrink_residuals
+from genzoo.families.car.weights.init import base_std, reset_layers, shrink_residuals, undecayed_names
 
 
 class VAR(nn.Module):
@@ -85,7 +85,7 @@ class VAR(nn.Module):
         self.head_nm = HeadNorm(hidden_size)
         self.head = nn.Linear(hidden_size, codebook_size)
         self.reset_parameters()
-        mark_no_decay(self)
+        self.undecayed = undecayed_names(self)
 
     def make_block(self, index: int) -> Block:
         """A fresh block as that of the given depth."""

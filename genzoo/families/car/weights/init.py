@@ -62,8 +62,10 @@ def shrink_residuals(blocks: Iterable[nn.Module], depth: int, *, adaln: float, a
             weight[2 * block.hidden_size :].mul_(adaln)
 
 
-def mark_no_decay(module: nn.Module) -> None:
-    """Biases, vectors, and learned tables and gates do not decay; the optimizer looks at the mark."""
-    for name, parameter in module.named_parameters():
-        if parameter.ndim == 1 or name.endswith("bias") or any(part in name for part in NO_DECAY):
-            parameter._no_weight_decay = True  # type: ignore[attr-defined]
+def undecayed_names(module: nn.Module) -> tuple[str, ...]:
+    """Biases, vectors, and learned tables and gates do not decay."""
+    return tuple(
+        name
+        for name, parameter in module.named_parameters()
+        if parameter.ndim == 1 or name.endswith("bias") or any(part in name for part in NO_DECAY)
+    )

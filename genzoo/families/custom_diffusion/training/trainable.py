@@ -17,12 +17,13 @@ class ExtendedEmbedding(nn.Module):
     table: (v, d), frozen.   rows: (n, d), the parameter; token ids v .. v + n - 1.
     """
 
+    # pulling a word towards zero teaches nothing; the official decay of these rows is a side effect
+    undecayed = ("rows",)
+
     def __init__(self, table: Tensor, rows: Tensor) -> None:
         super().__init__()
         self.table = nn.Parameter(table.detach(), requires_grad=False)
         self.rows = nn.Parameter(rows.detach().clone().float())
-        # pulling a word towards zero teaches nothing; the official decay of these rows is a side effect
-        self.rows._no_weight_decay = True  # type: ignore[attr-defined]
 
     @property
     def weight(self) -> Tensor:
