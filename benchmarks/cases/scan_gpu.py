@@ -27,7 +27,7 @@ def scan_gpu(options: Options) -> list[dict[str, Any]]:
     reason = available_backends()["mamba_ssm"]
     if reason is not None:
         raise MissingDependencyError(
-            "scan_gpu compares with mamba-ssm", why=reason, fix="pip install genzoo[ssm]"
+            "scan_gpu compares with mamba-ssm", why=reason, fix="`genzoo doctor` says how it is built here"
         )
     width, batch = int(options.settings.get("width", 2304)), int(options.settings.get("batch", 32))
     rows = []

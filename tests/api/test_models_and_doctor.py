@@ -1,13 +1,18 @@
 """Models by name, counting, listing, and the doctor."""
 
+from pathlib import Path
+
 import pytest
 import torch
 
 import genzoo
 from genzoo.api.commands.doctor import examine
+from genzoo.api.commands.stock_scan import build_lines
+from genzoo.api.commands.stock_scan import describe as describe_stock
 from genzoo.api.recipes.listing import KINDS, describe
 from genzoo.core.errors import RecipeError, UsageError
 from genzoo.core.registry import MODELS
+from genzoo.kernels.scan import mamba_ssm_scan
 
 
 def test_every_size_of_the_papers_is_listed() -> None:
@@ -84,3 +89,42 @@ def test_the_doctor_finds_this_installation_healthy() -> None:
         "recipes",
     } <= findings.keys()
     assert findings["scan torch"].level == "ok"
+
+
+def test_the_doctor_says_how_mamba_ssm_is_built(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    nvcc = tmp_path / "bin" / "nvcc"
+    nvcc.parent.mkdir()
+    nvcc.write_text("#!/bin/sh\necho 'Cuda compilation tools, release 13.0, V13.0.88'\n")
+    nvcc.chmod(0o755)
+    monkeypatch.setenv("CUDA_HOME", str(tmp_path))
+    monkeypatch.setattr(torch, "__version__", "2.14.1+cu130")
+    monkeypatch.setattr(torch.version, "cuda", "13.0")
+    told = [finding.text for finding in examine() if finding.topic == "mamba-ssm"]
+    assert told[1:] == [
+        "to build it for torch 2.14.1 and CUDA 13.0 with nvcc 13.0:",
+        "pip install ninja packaging setuptools wheel",
+        f"CUDA_HOME={tmp_path} MAMBA_KEEP_CUDA_BUILD=TRUE pip install --no-build-isolation "
+        "'mamba-ssm>=2.2.4' 'torch==2.14.1'",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("cuda", "nvcc", "words"),
+    [
+        (None, "13.0", "torch 2.14.1 here is built for the CPU"),
+        ("13.0", None, "no nvcc was found: install NVIDIA's toolkit 13.0"),
+        ("13.0", "12.8", "nvcc 12.8 in /cuda is of another major version"),
+    ],
+)
+def test_what_a_build_lacks_is_named(cuda: str | None, nvcc: str | None, words: str) -> None:
+    lines = build_lines("2.14.1+cpu", cuda, None if nvcc is None else Path("/cuda"), nvcc)
+    assert len(lines) == 1
+    assert words in lines[0]
+
+
+def test_an_installed_mamba_ssm_that_cannot_be_used_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(mamba_ssm_scan, "unavailable_reason", lambda: "no scan in it")
+    level, lines = describe_stock("2.3.2")
+    assert (level, lines[0]) == ("note", "2.3.2, cannot be used: no scan in it")
+    monkeypatch.setattr(mamba_ssm_scan, "unavailable_reason", lambda: None)
+    assert describe_stock("2.3.2") == ("ok", ["2.3.2"])

@@ -15,7 +15,13 @@ from torch import Tensor
 
 from genzoo.core.errors import BackendUnavailable
 from genzoo.kernels import available_backends
-from genzoo.kernels.scan import Scan, bidirectional_selective_scan, mamba_ssm_scan, selective_scan
+from genzoo.kernels.scan import (
+    Scan,
+    bidirectional_selective_scan,
+    choose_backend,
+    mamba_ssm_scan,
+    selective_scan,
+)
 
 BATCH, LENGTH, WIDTH, STATE = 2, 5, 6, 3
 reference = partial(selective_scan, backend="reference")
@@ -56,6 +62,7 @@ def stock_selective_scan(
 def stock(monkeypatch: pytest.MonkeyPatch) -> None:
     interface = types.ModuleType("mamba_ssm.ops.selective_scan_interface")
     interface.selective_scan_fn = stock_selective_scan  # type: ignore[attr-defined]
+    interface.selective_scan_cuda = object()  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "mamba_ssm", types.ModuleType("mamba_ssm"))
     monkeypatch.setitem(sys.modules, "mamba_ssm.ops", types.ModuleType("mamba_ssm.ops"))
     monkeypatch.setitem(sys.modules, "mamba_ssm.ops.selective_scan_interface", interface)
@@ -141,7 +148,23 @@ def test_both_directions_are_added_before_the_gate(monkeypatch: pytest.MonkeyPat
 def test_a_missing_package_is_named_as_the_reason(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "mamba_ssm", None)
     assert "mamba_ssm cannot be imported" in (mamba_ssm_scan.unavailable_reason() or "")
-    with pytest.raises(BackendUnavailable, match=r"genzoo\[ssm\]"):
+    with pytest.raises(BackendUnavailable, match="genzoo doctor"):
+        mamba_ssm_scan.one_direction(record(make_inputs())[0], z=None, softplus=True, reverse=False)
+
+
+@pytest.mark.usefixtures("stock")
+@pytest.mark.parametrize("built", ["without", "not at all"])
+def test_a_package_without_its_cuda_scan_is_unavailable(monkeypatch: pytest.MonkeyPatch, built: str) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert mamba_ssm_scan.unavailable_reason() is None
+    interface = sys.modules["mamba_ssm.ops.selective_scan_interface"]
+    if built == "without":  # imported well since July 2026, and raises when it is called
+        monkeypatch.setattr(interface, "selective_scan_cuda", None)
+    else:
+        monkeypatch.delattr(interface, "selective_scan_cuda")
+    assert "built without its CUDA scan" in (available_backends()["mamba_ssm"] or "")
+    assert choose_backend("auto", "cuda", available_backends().get) != "mamba_ssm"
+    with pytest.raises(BackendUnavailable, match="built without its CUDA scan"):
         mamba_ssm_scan.one_direction(record(make_inputs())[0], z=None, softplus=True, reverse=False)
 
 

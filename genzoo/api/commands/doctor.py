@@ -30,8 +30,6 @@ REQUIRED = (
     "huggingface_hub", "typer", "rich", "einops", "pillow", "numpy", "tensorboard",
 )  # fmt: skip
 OPTIONAL = {
-    "mamba-ssm": "ssm",
-    "causal-conv1d": "ssm",
     "av": "video",
     "torch-fidelity": "eval",
     "scipy": "eval",
@@ -42,7 +40,7 @@ OPTIONAL = {
 def examine() -> list[Finding]:
     """All findings; a check that fails in an unforeseen way is itself a finding."""
     findings: list[Finding] = []
-    for check in (_versions, _torch, _scans, _compiler, _folders, _assets, _names, _extras):
+    for check in (_versions, _torch, _scans, _compiler, _folders, _assets, _names, _extras, _stock_scan):
         findings += _guarded(check)
     return findings
 
@@ -162,3 +160,12 @@ def _extras() -> Iterator[Finding]:
         yield Finding(
             package, "ok" if version else "note", version or f"optional; pip install 'genzoo[{extra}]'"
         )
+
+
+def _stock_scan() -> Iterator[Finding]:
+    from genzoo.api.commands.stock_scan import describe
+
+    version = _version("mamba-ssm")
+    level, lines = describe(version)
+    for line in lines:
+        yield Finding("mamba-ssm", level, line)

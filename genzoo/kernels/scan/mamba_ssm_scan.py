@@ -52,7 +52,7 @@ def one_direction(
     stock, (u, delta, A, B, C, D, bias) = _stock_scan(), scan
     if isinstance(stock, str):
         raise BackendUnavailable(
-            "scan backend 'mamba_ssm' cannot run", why=stock, fix="pip install 'genzoo[ssm]'"
+            "scan backend 'mamba_ssm' cannot run", why=stock, fix="`genzoo doctor` says how it is built here"
         )
     result: Any = stock(
         _to_stock(u, u.dtype, reverse),
@@ -86,12 +86,15 @@ def _to_stock(tensor: Tensor, dtype: torch.dtype, reverse: bool) -> Tensor:
 def _stock_scan() -> Callable[..., Any] | str:
     """The package's function, or why it cannot be had.
 
-    An OSError is a CUDA library that does not load; broken drivers, or operators registered twice, raise
-    whatever they like, and no other backend has to suffer for it.
+    Built without its CUDA scan, as its versions since July 2026 are by default, the package is imported well
+    and raises when it is called. An OSError is a CUDA library that does not load; broken drivers, or
+    operators registered twice, raise whatever they like, and no other backend has to suffer for it.
     """
     try:
         module = importlib.import_module("mamba_ssm.ops.selective_scan_interface")
         function: Callable[..., Any] = module.selective_scan_fn
     except Exception as error:
         return f"mamba_ssm cannot be imported: {error}"
+    if vars(module).get("selective_scan_cuda") is None:
+        return "mamba_ssm was built without its CUDA scan (selective_scan_cuda)"
     return function
