@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import importlib.metadata
+import json
 import os
 import platform
 import re
@@ -62,19 +63,26 @@ def _spread(values: list[float]) -> dict[str, float]:
 
 def peak_memory(setup: str, call: str) -> float:
     """Extra MB at the peak of `call`, in a fresh process that has run `setup`."""
+    return apart(setup, call)["extra_mb"]
+
+
+def apart(setup: str, call: str) -> dict[str, float]:
+    """Extra MB at the peak of `call`, and its seconds, in a fresh process that has run `setup`."""
     code = f"""
-import re
+import json, re, time
 from pathlib import Path
 def field(name):
     return int(re.search(name + r":\\s+(\\d+)", Path("/proc/self/status").read_text())[1]) / 1024
 {setup}
 Path("/proc/self/clear_refs").write_text("5")
-before = field("VmRSS")
+before, wall, cpu = field("VmRSS"), time.perf_counter(), time.process_time()
 {call}
-print(field("VmHWM") - before)
+wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
+print(json.dumps(dict(extra_mb=field("VmHWM") - before, seconds=wall, cpu_seconds=cpu)))
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    return float(done.stdout.split()[-1])
+    found: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
+    return found
 
 
 def environment() -> dict[str, Any]:

@@ -1,8 +1,9 @@
-"""What share of feature extraction is not the network: decoding, loading, statistics."""
+"""What share of feature extraction is not the network: decoding, resizing, statistics, kept rows."""
 
 from __future__ import annotations
 
 import tempfile
+import time
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from genzoo.evaluation.batches import batches
 from genzoo.evaluation.extraction import extract
 from genzoo.evaluation.features import FeatureNetwork
 from genzoo.evaluation.networks.inception import SpatialTap
+from genzoo.evaluation.networks.lite0 import build as build_lite0
 
 BATCH = 32
 
@@ -46,28 +48,49 @@ def write_pictures(folder: Path, count: int, side: int) -> None:
         Image.fromarray(noisy).save(folder / f"{index:06d}.png")
 
 
+def random_lite0() -> FeatureNetwork:
+    """EfficientNet-Lite0 with random weights, for the same reason."""
+    import timm
+
+    with tempfile.TemporaryDirectory() as folder:
+        torch.save(timm.create_model("tf_efficientnet_lite0").state_dict(), f"{folder}/random.pth")
+        return build_lite0(f"{folder}/random.pth", "cuda" if torch.cuda.is_available() else "cpu")
+
+
+NETWORKS = {"inception": (random_inception, 96), "lite0": (random_lite0, 2048)}
+
+
 @case("feature_extraction")
 def shares(options: Options) -> list[dict[str, Any]]:
-    """Inception features of `images` (96) PNG files of `side` (256): time outside the network."""
-    count, side = (
-        int(options.settings.get(key, default)) for key, default in (("images", 96), ("side", 256))
-    )
-    network = random_inception()
-    with tempfile.TemporaryDirectory() as folder:
-        write_pictures(Path(folder), count, side)
-        source = open_pictures(folder)
-        extract(batches(source, batch_size=BATCH, indices=range(BATCH)), network, statistics=("pool",))
-        data = batches(source, batch_size=BATCH)
-        found = extract(data, network, statistics=("pool", "spatial"), rows=("pool", "logits"))
-    total = sum(found.seconds.values())
-    outside = 1 - found.seconds["network"] / total
-    shares = {f"{stage}_seconds": seconds for stage, seconds in found.seconds.items()}
-    return [
-        {
-            "name": f"{count} x {side} px",
-            **shares,
-            "images_per_second": count / total,
-            "outside": outside,
-            "target": 0.05,
-        }
-    ]
+    """Features of `images` PNG files of `side` (256) by `networks` (inception, lite0): time outside."""
+    side, rows = int(options.settings.get("side", 256)), []
+    for name in options.settings.get("networks", ",".join(NETWORKS)).split(","):
+        build, usual = NETWORKS[name]
+        count = int(options.settings.get("images", usual))
+        with tempfile.TemporaryDirectory() as folder:
+            write_pictures(Path(folder), count, side)
+            rows.append({"name": f"{name}, {count} x {side} px"} | share(build(), folder))
+    return rows
+
+
+def share(network: FeatureNetwork, folder: str) -> dict[str, Any]:
+    """Seconds waited for each stage, and CPU seconds: reading alone, and all of it."""
+    source = open_pictures(folder)
+    kept = {"statistics": {"pool", "spatial"}, "rows": {"pool", "logits"}}
+    kept = {what: sorted(wanted & set(network.outputs)) for what, wanted in kept.items()}
+    read = {"batch_size": BATCH, "prepare": network.prepare}
+    extract(batches(source, indices=range(BATCH), **read), network, **kept)
+    reading = time.process_time()
+    for _ in batches(source, **read):
+        pass
+    reading, whole = time.process_time() - reading, time.process_time()
+    found = extract(batches(source, **read), network, **kept)
+    whole, total = time.process_time() - whole, sum(found.seconds.values())
+    return {
+        **{f"{stage}_seconds": seconds for stage, seconds in found.seconds.items()},
+        "images_per_second": len(source) / total,
+        "outside": 1 - found.seconds["network"] / total,
+        "cpu_seconds": whole,
+        "cpu_seconds_of_reading": reading,
+        "target": 0.05,
+    }

@@ -24,9 +24,13 @@ def features(count: int, seed: int) -> torch.Tensor:
     return centres[which] + 0.7 * torch.randn(count, DIMENSIONS, generator=generator)
 
 
-def bound(generated: int, reference: int) -> float:
-    """MB beside the features: their centred copies, and eight blocks of distances, norms and masks."""
-    return (4 * (generated + reference) * DIMENSIONS + 8 * 4 * ROWS * COLUMNS) / 2**20
+def bound(generated: int, reference: int, listed: int = 0) -> float:
+    """MB beside the features: their centred copies, ten blocks of distances, norms and masks.
+
+    listed: neighbours of each generated row, which half-samples need, in float32 and two int64.
+    """
+    floats = (generated + reference) * DIMENSIONS + 10 * ROWS * COLUMNS
+    return (4 * floats + 20 * listed * generated) / 2**20
 
 
 def memory(judge: str, generated: int, reference: int) -> float:

@@ -118,7 +118,8 @@ def check_features(features: Tensor, *, first: int = 0) -> None:
     """Features must be (b, d) and finite; `first` is the index of their first image, for the message."""
     if features.dim() != 2:
         raise ShapeError(f"features must be (images, dimensions), got {tuple(features.shape)}")
-    bad = (~torch.isfinite(features).all(dim=1)).nonzero().flatten()
+    finite = [torch.isfinite(part).all(dim=1) for part in features.split(BLOCK)]  # of many rows, few at once
+    bad = (~torch.cat(finite)).nonzero().flatten()
     if len(bad):
         raise NonFiniteError(
             f"the features of image {first + int(bad[0])} are not finite ({len(bad)} such in its batch)",

@@ -8,7 +8,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from genzoo.core.errors import DataError, NonFiniteError, ShapeError
-from genzoo.evaluation.measures.neighbourhoods import centred, squared_distances, squared_radii
+from genzoo.evaluation.measures import neighbourhoods
+from genzoo.evaluation.measures.neighbourhoods import (
+    Points,
+    centred,
+    nearest_others,
+    squared_distances,
+    squared_radii,
+)
 from genzoo.evaluation.measures.precision_recall import precision_recall
 
 
@@ -46,6 +53,21 @@ def test_block_sizes_do_not_change_the_result(rows: int, columns: int) -> None:
     x, y = draw(70), draw(80, seed=1) * 1.2
     whole = precision_recall(x, y, k=4)
     assert precision_recall(x, y, k=4, rows=rows, columns=columns) == whole
+
+
+def test_every_pair_of_one_set_is_looked_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    points, seen = centred(draw(70), draw(70))[0], []
+
+    def counted(part: Points, others: Points) -> tuple[torch.Tensor, torch.Tensor]:
+        seen.append(len(part) * len(others))
+        return squared_distances(part, others)
+
+    monkeypatch.setattr(neighbourhoods, "squared_distances", counted)
+    distances, where = nearest_others(points, 9, rows=10, columns=30)
+    assert sum(seen) == 70 * 71 // 2 + 7 * 45  # the blocks on the diagonal are whole
+    exact = torch.cdist(points.given, points.given).square().fill_diagonal_(torch.inf).sort(1)
+    assert torch.allclose(distances, exact.values[:, :9])
+    assert torch.equal(where, exact.indices[:, :9])
 
 
 def test_radii_reach_to_the_kth_other_point() -> None:

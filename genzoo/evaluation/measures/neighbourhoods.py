@@ -23,6 +23,7 @@ ROWS, COLUMNS = 1024, 8192
 NEAR = 1e-5  # of a radius: there float32 does not decide
 PAIRS = 4096  # looked at again at once
 LISTED = 16  # times k neighbours of each generated row, for half-samples
+LISTS = 32  # of neighbours, in float64 at once
 SPARE = 8  # candidates beyond the k-th neighbour, of which float64 finds the k-th
 
 
@@ -134,14 +135,26 @@ class HalfBalls:
 
     def add(self, mine: slice, theirs: slice, distances: Tensor, around_y: Tensor) -> None:
         """One block of squared distances: rows `mine` of the generated, columns `theirs` of the reference."""
-        held = (distances < around_y[theirs]).to(distances.dtype)
-        self.covered[:, theirs] |= self.halves[:, mine].to(distances.dtype) @ held > 0
-        for recalled, radii in zip(self.recalled, self.radii[:, mine], strict=True):
-            recalled[theirs] |= (distances <= radii[:, None]).any(0)
+        members, radii = self.halves[:, mine], self.radii[:, mine]
+        for row, column in _pairs(distances < around_y[theirs].to(distances.dtype)):
+            _mark(self.covered, members[:, row], theirs.start + column)
+        for row, column in _pairs(distances <= radii.amax(0)[:, None]):  # few: a ball holds a few neighbours
+            _mark(self.recalled, distances[row, column] <= radii[:, row], theirs.start + column)
 
     def shares(self) -> tuple[Tensor, Tensor]:
         """(halves,) recall and (halves,) coverage."""
         return self.recalled.double().mean(1).cpu(), self.covered.double().mean(1).cpu()
+
+
+def _pairs(held: Tensor) -> Iterator[Tensor]:
+    """Rows and columns of what is true, (2, some) at a time."""
+    return (pairs.T for pairs in held.nonzero().split(PAIRS))
+
+
+def _mark(found: Tensor, hits: Tensor, columns: Tensor) -> None:
+    """found: (h, m).   hits: (h, pairs), of pairs in these columns."""
+    half, pair = hits.nonzero().T
+    found[half, columns[pair]] = True
 
 
 @dataclass(frozen=True)
@@ -160,10 +173,10 @@ class Points:
         """Where the rows are."""
         return self.given.device
 
-    def parts(self, size: int) -> Iterator[tuple[slice, Points]]:
-        """Blocks of rows, and where they are."""
-        for first in range(0, len(self), size):
-            where = slice(first, min(first + size, len(self)))
+    def parts(self, size: int, *, first: int = 0) -> Iterator[tuple[slice, Points]]:
+        """Blocks of rows from `first` on, and where they are."""
+        for start in range(first, len(self), size):
+            where = slice(start, min(start + size, len(self)))
             yield where, Points(self.given[where], self.shifted[where], self.norms[where])
 
 
@@ -175,14 +188,16 @@ def centred(generated: Tensor, reference: Tensor) -> tuple[Points, Points]:
     check_features(reference)
     dtype = torch.promote_types(torch.promote_types(generated.dtype, reference.dtype), torch.float32)
     # distances do not move with the origin, and smaller norms cancel less in |a|^2 + |b|^2 - 2ab
-    centre = reference.mean(0, dtype=torch.float64).to(dtype)
+    sums = torch.stack([part.sum(0, dtype=torch.float64) for part in reference.split(ROWS)])
+    centre = (sums.sum(0) / len(reference)).to(dtype)
     return points_about(generated, centre), points_about(reference, centre)
 
 
 def points_about(rows: Tensor, centre: Tensor) -> Points:
     """Rows (n, d) about a centre (d,), in its dtype."""
     shifted = rows.to(centre.dtype) - centre
-    return Points(rows, shifted, shifted.square().sum(1))
+    norms = [part.square().sum(1) for part in shifted.split(ROWS)]  # no second copy of all rows
+    return Points(rows, shifted, torch.cat(norms))
 
 
 def squared_radii(points: Tensor, *, k: int, rows: int = ROWS, columns: int = COLUMNS) -> Tensor:
@@ -200,32 +215,43 @@ def radii_of(points: Points, *, k: int, rows: int = ROWS, columns: int = COLUMNS
 
 def _kth_exact(points: Points, where: Tensor, k: int) -> Tensor:
     """(n,) float64: the k-th smallest squared distance of each row to the rows of its list (n, c)."""
-    exact = [
-        (points.given[index].double() - row.double()).square().sum(1).kthvalue(k).values
-        for row, index in zip(points.given, where, strict=True)
-    ]
-    return torch.stack(exact)
+    radii = torch.empty(len(points), dtype=torch.float64, device=points.device)
+    for own, rows, nearest in zip(
+        *(tensor.split(LISTS) for tensor in (radii, points.given, where)), strict=True
+    ):
+        apart = points.given[nearest].double() - rows.double()[:, None]
+        own[:] = apart.square_().sum(2).kthvalue(k).values
+    return radii
 
 
 def nearest_others(
     points: Points, num: int, *, rows: int = ROWS, columns: int = COLUMNS
 ) -> tuple[Tensor, Tensor]:
-    """(n, num) squared distances, ascending up to rounding, and indices of each row's nearest other rows."""
-    found, places = [], []
+    """(n, num) squared distances, ascending up to rounding, and indices of each row's nearest other rows.
+
+    Every pair is looked at once, for both of its rows: the blocks above the diagonal serve those below.
+    """
+    best = points.shifted.new_full((len(points), num), torch.inf)
+    where = torch.zeros_like(best, dtype=torch.int64)
     for mine, part in points.parts(rows):
-        best = part.shifted.new_full((len(part), num), torch.inf)
-        where = torch.zeros_like(best, dtype=torch.int64)
         own = torch.arange(mine.start, mine.stop, device=points.device)
-        for theirs, others in points.parts(columns):
+        for theirs, others in points.parts(columns, first=mine.start):
             distances, _ = squared_distances(part, others)
             here = (own >= theirs.start) & (own < theirs.stop)
             distances[here, own[here] - theirs.start] = torch.inf  # a row is no neighbour of its own
-            values, index = distances.topk(min(num, len(others)), largest=False)
-            best, order = torch.cat([best, values], 1).topk(num, largest=False)
-            where = torch.cat([where, index + theirs.start], 1).gather(1, order)
-        found.append(best)
-        places.append(where)
-    return torch.cat(found), torch.cat(places)
+            _keep_nearest(best, where, mine, distances, theirs.start)
+            later = slice(max(theirs.start, mine.stop), theirs.stop)
+            if later.start < later.stop:
+                turned = distances[:, later.start - theirs.start :].T.contiguous()
+                _keep_nearest(best, where, later, turned, mine.start)
+    return best, where
+
+
+def _keep_nearest(best: Tensor, where: Tensor, mine: slice, distances: Tensor, first: int) -> None:
+    """Of the nearest so far and of new distances (r, c), whose columns begin at row `first`, the nearest."""
+    values, index = distances.topk(min(best.shape[1], distances.shape[1]), largest=False)
+    kept, order = torch.cat([best[mine], values], 1).topk(best.shape[1], largest=False)
+    best[mine], where[mine] = kept, torch.cat([where[mine], index + first], 1).gather(1, order)
 
 
 def squared_distances(part: Points, others: Points) -> tuple[Tensor, Tensor]:
