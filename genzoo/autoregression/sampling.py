@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, Protocol
+from typing import Literal, Protocol, TypeAlias
 
 import torch
 from einops import rearrange
@@ -23,7 +23,10 @@ from genzoo.autoregression.next_scale import contribution, shrink
 from genzoo.autoregression.scales import Scale, scale_sizes
 from genzoo.core.errors import ShapeError, UsageError
 
-Predict = Callable[[int, Tensor | None], Tensor | Sequence[tuple[float, Tensor]]]
+Weight: TypeAlias = float | tuple[float, float]
+"""Of logits in a sum: of what guidance makes of them, or of each half, the labels' and the null class's."""
+
+Predict = Callable[[int, Tensor | None], Tensor | Sequence[tuple[Weight, Tensor]]]
 """(scale, map read at this scale or None at the first) -> logits (b or 2b, h_k w_k, v), labels first.
 
 Or several, each with its weight: each is guided, then they are added up.
@@ -165,17 +168,21 @@ def keep_masks(keep: Tensor, patch_nums: Sequence[Scale]) -> list[Tensor]:
 
 
 def _mixed(
-    predicted: Tensor | Sequence[tuple[float, Tensor]], options: NextScaleOptions, ratio: float
+    predicted: Tensor | Sequence[tuple[Weight, Tensor]], options: NextScaleOptions, ratio: float
 ) -> Tensor:
     """Guided first, added up second, in float32: after a filter there would be infinities to subtract."""
     if isinstance(predicted, Tensor):
         return _guided(predicted, options, ratio)
-    (weight, first), *others = predicted
-    total = _guided(first, options, ratio)
-    total = total if weight == 1 else weight * total
-    for weight, logits in others:
-        total = total + weight * _guided(logits, options, ratio)
-    return total
+    first, *others = (_weighted(weight, logits, options, ratio) for weight, logits in predicted)
+    return sum(others, start=first)
+
+
+def _weighted(weight: Weight, logits: Tensor, options: NextScaleOptions, ratio: float) -> Tensor:
+    if isinstance(weight, tuple):
+        labelled, null = logits.float().chunk(2)
+        return weight[0] * labelled + weight[1] * null
+    guided = _guided(logits, options, ratio)
+    return guided if weight == 1 else weight * guided
 
 
 def _guided(logits: Tensor, options: NextScaleOptions, ratio: float) -> Tensor:

@@ -15,18 +15,22 @@ from genzoo.core.controls import build_control
 from genzoo.core.errors import DataError, UsageError, unused_options
 from genzoo.core.seeds import SampleStreams
 from genzoo.core.types import Batch, LossOutput
-from genzoo.families.car.control.collaboration import CollaborativeDecoder, refiner_conditions
+from genzoo.families.car.control.collaboration import predictor, refiner_conditions
 from genzoo.families.car.control.conditions import (
     Pictures,
     given_tokens,
     read_pictures,
     redraw_mask,
 )
-from genzoo.families.car.control.decoder import MixedDecoder
-from genzoo.families.car.control.inputs import ControlEncoding, control_inputs
+from genzoo.families.car.control.guidance import ControlGuidance
+from genzoo.families.car.control.inputs import ControlEncoding, control_inputs, drop_controls
 from genzoo.families.car.control.mixing import Strength
 from genzoo.families.car.control.model import CAR
-from genzoo.families.car.control.steering import GivenControls, control_conditions, steerings
+from genzoo.families.car.control.steering import (
+    GivenControls,
+    control_conditions,
+    guidance_of,
+)
 from genzoo.families.car.var.bf16_copy import HalfCopy
 from genzoo.families.car.var.model import VAR
 from genzoo.families.car.var.sampler_options import checked_options, draw_options
@@ -39,6 +43,9 @@ CONDITIONS = (
     "control",
     "control_from",
     "control_scale",
+    "control_guidance",
+    "control_ramp",
+    "control_against",
     "control_runs",
     "refiner_run",
     "draft_scales",
@@ -52,10 +59,11 @@ class NextScaleTask:
     """Trains a VAR, or a CAR on its frozen base, on the tokens of a VQVAE.
 
     codec: a VQVAECodec of the model's scales.   sampler: a section {"name": "next_scale", "guidance_scale":
-    2.5, ...}. label_dropout: probability of hiding a label in training, which guidance needs; the control is
-    never hidden. label_smoothing: of the cross-entropy.   control: the extractor of a CAR's controls, by name
-    or as {"name": ..., settings}, or a function from pixels (b, 3, h, w) to controls of that shape. It says
-    what the data's controls were made by, and makes them where the data have none.
+    2.5, ...}. label_dropout: probability of hiding a label in training, which guidance needs.
+    control_dropout: of replacing a control by mid grey, which guidance against grey needs; the
+    paper never does. label_smoothing: of the cross-entropy.   control: the extractor of a CAR's controls, by
+    name or as {"name": ..., settings}, or a function from pixels (b, 3, h, w) to controls of that shape. It
+    says what the data's controls were made by, and makes them where the data have none.
 
     Batches hold "pixels" (b, 3, h, w) in [-1, 1] or "moments" from a latent cache, "class_labels" (b,), and
     for a CAR "control" (b, 3, h, w) unless it is extracted.
@@ -72,6 +80,7 @@ class NextScaleTask:
         sampler: Mapping[str, Any] | None = None,
         label_dropout: float = 0.1,
         label_smoothing: float = 0.0,
+        control_dropout: float = 0.0,
         control: str | Mapping[str, Any] | Callable[[Tensor], Tensor] | None = None,
     ) -> None:
         if not isinstance(model, (VAR, CAR)):
@@ -80,18 +89,26 @@ class NextScaleTask:
             raise UsageError(
                 "this task reads tokens, so it needs a VQVAE", fix="set codec: {base: codecs/vqvae}"
             )
-        for name, share in (("label_dropout", label_dropout), ("label_smoothing", label_smoothing)):
+        shares = {
+            "label_dropout": label_dropout,
+            "label_smoothing": label_smoothing,
+            "control_dropout": control_dropout,
+        }
+        for name, share in shares.items():
             if not 0.0 <= share < 1.0:
                 raise UsageError(f"{name} is a share below 1, not {share}")
+        if control_dropout and not isinstance(model, CAR):
+            raise UsageError("control_dropout hides a control, and a VAR has none", fix="leave it out")
         base = model.base if isinstance(model, CAR) else model
         codec.require_tokens(model.patch_nums, base.word_embed.in_features, base.head.out_features)
         self.model, self.codec = model, codec
         self.num_classes = model.num_classes
         self.label_dropout, self.label_smoothing = label_dropout, label_smoothing
+        self.control_dropout = control_dropout
         self.sampler = checked_options(sampler or {})
         self.control_name = _name_of(control)
         self.extract = build_control(control) if isinstance(control, (str, Mapping)) else control
-        self.encode_control = ControlEncoding(codec)
+        self.encode_control, self.encode_null = ControlEncoding(codec), ControlEncoding(codec)
         self.half = HalfCopy()
 
     @property
@@ -132,7 +149,7 @@ class NextScaleTask:
             "class_labels": drop_labels(labels, self.label_dropout, self.num_classes, generator),
         }
         if isinstance(self.model, CAR):
-            control = self._control(batch).to(device)
+            control = drop_controls(self._control(batch).to(device), self.control_dropout, generator)
             prepared["control"] = control_inputs(self.model, self.codec, control, exact=False)
         return prepared
 
@@ -152,6 +169,9 @@ class NextScaleTask:
         control: GivenControls | None = None,
         control_from: GivenControls | None = None,
         control_scale: Strength | Sequence[Strength] | None = None,
+        control_guidance: str = "both_halves",
+        control_ramp: float = 0.0,
+        control_against: str = "base",
         control_runs: Mapping[str, NextScaleTask] | None = None,
         refiner_run: Mapping[str, NextScaleTask] | None = None,
         draft_scales: int | None = None,
@@ -167,6 +187,8 @@ class NextScaleTask:
         control_from: pictures to extract it from, by every run.   control_runs: tasks of further runs on the
         same base, by their places.   control_scale: strength of the control, or of each: 0 leaves the base
         alone, 1 is the CAR, more pushes further, less than 0 away; see `Strength` for schedules over scales.
+        control_guidance, control_ramp, control_against: how control and label guide together, see
+        `ControlGuidance`.
         refiner_run, draft_scales: this run draws so many scales, the task of another run, which may be
         smaller, the finer ones; both follow the control where there is one.
         image, region, redraw: keep this picture's tokens but for those inside (or outside) the region; with
@@ -175,7 +197,8 @@ class NextScaleTask:
         if unknown:
             raise unused_options(unknown, CONDITIONS)
         made: dict[str, Any] = {"class_labels": chosen_labels(num, class_labels, self.num_classes)}
-        made |= control_conditions(self, num, control, control_from, control_scale, control_runs)
+        guidance = ControlGuidance(control_guidance, control_ramp, control_against)
+        made |= control_conditions(self, num, control, control_from, control_scale, control_runs, guidance)
         made |= refiner_conditions(self, num, refiner_run, draft_scales)
         if (image is None) != (region is None):
             raise UsageError(
@@ -208,8 +231,7 @@ class NextScaleTask:
         """Tokens of every scale, and what the decoder makes pixels of."""
         assert isinstance(model, (VAR, CAR))
         chosen = draw_options(checked_options(self.sampler | overrides))
-        is_half = chosen.precision == "bf16"
-        model = self.half(model) if is_half else model
+        model = self.half(model) if chosen.precision == "bf16" else model
         labels = conditions["class_labels"].to(next(model.parameters()).device)
         device = labels.device
         if len(labels) != len(generator):
@@ -220,27 +242,11 @@ class NextScaleTask:
         if "image" in conditions:
             given = given_tokens(self.codec, conditions["image"].to(device), conditions["redraw"].to(device))
         with evaluating(model):
-            if chosen.is_guided:
+            if chosen.is_guided or guidance_of(conditions).takes_both_halves:
                 labels = torch.cat([labels, torch.full_like(labels, self.num_classes)])
-            predict = self._predict(model, labels, conditions, half=is_half)
+            predict = predictor(self, model, labels, conditions, chosen)
             quantizer, patch_nums = self.codec.quantizer, self.codec.patch_nums
             return sample_scales(predict, quantizer, patch_nums, generator, chosen, given=given)
-
-    def _predict(
-        self, model: VAR | CAR, labels: Tensor, conditions: Batch, *, half: bool
-    ) -> MixedDecoder | CollaborativeDecoder:
-        """What predicts scale after scale.   labels: (b,), or (2b,) with guidance."""
-        own = self._decoder(model, labels, conditions, half=half)
-        if "refiner" not in conditions:
-            return own
-        other: NextScaleTask = conditions["refiner"][0]
-        small = other.half(other.model) if half else other.model
-        refiner = other._decoder(small, labels, conditions, half=half)
-        return CollaborativeDecoder(own, refiner, conditions["draft_scales"][0])
-
-    def _decoder(self, model: VAR | CAR, labels: Tensor, conditions: Batch, *, half: bool) -> MixedDecoder:
-        base = model.base if isinstance(model, CAR) else model
-        return MixedDecoder(base, labels, steerings(self, model, conditions, labels.device, half=half))
 
     def _latents(self, batch: Batch, generator: SampleStreams, device: torch.device) -> Tensor:
         if "moments" in batch:

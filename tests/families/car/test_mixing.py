@@ -11,8 +11,8 @@ from families.car.tiny import PATCH_NUMS, pictures, saved, streams, tiny_car, ti
 from torch import Tensor
 
 from genzoo.core.errors import UsageError
-from genzoo.families.car.control.decoder import MixedDecoder, Steering, mixture
-from genzoo.families.car.control.mixing import described, strengths_of
+from genzoo.families.car.control.decoder import MixedDecoder, Steering
+from genzoo.families.car.control.mixing import described, mixture, strengths_of
 from genzoo.families.car.control.model import CAR
 from genzoo.families.car.task import NextScaleTask
 from genzoo.families.car.weights.loading import load_var_weights

@@ -11,10 +11,13 @@ from typing import Any
 
 from torch import Tensor
 
+from genzoo.autoregression.sampling import NextScaleOptions, Weight
 from genzoo.core.contracts import recorded_facts
 from genzoo.core.errors import UsageError
+from genzoo.core.types import Batch
 from genzoo.families.car.control.decoder import MixedDecoder
-from genzoo.families.car.control.steering import Controlled
+from genzoo.families.car.control.model import CAR
+from genzoo.families.car.control.steering import Controlled, decoder_for
 from genzoo.families.car.var.model import VAR
 
 
@@ -26,7 +29,7 @@ class CollaborativeDecoder:
         self._drafter: MixedDecoder | None = drafter
         self._read: list[Tensor | None] = []
 
-    def __call__(self, scale: int, read: Tensor | None) -> list[tuple[float, Tensor]]:
+    def __call__(self, scale: int, read: Tensor | None) -> list[tuple[Weight, Tensor]]:
         """As `MixedDecoder`."""
         if scale < self.draft_scales:
             assert self._drafter is not None
@@ -37,6 +40,19 @@ class CollaborativeDecoder:
             self.refiner.follow(past, map_)
         self._read = []
         return self.refiner(scale, read)
+
+
+def predictor(
+    task: Controlled, model: VAR | CAR, labels: Tensor, conditions: Batch, options: NextScaleOptions
+) -> MixedDecoder | CollaborativeDecoder:
+    """What predicts scale after scale, by one run or by two.   labels: (b,), or (2b,) with guidance."""
+    own = decoder_for(task, model, labels, conditions, options)
+    if "refiner" not in conditions:
+        return own
+    other: Controlled = conditions["refiner"][0]
+    small = other.half(other.model) if options.precision == "bf16" else other.model
+    refiner = decoder_for(other, small, labels, conditions, options)
+    return CollaborativeDecoder(own, refiner, conditions["draft_scales"][0])
 
 
 def refiner_conditions(

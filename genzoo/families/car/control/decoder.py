@@ -12,12 +12,11 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from genzoo.autoregression.sampling import Weight
+from genzoo.families.car.control.mixing import mixture
 from genzoo.families.car.control.model import CAR
 from genzoo.families.car.var.blocks import KeyValueCache
 from genzoo.families.car.var.model import VAR, repeat_to, scale_contents
-
-# below this a weight is what rounding left of 0
-SMALLEST_WEIGHT = 1e-9
 
 
 @dataclass(frozen=True)
@@ -37,21 +36,30 @@ class MixedDecoder:
     """Predicts scale after scale, with each control at its strength.
 
     base: what all controls steer; their models' own bases are not run.   class_labels: (b,), a multiple of
-    the features' rows. A branch runs as long as a scale to come has a weight for it: its caches need the
-    scales before.
+    the features' rows.   weights: of the base alone and of each control, per scale; from the strengths when
+    left out.   alone: what stands in the base's place, such as a control that says nothing. A branch runs as
+    long as a scale to come has a weight for it: its caches need the scales before.
     """
 
-    def __init__(self, base: VAR, class_labels: Tensor, steerings: Sequence[Steering] = ()) -> None:
+    def __init__(
+        self,
+        base: VAR,
+        class_labels: Tensor,
+        steerings: Sequence[Steering] = (),
+        *,
+        weights: Sequence[Sequence[Weight]] | None = None,
+        alone: Steering | None = None,
+    ) -> None:
         self.base = base
         self.condition = base.condition(class_labels)
         self.first = _Stack(base, base.blocks[: base.depth // 2], self.condition)
-        self.weights = mixture([list(steering.strengths) for steering in steerings], len(base.sizes))
+        self.weights = weights or mixture([steering.strengths for steering in steerings], len(base.sizes))
         self.branches = [
             _SecondHalf(base, self.condition, steering) if any(weights) else None
-            for weights, steering in zip(self.weights, (None, *steerings), strict=True)
+            for weights, steering in zip(self.weights, (alone, *steerings), strict=True)
         ]
 
-    def __call__(self, scale: int, read: Tensor | None) -> list[tuple[float, Tensor]]:
+    def __call__(self, scale: int, read: Tensor | None) -> list[tuple[Weight, Tensor]]:
         """Weights, which sum to 1, and logits (b, h_k w_k, v) of the base alone and of each control.
 
         read: (b', c, h_k, w_k); None at the first scale. What has no weight is left out.
@@ -59,7 +67,7 @@ class MixedDecoder:
         passed = self.follow(scale, read)
         return [(weight, self.base.logits(tokens, self.condition)) for weight, tokens in passed if weight]
 
-    def follow(self, scale: int, read: Tensor | None) -> list[tuple[float, Tensor]]:
+    def follow(self, scale: int, read: Tensor | None) -> list[tuple[Weight, Tensor]]:
         """Remember a scale without predicting it: weights, and tokens (b, h_k w_k, d) before the head."""
         contents = scale_contents(self.base, self.condition, read)
         tokens = self.first(self.base.place(repeat_to(contents, len(self.condition)), scale))
@@ -69,16 +77,6 @@ class MixedDecoder:
             for weights, branch in branches
             if branch is not None and any(weights[scale:])
         ]
-
-
-def mixture(strengths: Sequence[Sequence[float]], num_scales: int) -> list[list[float]]:
-    """Weights of the base alone and of each control, per scale: L = (1 - sum s_j) L_0 + sum s_j L_j.
-
-    The form with weights, not with differences: it gives the bits of the one that has weight 1.
-    """
-    alone = [1.0 - sum(row[scale] for row in strengths) for scale in range(num_scales)]
-    rows = [alone, *(list(row) for row in strengths)]
-    return [[0.0 if abs(weight) < SMALLEST_WEIGHT else weight for weight in row] for row in rows]
 
 
 def decoder_of(

@@ -5,13 +5,17 @@ from __future__ import annotations
 import weakref
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from genzoo.autoregression.next_scale import shrink
+from genzoo.core.seeds import SampleStreams
 from genzoo.families.car.control.model import CAR
 from genzoo.families.car.control.pyramid import control_pyramid
 from genzoo.families.car.var.bf16_copy import weights_version
 from genzoo.families.car.vqvae.codec import VQVAECodec
+
+GREY = 128  # of 255, where 0 in [-1, 1] comes to lie
 
 
 def control_inputs(model: CAR, codec: VQVAECodec, control: Tensor, *, exact: bool) -> list[Tensor]:
@@ -24,6 +28,18 @@ def control_inputs(model: CAR, codec: VQVAECodec, control: Tensor, *, exact: boo
         return control_pyramid(control, sizes, exact=exact)
     sums = codec.sums(codec.moments(control))
     return [shrink(f_hat, size) for f_hat, size in zip(sums, sizes, strict=True)]
+
+
+def drop_controls(control: Tensor, probability: float, generator: SampleStreams) -> Tensor:
+    """Replace each control by mid grey with the given probability; none is drawn for 0.
+
+    control: (b, 3, h, w), uint8 or in [-1, 1]. Leaving the branch out instead would train nothing: the frozen
+    base has no gradient to give.
+    """
+    if not probability:
+        return control
+    dropped = generator.rand(control.device) < probability
+    return control.masked_fill(dropped[:, None, None, None], GREY if control.dtype == torch.uint8 else 0)
 
 
 @dataclass(frozen=True)

@@ -9,12 +9,14 @@ from typing import Any, TypeAlias, TypeVar
 import torch
 from torch import Tensor
 
+from genzoo.autoregression.sampling import Weight
 from genzoo.core.errors import UsageError, did_you_mean
 
 Strength: TypeAlias = float | str | Sequence[float]
 """Of one control: a number, one for each scale, or "early:m", "late:m", "linear:a:b"."""
 
 LARGEST = 10.0
+SMALLEST_WEIGHT = 1e-9  # below this a weight is what rounding left of 0
 NAMED = "write early:2 (the first two scales only), late:2 (all but these), or linear:0:1 (from 0 to 1)"
 
 T = TypeVar("T")
@@ -39,6 +41,20 @@ def strengths_of(given: Strength | Sequence[Strength] | None, num_controls: int,
         raise UsageError(f"{controls}, but control_scale has {strengths}", fix="give each control one")
     rows = [_over_scales(strength, num_scales) for strength in each]
     return torch.tensor(rows, dtype=torch.float64)
+
+
+def mixture(strengths: Sequence[Sequence[float]], num_scales: int) -> list[list[Weight]]:
+    """Weights of the base alone and of each control, per scale: L = (1 - sum s_j) L_0 + sum s_j L_j.
+
+    The form with weights, not with differences: it gives the bits of the one that has weight 1.
+    """
+    alone = [1.0 - sum(row[scale] for row in strengths) for scale in range(num_scales)]
+    return [[0.0 if negligible(weight) else weight for weight in row] for row in (alone, *strengths)]
+
+
+def negligible(weight: float) -> bool:
+    """Whether a weight stands for 0."""
+    return abs(weight) < SMALLEST_WEIGHT
 
 
 def by_extractor(own: str, task: T, others: Mapping[str, tuple[str, T]]) -> dict[str, T]:
@@ -74,11 +90,12 @@ def named_controls(given: Any, names: Sequence[str]) -> dict[str, Any]:
     return {name: given[name] for name in names if name in given}
 
 
-def described(strengths: Tensor, names: Sequence[str]) -> str:
-    """The strengths in words, such as "canny 0.5, sketch 0 0 1"."""
+def described(strengths: Tensor, names: Sequence[str], guidance: str = "") -> str:
+    """The strengths in words, such as "canny 0.5, sketch 0 0 1", and how they guide."""
     rows = [row.tolist() for row in strengths]
     texts = [[f"{s:g}" for s in (row[:1] if len(set(row)) == 1 else row)] for row in rows]
-    return ", ".join(f"{name} {' '.join(text)}" for name, text in zip(names, texts, strict=True))
+    each = ", ".join(f"{name} {' '.join(text)}" for name, text in zip(names, texts, strict=True))
+    return f"{each} ({guidance})" if guidance else each
 
 
 def _over_scales(strength: Any, num_scales: int) -> list[float]:

@@ -8,11 +8,13 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
+from genzoo.autoregression.sampling import NextScaleOptions
 from genzoo.core.checkpoint import tensors_digest
 from genzoo.core.errors import UsageError
 from genzoo.core.types import Batch
 from genzoo.families.car.control.conditions import Pictures, chosen_control
-from genzoo.families.car.control.decoder import Steering
+from genzoo.families.car.control.decoder import MixedDecoder, Steering
+from genzoo.families.car.control.guidance import ControlGuidance
 from genzoo.families.car.control.inputs import ControlEncoding
 from genzoo.families.car.control.mixing import (
     Strength,
@@ -37,9 +39,11 @@ class Controlled(Protocol):
     def model(self) -> VAR | CAR: ...
 
     codec: VQVAECodec
+    control_dropout: float
     extract: Callable[[Tensor], Tensor] | None
     control_name: str
     encode_control: ControlEncoding
+    encode_null: ControlEncoding
     half: HalfCopy
 
     @property
@@ -53,6 +57,7 @@ def control_conditions(
     control_from: GivenControls | None,
     control_scale: Strength | Sequence[Strength] | None,
     control_runs: Mapping[str, Any] | None,
+    guidance: ControlGuidance,
 ) -> dict[str, Any]:
     """The rows of `conditions` that say what steers; none without a control.
 
@@ -65,14 +70,19 @@ def control_conditions(
     strengths = strengths_of(control_scale, len(names), len(task.codec.patch_nums))
     if names and not isinstance(task.model, CAR):
         raise UsageError("a control was given, but this model takes none", fix="use a CAR")
+    guidance.require(len(names))
+    if guidance.against == "grey" and not task.control_dropout:
+        fix = "train it with task.control_dropout=0.1, or leave control_against out"
+        raise UsageError("this run was never trained without a control", fix=fix)
     made: dict[str, Any] = {}
     for name in names:
         extract, size = runs[name].extract, task.pixel_size
         key = OWN if runs[name] is task else f"{OWN}:{name}"
         made[key] = chosen_control(num, given.get(name), sources.get(name), extract, size)
-    if made and (control_scale is not None or set(made) != {OWN}):
+    if made and (control_scale is not None or set(made) != {OWN} or guidance != ControlGuidance()):
         made["control_scale"] = strengths.expand(num, *strengths.shape)
-        made["control_strength"] = [described(strengths, names)] * num
+        made["control_strength"] = [described(strengths, names, str(guidance))] * num
+        made["control_guidance"] = [guidance] * num
         made["control_models"] = [runs] * num
     return made
 
@@ -92,13 +102,46 @@ def steerings(
     rows = _strengths(conditions, len(keys), len(task.codec.patch_nums))
     found = []
     for key, strengths in zip(keys, rows, strict=True):
-        if not any(strengths):
+        if not any(strengths) and not guidance_of(conditions).takes_both_halves:
             continue
         other = task if key == OWN else conditions["control_models"][0][key.removeprefix(f"{OWN}:")]
         steers = model if other is task else _model_of(other, half=half)
         features = other.encode_control(steers, conditions[key].to(device))
         found.append(Steering(steers, features, strengths))
     return found
+
+
+def decoder_for(
+    task: Controlled, model: VAR | CAR, labels: Tensor, conditions: Batch, options: NextScaleOptions
+) -> MixedDecoder:
+    """What predicts scale after scale under a block's controls.   labels: (b,), or (2b,) with guidance."""
+    base = model.base if isinstance(model, CAR) else model
+    found = steerings(task, model, conditions, labels.device, half=options.precision == "bf16")
+    weights = guidance_of(conditions).weights(
+        [steering.strengths for steering in found], len(base.sizes), options.guidance_scale
+    )
+    alone = null_steering(task, model, conditions, labels.device)
+    return MixedDecoder(base, labels, found, weights=weights, alone=alone)
+
+
+def guidance_of(conditions: Batch) -> ControlGuidance:
+    """How a block's controls guide."""
+    rows = conditions.get("control_guidance")
+    return rows[0] if rows else ControlGuidance()
+
+
+def null_steering(
+    task: Controlled, model: VAR | CAR, conditions: Batch, device: torch.device
+) -> Steering | None:
+    """The run's own model under a control that says nothing, where one is asked for.
+
+    That is mid grey, 0 in [-1, 1]: an empty picture of edges is a control like any other.
+    """
+    if guidance_of(conditions).against != "grey":
+        return None
+    assert isinstance(model, CAR)
+    grey = torch.zeros_like(conditions[OWN][:1], device=device)
+    return Steering(model, task.encode_null(model, grey), ())
 
 
 def _model_of(other: Controlled, *, half: bool) -> CAR:
