@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING, Any
 from genzoo.api.recipes.plan import RunPlan, variant
 from genzoo.api.runs.open_file import open_file
 from genzoo.api.runs.run_report import report_is_current, run_report, write_card
+from genzoo.api.runs.shipped_run import open_shipped
 from genzoo.api.runs.stored import open_stored
 from genzoo.api.sampling.sample_run import sample_run, sample_run_to
+from genzoo.assets.shipped import is_shipped
 from genzoo.core.errors import UsageError
 from genzoo.core.node import node_of
 from genzoo.core.process_settings import process_settings
@@ -19,6 +21,7 @@ from genzoo.core.process_settings import process_settings
 if TYPE_CHECKING:
     import torch
 
+    from genzoo.api.runs.opened_file import OpenedFile
     from genzoo.api.runs.run_data import RunData, Weights
     from genzoo.api.sampling.samples import Samples
     from genzoo.core.recipe import Recipe
@@ -32,7 +35,7 @@ CHANGEABLE = ("data.", "train.max_bad=")
 
 
 def load_run(folder: str | Path, changes: Sequence[str] = ()) -> Run:
-    """The run in a folder, or a file that one of SOURCES opens.
+    """The run in a folder, a file that one of SOURCES opens, or weights that ship, "assets:NAME".
 
     changes: "key=value" of a run's data that hold for what is done with it, such as data.root=ELSEWHERE where
     the data lie elsewhere now, or train.max_bad=2. Raises UsageError when there is no run.
@@ -46,10 +49,16 @@ def load_run(folder: str | Path, changes: Sequence[str] = ()) -> Run:
                 fix=f"what can be begins with {' or '.join(CHANGEABLE)}",
             )
     path = Path(folder)
+    if is_shipped(folder):
+        return Run(_unchanged(open_shipped(folder), changes))
     opened = None if (path / "recipe.yaml").is_file() else open_file(path)
-    if opened is not None and changes:
-        raise UsageError(f"{folder} is a file without data, so {changes[0]!r} changes nothing")
-    return Run(opened or open_stored(path, changes))
+    return Run(open_stored(path, changes) if opened is None else _unchanged(opened, changes))
+
+
+def _unchanged(opened: OpenedFile, changes: Sequence[str]) -> OpenedFile:
+    if changes:
+        raise UsageError(f"{opened.path} is a file without data of yours, so {changes[0]!r} changes nothing")
+    return opened
 
 
 @process_settings()

@@ -4,19 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from genzoo.assets import asset
+from genzoo.assets.shipped import SCHEME, is_shipped, shipped_folder
 from genzoo.core.cache_folder import cache_folder
-from genzoo.core.errors import DataError, WeightsError, did_you_mean
+from genzoo.core.errors import WeightsError
 from genzoo.core.seeds import mix_seed
 from genzoo.pretrained.known_weights import file_sha256
 from genzoo.pretrained.packing import is_packed, unpack
 
-SCHEME = "assets:"
-
-
-def is_shipped(place: str | Path) -> bool:
-    """Whether a place is a name of shipped weights."""
-    return str(place).startswith(SCHEME)
+__all__ = ["is_shipped", "shipped"]
 
 
 def shipped(place: str | Path) -> Path:
@@ -25,15 +20,7 @@ def shipped(place: str | Path) -> Path:
     A packed text-to-image model is unpacked into genzoo's cache folder, once. Raises WeightsError.
     """
     name, _, inside = str(place).removeprefix(SCHEME).partition("/")
-    try:
-        folder = asset(f"weights/{name}")
-    except DataError as error:
-        known = sorted(path.name for path in asset("weights").iterdir() if path.is_dir())
-        raise WeightsError(
-            f"no weights {name!r} ship with genzoo",
-            fix=did_you_mean(name, known) or f"there are {', '.join(known)}",
-        ) from error
-    complete = _complete(folder)
+    complete = _complete(shipped_folder(name))
     path = complete / inside
     if not path.resolve().is_relative_to(complete.resolve()) or not path.exists():
         raise WeightsError(f"the shipped weights {name!r} have no {inside}")

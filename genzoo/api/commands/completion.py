@@ -36,9 +36,11 @@ def protocols(incomplete: str) -> list[str]:
 
 
 def runs(incomplete: str) -> list[str]:
-    """Runs below runs/, then any other folder, and files of weights."""
+    """Runs below runs/, weights that ship, then any other folder, and files of weights."""
+    from genzoo.api.recipes.listing import shipped_weights
+
     below = [f"runs/{name}" for name in _names("runs") if os.path.isfile(f"runs/{name}/recipe.yaml")]
-    found = _starting(below, incomplete)
+    found = _starting([*below, *shipped_weights()], incomplete)
     return [
         *found,
         *(path for path in _paths(incomplete, (".safetensors",)) if path.rstrip("/") not in found),

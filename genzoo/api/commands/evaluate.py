@@ -11,6 +11,7 @@ import typer
 from genzoo.api.commands import completion
 from genzoo.api.commands.sample import given_once
 from genzoo.api.commands.terminal import Overwrite, load_torch, require_run, settings_from
+from genzoo.assets.shipped import is_shipped
 from genzoo.core.claims import claim_file
 from genzoo.core.errors import UsageError
 from genzoo.core.files import write_file
@@ -168,7 +169,7 @@ def _run_in(source: Path, changes: Sequence[str]) -> Run | None:
     from genzoo.api.run import load_run
     from genzoo.api.runs.open_file import open_file
 
-    is_run = (source / "recipe.yaml").is_file() or open_file(source) is not None
+    is_run = is_shipped(source) or (source / "recipe.yaml").is_file() or open_file(source) is not None
     if not is_run and changes:
         raise UsageError(f"{changes[0]!r} changes a run's data, and {source} is no run", fix="leave it out")
     return load_run(source, changes) if is_run else None

@@ -13,6 +13,7 @@ from typing import Annotated, Any
 
 import typer
 
+from genzoo.assets.shipped import is_shipped, shipped_folder
 from genzoo.core.errors import DataError, GenzooError, UsageError, is_out_of_memory
 from genzoo.core.limits import MAX_WORKERS
 from genzoo.core.paths import exists, require_path
@@ -117,7 +118,10 @@ def read_labels(texts: list[str] | None) -> int | str | list[int | str] | None:
 
 
 def require_run(run: str | Path, what: str = "a run folder") -> None:
-    """Raise UsageError for a run that is not there, before anything heavy is imported."""
+    """Raise an error for a run that is not there, before anything heavy is imported."""
+    if is_shipped(run):
+        shipped_folder(run)
+        return
     require_path(run, what, fix="name the --output of a training")
 
 

@@ -6,13 +6,14 @@ import fnmatch
 from collections.abc import Iterator
 from pathlib import Path
 
+from genzoo.assets.shipped import SCHEME, card, shipped_names
 from genzoo.core.errors import UsageError, did_you_mean
 from genzoo.core.paths import exists
 from genzoo.core.recipe_source import names_in, roots
 from genzoo.core.registry import MODELS, REGISTRIES
 from genzoo.evaluation.protocols import outline
 
-KINDS = ("models", "recipes", *REGISTRIES, "protocols")
+KINDS = ("models", "recipes", "weights", *REGISTRIES, "protocols")
 
 
 def list_models(pattern: str = "*") -> list[str]:
@@ -44,6 +45,11 @@ def list_recipes(pattern: str = "*") -> list[str]:
     return sorted(name for name in found if fnmatch.fnmatch(name, pattern))
 
 
+def shipped_weights() -> list[str]:
+    """Names of the weights that ship, such as "assets:dim_emoji", which `load_run` takes."""
+    return [f"{SCHEME}{name}" for name in shipped_names()]
+
+
 def nouns(kind: str) -> dict[str, Path]:
     """The files of configs/KIND by name; those beside the current folder hide shipped ones of that name."""
     found: dict[str, Path] = {}
@@ -61,6 +67,8 @@ def describe(kind: str, pattern: str = "*") -> list[tuple[str, str]]:
         ]
     if kind == "recipes":
         return list(_recipes(pattern))
+    if kind == "weights":
+        return [(name, str(card(name))) for name in shipped_weights() if _match(name, pattern)]
     if kind == "protocols":
         return [(name, about) for name, about in outline().items() if _match(name, pattern)]
     if kind not in REGISTRIES:

@@ -7,13 +7,16 @@ from pathlib import Path
 from typing import Any
 
 from genzoo.api.recipes.listing import nouns
+from genzoo.assets.shipped import is_shipped, shipped_folder
 from genzoo.core.errors import RecipeError
 from genzoo.core.recipe import Recipe, load_recipe, load_section, recipe_from
 from genzoo.core.recipe_source import display
 
 
 def find(name: str, overrides: list[str]) -> Recipe:
-    """A recipe by path or name; or a model of configs/models, shown as if it were one."""
+    """A recipe by path or name; that of shipped weights, by "assets:NAME"; or a model of configs/models."""
+    if is_shipped(name):
+        return load_recipe(shipped_folder(name) / "recipe.yaml", overrides)
     try:
         return load_recipe(name, overrides)
     except RecipeError:
