@@ -105,12 +105,12 @@ def mixer_macs(mixer: MambaMixer, num_tokens: int) -> dict[str, int]:
     of the input, the product with C) and 3 more (delta u, the skip D u, the gate).
     """
     size = {name: parameter.numel() for name, parameter in mixer.named_parameters()}
-    num_sets = 2 if "conv1d_b.weight" in size else 1
+    num_sets = 2 if "x_proj_b.weight" in size else 1
     num_directions = 2 if "A_b_log" in size else 1
     shared = size["in_proj.weight"] + size["out_proj.weight"]
     return {
         "linear": num_tokens * (shared + num_sets * (size["x_proj.weight"] + size["dt_proj.weight"])),
-        "conv": num_tokens * num_sets * size["conv1d.weight"],
+        "conv": num_tokens * (size.get("conv2d.weight") or num_sets * size["conv1d.weight"]),
         "scan": num_tokens * num_directions * (4 * size["A_log"] + 3 * size["D"]),
     }
 

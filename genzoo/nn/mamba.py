@@ -22,6 +22,8 @@ from torch import Tensor, nn
 from genzoo.core.errors import ShapeError, UsageError
 from genzoo.kernels.causal_conv1d import bidirectional_causal_conv1d, causal_conv1d
 from genzoo.kernels.scan import Scan, scan_both, scan_one
+from genzoo.nn.depthwise import DepthwiseConv2d
+from genzoo.nn.grid_order import GridOrder
 
 MIXERS = ("v2", "v1", "none")
 DT_MIN, DT_MAX, DT_FLOOR = 1e-3, 1e-1, 1e-4
@@ -40,6 +42,8 @@ class MambaMixer(nn.Module):
     dt_rank: rank of the step-size projection, "auto" is ceil(d_model / 16).   mixer: "v2", "v1" or "none".
     divide_output: average the directions instead of adding them.
     layer_scale: initial value of a gain per output channel, None for no gain.
+    order, grid: scan the tokens of a grid in an order of `grid_order`, "rows" as they come.   conv2d: one
+    depthwise convolution over the grid, from the identity on, in place of each direction's causal one.
     vim_compat_init: leave dt_proj_b as Vision Mamba does (torch's weights, zero bias), not like dt_proj.
     """
 
@@ -58,6 +62,9 @@ class MambaMixer(nn.Module):
         scan_backend: str = "auto",
         bias: bool = False,
         conv_bias: bool = True,
+        grid: tuple[int, int] | None = None,
+        order: str = "rows",
+        conv2d: bool = False,
     ) -> None:
         super().__init__()
         if mixer not in MIXERS:
@@ -68,6 +75,13 @@ class MambaMixer(nn.Module):
         self.mixer, self.divide_output, self.layer_scale = mixer, divide_output, layer_scale
         self.vim_compat_init, self.scan_backend = vim_compat_init, scan_backend
         self.undecayed: tuple[str, ...] = ()  # decays and skips are no maps
+
+        if grid is None and (order != "rows" or conv2d):
+            raise UsageError(
+                "an order and a 2-d convolution need the grid of the tokens", fix="give grid=(h, w)"
+            )
+        self.grid_order = None if grid is None or order == "rows" else GridOrder(grid, order)
+        self.conv2d = None if grid is None or not conv2d else DepthwiseConv2d(self.d_inner, grid)
 
         self.in_proj = nn.Linear(d_model, 2 * self.d_inner, bias=bias)
         self._add_branch("", conv_bias)
@@ -82,8 +96,9 @@ class MambaMixer(nn.Module):
 
     def _add_branch(self, suffix: str, conv_bias: bool) -> None:
         width, rank = self.d_inner, self.dt_rank
-        conv = nn.Conv1d(width, width, self.d_conv, groups=width, padding=self.d_conv - 1, bias=conv_bias)
-        self.add_module(f"conv1d{suffix}", conv)
+        if self.conv2d is None:
+            conv = nn.Conv1d(width, width, self.d_conv, groups=width, padding=self.d_conv - 1, bias=conv_bias)
+            self.add_module(f"conv1d{suffix}", conv)
         self.add_module(f"x_proj{suffix}", nn.Linear(width, rank + 2 * self.d_state, bias=False))
         self.add_module(f"dt_proj{suffix}", nn.Linear(rank, width))
         self._add_undecayed(f"A{suffix}_log", width, self.d_state)
@@ -113,15 +128,22 @@ class MambaMixer(nn.Module):
             else:
                 _init_dt(self.get_submodule("dt_proj_b"))
 
-    def forward(self, tokens: Tensor) -> Tensor:
-        """tokens: (b, l, d_model) -> (b, l, d_model), scanned along l in the order given."""
+    def forward(self, tokens: Tensor, kept: Tensor | None = None) -> Tensor:
+        """tokens: (b, l, d_model) -> (b, l, d_model), scanned along l in the order given.
+
+        kept: (b, l), ascending places of the tokens in the grid when not all are there.
+        """
         if tokens.ndim != 3 or tokens.shape[2] != self.d_model:
             raise ShapeError(f"MambaMixer takes (b, l, {self.d_model}), got {tuple(tokens.shape)}")
+        if self.grid_order is not None:
+            tokens = self.grid_order.there(tokens, kept)
         x, z = self.in_proj(tokens).chunk(2, dim=-1)
-        y = self._scan(x, z)
+        y = self._scan(x, z) if self.conv2d is None else self._scan_plane(self.conv2d, x, z, kept)
         if self.divide_output and self.mixer != "none":
             y = y / 2
         out: Tensor = self.out_proj(y)
+        if self.grid_order is not None:
+            out = self.grid_order.back(out, kept)
         return out if self.layer_scale is None else out * self.gamma
 
     def _scan(self, x: Tensor, z: Tensor) -> Tensor:
@@ -134,6 +156,19 @@ class MambaMixer(nn.Module):
             if self.mixer == "none":
                 return scan_one(first, z=z, softplus=True, backend=self.scan_backend)[0]
             second = first._replace(A=_decay(self.get_parameter("A_b_log")))
+        return scan_both(first, second, z=z, softplus=True, backend=self.scan_backend)
+
+    def _scan_plane(self, conv: DepthwiseConv2d, x: Tensor, z: Tensor, kept: Tensor | None) -> Tensor:
+        """As `_scan`, after a convolution in the plane, which is left out where tokens are missing."""
+        if kept is None and self.grid_order is not None:
+            x = self.grid_order.there(conv(self.grid_order.back(x)))
+        elif kept is None:
+            x = conv(x)
+        u = F.silu(x)
+        first = self._branch(u, "")
+        if self.mixer == "none":
+            return scan_one(first, z=z, softplus=True, backend=self.scan_backend)[0]
+        second = self._branch(u, "_b") if self.mixer == "v2" else first._replace(A=_decay(self.A_b_log))
         return scan_both(first, second, z=z, softplus=True, backend=self.scan_backend)
 
     def _taps(self, suffix: str) -> tuple[Tensor, Tensor | None]:

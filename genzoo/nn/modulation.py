@@ -15,6 +15,11 @@ def plain_norm(hidden_size: int) -> nn.LayerNorm:
     return nn.LayerNorm(hidden_size, eps=NORM_EPS, elementwise_affine=False)
 
 
+def block_norm(hidden_size: int, *, rms_norm: bool = False) -> nn.LayerNorm | nn.RMSNorm:
+    """`plain_norm`, or a root-mean-square norm with weights, which LightningDiT has beside the modulation."""
+    return nn.RMSNorm(hidden_size, eps=NORM_EPS) if rms_norm else plain_norm(hidden_size)
+
+
 def adaln_modulation(hidden_size: int, num: int) -> nn.Sequential:
     """c: (b, d) -> (b, num*d), zero at the start so that the branches begin closed."""
     layers = nn.Sequential(nn.SiLU(), nn.Linear(hidden_size, num * hidden_size))
@@ -52,9 +57,11 @@ def shared_rows(values: Tensor, x: Tensor) -> Tensor:
     return values if is_fused(x) else repeat_rows(values, len(x))
 
 
-def modulated_norm(norm: nn.LayerNorm, x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
+def modulated_norm(norm: nn.LayerNorm | nn.RMSNorm, x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
     """norm(x) (1 + scale) + shift.   x: (b, l, d).   shift, scale: of `shared_rows`."""
-    return fused_norm(x, shift, scale, norm.eps) if is_fused(x) else modulate(norm(x), shift, scale)
+    if isinstance(norm, nn.LayerNorm) and is_fused(x):
+        return fused_norm(x, shift, scale, norm.eps)
+    return modulate(norm(x), repeat_rows(shift, len(x)), repeat_rows(scale, len(x)))
 
 
 def gated_add(x: Tensor, gate: Tensor, branch: Tensor) -> Tensor:
@@ -65,13 +72,18 @@ def gated_add(x: Tensor, gate: Tensor, branch: Tensor) -> Tensor:
 
 
 def gated_add_then_norm(
-    norm: nn.LayerNorm, x: Tensor, gate: Tensor, branch: Tensor, shift: Tensor, scale: Tensor
+    norm: nn.LayerNorm | nn.RMSNorm,
+    x: Tensor,
+    gate: Tensor,
+    branch: Tensor,
+    shift: Tensor,
+    scale: Tensor,
 ) -> tuple[Tensor, Tensor]:
     """`gated_add`, and `modulated_norm` of its result; where kernels are fused, from one read of x."""
-    if is_fused(x):
+    if isinstance(norm, nn.LayerNorm) and is_fused(x):
         return fused_add_then_norm(x, gate, branch, shift, scale, norm.eps)
     x = gated_add(x, gate, branch)
-    return x, modulate(norm(x), shift, scale)
+    return x, modulated_norm(norm, x, shift, scale)
 
 
 def fused_norm(x: Tensor, shift: Tensor, scale: Tensor, eps: float) -> Tensor:
@@ -111,12 +123,28 @@ class Mlp(nn.Module):
         return out
 
 
+class SwiGlu(nn.Module):
+    """w3(silu(a) b), a and b the halves of w12(x); two thirds as wide as an `Mlp`, so about as large."""
+
+    def __init__(self, hidden_size: int, *, mlp_ratio: float = 4.0) -> None:
+        super().__init__()
+        width = int(2 / 3 * int(hidden_size * mlp_ratio))
+        self.w12 = nn.Linear(hidden_size, 2 * width)
+        self.w3 = nn.Linear(width, hidden_size)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x: (b, l, d).   Returns (b, l, d)."""
+        a, b = self.w12(x).chunk(2, dim=-1)
+        out: Tensor = self.w3(nn.functional.silu(a) * b)
+        return out
+
+
 class FinalLayer(nn.Module):
     """Modulated norm, then a zero-initialised Linear to the values of each patch."""
 
-    def __init__(self, hidden_size: int, num_outputs: int) -> None:
+    def __init__(self, hidden_size: int, num_outputs: int, *, rms_norm: bool = False) -> None:
         super().__init__()
-        self.norm_final = plain_norm(hidden_size)
+        self.norm_final = block_norm(hidden_size, rms_norm=rms_norm)
         self.linear = nn.Linear(hidden_size, num_outputs)
         self.adaLN_modulation = adaln_modulation(hidden_size, 2)
         zero_linear(self.linear)

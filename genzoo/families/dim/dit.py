@@ -3,15 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
-from genzoo.nn.blocks import AttentionBlock
+from torch import Tensor
+
+from genzoo.nn.blocks import AttentionBlock, run_blocks
 from genzoo.nn.count import thop_count
+from genzoo.nn.modulation import FinalLayer
+from genzoo.nn.rotary import GridRotation
 from genzoo.nn.token_denoiser import TokenDenoiser
+
+OPTIONS = ("qk_norm", "rms_norm", "swiglu", "modulation_shift")
 
 
 class DiT(TokenDenoiser):
     """Diffusion transformer with adaLN-Zero blocks over the patches of a latent image.
 
+    qk_norm, rope, rms_norm, swiglu, modulation_shift: LightningDiT's blocks, the plain DiT when all are off:
+    normed queries and keys, rotary positions beside the table, root-mean-square norms, a gated perceptron,
+    and modulations without shift when False.
     num_classes=0 builds an unconditional model; null_class=False leaves out the row for dropped labels.
     A fresh model returns exactly zero.
     """
@@ -29,11 +39,25 @@ class DiT(TokenDenoiser):
         mlp_ratio: float = 4.0,
         learn_sigma: bool = True,
         null_class: bool = True,
+        qk_norm: bool = False,
+        rope: bool = False,
+        rms_norm: bool = False,
+        swiglu: bool = False,
+        modulation_shift: bool = True,
         gradient_checkpointing: bool = False,
     ) -> None:
         super().__init__(locals())
         self.add_conditions()
-        self.add_blocks(AttentionBlock(hidden_size, num_heads, mlp_ratio=mlp_ratio) for _ in range(depth))
+        self.feat_rope = GridRotation(hidden_size // num_heads, self.grid) if rope else None
+        options = {name: self.arguments[name] for name in OPTIONS} | {"mlp_ratio": mlp_ratio}
+        blocks = (AttentionBlock(hidden_size, num_heads, **options) for _ in range(depth))
+        self.add_blocks(blocks, build_final=partial(FinalLayer, rms_norm=rms_norm))
+
+    def mix_tokens(self, tokens: Tensor, c: Tensor) -> Tensor:
+        """The blocks, with rotary positions where the model has them."""
+        rotation = {} if self.feat_rope is None else {"rotation": self.feat_rope()}
+        checkpointing = self.gradient_checkpointing
+        return run_blocks(self.blocks, tokens, c, gradient_checkpointing=checkpointing, **rotation)
 
     def paper_count(self) -> dict[str, float]:
         """Parameters (M) and Gflops as DiM's Table 4 counts its baseline: `thop_count` of three samples."""

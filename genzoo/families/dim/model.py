@@ -11,10 +11,14 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from genzoo.core.errors import UsageError, did_you_mean
 from genzoo.nn.blocks import MambaBlock
 from genzoo.nn.count import thop_count
+from genzoo.nn.grid_order import orders_of_blocks
 from genzoo.nn.mamba import mixer_options
 from genzoo.nn.token_denoiser import TokenDenoiser
+
+CONVOLUTIONS = ("after_block", "in_mixer")
 
 
 class DiM(TokenDenoiser):
@@ -22,6 +26,10 @@ class DiM(TokenDenoiser):
 
     mixer: "v2" (scan parameters for each direction), "v1" (shared but for A) or "none" (forward only).
     expand, d_state: inner width and states per channel of the mixer.   scan_backend: see genzoo.kernels.
+    scan_orders: in which order each block scans the tokens, one of `genzoo.nn.grid_order` for all or several
+    in turn: ["rows", "columns"] sees four directions with the v2 mixer.   conv2d: "after_block" adds a
+    depthwise 2-d convolution, at first the identity, behind each block (DiG); "in_mixer" puts one in the
+    place of the mixers' causal convolutions.
     cls_token: prepend a learned token and drop it before the output.   num_classes=0: unconditional.
     null_class=False leaves out the row for dropped labels. A fresh model returns exactly zero.
     """
@@ -45,12 +53,21 @@ class DiM(TokenDenoiser):
         d_conv: int = 4,
         divide_output: bool = False,
         scan_backend: str = "auto",
+        scan_orders: str | Sequence[str] = "rows",
+        conv2d: str | None = None,
         gradient_checkpointing: bool = False,
     ) -> None:
         super().__init__(locals())
         self.add_conditions()
-        options = mixer_options(self.arguments)
-        self.add_blocks(MambaBlock(hidden_size, mlp_ratio=mlp_ratio, **options) for _ in range(depth))
+        if conv2d not in (None, *CONVOLUTIONS):
+            hint = did_you_mean(conv2d, CONVOLUTIONS) or f"choose {' or '.join(CONVOLUTIONS)}"
+            raise UsageError(f"conv2d is {conv2d!r}", fix=hint)
+        options = mixer_options(self.arguments) | {"grid": self.grid, "conv2d": conv2d == "in_mixer"}
+        conv_grid = self.grid if conv2d == "after_block" else None
+        self.add_blocks(
+            MambaBlock(hidden_size, mlp_ratio=mlp_ratio, conv_grid=conv_grid, order=order, **options)
+            for order in orders_of_blocks(scan_orders, depth)
+        )
         self.cls_token = nn.Parameter(torch.empty(1, 1, hidden_size)) if cls_token else None
         if self.cls_token is not None:
             nn.init.normal_(self.cls_token, std=0.02)
