@@ -168,7 +168,11 @@ class MambaMixer(nn.Module):
         first = self._branch(u, "")
         if self.mixer == "none":
             return scan_one(first, z=z, softplus=True, backend=self.scan_backend)[0]
-        second = self._branch(u, "_b") if self.mixer == "v2" else first._replace(A=_decay(self.A_b_log))
+        second = (
+            self._branch(u, "_b")
+            if self.mixer == "v2"
+            else first._replace(A=_decay(self.get_parameter("A_b_log")))
+        )
         return scan_both(first, second, z=z, softplus=True, backend=self.scan_backend)
 
     def _taps(self, suffix: str) -> tuple[Tensor, Tensor | None]:
