@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 
 from genzoo.assets import asset
 from genzoo.core.errors import WeightsError, did_you_mean
+from genzoo.core.reading import read_json
 
 SCHEME = "assets:"
 CARD = "card.json"
@@ -53,6 +53,6 @@ def shipped_folder(place: str | Path) -> Path:
 def card(name: str) -> Card:
     """What shipped weights say of themselves. Raises WeightsError for an unknown name."""
     folder = shipped_folder(name)
-    told = json.loads((folder / CARD).read_text(encoding="utf-8"))
+    told = read_json(folder / CARD, "the card of shipped weights")
     size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
     return Card(name, told["about"], told["recipe"], told["measured"], size)
