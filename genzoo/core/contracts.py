@@ -347,6 +347,13 @@ class HasPatches(Protocol):
     patch_size: int
 
 
+class RoutesTokens(Protocol):
+    """A model whose blocks can leave some tokens out in training; `forward` then takes `route`."""
+
+    def routed_sizes(self) -> tuple[int, int]:
+        """Tokens of a sample, and blocks they pass."""
+
+
 class HasFixedTables(Protocol):
     """fixed_tables: names of parameters that are stored but never learned, such as sinusoidal positions."""
 

@@ -54,6 +54,10 @@ class SampleStreams:
         """Uniform numbers in [0, 1), float32, (b,)."""
         return torch.stack([torch.rand((), generator=g) for g in self.generators]).to(device)
 
+    def rand_rows(self, num: int, device: torch.device | str = "cpu") -> Tensor:
+        """Uniform numbers in [0, 1), float32, (b, num)."""
+        return torch.stack([torch.rand(num, generator=g) for g in self.generators]).to(device)
+
     def randint(self, high: int, device: torch.device | str = "cpu") -> Tensor:
         """Uniform integers in [0, high), int64, (b,)."""
         return torch.stack([torch.randint(high, (), generator=g) for g in self.generators]).to(device)

@@ -18,6 +18,7 @@ from genzoo.diffusion.latents import channel_axis_of, decoded, initial_noise, mo
 from genzoo.diffusion.precision import Arithmetic
 from genzoo.diffusion.prepared import predict, prepared_samples
 from genzoo.diffusion.process import Prediction, q_sample
+from genzoo.diffusion.routing import build_routing
 from genzoo.diffusion.schedule import NoiseSchedule
 from genzoo.diffusion.sections import SHARED_OPTIONS, build_loss, build_sampler, build_schedule, merge_sampler
 from genzoo.nn.evaluating import evaluating
@@ -36,6 +37,7 @@ class LatentDiffusionTask:
     prediction: what the model predicts, "noise" or "x_0".
     latent_shape: of one sample; by default (in_channels, input_size, input_size) of the model, for a model
     of clips (num_frames, in_channels, input_size, input_size).
+    routing: tokens that pass by some blocks in training, as in `FlowMatchingTask`.
     channel_axis: by default 1 for images (b, c, h, w), 2 for clips (b, f, c, h, w).
 
     Batches hold "pixels" (b, c, h, w) or (b, f, c, h, w) in [-1, 1] or "moments" from a latent cache, and
@@ -62,6 +64,7 @@ class LatentDiffusionTask:
         prediction: Prediction = "noise",
         latent_shape: Sequence[int] | None = None,
         channel_axis: int | None = None,
+        routing: Mapping[str, Any] | None = None,
     ) -> None:
         if prediction not in ("noise", "x_0"):
             raise UsageError(f"prediction is {prediction!r}", fix='use "noise" or "x_0"')
@@ -71,6 +74,7 @@ class LatentDiffusionTask:
         self.prediction = prediction
         self.num_classes = num_classes_of(model)
         self.label_dropout = checked_dropout(model, label_dropout)
+        self.routing = build_routing(routing, model)
         self._loss = build_loss(loss)
         self._latent_shape = None if latent_shape is None else tuple(latent_shape)
         self.channel_axis = channel_axis_of(self.latent_shape) if channel_axis is None else channel_axis
@@ -98,6 +102,8 @@ class LatentDiffusionTask:
         latents = prepared["latents"]
         prepared["timesteps"] = generator.randint(self.schedule.num_timesteps, latents.device)
         prepared["noise"] = generator.randn_like(latents)
+        if self.routing is not None:
+            prepared["route"] = self.routing.draw(generator, latents)
         return prepared
 
     def loss(self, model: nn.Module, batch: Batch, generator: SampleStreams | None = None) -> LossOutput:

@@ -40,7 +40,9 @@ def prepared_samples(
 def predict(
     model: nn.Module, x_t: Tensor, timesteps: Tensor, batch: Batch, latent_shape: tuple[int, ...]
 ) -> Tensor:
-    """The model's output for a prepared batch at x_t, in x_t's dtype; stills are announced to it."""
-    stills = still_options(batch, latent_shape[0]) if x_t.ndim == 5 else {}
-    output: Tensor = model(x_t, timesteps, batch.get("class_labels"), **stills)
+    """The model's output for a prepared batch at x_t, in x_t's dtype; stills and routes are told to it."""
+    options: dict[str, Any] = still_options(batch, latent_shape[0]) if x_t.ndim == 5 else {}
+    if "route" in batch:
+        options["route"] = batch["route"]
+    output: Tensor = model(x_t, timesteps, batch.get("class_labels"), **options)
     return output.to(x_t.dtype)

@@ -7,7 +7,9 @@ A family brings its blocks, for clips with the order in which each scans; everyt
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -25,6 +27,7 @@ from genzoo.nn.embeddings import (
 )
 from genzoo.nn.modulation import FinalLayer
 from genzoo.nn.patch import PatchEmbed, unpatchify
+from genzoo.nn.routing import Route, gathered, scattered
 from genzoo.nn.video import embed_conditions, predict_tokens, run_video_blocks
 
 SIZES = ("depth", "hidden_size", "patch_size", "num_frames")
@@ -98,16 +101,22 @@ class TokenDenoiser(nn.Module):
         *,
         image_labels: Tensor | None = None,
         use_image_num: int = 0,
+        route: Route | None = None,
     ) -> Tensor:
         """Predict the noise, and with learn_sigma the variance, of diffused latents.
 
         x: (b, c, h, w), or a clip with s = use_image_num stills behind it, (b, f + s, c, h, w).
         timesteps: (b,) original indices.   class_labels: (b,), image_labels: (b, s), num_classes = no label.
+        route: of pictures, which tokens the middle blocks see, in training.
         Returns the shape of x, with learn_sigma with 2c channels.
         """
         self._check_inputs(x, timesteps, class_labels, image_labels, use_image_num)
-        tokens = self.predict_tokens(self._embed(x), timesteps, class_labels, image_labels, use_image_num)
         height, width = self.grid
+        if route is not None:
+            c = embed_conditions(self.t_embedder, self.y_embedder, timesteps, class_labels, None, 0)
+            tokens = self.final_layer(self.mix_tokens(self._embed(x), c.video, route), c.video)
+            return unpatchify(tokens, self.patch_size, height=height, width=width)
+        tokens = self.predict_tokens(self._embed(x), timesteps, class_labels, image_labels, use_image_num)
         if not self.in_clips:
             return unpatchify(tokens, self.patch_size, height=height, width=width)
         frames = unpatchify(tokens.flatten(0, 1), self.patch_size, height=height, width=width)
@@ -139,9 +148,32 @@ class TokenDenoiser(nn.Module):
         )
         return predict_tokens(self.final_layer, tokens, c)
 
-    def mix_tokens(self, tokens: Tensor, c: Tensor) -> Tensor:
-        """The blocks of a model of images, in turn.   tokens: (b, n, d).   c: (b, d)."""
-        return run_blocks(self.blocks, tokens, c, gradient_checkpointing=self.gradient_checkpointing)
+    def mix_tokens(self, tokens: Tensor, c: Tensor, route: Route | None = None) -> Tensor:
+        """The blocks of a model of images, in turn.   tokens: (b, f + n, d), f in front.   c: (b, d)."""
+        run = partial(run_blocks, c=c, gradient_checkpointing=self.gradient_checkpointing)
+        if route is None:
+            return run(self.blocks, tokens, **self.block_options())
+        blocks, start, end = list(self.blocks), route.start, route.end + 1
+        num_front = tokens.shape[1] - math.prod(self.grid)
+        tokens = run(blocks[:start], tokens, **self.block_options())
+        routed = gathered(tokens, route.kept, num_front=num_front)
+        routed = run(blocks[start:end], routed, **self.block_options(route.kept))
+        tokens = scattered(tokens, route.kept, routed, num_front=num_front)
+        return run(blocks[end:], tokens, **self.block_options())
+
+    def block_options(self, kept: Tensor | None = None) -> dict[str, Any]:
+        """What every block of a model of images is given besides.   kept: (b, k), places of the tokens."""
+        return {}
+
+    def routed_sizes(self) -> tuple[int, int]:
+        """Tokens of a picture, and blocks. Raises UsageError for a model of clips."""
+        if self.in_clips:
+            raise UsageError(
+                f"the tokens of {type(self).__name__} cannot be routed",
+                why="a clip's blocks scan frames and places in turn",
+                fix="leave task.routing out",
+            )
+        return math.prod(self.grid), len(self.blocks)
 
     def sharded_blocks(self) -> list[nn.Module]:
         """Parts whose weights are gathered one after another."""

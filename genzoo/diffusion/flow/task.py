@@ -20,6 +20,7 @@ from genzoo.diffusion.labels import checked_dropout, class_conditions, num_class
 from genzoo.diffusion.latents import channel_axis_of, decoded, initial_noise, model_latent_shape
 from genzoo.diffusion.precision import Arithmetic
 from genzoo.diffusion.prepared import predict, prepared_samples
+from genzoo.diffusion.routing import build_routing
 from genzoo.diffusion.sections import SHARED_OPTIONS, build_loss, merge_sampler, split_guidance
 from genzoo.nn.evaluating import evaluating
 
@@ -32,6 +33,8 @@ class FlowMatchingTask:
     times is a name or a section such as {"name": "logit_normal", "mean": 0.0, "std": 1.0}.
     sampler: a section {"name": "flow_euler", "steps": 50, "guidance_scale": 1.5, ...}.
     label_dropout: probability of hiding a label in training, which guidance needs.
+    routing: {"rate": 0.5, "start": 1, "end": 2}: in training, half of each picture's tokens pass by blocks 1
+    and 2, counted from 0, which saves their time; for dim and dit.
     drop_variance: leave the second half of the output out, of a model with learn_sigma; SiT is built so.
 
     Batches are those of LatentDiffusionTask, clips with stills included.
@@ -55,6 +58,7 @@ class FlowMatchingTask:
         sampler: Mapping[str, Any] | None = None,
         label_dropout: float = 0.1,
         drop_variance: bool = False,
+        routing: Mapping[str, Any] | None = None,
     ) -> None:
         variance, patched = able(model, PredictsVariance), able(model, HasPatches)
         if variance is not None and variance.learn_sigma and not drop_variance:
@@ -72,6 +76,7 @@ class FlowMatchingTask:
         split_guidance(self.sampler, FlowGuidance)
         self.num_classes = num_classes_of(model)
         self.label_dropout = checked_dropout(model, label_dropout)
+        self.routing = build_routing(routing, model)
         self._loss = build_loss(loss, port=PORT)
 
     @property
@@ -96,6 +101,8 @@ class FlowMatchingTask:
         latents = prepared["latents"]
         prepared["times"] = self.settings.draw_times(generator, latents)
         prepared["noise"] = generator.randn_like(latents)
+        if self.routing is not None:
+            prepared["route"] = self.routing.draw(generator, latents)
         return prepared
 
     def loss(self, model: nn.Module, batch: Batch, generator: SampleStreams | None = None) -> LossOutput:

@@ -7,7 +7,7 @@ from functools import partial
 
 from torch import Tensor
 
-from genzoo.nn.blocks import AttentionBlock, run_blocks
+from genzoo.nn.blocks import AttentionBlock
 from genzoo.nn.count import thop_count
 from genzoo.nn.modulation import FinalLayer
 from genzoo.nn.rotary import GridRotation
@@ -53,11 +53,9 @@ class DiT(TokenDenoiser):
         blocks = (AttentionBlock(hidden_size, num_heads, **options) for _ in range(depth))
         self.add_blocks(blocks, build_final=partial(FinalLayer, rms_norm=rms_norm))
 
-    def mix_tokens(self, tokens: Tensor, c: Tensor) -> Tensor:
-        """The blocks, with rotary positions where the model has them."""
-        rotation = {} if self.feat_rope is None else {"rotation": self.feat_rope()}
-        checkpointing = self.gradient_checkpointing
-        return run_blocks(self.blocks, tokens, c, gradient_checkpointing=checkpointing, **rotation)
+    def block_options(self, kept: Tensor | None = None) -> dict[str, tuple[Tensor, Tensor]]:
+        """Rotary positions, where the model has them, of the tokens that are there."""
+        return {} if self.feat_rope is None else {"rotation": self.feat_rope(kept)}
 
     def paper_count(self) -> dict[str, float]:
         """Parameters (M) and Gflops as DiM's Table 4 counts its baseline: `thop_count` of three samples."""

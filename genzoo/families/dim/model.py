@@ -16,6 +16,7 @@ from genzoo.nn.blocks import MambaBlock
 from genzoo.nn.count import thop_count
 from genzoo.nn.grid_order import orders_of_blocks
 from genzoo.nn.mamba import mixer_options
+from genzoo.nn.routing import Route
 from genzoo.nn.token_denoiser import TokenDenoiser
 
 CONVOLUTIONS = ("after_block", "in_mixer")
@@ -72,12 +73,16 @@ class DiM(TokenDenoiser):
         if self.cls_token is not None:
             nn.init.normal_(self.cls_token, std=0.02)
 
-    def mix_tokens(self, tokens: Tensor, c: Tensor) -> Tensor:
+    def mix_tokens(self, tokens: Tensor, c: Tensor, route: Route | None = None) -> Tensor:
         """The blocks, over the class token in front of the sequence where there is one."""
         if self.cls_token is None:
-            return super().mix_tokens(tokens, c)
+            return super().mix_tokens(tokens, c, route)
         tokens = torch.cat([self.cls_token.expand(tokens.shape[0], -1, -1), tokens], dim=1)
-        return super().mix_tokens(tokens, c)[:, 1:]
+        return super().mix_tokens(tokens, c, route)[:, 1:]
+
+    def block_options(self, kept: Tensor | None = None) -> dict[str, Tensor]:
+        """The places of tokens that are there, when not all are: mixers put them in their scan order."""
+        return {} if kept is None else {"kept": kept}
 
     def paper_count(self) -> dict[str, float]:
         """Parameters (M) and Gflops as Tables 4 to 6 print them: `thop_count` of three samples."""
