@@ -168,8 +168,9 @@ class Run:
 
         options: what to sample (class_labels=[1, 2, 3]) and how (guidance_scale=1.5, steps=50,
         sampler="ddim"); the recipe's sampler section gives the rest. Also weights ("ema" or "raw"),
-        checkpoint (a step or a path), device and block_size. Sample i depends on the seed and on i alone, not
-        on `num`.
+        checkpoint (a step or a path), device, block_size, and how the network runs (compile, cuda_graphs,
+        allow_tf32: `api.sampling.execution.Execution`). Sample i depends on the seed and on i alone, not on
+        `num`.
         """
         return sample_run(self.data, num=num, seed=seed, **options)
 

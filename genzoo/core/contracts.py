@@ -379,6 +379,20 @@ class NamesBlocks(Protocol):
         """Parts that run one after another, each called as a module, whose weights are gathered in turn."""
 
 
+class CompilesBlocks(Protocol):
+    """Needed for train.compile, and for compile in sampling."""
+
+    def compiled_blocks(self) -> Sequence[nn.Module]:
+        """Parts that are one graph each, called as modules; equal ones share their compiled code."""
+
+
+class ReplaysForward(Protocol):
+    """Needed for cuda_graphs. replays_forward: whether forward takes tensors and gives one, looks at no value
+    and keeps nothing, so that what it does once can be replayed."""
+
+    replays_forward: bool
+
+
 class NamesResidual(Protocol):
     """residual: the form of a block's residual branch; "dit" where nothing else is said."""
 

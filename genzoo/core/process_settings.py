@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import random
 import warnings
 from collections.abc import Iterator
@@ -10,16 +11,25 @@ from collections.abc import Iterator
 import numpy as np
 import torch
 
+logger = logging.getLogger(__name__)
+
 
 @contextlib.contextmanager
 def process_settings(device: torch.device | str = "cpu") -> Iterator[None]:
     """Within the block whatever belongs to the process may be set; afterwards it is as it was found.
 
-    Put back: the global random generators of Python, numpy, torch's CPU and `device`, torch's deterministic
-    switches, and the filters of warnings.
+    Put back: the global random generators of Python, numpy, torch's CPU and `device`, torch's switches for
+    deterministic kernels and for TF32, and the filters of warnings.
     """
-    with warnings.catch_warnings(), _generators(torch.device(device)), _deterministic_switches():
+    with warnings.catch_warnings(), _generators(torch.device(device)), _switches():
         yield
+
+
+def allow_tf32(device: torch.device | str) -> None:
+    """Let float32 products of a GPU round their factors to TF32, until `process_settings` ends."""
+    if torch.device(device).type != "cuda":
+        logger.warning("allow_tf32 has no effect on %s: TF32 is of NVIDIA's GPUs", torch.device(device).type)
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
 
 
 @contextlib.contextmanager
@@ -38,13 +48,15 @@ def _generators(device: torch.device) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _deterministic_switches() -> Iterator[None]:
-    cudnn = torch.backends.cudnn
+def _switches() -> Iterator[None]:
+    cudnn, matmul = torch.backends.cudnn, torch.backends.cuda.matmul
     kept = cudnn.benchmark, cudnn.deterministic
+    tf32 = cudnn.allow_tf32, matmul.allow_tf32
     wanted = torch.are_deterministic_algorithms_enabled()
     only_warn = torch.is_deterministic_algorithms_warn_only_enabled()
     try:
         yield
     finally:
         cudnn.benchmark, cudnn.deterministic = kept
+        cudnn.allow_tf32, matmul.allow_tf32 = tf32
         torch.use_deterministic_algorithms(wanted, warn_only=only_warn)

@@ -135,15 +135,16 @@ class RunFolder:
             fix="wait for it or stop it, or choose another --output",
         )
 
-    def describe(
-        self, *, recipe_text: str = "", device: str = "cpu", processes: int = 1, threads: int = 1
-    ) -> None:
-        """Record what is run and on what: recipe.yaml, command.txt (a line for each start), env.json."""
+    def describe(self, *, recipe_text: str = "", **machine: Any) -> None:
+        """Record what is run and on what: recipe.yaml, command.txt (a line for each start), env.json.
+
+        machine: as in `environment`.
+        """
         if recipe_text:
             write_file(self.path / "recipe.yaml", recipe_text)
         with disk_errors(self.path, _REFUSED), open_log(self.path / "command.txt") as file:
             file.write(shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]) + "\n")
-        write_json(self.path / "env.json", environment(device=device, processes=processes, threads=threads))
+        write_json(self.path / "env.json", environment(**machine))
 
     def set_status(self, state: str, *, step: int, steps: int, **details: Any) -> None:
         """Replace status.json. state: running, finished, interrupted or failed."""
@@ -220,10 +221,12 @@ def _lines_up_to(path: Path, step: int) -> Iterator[str]:
                 yield line + "\n"
 
 
-def environment(*, device: str = "cpu", processes: int = 1, threads: int = 1) -> dict[str, Any]:
+def environment(
+    *, device: str = "cpu", processes: int = 1, threads: int = 1, compile: str | None = None
+) -> dict[str, Any]:
     """Versions, machine, source revision, and where relative paths start, for env.json.
 
-    threads: of each process.
+    threads: of each process.   compile: what compiled the model, None where nothing did.
     """
     return {
         STARTED_IN: os.getcwd(),
@@ -234,6 +237,7 @@ def environment(*, device: str = "cpu", processes: int = 1, threads: int = 1) ->
         "device": device,
         "processes": processes,
         "threads": threads,
+        "compile": compile,
         "packages": {name: _version(name) for name in _PACKAGES},
         "git": _git(),
     }

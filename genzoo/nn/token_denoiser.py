@@ -44,6 +44,8 @@ class TokenDenoiser(nn.Module):
     positions_at_input = False
     """Whether the positions of frames are added before the first block, or before the first across frames."""
 
+    replays_forward = True
+
     arguments: dict[str, Any]
     num_classes: int
     in_channels: int
@@ -177,6 +179,10 @@ class TokenDenoiser(nn.Module):
 
     def sharded_blocks(self) -> list[nn.Module]:
         """Parts whose weights are gathered one after another."""
+        return list(self.blocks)
+
+    def compiled_blocks(self) -> list[nn.Module]:
+        """Parts that are one graph each."""
         return list(self.blocks)
 
     def example_inputs(self) -> tuple[Tensor, Tensor, Tensor | None]:

@@ -76,6 +76,10 @@ class TextToImageModel(nn.Module):
         """Write a folder that diffusers loads."""
         return write_folder(self.parts(codec, scheduler), folder, half=half)
 
+    def compiled_blocks(self) -> list[nn.Module]:
+        """Parts that are one graph each: the whole UNet, whose blocks hand over lists."""
+        return [self.unet]
+
     def example_inputs(self) -> tuple[Tensor, Tensor, Tensor]:
         """Arguments of `forward` for one sample."""
         x_t = next(self.unet.parameters()).new_zeros(1, self.in_channels, self.input_size, self.input_size)

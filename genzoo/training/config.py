@@ -41,6 +41,9 @@ class TrainConfig:
     collective_timeout: seconds after which a process gives up waiting for the others.
     sharding: "full" shares weights, gradients, averages and optimizer out over all processes, "hybrid" over
         groups of `shard_size`, by default those of one machine; "none" keeps all of it in each.
+    compile: blocks are compiled by torch.compile at their first call; weights keep their names.
+    allow_tf32: on a GPU, float32 products keep 10 bits of their factors' fractions and are several times
+        faster.
     """
 
     steps: int
@@ -72,6 +75,8 @@ class TrainConfig:
     collective_timeout: float = 1800.0
     sharding: Sharding = "none"
     shard_size: int | None = None
+    compile: bool = False
+    allow_tf32: bool = False
 
     @property
     def snapshot_every(self) -> int:
@@ -153,6 +158,8 @@ def _sharding(config: TrainConfig) -> list[str]:
         return [f"train.sharding: {config.sharding!r} is not one of {', '.join(SHARDINGS)}"]
     if config.shard_size is not None and (config.sharding != "hybrid" or config.shard_size < 2):
         return [f"train.shard_size: {config.shard_size!r} is for sharding: hybrid, and at least 2"]
+    if config.sharding != "none" and config.compile:
+        return ["train.compile: blocks that are shared out are not compiled; use sharding: none"]
     if config.sharding != "none" and config.precision == "fp16":
         return ["train.sharding: fp16's loss scale is untested over shards; use precision: bf16"]
     return []

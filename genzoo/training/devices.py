@@ -18,7 +18,7 @@ from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
 from genzoo.core.errors import UsageError
 from genzoo.core.memory import freed_memory_kept
-from genzoo.core.process_settings import process_settings
+from genzoo.core.process_settings import allow_tf32, process_settings
 from genzoo.core.processes import LAUNCHED, World, default_device, require_launched
 from genzoo.core.sharded import whole
 from genzoo.core.types import LossOutput
@@ -84,6 +84,8 @@ def settings(config: TrainConfig, device: torch.device) -> Iterator[None]:
         if config.deterministic:
             torch.use_deterministic_algorithms(True)
             torch.backends.cudnn.benchmark = False
+        if config.allow_tf32:
+            allow_tf32(device)
         yield
 
 

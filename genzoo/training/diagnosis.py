@@ -14,6 +14,7 @@ from torch.utils._pytree import tree_leaves
 from genzoo.core.errors import NonFiniteError, OutOfMemoryError, is_out_of_memory
 from genzoo.core.sharded import own_part
 from genzoo.core.types import Batch, LossOutput
+from genzoo.nn.compiled import eagerly
 from genzoo.training.config import BatchPlan, smaller_micro_batches
 
 
@@ -41,7 +42,7 @@ def explain_non_finite(
         if not _finite(parameter):
             return Finding(0, f"the weight {name!r}", "any position")
     for batch in batches:
-        with torch.no_grad(), first_non_finite_output(model) as found:
+        with torch.no_grad(), eagerly(model), first_non_finite_output(model) as found:
             loss = forward(batch).loss
         if found:
             return Finding(1, f"the output of module {found[0]!r}", _samples(batch))

@@ -12,6 +12,7 @@ from torch import nn
 
 from genzoo.core.model_state import frozen_digest, trainable_parameters
 from genzoo.core.types import Dataset, Task
+from genzoo.nn.compiled import compile_blocks
 from genzoo.training import devices
 from genzoo.training.config import BatchPlan, TrainConfig, plan_batch
 from genzoo.training.ema import ParameterAverage
@@ -83,6 +84,8 @@ def build_parts(
     else:
         prepared = accelerator.prepare_model(model)
     model = accelerator.unwrap_model(prepared)
+    if config.compile:
+        compile_blocks(model)
     parameters = trainable_parameters(model)
     optimization = build_optimizer(parameters, optim)  # of the parts, where the model is shared out
     optimizer = accelerator.prepare_optimizer(optimization.optimizer)

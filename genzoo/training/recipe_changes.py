@@ -24,7 +24,7 @@ ASIDE = (
     ),
     *("train.num_workers", "train.loader_timeout", "train.max_bad", "train.micro_batch_size"),
     *("train.tensorboard", "train.deterministic", "train.collective_timeout"),
-    *("train.sharding", "train.shard_size"),
+    *("train.sharding", "train.shard_size", "train.compile", "train.allow_tf32"),
 )
 """What a step computes does not depend on these, but for rounding."""
 

@@ -89,14 +89,15 @@ class RunRecord:
             text = "this run is finished and keeps its recipe; these settings have no effect:\n         %s"
             logger.warning(text, listed(self._changes))
 
-    def begin(self, step: int, *, device: str, processes: int) -> None:
-        """Write what is known before the first step, and say what changed."""
+    def begin(self, step: int, *, device: str, processes: int, compiled_by: str | None = None) -> None:
+        """Write what is known before the first step, and what changed.   compiled_by: such as inductor."""
         is_new = not step or not (self.folder.path / "recipe.yaml").is_file()
         text = self.recipe.to_yaml() if self.recipe is not None and is_new else ""
         self._waiting = bool(step) and self.recipe is not None
         if self._changes:
             logger.warning("changed from step %d on:\n         %s", step + 1, listed(self._changes))
         here: dict[str, Any] = {"device": device, "processes": processes, "threads": torch.get_num_threads()}
+        here["compile"] = compiled_by
         if step:
             self._tell_of_other_machine(here)
         self.folder.describe(recipe_text=text, **here)
@@ -110,7 +111,7 @@ class RunRecord:
         now = environment(**here)
         told = [
             f"{name} {before[name]} -> {now[name]}"
-            for name in ("threads", "processes", "device", "cpu")
+            for name in ("threads", "processes", "device", "cpu", "compile")
             if before.get(name) not in (None, now[name])
         ]
         packages = [found.get("packages") for found in (before, now)]

@@ -24,6 +24,7 @@ from genzoo.core.stored_tensors import open_checkpoint
 from genzoo.core.types import Batch, Dataset, LossOutput, Task
 from genzoo.data.loader_workers import LoaderError
 from genzoo.data.sample_stream import SampleStream, batches
+from genzoo.nn.compiled import BACKEND
 from genzoo.training import devices
 from genzoo.training.config import TrainConfig
 from genzoo.training.diagnosis import explain_non_finite, memory_advice, non_finite_error
@@ -224,7 +225,9 @@ class Trainer:
                 hook.on_end(self)
 
     def _describe(self) -> None:
-        self.record.begin(self.step, device=str(self.device), processes=self.accelerator.num_processes)
+        compiled_by = BACKEND if self.config.compile else None
+        processes = self.accelerator.num_processes
+        self.record.begin(self.step, device=str(self.device), processes=processes, compiled_by=compiled_by)
         for line in summarise(self.parts, self.folder.path).lines():
             logger.info("%s", line)
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from genzoo.api.sampling.averages import average_of
+from genzoo.api.sampling.execution import Execution
 from genzoo.core.errors import DataError
 from genzoo.core.reading import read_json, read_record, reason, shown
 from genzoo.core.run_folder import read_metrics
@@ -21,7 +22,7 @@ NOT_RUN = "not run"
 # of samples.json
 STATED = (
     *("run", "recipe_sha256", "checkpoint", "weights", "weights_sha256", "average", "ema", "seed"),
-    *("block_size", "precision"),
+    *("block_size", "precision", "compile", "cuda_graphs", "allow_tf32"),
 )
 
 
@@ -29,12 +30,13 @@ def sampling_of(
     run: RunData, checkpoint: Path, seed: int, weights: str, options: Mapping[str, Any]
 ) -> dict[str, Any]:
     """How the samples of a run were made, as the result states it: every setting, the weights by name."""
-    sampler, block_size = run.plan.sampler, run.plan.sampling.block_size
+    sampler, sampling = run.plan.sampler, run.plan.sampling
     chosen = {} if sampler is None else {"sampler": sampler.name, **sampler.arguments}
     described = run.described(checkpoint, weights)  # type: ignore[arg-type]
     return {
         **chosen,
-        "block_size": block_size,
+        "block_size": sampling.block_size,
+        **Execution.chosen(sampling).described(),
         **options,
         **described,
         "average": average_of(run.plan.train, weights, described.get("ema")),

@@ -16,10 +16,15 @@ HIGHER_IS_BETTER = ("precision", "recall", "density", "coverage", "vendi", "ince
 class Sampling:
     """What a recipe's `sampler:` section says about every sampler, beside the arguments of the one it names.
 
-    block_size: samples in one forward pass; the last bits of a sample may depend on it.
+    block_size: samples in one forward pass; the last bits of a sample may depend on it.   compile,
+    cuda_graphs, allow_tf32: how the network runs, see `api.sampling.execution.Execution`; previews and
+    evaluations while it trains run as training does.
     """
 
     block_size: int = BLOCK_SIZE
+    compile: bool = False
+    cuda_graphs: bool = False
+    allow_tf32: bool = False
 
     def __post_init__(self) -> None:
         if self.block_size < 1:

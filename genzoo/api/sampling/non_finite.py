@@ -11,6 +11,7 @@ import torch
 from torch.utils._pytree import tree_leaves
 
 from genzoo.core.errors import GenzooError, NonFiniteError
+from genzoo.nn.compiled import eagerly
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -31,7 +32,7 @@ def finite_samples(model: nn.Module, draw: Callable[[], Tensor], indices: Sequen
     except GenzooError:
         raise
     except (RuntimeError, ValueError, IndexError) as error:
-        with _watched(model) as found:
+        with eagerly(model), _watched(model) as found:
             _ignore_errors(draw)
         if not found:
             raise
@@ -45,7 +46,7 @@ def finite_samples(model: nn.Module, draw: Callable[[], Tensor], indices: Sequen
 def _explained(
     model: nn.Module, draw: Callable[[], Tensor], indices: Sequence[int], why: str
 ) -> NonFiniteError:
-    with _watched(model) as found:
+    with eagerly(model), _watched(model) as found:
         _ignore_errors(draw)
     if found:
         name, step = found[0]

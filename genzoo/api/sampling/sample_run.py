@@ -11,6 +11,7 @@ import torch
 
 from genzoo.api.recipes.ports import require_sampler
 from genzoo.api.sampling.class_names import classes_of, labels_of_names
+from genzoo.api.sampling.execution import Execution, executed
 from genzoo.api.sampling.folder import Progress, write_samples
 from genzoo.api.sampling.other_runs import with_tasks
 from genzoo.api.sampling.plan import SamplePlan, make_plan, sample_all
@@ -43,6 +44,9 @@ def sample_run(
     checkpoint: str | int | Path | None = None,
     device: torch.device | str | None = None,
     block_size: int | None = None,
+    compile: bool | None = None,
+    cuda_graphs: bool | None = None,
+    allow_tf32: bool | None = None,
     **options: Any,
 ) -> Samples:
     """Samples in memory.
@@ -72,6 +76,9 @@ def sample_run_to(
     fps: float = 8.0,
     progress: Progress | None = None,
     world: World | None = None,
+    compile: bool | None = None,
+    cuda_graphs: bool | None = None,
+    allow_tf32: bool | None = None,
     **options: Any,
 ) -> Path:
     """Samples as files in a folder; goes on where an interrupted call stopped. Options as in `sample_run`.
@@ -79,19 +86,21 @@ def sample_run_to(
     clip_format: of clips, "frames" (a folder of PNGs), "mp4" or "gif", `fps` frames a second.
     world: the processes that share the samples, those of torchrun when left out.
     """
-    made = _prepare(run, num, seed, weights, checkpoint, device, block_size, options)
+    how = Execution.chosen(run.plan.sampling, compile=compile, cuda_graphs=cuda_graphs, allow_tf32=allow_tf32)
+    made = _prepare(run, num, seed, weights, checkpoint, device, block_size, how, options)
     target = Path(folder)
-    write_samples(
-        made.task,
-        made.plan,
-        target,
-        settings=made.settings,
-        batch_size=batch_size,
-        world=world or World.current(),
-        clip_format=clip_format,
-        fps=fps,
-        progress=progress,
-    )
+    with executed(made.task, how):
+        write_samples(
+            made.task,
+            made.plan,
+            target,
+            settings=made.settings,
+            batch_size=batch_size,
+            world=world or World.current(),
+            clip_format=clip_format,
+            fps=fps,
+            progress=progress,
+        )
     return target
 
 
@@ -103,6 +112,7 @@ def _prepare(
     checkpoint: str | int | Path | None,
     device: torch.device | str | None,
     block_size: int | None,
+    how: Execution,
     options: Mapping[str, Any],
 ) -> _Prepared:
     run, options = run.opened_with(options)
@@ -122,6 +132,7 @@ def _prepare(
         "seed": plan.seed,
         "block_size": plan.block_size,
         **_precision(run, task, plan.options),
+        **how.described(),
         "options": dict(plan.options),
     }
     classes = classes_of(plan.conditions, names)

@@ -164,6 +164,11 @@ class CAR(nn.Module):
         own = self.car_blocks if self.arguments["control_network"] == "transformer" else ()
         return [*self.base.sharded_blocks(), *(part for block in own for part in block.children())]
 
+    def compiled_blocks(self) -> list[nn.Module]:
+        """Parts that are one graph each: those of the base, then of the branch."""
+        own = self.car_blocks if self.arguments["control_network"] == "transformer" else self.car_conv_blocks
+        return [*self.base.compiled_blocks(), *own]
+
     def encode_control(self, control: Sequence[Tensor]) -> list[Tensor]:
         """One feature per token from the control of every scale: (b, d, h_k, w_k) each.
 

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from genzoo.core.errors import UsageError
+from genzoo.nn.compiled import compile_like
 
 Precision = Literal["fp32", "bf16"]
 PRECISIONS: tuple[Precision, ...] = ("fp32", "bf16")
@@ -47,13 +48,15 @@ def halved(module: Module) -> Module:
     for buffer in module.buffers():
         memo[id(buffer)] = buffer.to(torch.bfloat16) if buffer.is_floating_point() else buffer
     try:
-        return copy.deepcopy(module, memo).eval()
+        copied = copy.deepcopy(module, memo).eval()
     except AssertionError as error:  # what torch says of such modules
         raise UsageError(
             "a model that is shared out over processes cannot be sampled in bf16",
             why=str(error),
             fix="use precision: fp32 for previews and evaluation, or train.sharding: none",
         ) from error
+    compile_like(copied, module)
+    return copied
 
 
 def weights_version(module: nn.Module) -> tuple[int, ...]:

@@ -133,9 +133,15 @@ class VAR(nn.Module):
         """Parts whose weights are gathered one after another; blocks are modulated before their turn."""
         return [part for block in self.blocks for part in block.children()]
 
+    def compiled_blocks(self) -> list[nn.Module]:
+        """Parts that are one graph each."""
+        return list(self.blocks)
+
     def condition(self, class_labels: Tensor) -> Tensor:
         """Class vectors (b, d). Raises ShapeError for a label that is none."""
-        if class_labels.device.type == "cpu" and class_labels.numel():
+        # only where looking is free: an accelerator would wait for its queue, and a graph holds no values
+        looks = class_labels.device.type == "cpu" and not torch.compiler.is_compiling()
+        if looks and class_labels.numel():
             low, high = int(class_labels.min()), int(class_labels.max())
             if low < 0 or high > self.num_classes:
                 raise ShapeError(
