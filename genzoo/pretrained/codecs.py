@@ -6,7 +6,7 @@ import hashlib
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from einops import rearrange
@@ -67,6 +67,8 @@ class AutoencoderKLCodec:
     scaling_factor: latents are (z - shift) * scaling_factor; left out, the autoencoder's own (0.18215 for
     SD 1.x).
     slice_size: images encoded or decoded at once, which bounds memory.
+    precision: of the autoencoder's arithmetic; latents of a bf16 one are known as such.   channels_last: how
+    its maps lie in memory, which changes rounding and speed.
     Encoding and decoding return float32. In float16 an autoencoder that asks for it (force_upcast) stays in
     float32.
     """
@@ -80,16 +82,23 @@ class AutoencoderKLCodec:
         revision: str | None = None,
         scaling_factor: float | None = None,
         slice_size: int = 8,
+        precision: Literal["fp32", "bf16"] = "fp32",
+        channels_last: bool = False,
     ) -> None:
         if slice_size < 1:
             raise UsageError(f"slice_size is a number of images, not {slice_size}")
+        if precision not in ("fp32", "bf16"):
+            raise UsageError(f"the codec's precision is {precision!r}", fix="use fp32 or bf16")
         self.slice_size = slice_size
+        self._dtype = torch.bfloat16 if precision == "bf16" else None
+        self._layout = torch.channels_last if channels_last else torch.preserve_format
         config_file, weights_file = _find(path, subfolder, variant, revision)
         self.config = _read_config(config_file)
         self.vae = _build(self.config, weights_file)
         self.scaling_factor = float(scaling_factor or self.vae.config.scaling_factor)
         self.shift = float(self.vae.config.shift_factor or 0.0)
-        self.fingerprint = _fingerprint(self.config, weights_file)
+        self.fingerprint = _fingerprint(self.config, weights_file) + ("-bf16" if self._dtype else "")
+        self.to("cpu")
 
     def latent_shape(self, pixel_shape: tuple[int, ...]) -> tuple[int, ...]:
         """(c, h, w) or (f, c, h, w) of the pixels to that of their latents."""
@@ -103,9 +112,13 @@ class AutoencoderKLCodec:
         return (*frames, self.vae.config.latent_channels, height // factor, width // factor)
 
     def to(self, device: torch.device | str, dtype: torch.dtype | None = None) -> None:
-        """Move the autoencoder; see the class for float16."""
+        """Move the autoencoder; its own precision holds before `dtype`, and see the class for float16."""
         keep = dtype == torch.float16 and self.vae.config.force_upcast
-        self.vae.to(device, torch.float32 if keep else dtype)
+        wanted = self._dtype or (torch.float32 if keep else dtype)
+        # not the method of diffusers, which warns of layers to be kept in float32 where there are none
+        torch.nn.Module.to(self.vae, device, wanted)
+        if self._layout == torch.channels_last:
+            torch.nn.Module.to(self.vae, memory_format=self._layout)
 
     @torch.no_grad()
     def moments(self, pixels: Tensor) -> Tensor:
@@ -137,7 +150,9 @@ class AutoencoderKLCodec:
         """A function of images over a batch of images or of videos, a few images at a time."""
         parameter = next(self.vae.parameters())
         images = rearrange(x, "b f c h w -> (b f) c h w") if x.ndim == 5 else x
-        parts = images.to(parameter.device, parameter.dtype).split(self.slice_size)
+        parts = images.to(parameter.device, parameter.dtype, memory_format=self._layout).split(
+            self.slice_size
+        )
         y = torch.cat([function(part).float() for part in parts])
         return rearrange(y, "(b f) c h w -> b f c h w", f=x.shape[1]) if x.ndim == 5 else y
 

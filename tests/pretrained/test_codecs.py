@@ -254,3 +254,29 @@ def test_registered_codecs_resolve() -> None:
 
     assert CODECS.get("identity") is IdentityCodec
     assert CODECS.get("autoencoder_kl") is AutoencoderKLCodec
+
+
+def test_a_bf16_autoencoder_is_near_and_known_as_another_one(folder: Path) -> None:
+    plain, half = AutoencoderKLCodec(str(folder)), AutoencoderKLCodec(str(folder), precision="bf16")
+    for dtype in (None, torch.float32, torch.float16):
+        half.to("cpu", dtype)
+        assert next(half.vae.parameters()).dtype == torch.bfloat16
+    x = pixels(2, 3, 8, 6)
+    moments = half.moments(x)
+    assert moments.dtype == torch.float32
+    assert not torch.equal(moments, plain.moments(x))
+    torch.testing.assert_close(moments, plain.moments(x), rtol=0.05, atol=0.05)
+    decoded = [codec.decode(moments[:, :3]) for codec in (half, plain)]
+    torch.testing.assert_close(decoded[0], decoded[1], rtol=0.05, atol=0.05)
+    assert half.fingerprint == f"{plain.fingerprint}-bf16"
+    with pytest.raises(UsageError, match="the codec's precision is 'fp8'"):
+        AutoencoderKLCodec(str(folder), precision="fp8")  # type: ignore[arg-type]
+
+
+def test_channels_last_changes_rounding_alone(folder: Path) -> None:
+    plain, last = AutoencoderKLCodec(str(folder)), AutoencoderKLCodec(str(folder), channels_last=True)
+    weight = last.vae.encoder.conv_in.weight
+    assert weight.is_contiguous(memory_format=torch.channels_last)
+    x = pixels(2, 3, 8, 6)
+    torch.testing.assert_close(last.moments(x), plain.moments(x), rtol=1e-5, atol=1e-5)
+    assert last.fingerprint == plain.fingerprint

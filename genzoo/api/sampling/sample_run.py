@@ -53,10 +53,13 @@ def sample_run(
 
     options: what to sample (class_labels=[1, 2, 3], or names of classes) and how (guidance_scale=1.5,
     steps=50, sampler="ddim"); the recipe's sampler section gives the rest. Sample i depends on the seed and
-    on i alone, not on `num`.
+    on i alone, not on `num`.   compile, cuda_graphs, allow_tf32: see
+    `Execution`; as the recipe says when left out.
     """
-    made = _prepare(run, num, seed, weights, checkpoint, device, block_size, options)
-    pixels = torch.cat([part for _, part in sample_all(made.task, made.plan)])
+    how = Execution.chosen(run.plan.sampling, compile=compile, cuda_graphs=cuda_graphs, allow_tf32=allow_tf32)
+    made = _prepare(run, num, seed, weights, checkpoint, device, block_size, how, options)
+    with executed(made.task, how):
+        pixels = torch.cat([part for _, part in sample_all(made.task, made.plan)])
     return Samples(pixels, made.plan.conditions, made.settings)
 
 
