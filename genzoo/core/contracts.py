@@ -131,6 +131,13 @@ class SuppliesLossOptions(Protocol):
     supplies: Sequence[str]
 
 
+class RefitsTensors(Protocol):
+    """A model that can begin with tensors of another shape than its own."""
+
+    def refitted(self, name: str, weights: Mapping[str, Tensor]) -> Tensor | None:
+        """Tensor `name` of other weights as this model takes it, such as positions of other maps."""
+
+
 class TakesRuns(Protocol):
     """run_options: options of `conditions` that name other runs; they arrive as {place: its task}."""
 

@@ -4,7 +4,7 @@ Blocks are paired by kind, attention with attention and Mamba with Mamba, in ord
 target has spatial blocks of that kind fills those, and the blocks that cross frames start closed: at first
 the model of clips treats each frame like the image model. Otherwise the n-th block fills the n-th, and of a
 deeper source blocks at even distances are taken. What lies outside the blocks is copied where name and shape
-agree.
+agree; what a model can refit, such as positions of maps of another shape, it refits.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from genzoo.core.contracts import NamesResidual, OrdersBlocks, able, fixed_tables
+from genzoo.core.contracts import NamesResidual, OrdersBlocks, RefitsTensors, able, fixed_tables
 from genzoo.core.errors import WeightsError
 
 KINDS = {"attention": "attn.", "mamba": "mixer."}
@@ -47,8 +47,8 @@ def warm_start(model: nn.Module, weights: Mapping[str, Tensor]) -> list[Fate]:
             fates.append(Fate(None, name, "fixed table, built anew"))
             continue
         source = _source_name(name, pairs)
-        found = None if source is None or source not in weights else weights[source]
-        taken = None if found is None else _fit(model, name, parameter, found)
+        found = None if source is None else weights.get(source)
+        taken = None if found is None else _fit(model, name, parameter, weights, source or name)
         if taken is None:
             fates.append(Fate(None, name, _why_fresh(source, parameter, found)))
             continue
@@ -56,8 +56,7 @@ def warm_start(model: nn.Module, weights: Mapping[str, Tensor]) -> list[Fate]:
         assert found is not None
         copies[name] = taken
         used.add(source)
-        part = "" if taken.shape == found.shape else f"the first {len(taken)} of {len(found)} rows, "
-        fates.append(Fate(source, name, f"copied, {part}{tuple(taken.shape)}"))
+        fates.append(Fate(source, name, f"copied, {_how(taken, found)}{tuple(taken.shape)}"))
     _refuse_unlike(model, weights, copies)
     model.load_state_dict(copies, strict=False)
     return fates + [Fate(name, None, _why_unused(name, fixed)) for name in weights if name not in used]
@@ -99,14 +98,28 @@ def _source_name(name: str, pairs: Mapping[int, int]) -> str | None:
     return f"blocks.{pairs[int(match[1])]}.{match[2]}" if int(match[1]) in pairs else None
 
 
-def _fit(model: nn.Module, name: str, parameter: Tensor, found: Tensor) -> Tensor | None:
+def _fit(
+    model: nn.Module, name: str, parameter: Tensor, weights: Mapping[str, Tensor], source: str
+) -> Tensor | None:
     """The source as it goes into the parameter, or None."""
+    found = weights[source]
     if found.shape == parameter.shape:
         return None if _is_other_modulation(model, name) else found
     rows, width = len(parameter), parameter.shape[1:]
     halved = "adaLN_modulation" in name and len(found) == 2 * rows and found.shape[1:] == width
     # six modulations begin with the three of the mixer, which are all that a block without perceptron has
-    return found[:rows] if halved and not _is_other_modulation(model, name) else None
+    if halved:
+        return None if _is_other_modulation(model, name) else found[:rows]
+    refits = able(model, RefitsTensors)
+    return None if refits is None else refits.refitted(source, weights)
+
+
+def _how(taken: Tensor, found: Tensor) -> str:
+    if taken.shape == found.shape:
+        return ""
+    if taken.shape[1:] == found.shape[1:]:
+        return f"the first {len(taken)} of {len(found)} rows, "
+    return f"resized from {tuple(found.shape)}, "
 
 
 def _is_other_modulation(model: nn.Module, name: str) -> bool:

@@ -70,12 +70,14 @@ def test_var_goes_there_and_back(tmp_path: Path, options: dict[str, Any]) -> Non
     assert detected(tree) == ["var"]
     converter = CONVERTERS.get("var")()
     heads = {} if options.get("attn_l2_norm", True) else {"num_heads": SIZES["num_heads"]}
+    if heads:
+        with pytest.raises(WeightsError, match="--argument num_heads=16"):
+            converter.to_genzoo(tree)
     conversion = converter.to_genzoo(tree, **heads)
     inferred = {key: conversion.arguments[key] for key in (*SIZES, *options)}
     assert inferred == {**SIZES, **options}
     assert same(rebuilt(conversion).state_dict(), weights)
-    if not heads:
-        assert same(converter.from_genzoo(conversion.weights), weights)
+    assert same(converter.from_genzoo(conversion.weights), weights)
 
 
 def test_training_state_of_var_is_var_and_every_entry_is_reported(tmp_path: Path) -> None:

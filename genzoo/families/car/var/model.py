@@ -5,7 +5,7 @@ Tian et al., "Visual Autoregressive Modeling: Scalable Image Generation via Next
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -22,6 +22,7 @@ from genzoo.autoregression.scales import (
 )
 from genzoo.core.errors import ShapeError, UsageError
 from genzoo.families.car.var.blocks import Block, HeadNorm, own_precision
+from genzoo.families.car.var.positions import resized_positions, square_sides
 from genzoo.families.car.vqvae.model import PATCH_NUMS
 from genzoo.families.car.weights.init import base_std, reset_layers, shrink_residuals, undecayed_names
 
@@ -213,6 +214,13 @@ class VAR(nn.Module):
             dtype = self.head.weight.dtype
             logits: Tensor = self.head(self.head_nm(tokens.to(dtype), condition.to(dtype)))
         return logits.float()
+
+    def refitted(self, name: str, weights: Mapping[str, Tensor]) -> Tensor | None:
+        """Positions of a VAR on other maps, where these are squares and as many; see `resized_positions`."""
+        sides = square_sides(weights.get("lvl_1L")) if name == "pos_1LC" else None
+        if sides is None or len(sides) != len(self.sizes):
+            return None
+        return resized_positions(weights[name], sides, self.sizes)
 
     def example_inputs(self) -> tuple[Tensor, Tensor]:
         """Arguments of `forward` for one sample."""

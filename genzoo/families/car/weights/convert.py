@@ -22,6 +22,7 @@ from genzoo.families.car.weights.released_layouts import (
     find_var,
     find_vqvae,
     require,
+    tells_heads,
     var_arguments,
     vqvae_arguments,
     without_branch,
@@ -75,7 +76,9 @@ class VARConverter:
     def from_genzoo(self, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """A bare state dict, as the released files are."""
         entry = require(find_var(weights), weights, "VAR")
-        return check(empty(VAR, var_arguments(entry.weights)), weights, source="these VAR weights")
+        # where tensors do not tell the heads, no shape depends on them
+        hidden = {} if tells_heads(entry.weights) else {"num_heads": 1}
+        return check(empty(VAR, var_arguments(entry.weights, **hidden)), weights, source="these VAR weights")
 
 
 class CARConverter:
@@ -102,7 +105,7 @@ class CARConverter:
                 "the file holds the control branch only",
                 fix="name the VAR it stands on: var_weights=var_d16.pth",
             )
-        known = var_arguments(base) | branch_arguments(branch) | arguments
+        known = var_arguments(base, **arguments) | branch_arguments(branch) | arguments
         known["freeze_base"] = var_weights is not None
         both = {BASE + name: value for name, value in base.items()} | branch
         weights = check(empty(CAR, known), both, source="these CAR weights")

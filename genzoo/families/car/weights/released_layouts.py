@@ -26,9 +26,9 @@ VAR_SIGNATURE = {
     "lvl_embed.weight",
     "head.weight",
 }
+TEMPERATURES = "blocks.0.attn.scale_mul_1H11"
 BRANCH_SIGNATURE = {"car_var_conv.weight", "car_var_conv.bias"}
 VQVAE_SIGNATURE = {"encoder.conv_in.weight", "decoder.conv_out.weight", "quantize.embedding.weight"}
-HEAD_WIDTH = 64  # of every released VAR: without l2-normed attention the tensors do not show their heads
 
 
 def find_branch(tree: Mapping[str, Any]) -> Part | None:
@@ -73,24 +73,38 @@ def var_arguments(weights: Mapping[str, Tensor], **known: Any) -> dict[str, Any]
     """The arguments of VAR, read from shapes; `known` settles what they hide (num_heads, drop_path)."""
     hidden_size, in_channels = weights["word_embed.weight"].shape
     depth = 1 + max(_numbers(weights, r"blocks\.(\d+)\."), default=-1)
-    temperatures = weights.get("blocks.0.attn.scale_mul_1H11")
     fc1 = weights.get("blocks.0.ffn.fc1.weight")
     if depth == 0 or fc1 is None:
         raise CheckpointError("the transformer's blocks are missing", fix="fetch the file again")
     inferred = {
         "depth": depth,
         "hidden_size": hidden_size,
-        "num_heads": hidden_size // HEAD_WIDTH if temperatures is None else temperatures.shape[1],
+        "num_heads": known.get("num_heads") or _num_heads(weights),
         "patch_nums": known.get("patch_nums") or patch_nums_of(weights),
         "num_classes": len(weights["class_emb.weight"]) - 1,
         "in_channels": in_channels,
         "codebook_size": len(weights["head.weight"]),
         "mlp_ratio": len(fc1) / hidden_size,
         "drop_path": round(0.1 * depth / 24, 6),
-        "attn_l2_norm": temperatures is not None,
+        "attn_l2_norm": tells_heads(weights),
         "shared_adaln": "blocks.0.ada_gss" in weights,
     }
     return inferred | known
+
+
+def tells_heads(weights: Mapping[str, Tensor]) -> bool:
+    """Whether there is a temperature a head, which only normalised attention has."""
+    return TEMPERATURES in weights
+
+
+def _num_heads(weights: Mapping[str, Tensor]) -> int:
+    if not tells_heads(weights):
+        raise WeightsError(
+            "the file does not tell the number of heads",
+            why="its attention does not normalise queries and keys, so each number fits the tensors",
+            fix="pass num_heads: genzoo convert FILE OUT --argument num_heads=16",
+        )
+    return weights[TEMPERATURES].shape[1]
 
 
 def patch_nums_of(weights: Mapping[str, Tensor]) -> list[int]:
