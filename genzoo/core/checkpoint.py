@@ -98,6 +98,22 @@ def save_checkpoint(
     world = world or World.single()
     tensors = {"model": weights, "ema": ema or {}, "optimizer": optimizer or {}}
     world.together(lambda: require_finite(tensors))
+    return write_checkpoint(
+        root, step, tensors, state, keep_last=keep_last, keep_every=keep_every, world=world
+    )
+
+
+def write_checkpoint(
+    root: Path,
+    step: int,
+    tensors: Mapping[str, Mapping[str, Tensor]],
+    state: Mapping[str, Any],
+    *,
+    keep_last: int,
+    keep_every: int,
+    world: World,
+) -> Path:
+    """`save_checkpoint` of tensors that were found finite.   tensors: of "model", "ema" and "optimizer"."""
     final = root / step_folder(step)
     unfinished = temporary(final)
     attempt = partial(_attempt, final, unfinished, tensors)

@@ -1,4 +1,4 @@
-"""How this process treats memory that it has freed."""
+"""How this process treats memory that it has freed, and how much the machine has left."""
 
 from __future__ import annotations
 
@@ -7,6 +7,9 @@ import ctypes
 import os
 from collections.abc import Iterator
 from typing import Any
+
+from genzoo.core.errors import DataError
+from genzoo.core.reading import read_bytes
 
 # what a user may have set for the allocator; then it stays as it is
 OWN_SETTINGS = ("MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_", "GLIBC_TUNABLES")
@@ -38,6 +41,16 @@ def freed_memory_kept() -> Iterator[bool]:
         if libc is not None and kept and not _within:
             _set(libc, GLIBC_MMAP, GLIBC_TRIM)
             libc.malloc_trim(ctypes.c_size_t(0))
+
+
+def free_host_memory() -> int | None:
+    """Bytes that this machine has left for its processes; None where the system does not say."""
+    try:
+        lines = read_bytes("/proc/meminfo").decode().splitlines()
+        available = next(line for line in lines if line.startswith("MemAvailable:"))
+    except (DataError, StopIteration):
+        return None
+    return int(available.split()[1]) * 1024
 
 
 def _glibc() -> Any:

@@ -13,6 +13,8 @@ Precision = Literal["fp32", "bf16", "fp16", "fp64"]
 SNAPSHOTS = 16
 LONGEST = 12**-0.5  # relative length of an average that weighs all steps alike
 Sharding = Literal["none", "full", "hybrid"]
+Saving = Literal["foreground", "background"]
+SAVINGS: tuple[Saving, ...] = ("foreground", "background")
 SHARDINGS: tuple[Sharding, ...] = ("none", "full", "hybrid")
 PRECISIONS: tuple[Precision, ...] = ("fp32", "bf16", "fp16", "fp64")
 
@@ -24,6 +26,8 @@ class TrainConfig:
     steps: optimizer steps.   batch_size: samples in one optimizer step, over all processes.
     micro_batch_size: samples that one process holds at once; None takes them all, a smaller one accumulates.
     checkpoint_every: steps between checkpoints; one is also made at the end and on a signal.
+    save: "foreground" writes a checkpoint between two steps; "background" copies it into this machine's
+        memory and writes the copy beside the steps that follow, one at a time.
     keep_last: newest checkpoints kept.   keep_every: multiples of it are kept for good; 0 keeps none.
     precision: of the model's arithmetic; weights stay float32, except under fp64.
     clip_grad_norm: largest norm of the whole gradient; None never clips.   clip_after: steps before that.
@@ -51,6 +55,7 @@ class TrainConfig:
     micro_batch_size: int | None = None
     seed: int = 0
     checkpoint_every: int = 1000
+    save: Saving = "foreground"
     keep_last: int = 3
     keep_every: int = 0
     precision: Precision = "fp32"
@@ -86,6 +91,8 @@ class TrainConfig:
     def __post_init__(self) -> None:
         problems = [*_counts(self), *_fractions(self), *_ema_schedule(self), *_profiles(self)]
         problems += _sharding(self)
+        if self.save not in SAVINGS:
+            problems.append(f"train.save: {self.save!r} is not one of {', '.join(SAVINGS)}")
         if self.precision not in PRECISIONS:
             problems.append(f"train.precision: {self.precision!r} is not one of {', '.join(PRECISIONS)}")
         if problems:

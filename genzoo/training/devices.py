@@ -8,6 +8,7 @@ import datetime
 import logging
 import os
 from collections.abc import Iterable, Iterator, Sequence
+from typing import NamedTuple
 
 import torch
 from accelerate import Accelerator
@@ -110,25 +111,37 @@ def world_of(accelerator: Accelerator) -> World:
     return World.current() if accelerator.num_processes > 1 else World.single()
 
 
+class Agreed(NamedTuple):
+    """What all processes know after they met: means, a signal that one received, whether one noted it."""
+
+    means: list[float]
+    signum: int | None
+    noted: bool
+
+
 def agree(
-    accelerator: Accelerator, values: Sequence[Tensor], signum: int | None
-) -> tuple[list[float], int | None]:
+    accelerator: Accelerator, values: Sequence[Tensor], signum: int | None, *, noted: bool | None = None
+) -> Agreed:
     """The means of some scalars over all processes, and a signal that any of them received; one collective.
 
     A value that is not finite in one process is not finite in the result of every process.
+    noted: something that any of them may tell; None in all where there is nothing to tell.
     """
     dtype = torch.float32 if accelerator.device.type == "mps" else torch.float64
     stacked = torch.stack([value.detach().to(dtype) for value in values])
     if accelerator.num_processes == 1:
-        return stacked.tolist(), signum
-    flags = torch.tensor(
-        [float(signum == known) for known in STOP_SIGNALS], dtype=dtype, device=stacked.device
-    )
+        return Agreed(stacked.tolist(), signum, bool(noted))
+    known_signals = [float(signum == known) for known in STOP_SIGNALS]
+    told = [] if noted is None else [float(noted)]
+    flags = torch.tensor([*known_signals, *told], dtype=dtype, device=stacked.device)
     total = accelerator.reduce(
         torch.cat([stacked / accelerator.num_processes, flags]), reduction="sum"
     ).tolist()
-    raised = [known for known, count in zip(STOP_SIGNALS, total[len(values) :], strict=True) if count > 0]
-    return total[: len(values)], (int(raised[0]) if raised else None)
+    counts = total[len(values) :]
+    raised = [known for known, count in zip(STOP_SIGNALS, counts, strict=False) if count > 0]
+    return Agreed(
+        total[: len(values)], int(raised[0]) if raised else None, bool(told) and counts[len(STOP_SIGNALS)] > 0
+    )
 
 
 def mean_metrics(accelerator: Accelerator, outputs: Sequence[LossOutput]) -> dict[str, float]:
@@ -137,7 +150,7 @@ def mean_metrics(accelerator: Accelerator, outputs: Sequence[LossOutput]) -> dic
     if not names:
         return {}
     means = [torch.stack([output.metrics[name].detach() for output in outputs]).mean() for name in names]
-    return dict(zip(names, agree(accelerator, means, None)[0], strict=True))
+    return dict(zip(names, agree(accelerator, means, None).means, strict=True))
 
 
 def gradient_norm(accelerator: Accelerator, parameters: Iterable[nn.Parameter]) -> Tensor:

@@ -66,6 +66,12 @@ class TrainingView(Protocol):
     @property
     def stop_requested(self) -> bool: ...
 
+    def wait_for_save(self) -> None:
+        """Wait until a checkpoint that is written beside the steps is committed, and `saved` names it.
+
+        All processes call it together.
+        """
+
     def averaged_model(self) -> AbstractContextManager[nn.Module]:
         """Within the block, the plain model in evaluation mode with its averaged weights.
 
@@ -92,7 +98,7 @@ class Hook(Protocol):
         return
 
     def on_checkpoint(self, trainer: TrainingView, path: Path) -> None:
-        """After a checkpoint was committed."""
+        """After a checkpoint was committed; one written beside the steps is of a step before this."""
         return
 
     def on_values(self, trainer: TrainingView, group: str, values: Mapping[str, float]) -> None:

@@ -17,6 +17,7 @@ ASIDE = (
     *("model.gradient_checkpointing", "model.scan_backend", "codec.slice_size", "codec.channels_last"),
     *(
         "train.checkpoint_every",
+        "train.save",
         "train.keep_last",
         "train.keep_every",
         "train.log_every",

@@ -20,12 +20,16 @@ from genzoo.training.resume import require_same_run
 
 @dataclass(frozen=True)
 class Captured:
-    """What `save_checkpoint` stores. There is no random state: randomness is a function of position."""
+    """What a checkpoint stores. There is no random state: randomness is a function of position."""
 
     weights: Mapping[str, Tensor]
     ema: Mapping[str, Tensor]
     optimizer: Mapping[str, Tensor]
     state: Mapping[str, Any]
+
+    def parts(self) -> dict[str, Mapping[str, Tensor]]:
+        """Its tensors as `write_checkpoint` takes them."""
+        return {"model": self.weights, "ema": self.ema, "optimizer": self.optimizer}
 
 
 def capture(parts: Parts, step: int) -> Captured:

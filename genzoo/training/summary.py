@@ -12,10 +12,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from genzoo.core.errors import DataError
+from genzoo.core.memory import free_host_memory
 from genzoo.core.model_state import stored_weights
 from genzoo.core.progress import clock
-from genzoo.core.reading import read_bytes
 from genzoo.data.label_check import class_counts, class_line
 from genzoo.training.config import TrainConfig
 from genzoo.training.parts import Parts
@@ -219,12 +218,7 @@ def _free_memory(device: torch.device) -> int | None:
     """What the device has left for this process; None where the system does not say."""
     if device.type == "cuda":
         return int(torch.cuda.mem_get_info(device)[0])
-    try:
-        lines = read_bytes("/proc/meminfo").decode().splitlines()
-        available = next(line for line in lines if line.startswith("MemAvailable:"))
-    except (DataError, StopIteration):
-        return None
-    return int(available.split()[1]) * 1024
+    return free_host_memory()
 
 
 def _free_disk(path: Path) -> int | None:

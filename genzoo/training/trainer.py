@@ -14,10 +14,9 @@ import torch
 from accelerate.utils import gather_object
 from torch import nn
 
-from genzoo.core.checkpoint import save_checkpoint, set_aside_after, step_folder
+from genzoo.core.checkpoint import set_aside_after, step_folder
 from genzoo.core.checkpoint_memory import CheckpointMemory
 from genzoo.core.errors import GenzooError, Interrupted
-from genzoo.core.processes import World
 from genzoo.core.recipe import Recipe
 from genzoo.core.run_folder import RunFolder
 from genzoo.core.stored_tensors import open_checkpoint
@@ -37,9 +36,10 @@ from genzoo.training.parts import build_parts
 from genzoo.training.profiles import PowerAverages, write_snapshot
 from genzoo.training.record import RunRecord
 from genzoo.training.resume import find_start
+from genzoo.training.saving import Saver
 from genzoo.training.sharding import exchange_gradients, gathered
 from genzoo.training.signals import StopSignals, interrupted
-from genzoo.training.state import Captured, capture, restore
+from genzoo.training.state import capture, restore
 from genzoo.training.summary import Summary, summarise
 
 logger = logging.getLogger(__name__)
@@ -96,6 +96,7 @@ class Trainer:
         self.folder, self.hooks = RunFolder(output), tuple(hooks)
         self.record = RunRecord(self.folder, recipe, steps=config.steps)
         self.world = devices.world_of(parts.accelerator)
+        self.saver = Saver(self.record, config, self.world, sharded=parts.sharded)
         self.stream = SampleStream(dataset, seed=config.seed, max_bad=config.max_bad, only=only)
         self.learning_rate = learning_rate(parts.optimization, config.steps)
         recorders = (MetricsHook(tensorboard=config.tensorboard), ProgressHook())
@@ -103,6 +104,7 @@ class Trainer:
         self.step: int = 0
         self.saved: Path | None = None
         self._skipped = 0
+        self._save_ended = False
         self._stop = StopSignals()
 
     @property
@@ -168,6 +170,7 @@ class Trainer:
             stack.enter_context(devices.settings(self.config, self.device))
             self._stop = stop = stack.enter_context(StopSignals(grace, speaks=self.is_main))
             self.world.on_first(lambda: stack.enter_context(self.folder.lock()))
+            stack.callback(self.saver.close)
             resumed_from = self._start(resume)
             if self.step >= self._last:
                 logger.info("this run is finished: %d of %d steps are done", self.step, self._last)
@@ -228,7 +231,9 @@ class Trainer:
         compiled_by = BACKEND if self.config.compile else None
         processes = self.accelerator.num_processes
         self.record.begin(self.step, device=str(self.device), processes=processes, compiled_by=compiled_by)
-        for line in summarise(self.parts, self.folder.path).lines():
+        summary = summarise(self.parts, self.folder.path)
+        self.saver.require_room(summary.checkpoint_bytes)
+        for line in summary.lines():
             logger.info("%s", line)
 
     def _set_status(self, state: str, **details: Any) -> None:
@@ -288,7 +293,9 @@ class Trainer:
         """Move the weights and their average by one step; what it was like, and a signal that came."""
         norm = devices.gradient_norm(self.accelerator, self.parameters.values())
         loss = torch.stack([output.loss.detach() for output in outputs]).mean()
-        (mean_loss, grad_norm), signum = devices.agree(self.accelerator, [loss, norm], stop.received)
+        agreed = devices.agree(self.accelerator, [loss, norm], stop.received, noted=self.saver.has_ended)
+        mean_loss, grad_norm = agreed.means
+        self._save_ended = agreed.noted
         self._require_finite(mean_loss, grad_norm, micro_batches)
         if self.config.clip_grad_norm is not None and self.step >= self.config.clip_after:
             devices.clip_gradients(self.parameters.values(), self.config.clip_grad_norm, norm)
@@ -306,7 +313,7 @@ class Trainer:
         record = StepRecord(
             self.step, mean_loss, grad_norm, rate, self.plan.batch_size, seconds, logged, metrics
         )
-        return record, signum
+        return record, agreed.signum
 
     def _record(self, record: StepRecord, signum: int | None) -> None:
         """Log a step, save when it is time, and tell the hooks, unless a signal ends the run here."""
@@ -318,8 +325,10 @@ class Trainer:
         at_end = self.step == self.config.steps
         if self.parts.profiles and (at_end or self.step % self.config.snapshot_every == 0):
             self._snapshot(self.parts.profiles)
+        if self._save_ended:
+            self.wait_for_save()
         if signum or finished or self.step % self.config.checkpoint_every == 0:
-            self._save()
+            self._save(wait=bool(signum) or finished)
         if record.logged and self.is_main:
             self.record.beat(self.step)
         if signum and not finished:
@@ -335,8 +344,9 @@ class Trainer:
         received = self.world.gather(self._stop.received) if agreed else [self._stop.received]
         signum = next((number for number in received if number is not None), None)
         if signum is not None and (agreed or self.stop_requested):
+            self.wait_for_save()
             if self.step and (self.saved is None or self.saved.name != step_folder(self.step)):
-                self._save()
+                self._save(wait=True)
             raise interrupted(signum, step=self.step, checkpoint=self.saved)
 
     def _next(self, batches: Iterator[list[dict[str, Any]]]) -> list[dict[str, Any]]:
@@ -345,7 +355,7 @@ class Trainer:
             return self.world.together(lambda: next(batches))
         except LoaderError:
             if self.step:  # between two steps all is sound
-                self.saved = self._written(lambda world: self._commit(capture(self.parts, self.step), world))
+                self._save(wait=True)
             raise
 
     def _require_finite(self, loss: float, grad_norm: float, micro_batches: Sequence[Batch]) -> None:
@@ -365,33 +375,23 @@ class Trainer:
 
     def _snapshot(self, profiles: PowerAverages) -> None:
         """Store the averages to combine; a step that is done again after a resume writes the same file."""
-        self._written(lambda world: write_snapshot(self.folder.path, self.step, profiles.tensors(), world))
-
-    def _save(self) -> None:
-        content = capture(self.parts, self.step)
-        self.saved = self._written(lambda world: self._commit(content, world))
-        self._set_status("running")
-        for hook in (*self.recorders, *self.hooks):
-            hook.on_checkpoint(self, self.saved)
-
-    def _written(self, write: Callable[[World], Path]) -> Path:
-        """Write in the first process; where each holds a part, all of them hand theirs over."""
-        if self.is_sharded:
-            return write(self.world)
-        return self.world.on_first(lambda: write(World.single()))
-
-    def _commit(self, content: Captured, world: World) -> Path:
-        world.on_first(self.record.before_save)
-        path = save_checkpoint(
-            self.folder.checkpoints,
-            self.step,
-            weights=content.weights,
-            ema=content.ema,
-            optimizer=content.optimizer,
-            state=content.state,
-            keep_last=self.config.keep_last,
-            keep_every=self.config.keep_every,
-            world=world,
+        self.saver.by_holders(
+            lambda world: write_snapshot(self.folder.path, self.step, profiles.tensors(), world)
         )
-        world.on_first(self.record.after_save)
-        return path
+
+    def _save(self, *, wait: bool) -> None:
+        """Save this step, after the save that is still in flight.   wait: until it is committed."""
+        self.wait_for_save()
+        self.saver.save(capture(self.parts, self.step), self.step)
+        if wait or not self.saver.in_background:
+            self.wait_for_save()
+
+    def wait_for_save(self) -> None:
+        """Wait until a checkpoint that is in flight is committed. All processes call it together."""
+        self._save_ended = False
+        path = self.saver.result()
+        if path is not None:
+            self.saved = path
+            self._set_status("running")
+            for hook in (*self.recorders, *self.hooks):
+                hook.on_checkpoint(self, path)

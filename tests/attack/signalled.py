@@ -10,6 +10,7 @@ import attack_cases
 
 import genzoo.api.run as run_module
 import genzoo.api.training.train as train_module
+import genzoo.training.saving as saving_module
 import genzoo.training.trainer as trainer_module
 from genzoo.api.training.evaluation_hook import EvaluationHook
 from genzoo.training.hooks import PreviewHook
@@ -17,7 +18,7 @@ from genzoo.training.hooks import PreviewHook
 STATES: dict[str, tuple[Any, str]] = {
     "start-up": (train_module, "build_dataset"),
     "step": (trainer_module, "micro_loss"),
-    "save": (trainer_module, "save_checkpoint"),
+    "save": (saving_module, "write_checkpoint"),
     "preview": (PreviewHook, "function"),
     "evaluation": (EvaluationHook, "_judge"),
     "report": (run_module, "run_report"),

@@ -18,7 +18,7 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
 from toys import ToyDataset, ToyTask, toy_task, toy_trainer
 
-import genzoo.training.trainer as trainer_module
+import genzoo.training.saving as saving_module
 from genzoo.core.checkpoint import checkpoint_steps, save_checkpoint
 from genzoo.core.model_state import restore_weights, stored_weights, trainable_parameters
 from genzoo.core.processes import World
@@ -52,7 +52,7 @@ def train_with_events(
 ) -> None:
     """Train the toy and write a byte a event to a FIFO: t after a step, s before and e after a save."""
     pipe = os.open(events, os.O_WRONLY)
-    save = trainer_module.save_checkpoint
+    save = saving_module.write_checkpoint
 
     def announced(*args: Any, **kwargs: Any) -> Path:
         os.write(pipe, b"s")
@@ -64,7 +64,7 @@ def train_with_events(
         def on_step(self, trainer: Trainer, record: StepRecord) -> None:
             os.write(pipe, b"t")
 
-    trainer_module.save_checkpoint = announced
+    saving_module.write_checkpoint = announced
     toy_trainer(Path(output), task=toy_task(**(model or {})), hooks=(Tick(),), **config).fit()
 
 
@@ -87,14 +87,14 @@ def train_and_signal(output: str, *, at: int, signals: list[int], rank: int = 0,
 
 def train_and_signal_in_save(output: str, *, signum: int, **config: Any) -> None:
     """Train the toy; a signal arrives in the middle of the first save."""
-    save = trainer_module.save_checkpoint
+    save = saving_module.write_checkpoint
 
     def interrupted(*args: Any, **kwargs: Any) -> Path:
         if args[1] == config["checkpoint_every"]:
             os.kill(os.getpid(), signum)
         return save(*args, **kwargs)
 
-    trainer_module.save_checkpoint = interrupted
+    saving_module.write_checkpoint = interrupted
     toy_trainer(Path(output), **config).fit()
 
 

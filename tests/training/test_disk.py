@@ -14,8 +14,10 @@ from genzoo.core.checkpoint import latest_valid
 pytestmark = pytest.mark.distributed
 
 
-def test_a_full_disk_ends_the_run_and_the_next_one_goes_on(tmp_path: Path, fork_server: ForkServer) -> None:
-    options = {"output": str(tmp_path), "model": {"hidden": 500}, "optim": {"name": "adamw"}}
+def test_a_full_disk_ends_the_run_and_the_next_one_goes_on(
+    tmp_path: Path, fork_server: ForkServer, saving: dict[str, str]
+) -> None:
+    options = {"output": str(tmp_path), "model": {"hidden": 500}, "optim": {"name": "adamw"}, **saving}
     assert fork_server.start("cases:train", steps=4, **options).wait() == 0
     child = fork_server.start("cases:train_with_file_limit", limit=20_000, steps=12, **options)
     assert child.wait() == 4

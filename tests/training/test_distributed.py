@@ -47,8 +47,10 @@ def largest_difference(one: Checkpoint, other: Checkpoint) -> float:
     return max(float((a[name] - b[name]).abs().max()) for a, b in pairs for name in a)
 
 
-def test_two_processes_resume_bit_for_bit(tmp_path: Path, fork_server: ForkServer) -> None:
-    config = {"steps": 7, "checkpoint_every": 3, "micro_batch_size": 1}
+def test_two_processes_resume_bit_for_bit(
+    tmp_path: Path, fork_server: ForkServer, saving: dict[str, str]
+) -> None:
+    config = {"steps": 7, "checkpoint_every": 3, "micro_batch_size": 1, **saving}
     run(fork_server, "train", 2, tmp_path / "whole", **config)
     for at, signum in ((2, 15), (4, 15)):
         options = {"at": at, "signals": [signum], **config}
@@ -115,8 +117,16 @@ def test_an_item_that_one_process_cannot_read_is_told_by_both(
     assert status["exit_code"] == 4
 
 
-def test_a_killed_rank_ends_the_other_with_an_error(tmp_path: Path, fork_server: ForkServer) -> None:
-    options = {"output": str(tmp_path), "steps": 50, "checkpoint_every": 2, "collective_timeout": 60}
+def test_a_killed_rank_ends_the_other_with_an_error(
+    tmp_path: Path, fork_server: ForkServer, saving: dict[str, str]
+) -> None:
+    options = {
+        "output": str(tmp_path),
+        "steps": 50,
+        "checkpoint_every": 2,
+        "collective_timeout": 60,
+        **saving,
+    }
     first, second = fork_server.start_ranks("cases:train_and_lose_rank", world=2, **options)
     assert second.wait() == -9
     assert first.wait() > 0

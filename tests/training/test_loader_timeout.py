@@ -17,7 +17,7 @@ from genzoo.training.config import TrainConfig
 
 
 @pytest.mark.timeout(120)
-def test_a_run_saves_before_it_ends_at_such_an_item(tmp_path: Path) -> None:
+def test_a_run_saves_before_it_ends_at_such_an_item(tmp_path: Path, saving: dict[str, Any]) -> None:
     class HangingToys(ToyDataset):
         reads = 0
 
@@ -27,7 +27,7 @@ def test_a_run_saves_before_it_ends_at_such_an_item(tmp_path: Path) -> None:
                 threading.Event().wait()
             return super().fetch(index, generator)
 
-    trainer = toy_trainer(tmp_path, dataset=HangingToys(), loader_timeout=1.0, checkpoint_every=100)
+    trainer = toy_trainer(tmp_path, dataset=HangingToys(), loader_timeout=1.0, checkpoint_every=100, **saving)
     with pytest.raises(LoaderError, match="no batch came"):
         trainer.fit()
     assert list(checkpoint_steps(tmp_path / "checkpoints")) == [3]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from toys import toy_trainer
@@ -29,10 +30,11 @@ class At(Hook):
 
     def on_step(self, trainer: TrainingView, record: StepRecord) -> None:
         if record.step == self.step:
+            trainer.wait_for_save()  # or the removal below would race with its thread
             self.action()
 
 
-def test_a_folder_that_another_run_took_is_left_to_it(tmp_path: Path) -> None:
+def test_a_folder_that_another_run_took_is_left_to_it(tmp_path: Path, saving: dict[str, Any]) -> None:
     run, found = tmp_path / "run", {}
 
     def replace() -> None:
@@ -41,7 +43,7 @@ def test_a_folder_that_another_run_took_is_left_to_it(tmp_path: Path) -> None:
         found.update(content(run))
 
     with pytest.raises(RunLostError, match="removed or replaced") as caught:
-        toy_trainer(run, hooks=(At(5, replace),)).fit()
+        toy_trainer(run, hooks=(At(5, replace),), **saving).fit()
     assert caught.value.exit_code == 4
     assert str(run) in str(caught.value)
     assert list(checkpoint_steps(run / "checkpoints")) == [2]
@@ -65,11 +67,11 @@ def test_a_second_run_holds_its_lock_when_the_first_one_gives_up(tmp_path: Path)
 
 
 @pytest.mark.parametrize("how", ["removed", "renamed"])
-def test_a_folder_that_is_gone_does_not_come_back(tmp_path: Path, how: str) -> None:
+def test_a_folder_that_is_gone_does_not_come_back(tmp_path: Path, how: str, saving: dict[str, Any]) -> None:
     run, elsewhere = tmp_path / "run", tmp_path / "elsewhere"
     action = (lambda: shutil.rmtree(run)) if how == "removed" else (lambda: run.rename(elsewhere))
     with pytest.raises(RunLostError):
-        toy_trainer(run, hooks=(At(6, action),)).fit()
+        toy_trainer(run, hooks=(At(6, action),), **saving).fit()
     assert not run.exists()
     if how == "renamed":
         assert list(checkpoint_steps(elsewhere / "checkpoints")) == [4]

@@ -87,9 +87,9 @@ def alone(tmp_path_factory: pytest.TempPathFactory, fork_server: ForkServer) -> 
     [
         (2, {"sharding": "full"}),
         (3, {"sharding": "full", "micro_batch_size": 2}),
-        (4, {"sharding": "hybrid", "shard_size": 2}),
+        (4, {"sharding": "hybrid", "shard_size": 2, "save": "background"}),
     ],
-    ids=["full-2", "full-3-accumulating", "hybrid-2x2"],
+    ids=["full-2", "full-3-accumulating", "hybrid-2x2-saving-beside"],
 )
 def test_shards_compute_what_one_process_does(
     tmp_path: Path, fork_server: ForkServer, alone: Path, world: int, options: dict[str, Any]
@@ -132,7 +132,7 @@ def test_a_frozen_base_is_shared_out_and_samples_by_its_own_ways(
 def test_a_run_goes_on_with_another_number_of_processes(
     tmp_path: Path, fork_server: ForkServer, alone: Path, first: int, second: int
 ) -> None:
-    recipe = changed(RECIPE, sharding="full")
+    recipe = changed(RECIPE, sharding="full", save="background" if second == 3 else "foreground")
     train(fork_server, tmp_path / "run", recipe, first, until=2)
     assert_same_run(train(fork_server, tmp_path / "run", recipe, second), alone)
 
@@ -183,12 +183,14 @@ def test_bytes_of_checkpoints_do_not_depend_on_how_many_hold_the_model(
     assert all((original / part).read_bytes() == saved[0][part] for part in parts)
 
 
-def test_a_full_disk_is_told_by_every_process(tmp_path: Path, fork_server: ForkServer) -> None:
+def test_a_full_disk_is_told_by_every_process(
+    tmp_path: Path, fork_server: ForkServer, saving: dict[str, Any]
+) -> None:
     children = fork_server.start_ranks(
         "cases:train_recipe_with_file_limit",
         world=2,
         output=str(tmp_path / "run"),
-        recipe=changed(RECIPE, sharding="full"),
+        recipe=changed(RECIPE, sharding="full", **saving),
         limit=9000,
     )
     for child in children:

@@ -20,9 +20,13 @@ CONFIG = {"steps": 9, "checkpoint_every": 100}
 
 
 @pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGHUP])
-def test_a_signal_saves_and_ends_with_its_code(tmp_path: Path, fork_server: ForkServer, signum: int) -> None:
+def test_a_signal_saves_and_ends_with_its_code(
+    tmp_path: Path, fork_server: ForkServer, signum: int, saving: dict[str, str]
+) -> None:
     output = str(tmp_path / "run")
-    child = fork_server.start("cases:train_and_signal", output=output, at=4, signals=[signum], **CONFIG)
+    child = fork_server.start(
+        "cases:train_and_signal", output=output, at=4, signals=[signum], **CONFIG, **saving
+    )
     assert child.wait() == 128 + signum
     # the signal arrives while a hook looks at step 4
     assert final(tmp_path / "run").step == 4
@@ -31,20 +35,26 @@ def test_a_signal_saves_and_ends_with_its_code(tmp_path: Path, fork_server: Fork
     assert signal.Signals(signum).name in status["reason"]
 
 
-def test_an_interrupted_run_goes_on_bit_for_bit(tmp_path: Path, fork_server: ForkServer) -> None:
-    fork_server.start("cases:train", output=str(tmp_path / "whole"), **CONFIG).wait()
+def test_an_interrupted_run_goes_on_bit_for_bit(
+    tmp_path: Path, fork_server: ForkServer, saving: dict[str, str]
+) -> None:
+    fork_server.start("cases:train", output=str(tmp_path / "whole"), **CONFIG, **saving).wait()
     cut = str(tmp_path / "cut")
     for at in (2, 6):
-        child = fork_server.start("cases:train_and_signal", output=cut, at=at, signals=[15], **CONFIG)
+        child = fork_server.start(
+            "cases:train_and_signal", output=cut, at=at, signals=[15], **CONFIG, **saving
+        )
         assert child.wait() == 143
-    assert fork_server.start("cases:train", output=cut, **CONFIG).wait() == 0
+    assert fork_server.start("cases:train", output=cut, **CONFIG, **saving).wait() == 0
     assert fingerprint(tmp_path / "cut") == fingerprint(tmp_path / "whole")
 
 
-def test_a_signal_inside_a_save_lets_it_finish(tmp_path: Path, fork_server: ForkServer) -> None:
+def test_a_signal_inside_a_save_lets_it_finish(
+    tmp_path: Path, fork_server: ForkServer, saving: dict[str, str]
+) -> None:
     config = {"steps": 9, "checkpoint_every": 3}
     child = fork_server.start(
-        "cases:train_and_signal_in_save", output=str(tmp_path), signum=signal.SIGTERM, **config
+        "cases:train_and_signal_in_save", output=str(tmp_path), signum=signal.SIGTERM, **config, **saving
     )
     assert child.wait() == 143
     assert final(tmp_path).step == 3
@@ -78,9 +88,11 @@ def test_a_hang_up_that_is_ignored_stays_ignored() -> None:
 
 
 def test_a_signal_while_hooks_look_at_the_last_step_is_not_swallowed(
-    tmp_path: Path, fork_server: ForkServer
+    tmp_path: Path, fork_server: ForkServer, saving: dict[str, str]
 ) -> None:
-    child = fork_server.start("cases:train_and_signal", output=str(tmp_path), at=9, signals=[15], **CONFIG)
+    child = fork_server.start(
+        "cases:train_and_signal", output=str(tmp_path), at=9, signals=[15], **CONFIG, **saving
+    )
     assert child.wait() == 143
     assert final(tmp_path).step == 9
 
@@ -122,9 +134,9 @@ def test_ctrl_c_in_a_notebook_raises_interrupted(tmp_path: Path) -> None:
 
 
 def test_with_two_processes_a_signal_to_one_stops_both_after_the_same_step(
-    tmp_path: Path, fork_server: ForkServer
+    tmp_path: Path, fork_server: ForkServer, saving: dict[str, str]
 ) -> None:
-    options = {"output": str(tmp_path), "at": 4, "signals": [15], "rank": 1, **CONFIG}
+    options = {"output": str(tmp_path), "at": 4, "signals": [15], "rank": 1, **CONFIG, **saving}
     ranks = fork_server.start_ranks("cases:train_and_signal", world=2, **options)
     assert [rank.wait() for rank in ranks] == [143, 143]
     assert final(tmp_path).step == 5

@@ -106,6 +106,7 @@ class EvaluationHook(Hook):
         )
 
     def _judge(self, trainer: TrainingView, step: int) -> None:
+        trainer.wait_for_save()  # what is drawn is kept with the checkpoint of this step
         with trainer.averaged_model():
             pixels = self._sample(trainer, step)
         if pixels is None:  # made up for at the next start
