@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from genzoo.evaluation.facts import made_text
 from genzoo.evaluation.protocols import Protocol, paper_rows
 from genzoo.evaluation.result import EvaluationResult, require_comparable, sampling_differences
 
@@ -38,7 +39,9 @@ def result_table(result: EvaluationResult) -> str:
         for name, value in result.metrics.items()
     ]
     table = text_table(["metric", "value", f"{level:.0%} interval" if level else ""], rows)
-    notes = [*_beside(result), how] if how else _beside(result)
+    made = made_text(result)
+    notes = [f"made with: {made}"] if made else []
+    notes += [*_beside(result), how] if how else _beside(result)
     notes += [f"differs from {result.protocol}: {line}" for line in result.differences]
     notes += [f"warning: {line}" for line in result.warnings]
     return "\n".join([table, *notes])
@@ -61,7 +64,8 @@ def _beside(result: EvaluationResult) -> list[str]:
     elif unguided is not None:
         lines.append(f"unguided: {unguided}; --unguided makes it beside the guided one")
     if held_out := result.beside.get("held_out"):
-        values = ", ".join(f"{name} {number(value)}" for name, value in held_out.items() if name != "step")
+        told = {name: value for name, value in held_out.items() if name != "step" and "/" not in name}
+        values = ", ".join(f"{name} {number(value)}" for name, value in told.items())
         lines.append(f"held-out, step {held_out['step']:.0f}: {values}")
     return lines
 

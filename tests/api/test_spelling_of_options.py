@@ -61,6 +61,11 @@ def test_two_values_and_no_values_are_refused(words: list[str]) -> None:
         parsed("evaluate", "X", *words)
 
 
+def test_the_value_of_an_option_is_no_option() -> None:
+    found = parsed("evaluate", "X", "--sweep", "guidance_scale=1,2", "steps=3")
+    assert (found["sweep"], found["guidance_scale"], found["steps"]) == ("guidance_scale=1,2", None, 3)
+
+
 def test_the_same_said_twice_is_said_once() -> None:
     assert parsed("evaluate", "X", "--num", "3", "num=3", "report=true", "--report")["num"] == 3
 

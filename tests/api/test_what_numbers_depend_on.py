@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from pathlib import Path
 
 import pytest
 
+from genzoo.api.evaluation import evaluate_run
 from genzoo.api.evaluation.stated import beside, held_out_at, is_guided
 from genzoo.api.run import Run, load_run
 from genzoo.api.sampling.averages import average_of
@@ -78,6 +80,58 @@ def test_the_held_out_loss_of_the_checkpoint_is_beside_the_numbers(run: Path) ->
     assert stated(run)[0]["beside"]["held_out"] == {"step": step, "loss": 0.5, "raw_loss": 0.6}
     assert held_out_at(run / "absent", 3) is None
     assert held_out_at(log, 0) is None
+
+
+SWEEP = ("--sweep", "guidance_scale=2,1,3")
+
+
+def test_a_sweep_is_one_table_and_goes_on_behind_what_is_judged(
+    run: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    judged: list[float] = []
+    judge = evaluate_run._judge
+
+    def counted(folder, run, reference, judging):
+        judged.append(judging["sampling"]["guidance_scale"])
+        if judged == [1.0, 2.0]:
+            raise KeyboardInterrupt  # stopped in its second
+        return judge(folder, run, reference, judging)
+
+    monkeypatch.setattr(evaluate_run, "_judge", counted)
+    assert evaluate(run, *SWEEP) != 0
+    assert evaluate(run, *SWEEP) == 0
+    assert judged == [1.0, 2.0, 2.0, 3.0]  # the unguided one first: the others state it
+    printed = capsys.readouterr().out
+    assert re.search(r"quick-pixels +guidance 2\.0 +guidance 1\.0 +guidance 3\.0\n", printed)
+    beside = {one["sampling"]["guidance_scale"]: one["beside"].get("unguided") for one in stated(run)}
+    assert beside[1.0] is None
+    assert all(isinstance(beside[scale], dict) for scale in (2.0, 3.0))
+    assert evaluate(run, *SWEEP, "--json") == 0
+    assert len(judged) == 4
+    assert len(json.loads(capsys.readouterr().out)["tables"][0]["rows"]) == 3
+    assert evaluate(run, *SWEEP, "--no-intervals") == 0  # other numbers were asked for
+    assert len(judged) == 7
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("--sweep", "guidance_scale=2"), "does not list values of one kind"),
+        (("--sweep", "guidance_scale"), "does not list values of one kind"),
+        (("--sweep", "guidance_scale=1,a"), "does not list values of one kind"),
+        (("--sweep", "guidance_scale=1,1.0"), "no two alike"),
+        (("--sweep", "guidance_scale=1,2", "--guidance-scale", "3"), "given beside --sweep"),
+        (("--sweep", "guidance_scale=1,2", "--output", "x.json"), "genzoo compare RUN --output FOLDER"),
+        (("--sweep", "steps=1,2", "--unguided"), "--guidance-scale 1"),
+    ],
+    ids=lambda words: "".join(words)[-30:] if isinstance(words, tuple) else "",
+)
+def test_a_sweep_that_is_none_is_refused(
+    run: Path, words: tuple[str, ...], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert evaluate(run, *words) == 2
+    assert said in capsys.readouterr().err
+    assert not stated(run)
 
 
 def test_guidance_that_is_not_stated_is_no_guidance_to_compare(tmp_path: Path) -> None:

@@ -20,6 +20,8 @@ from genzoo.core.errors import DataError, UsageError
 from genzoo.evaluation.comparison.curves import Point, epochs_to_reach, read_curves
 from genzoo.evaluation.comparison.page import build_page
 from genzoo.evaluation.comparison.rows import Row, same_seeds, tables_of
+from genzoo.evaluation.comparison.sweeps import guidance as scale_of
+from genzoo.evaluation.comparison.sweeps import sweeps_of
 from genzoo.evaluation.comparison.text import comparison_text
 from genzoo.evaluation.intervals.estimate import of_mean
 from genzoo.evaluation.result import EvaluationResult
@@ -74,8 +76,8 @@ def test_results_judged_unlike_get_no_verdict_and_every_difference_is_named() ->
 def test_how_samples_were_made_is_said() -> None:
     sampling = {"seed": 0, "guidance_scale": 4.0, "weights": "raw"}
     text = comparison_text(tables_of(rows(a=result(), b=result(0.3, sampling=sampling))))
-    assert "sampled differently: a and b: guidance_scale: 1.0 against 4.0" in text
-    assert "weights: ema against raw" in text
+    assert "sampled differently from a: guidance_scale: 1.0 against 4.0 (b)" in text
+    assert "weights: ema against raw (b)" in text
     assert "lite0_frechet (down)" in text
     assert "different, a is better" in text
     assert "not over training runs" in text
@@ -88,6 +90,67 @@ def test_protocols_have_tables_of_their_own_and_labels_are_unlike() -> None:
         tables_of([])
     with pytest.raises(UsageError, match="have one label"):
         tables_of([Row("a", result()), Row("a", result())])
+
+
+def guided(scale: float, **changes) -> EvaluationResult:
+    sampling = {
+        "seed": 0,
+        "weights": "ema",
+        "average": "exponential, decay 0.9",
+        "steps": 20,
+        "sampler": "ddim",
+    }
+    return result(scale / 10, sampling=sampling | {"guidance_scale": scale} | changes)
+
+
+def test_what_numbers_depend_on_stands_in_the_table() -> None:
+    held_out = {"step": 7.0, "loss": 0.25, "loss_se": 0.011, "stratum/0": 0.1}
+    b = dataclasses.replace(guided(4.0, checkpoint="step_00001500"), beside={"held_out": held_out})
+    tables = tables_of(rows(a=guided(1.0), b=b))
+    text = comparison_text(tables)
+    assert re.search(r"guidance +none +4\.0\n", text)
+    assert re.search(r"checkpoint +- +step 1,500\n", text)
+    assert re.search(r"held-out loss +- +0\.25 ± 0\.011\n", text)
+    assert "all: weights ema, exponential, decay 0.9; sampler ddim, 20 steps; samples 50, seed 0" in text
+    page = build_page(tables)
+    for words in ("0.25 ± 0.011", "step 1,500", "All: weights ema, exponential, decay 0.9;"):
+        assert words in page
+
+
+def test_many_rows_stand_below_each_other() -> None:
+    text = comparison_text(tables_of(rows(**{name: guided(i + 1.0) for i, name in enumerate("abcde")})))
+    heading, _, *lines = text.splitlines()
+    assert heading.split()[:3] == ["quick", "lite0_frechet", "(down)"]
+    assert [line.split()[0] for line in lines[:5]] == list("abcde")
+    assert "lite0_kid_std (" not in heading  # a spread over subsets is not better when it is smaller
+
+
+def test_a_guided_result_without_its_unguided_form_says_so() -> None:
+    alone = dataclasses.replace(guided(4.0), beside={"unguided": "not run"})
+    known = dataclasses.replace(guided(4.0), beside={"unguided": {"file": "x", "metrics": {"fid": 2.5}}})
+    assert "b, unguided: not run" in comparison_text(tables_of(rows(b=alone)))
+    assert "b, unguided: fid 2.5" in build_page(tables_of(rows(b=known)))
+    assert "unguided:" not in comparison_text(tables_of(rows(a=guided(1.0), b=alone)))  # it is in the table
+
+
+def test_what_several_rows_share_is_said_once() -> None:
+    several = rows(a=guided(1.0), b=guided(2.0), c=guided(4.0))
+    several = [
+        dataclasses.replace(row, result=dataclasses.replace(row.result, differences=["x"])) for row in several
+    ]
+    text = comparison_text(tables_of(several))
+    assert text.count("differs from quick, all: x") == 1
+
+
+def test_a_sweep_is_of_results_that_differ_in_guidance_alone() -> None:
+    found = [Row(f"{s} {w}", guided(s, weights=w), "a") for s in (4.0, 1.0, 2.0) for w in ("ema", "raw")]
+    found += [Row("once", guided(3.0, weights="ema", seed=5), "a"), Row("b", guided(1.0), "b")]
+    swept = sweeps_of(found)
+    assert {label: [scale_of(row) for row in each] for label, each in swept.items()} == {
+        "a (ema, exponential, decay 0.9)": [1.0, 2.0, 4.0],
+        "a (raw, exponential, decay 0.9)": [1.0, 2.0, 4.0],
+    }
+    assert list(sweeps_of(found[::2])) == ["a"]  # one sweep lends a run its name
 
 
 class Opened(HTMLParser):
@@ -208,6 +271,16 @@ def test_what_cannot_be_compared_is_one_clear_error(tmp_path: Path) -> None:
         compare_runs([write_run(tmp_path / "run")], reach={"fid": 2.0})
 
 
+def test_a_run_that_never_logged_a_metric_does_not_keep_others_from_their_epochs(tmp_path: Path) -> None:
+    silent = write_run(tmp_path / "silent")
+    (silent / "metrics.jsonl").unlink()
+    found = compare_runs([silent, write_run(tmp_path / "run")], reach={"lite0_frechet": 2.0})
+    assert [list(each) for each in found.reached.values()] == [["run"]]
+    assert [note.rpartition("/")[2] for note in found.notes] == [
+        "silent has no evaluations of lite0_frechet in its log"
+    ]
+
+
 def points(*values: float, first: int = 100) -> list[Point]:
     return [Point(i, first * 2**i, i, value) for i, value in enumerate(values)]
 
@@ -265,8 +338,8 @@ def test_plots_of_hostile_names_are_drawn_as_text(tmp_path: Path) -> None:
     found = compare_runs([run])
     plots = [*curve_plots(curves), *sweep_plots(found.rows)]
     assert [plot.title for plot in plots] == [
-        "loss",
-        "evaluation/lite0_frechet",
+        "training loss",
+        "lite0_frechet in training",
         "lite0_frechet over guidance",
     ]
     for plot in plots:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from genzoo.api.commands import completion
+from genzoo.api.commands.evaluation_sweep import judge_sweep, sweep_text, varied_setting
 from genzoo.api.commands.sample import given_once
 from genzoo.api.commands.terminal import Overwrite, load_torch, require_run, settings_from
 from genzoo.assets.shipped import is_shipped
@@ -74,6 +75,13 @@ def evaluate_command(
         float | None, typer.Option(help="a run's average of this relative length, such as 0.05")
     ] = None,
     sampler: Annotated[str | None, typer.Option(help="sampler of a run's samples")] = None,
+    sweep: Annotated[
+        str | None,
+        typer.Option(
+            metavar="KEY=VALUE,VALUE,...",
+            help="judge a run once for each value of a setting of its sampling: guidance_scale=1,1.5,2,3",
+        ),
+    ] = None,
     controls: Annotated[
         Path | None, typer.Option(help="folder of control maps, for control protocols")
     ] = None,
@@ -127,10 +135,22 @@ def evaluate_command(
         "ema": ema,
     }
     sampling = given_once(given, options)
+    varied = None if sweep is None else varied_setting(sweep, sampling)
+    if varied is not None and (run is None or output is not None or report or compare):
+        raise UsageError(
+            "--sweep judges a run several times: --output, --report and --compare are of one result",
+            fix="`genzoo compare RUN --output FOLDER` shows a run's sweep",
+        )
     with connected() as world, Progress() as progress:
         judging["settings"] = Settings(
             chosen_device(device), batch_size, progress=progress, world=world, intervals=how
         )
+        if varied is not None and run is not None:
+            sampling |= {"seed": seed, "weights": model_weights, "network_weights": weights}
+            rows = judge_sweep(run, varied, unguided, judging | sampling)
+            if world.is_first:
+                typer.echo(sweep_text(rows, as_json=as_json))
+            return
         if run is None:
             sampling |= {"unguided": True} if unguided else {}
             result = evaluate_files(source, weights=weights, unused=sampling, **judging)

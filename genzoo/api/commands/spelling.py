@@ -20,10 +20,12 @@ class EitherSpelling(typer.core.TyperCommand):
 def as_options(args: list[str], params: list[Any]) -> list[str]:
     """Arguments with every OPTION=VALUE spelt as an option. Raises UsageError for one that is given twice."""
     known = {name: param for param in params if param.param_type_name == "option" for name in _names(param)}
+    takers = {opt for param in known.values() if not param.is_flag for opt in param.opts}
     moved, stay = [], []
-    for text in args:
+    for before, text in zip(["", *args], args, strict=False):
         key, equals, value = text.partition("=")
-        param = known.get(key) if equals else None
+        # what follows an option that takes a value is that value: --sweep guidance_scale=1,2
+        param = known.get(key) if equals and before not in takers else None
         if param is None:
             stay.append(text)
             continue

@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from genzoo.evaluation.comparison.plots import Plot
 
 SHOWN = 10  # samples of each row
-TOLD = ("guidance_scale", "weights", "checkpoint", "sampler", "steps", "seed")  # labels of one run's results
+TOLD = ("guidance_scale", "weights", "ema", "checkpoint", "sampler", "steps", "precision", "seed")
+"""What tells results of one run apart, in their labels."""
 EVALUATED = "evaluation/"
 
 
@@ -63,6 +64,7 @@ def compare_runs(
     rows: list[Row] = []
     curves: list[Curve] = []
     reached: dict[str, dict[str, Reached]] = {}
+    missing: dict[str, list[UsageError]] = {}
     names = _labels([Path(source) for source in sources])
     for name, source in names.items():
         found = _results_of(source, protocol)
@@ -70,14 +72,22 @@ def compare_runs(
         own = read_curves(name, source / "metrics.jsonl") if source.is_dir() else []
         curves += own
         for metric, value in (reach or {}).items():
-            key, when = _epochs(source, own, metric, value)
+            try:
+                key, when = _epochs(source, own, metric, value)
+            except UsageError as error:  # that run alone: others may have logged it
+                missing.setdefault(metric, []).append(error)
+                continue
             reached.setdefault(key, {})[name] = when
     if not rows and not curves:
         raise UsageError(
             f"{', '.join(map(str, names.values()))}: there are no results to compare",
             fix="`genzoo evaluate` makes them",
         )
+    for errors in missing.values():
+        if len(errors) == len(names):
+            raise errors[0]
     notes = [] if rows else ["no result of genzoo evaluate: curves alone are compared"]
+    notes += [error.what for errors in missing.values() for error in errors]
     return Comparison(tables_of(rows) if rows else [], curves, reached, notes)
 
 
@@ -114,7 +124,7 @@ def _results_of(source: Path, protocol: str | None) -> list[tuple[Path, Evaluati
 def _labelled(name: str, source: Path, found: Sequence[tuple[Path, EvaluationResult]]) -> list[Row]:
     """Rows of one source; several of one protocol are told apart by how their samples were made."""
     rows: list[Row] = []
-    for path, result in found:
+    for path, result in sorted(found, key=lambda one: [_order(one[1].sampling.get(key)) for key in TOLD]):
         alike = [other for _, other in found if other.protocol == result.protocol]
         told = [key for key in TOLD if len({str(other.sampling.get(key)) for other in alike}) > 1]
         said = ", ".join(f"{_SHORT.get(key, key)} {result.sampling.get(key, 'not stated')}" for key in told)
@@ -123,6 +133,13 @@ def _labelled(name: str, source: Path, found: Sequence[tuple[Path, EvaluationRes
             label += f" [{path.stem}]"
         rows.append(Row(label, result, name, _pictures(source, path, result)))
     return rows
+
+
+def _order(value: Any) -> tuple[int, float, str]:
+    """Numbers by size, before words."""
+    if isinstance(value, int | float):
+        return 0, float(value), ""
+    return 1, 0.0, str(value)
 
 
 _SHORT = {"guidance_scale": "guidance"}
@@ -162,8 +179,9 @@ def plots_of(found: Comparison) -> tuple[list[Plot], list[str]]:
     """All plots, and why there are none when matplotlib is absent."""
     from genzoo.evaluation.comparison.plots import curve_plots, sweep_plots
 
+    order = [*(row.source for row in found.rows), *(curve.run for curve in found.curves)]
     try:
-        return [*curve_plots(found.curves), *sweep_plots(found.rows)], []
+        return [*curve_plots(found.curves, order), *sweep_plots(found.rows, order)], []
     except MissingDependencyError as error:
         return [], [f"no plots: {error.what}; {error.fix}"]
 

@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from genzoo.api.evaluation.finished import finished_result
 from genzoo.api.evaluation.stated import beside, sampling_of, stated_sampling
 from genzoo.api.sampling.sample_run import sample_run_to
 from genzoo.core.contracts import makes_clips
@@ -36,12 +37,14 @@ def evaluate_run(
     network_weights: str | Path | None = None,
     controls: str | Path | None = None,
     settings: Settings | None = None,
+    again: bool = True,
     **options: Any,
 ) -> EvaluationResult:
     """Sample a run and judge it; samples stay in its folder, and a second call goes on where one stopped.
 
     reference: as in genzoo.evaluation.evaluate_images.evaluate, or of clips as in
     genzoo.evaluation.evaluate_clips; the run's own data when left out.
+    again: judge anew what was judged before; otherwise its result is taken as it lies there.
     options: of the sampler (steps, guidance_scale, ...) and conditions. The result
     goes to the run's evaluation/ folder.
     """
@@ -89,13 +92,18 @@ def evaluate_run(
     made = stated_sampling(folder) | sampling_of(run, found, seed, weights, options)
     judging |= {"sampling": made}
     judging |= {} if controls is None else {"controls": controls}
+    target = run.folder / "evaluation" / f"{named.name}-{folder.name}.json"
+    if not again:
+        known = world.together(lambda: finished_result(target, run, reference, made, judging))
+        if world.all_agree(known is not None) and known is not None:
+            return known
     result = _judge(folder, run, reference, judging)
     result = replace(
         result,
         generated={**result.generated, "folder": folder.name},
         beside=beside(run.folder / "evaluation", run.folder / "metrics.jsonl", named.name, made),
     )
-    world.on_first(lambda: result.save(run.folder / "evaluation" / f"{named.name}-{folder.name}.json"))
+    world.on_first(lambda: result.save(target))
     return result
 
 

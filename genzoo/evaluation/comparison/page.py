@@ -11,11 +11,21 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from genzoo.evaluation.comparison.plots import Plot
-from genzoo.evaluation.comparison.rows import Row, Table, higher_is_better
-from genzoo.evaluation.comparison.text import RULE, said
+from genzoo.evaluation.comparison.rows import Row, Table, better
+from genzoo.evaluation.comparison.text import MANY, RULE, missing_unguided, said, sampled_lines
+from genzoo.evaluation.facts import facts_apart, grouped_lines
 from genzoo.evaluation.tables import interval_text, number
 
 MADE_BY = '<meta name="generator" content="genzoo compare">'
+INTERVALS = (
+    "<p class=lead>In brackets, and as bars below: where another draw of as many samples would fall, the"
+    " reference and the training run held fixed.</p>"
+)
+EPOCHS = (
+    "<p class=lead>Pictures seen over the size of the training set, at the first evaluation during training"
+    " that reaches the value and that the next one confirms. The name says the measure, how many samples,"
+    " guidance and weights; &gt; means never, up to there.</p>"
+)
 STYLE = Path(__file__).with_name("style.css")
 
 
@@ -28,8 +38,8 @@ def build_page(
     notes: Sequence[str] = (),
 ) -> str:
     """The page.   grids: label -> PNG of its first samples.   reached: EP@k -> label -> epochs."""
-    labels = list(dict.fromkeys(row.label for table in tables for row in table.rows))
-    title = html.escape(" · ".join(labels))
+    sources = dict.fromkeys(row.source or row.label for table in tables for row in table.rows)
+    title = html.escape(" · ".join(sources))
     parts = [f"<h1>Comparison</h1><p class=lead>{title}</p>", *map(_note, notes)]
     for table in tables:
         parts.append(_section(table))
@@ -56,12 +66,10 @@ def _section(table: Table) -> str:
     parts.append(f"<div class=forests>{''.join(_forest(table, name) for name in table.metrics())}</div>")
     if table.verdicts:
         parts.append(f"<h3>Differences from {html.escape(table.verdicts[0].first)}</h3>{_verdicts(table)}")
-    made = [f"{a} and {b}: {one}" for (a, b), each in table.sampled.items() for one in each]
-    parts.append(_details("How samples were made differently", made))
-    own = [
-        f"{row.label}: {one}" for row in table.rows for one in [*row.result.differences, *row.result.warnings]
-    ]
-    parts.append(_details("Departures from the protocol, and warnings", own))
+    parts += map(_note, missing_unguided(table))
+    parts.append(_details("How samples were made differently", sampled_lines(table)))
+    own = {row.label: [*row.result.differences, *row.result.warnings] for row in table.rows}
+    parts.append(_details("Departures from the protocol, and warnings", grouped_lines(own)))
     parts.append(_details("What every number depends on", [_stated(row) for row in table.rows]))
     return "".join(parts)
 
@@ -82,40 +90,64 @@ def _details(title: str, lines: Sequence[str]) -> str:
 
 
 def _numbers(table: Table) -> str:
-    head = "".join(f"<th scope=col>{html.escape(row.label)}</th>" for row in table.rows)
-    body = ""
+    """Metrics down and rows across, then what the rows differ in; of many rows the other way round."""
+    apart, common = facts_apart([row.result for row in table.rows])
+    columns = [["", *(html.escape(row.label) for row in table.rows)]]
     for metric in table.metrics():
-        better = "higher is better" if higher_is_better(metric) else "lower is better"
-        cells = "".join(_cell(row, metric) for row in table.rows)
-        name = f'{html.escape(metric)} <span class="better">{better}</span>'
-        body += f"<tr><th scope=row>{name}</th>{cells}</tr>"
-    return (
-        f"<div class=scroll><table><thead><tr><th></th>{head}</tr></thead><tbody>{body}</tbody></table></div>"
-    )
+        wanted = better(metric)
+        said = f' <span class="better">{wanted} is better</span>' if wanted else ""
+        columns.append([html.escape(metric) + said, *(_value(row, metric) for row in table.rows)])
+    columns += [[html.escape(fact), *map(html.escape, words)] for fact, words in apart.items()]
+    if len(table.rows) > MANY:
+        columns = [list(row) for row in zip(*columns, strict=True)]
+    shared = html.escape("; ".join(f"{fact} {words}" for fact, words in common.items()))
+    below = f"<p class=lead>{'All: ' if len(table.rows) > 1 else ''}{shared}.</p>" if shared else ""
+    return f"{_table(columns[0], columns[1:])}{below}{INTERVALS if _ranged(table) else ''}"
 
 
-def _cell(row: Row, metric: str) -> str:
+def _ranged(table: Table) -> bool:
+    return any(interval_text(one) for row in table.rows for one in row.result.intervals.values())
+
+
+def _table(head: Sequence[str], body: Sequence[Sequence[str]], kinds: Sequence[str] = ()) -> str:
+    """Cells are markup already.   kinds: a class for each row."""
+    lines = []
+    for index, (first, *others) in enumerate(body):
+        kind = f' class="{kinds[index]}"' if kinds and kinds[index] else ""
+        cells = "".join(f"<td>{cell}</td>" for cell in others)
+        lines.append(f"<tr{kind}><th scope=row>{first}</th>{cells}</tr>")
+    titles = "".join(f"<th scope=col>{title}</th>" for title in head)
+    table = f"<table><thead><tr>{titles}</tr></thead><tbody>{''.join(lines)}</tbody></table>"
+    return f"<div class=scroll>{table}</div>"
+
+
+def _value(row: Row, metric: str) -> str:
     interval = interval_text(row.result.intervals.get(metric))
     below = f"<small>{html.escape(interval)}</small>" if interval else ""
-    return f"<td>{number(row.result.metrics.get(metric))}{below}</td>"
+    return f"{number(row.result.metrics.get(metric))}{below}"
 
 
 def _verdicts(table: Table) -> str:
-    """Each metric, the row that is compared, the difference with its interval, and what follows."""
-    body = ""
+    """Each metric, the row that is compared, what follows, the difference with its interval, and p."""
+    body, kinds = [], []
     for one in table.verdicts:
-        apart, kind = one.difference, " class=differs" if one.differs else ""
+        apart = one.difference
         interval = f"[{number(apart.low)}, {number(apart.high)}]"
-        how = "by pairs" if apart.paired else "independent"
-        body += (
-            f"<tr{kind}><th scope=row>{html.escape(one.metric)}<small>{html.escape(one.second)}</small></th>"
-            f"<td>{number(apart.value)}<small>{interval}</small></td><td>{number(apart.p_value)}"
-            f"<small>{how}</small></td><td>{html.escape(said(one))}</td></tr>"
+        how = "same seeds, by pairs" if apart.paired else "independent"
+        body.append(
+            [
+                f"{html.escape(one.metric)}<small>{html.escape(one.second)}</small>",
+                f"<span class=said>{html.escape(said(one))}</span>",
+                f"{number(apart.value)}<small>{interval}</small>",
+                f"{_small(apart.p_value)}<small>{how}</small>",
+            ]
         )
-    head = "<th scope=col>less the first</th><th scope=col>p</th><th scope=col></th>"
-    return (
-        f"<div class=scroll><table><thead><tr><th></th>{head}</tr></thead><tbody>{body}</tbody></table></div>"
-    )
+        kinds.append("differs" if one.differs else "")
+    return _table(["", "<span class=said>what follows</span>", "difference", "p"], body, kinds)
+
+
+def _small(p_value: float) -> str:
+    return "&lt; 0.0001" if p_value < 1e-4 else f"{p_value:.2g}"
 
 
 def _forest(table: Table, metric: str) -> str:
@@ -149,16 +181,11 @@ def _forest(table: Table, metric: str) -> str:
 
 def _reached(reached: Mapping[str, Mapping[str, str]]) -> str:
     labels = list(dict.fromkeys(label for each in reached.values() for label in each))
-    head = "".join(f"<th>{html.escape(label)}</th>" for label in labels)
-    rows = "".join(
-        f"<tr><th>{html.escape(name)}</th>"
-        + "".join(f"<td>{html.escape(each.get(label, '-'))}</td>" for label in labels)
-        + "</tr>"
+    body = [
+        [html.escape(name), *(html.escape(each.get(label, "-")) for label in labels)]
         for name, each in reached.items()
-    )
-    return (
-        f"<div class=scroll><table><thead><tr><th></th>{head}</tr></thead><tbody>{rows}</tbody></table></div>"
-    )
+    ]
+    return _table(["", *map(html.escape, labels)], body) + EPOCHS
 
 
 def _figure(plot: Plot) -> str:

@@ -10,8 +10,10 @@ from typing import Any
 from genzoo.core.optional import require
 from genzoo.evaluation.comparison.curves import AXES, Curve, grouped
 from genzoo.evaluation.comparison.rows import Row
+from genzoo.evaluation.comparison.sweeps import guidance, sweeps_of
 
-WANTED = ("loss", "held_out/loss", "evaluation/")
+WANTED = ("loss", "held_out/loss")  # and what begins with evaluation/
+DISTANCES = ("fid", "fdd", "frechet", "fvd", "kid_all", "cmmd", "mind", "jedi")  # drawn over guidance
 LABELS = {"step": "steps", "samples": "samples seen", "seconds": "seconds of training"}
 COLOURS = ("#2f6fdf", "#d9622b", "#2c9c69", "#a04fb8", "#b8860b", "#c23b5a", "#4a7a8c", "#7a6a58")
 DARK = {"text": "#dddddd", "line": "#777777"}
@@ -30,72 +32,80 @@ class Plot:
     wide: bool = False
 
 
-def curve_plots(curves: Sequence[Curve]) -> list[Plot]:
-    """Losses, held-out losses and metrics of evaluations: one figure each, all runs, three axes."""
-    plots = []
+def curve_plots(curves: Sequence[Curve], order: Sequence[str] = ()) -> list[Plot]:
+    """Losses, held-out losses and metrics of evaluations: one figure each, all runs, three axes.
+
+    order: of all runs; a run has one colour in every figure.
+    """
+    plots, colours = [], colours_of([*order, *(curve.run for curve in curves)])
     for name, each in grouped(curves).items():
         usable = [curve for curve in each if len(curve.points) > 1]
-        if name.startswith(WANTED) and usable:
+        if (name in WANTED or name.startswith("evaluation/")) and usable:
             plots.append(
-                _plot(name, name, lambda figure, usable=usable: _draw_curves(figure, usable), wide=True)
+                _plot(
+                    name, _title(name), lambda f, usable=usable: _draw_curves(f, usable, colours), wide=True
+                )
             )
     return plots
 
 
-def _draw_curves(figure: Any, curves: Sequence[Curve]) -> None:
+def colours_of(names: Sequence[str]) -> dict[str, str]:
+    """A colour for each name, in their order."""
+    return {name: COLOURS[i % len(COLOURS)] for i, name in enumerate(dict.fromkeys(names))}
+
+
+def _title(name: str) -> str:
+    said = {"loss": "training loss", "held_out/loss": "held-out loss"}
+    return said.get(name, f"{name.removeprefix('evaluation/')} in training")
+
+
+def _draw_curves(figure: Any, curves: Sequence[Curve], colours: Mapping[str, str]) -> None:
     for axes, place in zip(figure.subplots(1, len(AXES), sharey=True), AXES, strict=True):
-        for number, curve in enumerate(curves):
+        for curve in curves:
             xs, ys = [p.at(place) for p in curve.points], [p.value for p in curve.points]
-            axes.plot(xs, ys, color=COLOURS[number % len(COLOURS)], label=plain(curve.run), linewidth=1.4)
+            axes.plot(xs, ys, color=colours[curve.run], label=plain(curve.run), linewidth=1.4)
         axes.set_xlabel(LABELS[place])
     figure.axes[0].legend(frameon=False, fontsize=8)
 
 
-def sweep_plots(rows: Sequence[Row]) -> list[Plot]:
+def sweep_plots(rows: Sequence[Row], order: Sequence[str] = ()) -> list[Plot]:
     """Of results that differ in guidance: recall against precision, and each distance against guidance."""
     plots = []
-    swept = {name: each for name, each in _by_run(rows).items() if len(each) > 1}
+    swept = sweeps_of(rows)
     if not swept:
         return []
+    colours = colours_of([*order, *(row.source for row in rows), *swept])
+    if len(swept) > len({each[0].source for each in swept.values()}):
+        colours = colours_of(list(swept))  # several of one run have colours of their own
     names = dict.fromkeys(name for each in swept.values() for row in each for name in row.result.metrics)
     pairs = [(n, n.replace("precision", "recall")) for n in names if n.endswith("precision")]
     for precision, recall in pairs:
         if recall in names:
             title = f"{recall} against {precision}, over guidance"
-            plots.append(_plot(title, title, lambda f, p=precision, r=recall: _draw_sweep(f, swept, p, r)))
+            plots.append(
+                _plot(title, title, lambda f, p=precision, r=recall: _draw_sweep(f, swept, colours, p, r))
+            )
     for name in names:
-        if name.endswith(("fid", "fdd", "frechet", "fvd")):
+        if name.endswith(DISTANCES):
             title = f"{name} over guidance"
-            plots.append(_plot(title, title, lambda f, n=name: _draw_sweep(f, swept, None, n)))
+            plots.append(_plot(title, title, lambda f, n=name: _draw_sweep(f, swept, colours, None, n)))
     return plots
 
 
-def _by_run(rows: Sequence[Row]) -> dict[str, list[Row]]:
-    found: dict[str, list[Row]] = {}
-    for row in rows:
-        scale = row.result.sampling.get("guidance_scale")
-        if isinstance(scale, int | float):
-            found.setdefault(row.source, []).append(row)
-    return {name: sorted(each, key=_guidance) for name, each in found.items()}
-
-
-def _guidance(row: Row) -> float:
-    return float(row.result.sampling["guidance_scale"])
-
-
-def _draw_sweep(figure: Any, swept: Mapping[str, Sequence[Row]], x: str | None, y: str) -> None:
+def _draw_sweep(
+    figure: Any, swept: Mapping[str, Sequence[Row]], colours: Mapping[str, str], x: str | None, y: str
+) -> None:
     axes = figure.subplots()
-    for number, (source, rows) in enumerate(swept.items()):
+    for source, rows in swept.items():
         usable = [row for row in rows if y in row.result.metrics and (x is None or x in row.result.metrics)]
-        xs = [_guidance(row) if x is None else row.result.metrics[x] for row in usable]
+        xs = [guidance(row) if x is None else row.result.metrics[x] for row in usable]
         ys = [row.result.metrics[y] for row in usable]
-        colour = COLOURS[number % len(COLOURS)]
-        axes.errorbar(
-            xs, ys, yerr=_reach(usable, y), color=colour, marker="o", capsize=2, label=plain(source)
-        )
+        colour, marks = colours[source], {"marker": "o", "ms": 4, "capsize": 2, "linewidth": 1.4}
+        axes.errorbar(xs, ys, yerr=_reach(usable, y), color=colour, label=plain(source), **marks)
         if x is not None:
             for row, at, height in zip(usable, xs, ys, strict=True):
-                axes.annotate(f"{_guidance(row):g}", (at, height), fontsize=7, color=colour)
+                place = {"xytext": (5, 4), "textcoords": "offset points"}  # clear of its mark
+                axes.annotate(f"{guidance(row):g}", (at, height), fontsize=7, color=colour, **place)
     axes.set_xlabel("guidance" if x is None else x)
     axes.set_ylabel(y)
     axes.legend(frameon=False, fontsize=8)
@@ -115,7 +125,7 @@ def _plot(name: str, title: str, draw: Any, *, wide: bool = False) -> Plot:
             figsize=(9.6, 3.0) if wide else (4.8, 3.4), layout="constrained"
         )
         draw(figure)
-        figure.suptitle(plain(title), fontsize=10, color=theme["text"])
+        figure.suptitle(plain(title), fontsize=10, color=theme["text"], x=0.01, ha="left")
         _paint(figure, theme)
         buffer = io.BytesIO()
         # a hash of the content, not of the time and of chance: the same results give the same file

@@ -65,6 +65,13 @@ def higher_is_better(metric: str) -> bool:
     return metric.endswith(HIGHER_IS_BETTER)
 
 
+def better(metric: str) -> str | None:
+    """ "higher" or "lower"; None for what says how a number was made, such as a spread over subsets."""
+    if metric.endswith(NOT_COMPARED):
+        return None
+    return "higher" if higher_is_better(metric) else "lower"
+
+
 def tables_of(rows: Sequence[Row], *, level: float = LEVEL) -> list[Table]:
     """One table for each protocol, in the order of the rows. Raises UsageError without rows."""
     if not rows:
