@@ -143,8 +143,15 @@ def check_levels(array: Array, source: str, *, dims: int) -> Array:
 def _wrong_type(array: Array, source: str) -> DataError:
     if array.dtype.kind not in "fiub" or not array.size:
         return DataError(f"{source} holds {array.dtype} {array.shape}; pictures are uint8 0..255")
+    bad = np.size(array) - np.count_nonzero(np.isfinite(array))
+    if bad:
+        return DataError(
+            f"{source} holds {array.dtype}, and {bad:,} of {array.size:,} values are NaN or infinite;"
+            " pictures are uint8 0..255",
+            fix="look at what made them: no conversion makes pictures of these",
+        )
     low, high = array.min(), array.max()
-    formula = "x.clip(0, 255)"
+    formula = "(x * 255)" if array.dtype.kind == "b" else "x.clip(0, 255)"
     if array.dtype.kind == "f" and high <= 1:
         formula = "(x * 127.5 + 128).clip(0, 255)" if low < 0 else "(x * 255).round()"
     elif high > 255:

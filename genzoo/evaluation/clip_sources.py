@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Protocol
@@ -91,7 +92,15 @@ class ClipSet:
         video = self.usable[index]
         start = self._start(video)
         wanted = range(start, start + self.window, self.stride)
-        return np.stack([np.asarray(picture) for _, picture in self.videos.read(video, wanted)])
+        frames = [np.asarray(picture) for _, picture in self.videos.read(video, wanted)]
+        sizes = Counter(f"{frame.shape[0]} x {frame.shape[1]}" for frame in frames)
+        if len(sizes) > 1:
+            counted = ", ".join(f"{size} ({count})" for size, count in sizes.items())
+            raise DataError(
+                f"the frames of {self.videos.where(video)} have mixed sizes: {counted}",
+                fix="bring the frames of a clip to one size, or take it out of the folder",
+            )
+        return np.stack(frames)
 
     def _start(self, video: int) -> int:
         if self.seed is None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple
 
+import numpy as np
 import torch
 from torch.nn.functional import max_pool2d
 
@@ -81,7 +82,7 @@ def control_adherence(
         raise DataError(f"{len(images)} images but {len(controls)} control maps; give one for each, in order")
     extract, totals = _extractor(extractor), torch.zeros(4, dtype=torch.int64)
     for index in range(len(images)):
-        picture, control = (torch.from_numpy(source.read(index)) for source in (images, controls))
+        picture, control = (torch.from_numpy(np.array(source.read(index))) for source in (images, controls))
         if picture.shape != control.shape:
             sizes = f"{tuple(picture.shape[:2])} and {tuple(control.shape[:2])}"
             raise DataError(f"{images.name(index)} and {controls.name(index)} differ in size: {sizes}")

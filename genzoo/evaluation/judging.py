@@ -160,6 +160,11 @@ def judge(
 def adjust(protocol: Protocol, *, num: int | None, available: int, notes: Notes) -> Protocol:
     """The protocol for `num` images, differences noted. Raises DataError when there are too few images."""
     wanted = protocol.num if num is None else num
+    if available < 2:
+        raise DataError(
+            f"{protocol.name} needs {wanted} images, and at least 2 for any number; there is {available}",
+            fix="make more",
+        )
     if available < wanted:
         raise DataError(
             f"{protocol.name} needs {wanted} images, there are {available}",

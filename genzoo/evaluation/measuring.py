@@ -19,6 +19,7 @@ from genzoo.evaluation.scores import ROWS, WITHOUT_REFERENCE, outputs_needed
 from genzoo.pretrained.known_weights import file_sha256
 
 if TYPE_CHECKING:
+    from genzoo.core.processes import World
     from genzoo.data.picture_sets import PictureSource
 
 FORMAT = 2  # of what is remembered, and of the reader that it was read with
@@ -42,17 +43,20 @@ def features_of(
     if outputs is None:
         outputs = outputs_needed(judging.used.metrics, intervals=settings.intervals is not None)
     statistics, rows = outputs
-    part = settings.world.part(len(pictures))
+    world = settings.world
+    most = -(-len(pictures) // world.size)
+    resumable = most > BLOCK and is_remembered(judging)  # fewer are done before they could be lost
+    part = part_of_blocks(len(pictures), world) if resumable else world.part(len(pictures))
     wanted = None if keep is None else set(evenly(len(pictures), keep))
     kept = None if wanted is None else [index in wanted for index in part]
     share = CLIP_SHARE if judging.used.kind == "clips" else 1
     at_once = max(1, settings.batch_size // share)
-    most = -(-len(pictures) // settings.world.size)
     blocks = FeatureBlocks(pictures, network, statistics | rows)
-    resumable = most > BLOCK and is_remembered(judging)  # fewer are done before they could be lost
     if resumable:
         data = blocks.batches(part, batch_size=at_once, workers=settings.workers)
-        network, meetings = blocks.watched(settings.device), -(-most // BLOCK) * -(-BLOCK // at_once) + 1
+        whole = -(-len(pictures) // BLOCK)
+        meetings = -(-whole // world.size) * -(-BLOCK // at_once) + 1
+        network = blocks.watched(settings.device)
     else:
         data = batches(
             pictures, batch_size=at_once, indices=part, prepare=network.prepare, workers=settings.workers
@@ -60,11 +64,17 @@ def features_of(
         meetings = -(-most // at_once)
     on_batch = settings.report(what, len(pictures))
     extraction = Extraction(network, statistics=statistics, rows=rows, keep=kept, on_batch=on_batch)
-    found = extract_together(data, extraction, settings.world, num_batches=meetings)
-    joined = gather_features(found, settings.world)
+    found = extract_together(data, extraction, world, num_batches=meetings)
+    joined = gather_features(found, world)
     if resumable:
         blocks.clear()
     return joined
+
+
+def part_of_blocks(count: int, world: World) -> range:
+    """This process's contiguous part in whole blocks, the same blocks in any number of processes."""
+    blocks = world.part(-(-count // BLOCK))
+    return range(blocks.start * BLOCK, min(blocks.stop * BLOCK, count))
 
 
 def open_reference(source: PictureSource) -> PictureSet | Path:

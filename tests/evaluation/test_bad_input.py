@@ -61,6 +61,13 @@ OBJECTS = np.array([{"a": 1}, {"b": 2}], dtype=object)
 CASES: dict[str, tuple[Callable[[Path], Path], int, tuple[str, ...]]] = {
     "floats in -1..1": (saved(arr_0=levels() / 127.5 - 1), 4, ("float64 in [-1, 1]", "(x * 127.5 + 128)")),
     "floats in 0..1": (saved(arr_0=(levels() / 255).astype(np.float32)), 4, ("float32", "(x * 255)")),
+    "floats that are none": (
+        saved(arr_0=np.where(levels() > 250, np.nan, 0.5)),
+        4,
+        ("values are NaN", "what made"),
+    ),
+    "yes and no": (saved(arr_0=levels() > 99), 4, ("bool in [0, 1]", "(x * 255)")),
+    "one picture in an npz": (saved(arr_0=levels(1)), 4, ("at least 2", "there is 1")),
     "int64": (saved(arr_0=levels().astype(np.int64)), 4, ("int64 in [0, 255]", "uint8")),
     "uint16": (saved(arr_0=levels().astype(np.uint16) * 257), 4, ("uint16", "// 257")),
     "channels first": (saved(arr_0=levels().transpose(0, 3, 1, 2)), 4, ("channels come last, (n, h, w, 3)",)),
@@ -76,7 +83,7 @@ CASES: dict[str, tuple[Callable[[Path], Path], int, tuple[str, ...]]] = {
     "an empty file": (holding(b""), 4, ("no npz or npy file",)),
     "an empty folder": (pictures(), 4, ("there is no picture below",)),
     "a folder of other files": (text_beside, 4, ("there is no picture below", "notes.bmp")),
-    "one picture": (pictures((20, 20)), 4, ("1",)),
+    "one picture": (pictures((20, 20)), 4, ("at least 2", "there is 1")),
     "mixed sizes": (pictures(*[(20, 20)] * 30, (16, 20), *[(20, 20)] * 9), 4, ("mixed sizes", "30.png")),
     "nothing at all": (lambda folder: folder / "absent", 2, ("nothing is there",)),
 }
@@ -97,7 +104,7 @@ def test_what_is_no_set_of_samples_is_refused_in_words(
                 "--protocol",
                 "quick-pixels",
                 "--num",
-                "40" if name != "one picture" else "1",
+                "40",
             ]
             + ["--reference", str(tmp_path / "reference.npz"), "--device", "cpu"]
         )
@@ -138,12 +145,56 @@ def clips(*lengths: int) -> Callable[[Path], Path]:
     return make
 
 
+def odd_frame(folder: Path) -> Path:
+    clips(4, 4, 4)(folder)
+    Image.new("RGB", (6, 4)).save(folder / "clip1" / "2.png")
+    return folder
+
+
 def test_whole_clips_have_one_length(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"clips have unlike lengths: 4 \(2\), 6 \(1\), first: .*clip2"):
         ClipSet(clips(4, 4, 6)(tmp_path / "a"), frames=None)
     assert len(ClipSet(clips(4, 4)(tmp_path / "b"), frames=None)) == 2
     cut = ClipSet(tmp_path / "a", frames=4)  # a protocol that says how long clips are
     assert len(cut) == 3
+
+
+LENGTHS = "clips have unlike lengths: 4 (2), 6 (1)"
+EMPTY = "there is no video and no folder of frames"
+SIZES = "have mixed sizes: 4 x 5 (3), 4 x 6 (1)"
+
+
+@pytest.mark.parametrize(
+    ("make", "words", "as_reference"),
+    [
+        (clips(4, 4, 6), LENGTHS, False),  # a reference is cut to the generated length
+        (clips(), EMPTY, False),
+        (clips(), EMPTY, True),
+        (odd_frame, SIZES, False),
+        (odd_frame, SIZES, True),
+    ],
+    ids=["lengths", "empty", "empty reference", "frames", "frames of the reference"],
+)
+def test_bad_clips_are_refused_in_words(
+    make: Callable[[Path], Path],
+    words: str,
+    as_reference: bool,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    (tmp_path / "bad").mkdir()
+    good, bad = clips(4, 4, 4)(tmp_path / "good"), make(tmp_path / "bad")
+    source, reference = (good, bad) if as_reference else (bad, good)
+    with pytest.raises(SystemExit) as stop:
+        main(
+            ["evaluate", str(source), "--reference", str(reference), "--num", "3"]
+            + ["--protocol", "quick-video", "--device", "cpu"]
+        )
+    said = capsys.readouterr().err
+    assert stop.value.code == 4, said
+    assert words in said
+    assert said.count("error:") == 1
+    assert "Traceback" not in said
 
 
 def test_too_few_pictures_are_told_with_the_option_that_helps() -> None:
