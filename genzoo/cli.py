@@ -12,7 +12,8 @@ from typing import Annotated, Any
 import typer
 import typer.core
 
-import genzoo.api  # noqa: F401  (reads the cards)
+import genzoo.api
+import genzoo.app  # noqa: F401  (both read their cards)
 from genzoo.api.commands import completion
 from genzoo.api.commands.spelling import EitherSpelling
 from genzoo.api.commands.terminal import (

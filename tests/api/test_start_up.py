@@ -67,6 +67,7 @@ COMMANDS = {
     "prepare check": ["nosuch"],
     "prepare controls": ["nosuch"],
     "launch": ["slurm", "nosuch"],
+    "app": ["nosuch"],
     "prepare regularization": ["cat", "--folder", "nosuch", "--output", "OUT"],
 }
 WITHOUT_A_NAME = {"doctor"}

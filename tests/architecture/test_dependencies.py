@@ -27,6 +27,7 @@ HANDLED = (
     "genzoo/pictures/animation.py",
     "genzoo/pretrained/known_weights.py",
 )
+PAGE = "genzoo/app/"  # imported once `require` has found the extra
 # cv2 is taken where somebody has it, once it agrees bit for bit with our own code; mamba-ssm where it was
 # built, which no extra can ask for
 UNDECLARED = {"cv2", "mamba_ssm"}
@@ -84,6 +85,7 @@ def test_everything_that_is_imported_is_declared() -> None:
     for one in third_party():
         name = DISTRIBUTION.get(one.package, one.package.replace("_", "-")).lower()
         home = declared(extras[one.extra]) if one.extra else core
+        home = home | declared(extras["app"]) | {"pandas"} if one.where.startswith(PAGE) else home
         # a package asked for without an extra's name may stand in an extra only when its absence is handled
         handled = one.extra is None and name in optional and one.where.startswith(HANDLED)
         if name not in home and not handled and one.package not in UNDECLARED:

@@ -1,0 +1,388 @@
+"""Sample: choose a model, say what to show, look at pictures, vary and keep them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict
+from functools import partial
+from pathlib import Path
+from typing import IO, Any
+
+import gradio as gr
+from PIL import Image
+
+from genzoo.app.page import Page, complain
+from genzoo.app.tabs.sample_form import MOST_SEED, Wish, command_of, options_of
+from genzoo.app.text import plain
+from genzoo.core.errors import GenzooError, UsageError
+from genzoo.core.files import write_zip
+
+KEPT = 20  # results that a visit remembers
+FIRST = "Choose a model and press Make pictures. What you make appears here, with its settings."
+CANVAS = 256
+FEW_PIXELS = 96
+
+
+def sample_tab(page: Page, blocks: gr.Blocks) -> None:
+    """Build the tab."""
+    form, history, control = gr.State(None), gr.State([]), gr.State(None)
+    private = {"api_visibility": "private"}
+    quiet = {**private, "show_progress": "hidden"}
+    with gr.Row():
+        with gr.Column(scale=2, min_width=320, elem_classes="form-column"):
+            source = gr.Dropdown(
+                _sources(page),
+                value=None,
+                label="Model",
+                info="A run, a file of weights or a taught concept",
+                elem_id="sample-model",
+            )
+            about = gr.Textbox(
+                show_label=False,
+                container=False,
+                interactive=False,
+                lines=1,
+                elem_classes="note",
+                elem_id="sample-about",
+                value="Looking for models …",
+            )
+            prompt = gr.Textbox(
+                label="Prompt",
+                lines=2,
+                max_length=2000,
+                placeholder="what the picture shows",
+                visible=False,
+                elem_id="sample-prompt",
+            )
+            classes = gr.Dropdown(
+                [],
+                label="Class",
+                info="Several in turn; every class when left empty",
+                multiselect=True,
+                visible=False,
+                elem_id="sample-class",
+            )
+            with gr.Group(visible=False) as controlled:
+                photo = gr.Image(
+                    label="Follow this photograph",
+                    type="filepath",
+                    sources=["upload", "clipboard"],
+                    height=220,
+                    elem_id="sample-photo",
+                )
+                with gr.Accordion("Or draw", open=False):
+                    canvas = gr.Sketchpad(
+                        label="Dark lines on white",
+                        type="pil",
+                        image_mode="L",
+                        canvas_size=(CANVAS, CANVAS),
+                        fixed_canvas=True,
+                        brush=gr.Brush(colors=["#000000"], default_size=6),
+                        layers=False,
+                        elem_id="sample-canvas",
+                    )
+                    use_drawing = gr.Button("Use the drawing", size="sm")
+                seen = gr.Image(
+                    label="What the model follows",
+                    interactive=False,
+                    height=160,
+                    visible=False,
+                    elem_id="sample-control",
+                )
+                strength = gr.Slider(
+                    0, 2, value=1, step=0.05, label="Strength", info="0 ignores it, 1 as trained"
+                )
+            num = gr.Slider(1, 16, value=4, step=1, label="Pictures")
+            seed = gr.Number(
+                value=0,
+                precision=0,
+                minimum=0,
+                maximum=MOST_SEED,
+                label="Seed",
+                info="The same seed gives the same pictures",
+            )
+            with gr.Accordion("More settings", open=False):
+                negative = gr.Textbox(
+                    label="Avoid", max_length=2000, visible=False, info="What the pictures should not show"
+                )
+                guidance = gr.Slider(
+                    0,
+                    20,
+                    value=4,
+                    step=0.05,
+                    label="Guidance",
+                    info="How strictly to follow what you ask for",
+                    visible=False,
+                )
+                steps = gr.Slider(
+                    1, 250, value=50, step=1, label="Steps", info="More are slower and finer", visible=False
+                )
+                sampler = gr.Dropdown([], label="Sampler", visible=False)
+            with gr.Row():
+                make = gr.Button("Make pictures", variant="primary", elem_id="sample-make")
+                again = gr.Button("Another seed", elem_id="sample-again")
+                stop = gr.Button("Stop", visible=False, elem_id="sample-stop")
+        with gr.Column(scale=3, min_width=320, elem_classes="result-column"):
+            gallery = gr.Gallery(
+                label="Pictures",
+                columns=4,
+                height="auto",
+                object_fit="contain",
+                interactive=False,
+                buttons=["download", "fullscreen"],
+                elem_id="sample-gallery",
+            )
+            told = gr.Textbox(
+                FIRST,
+                show_label=False,
+                container=False,
+                interactive=False,
+                lines=1,
+                elem_classes="note",
+                elem_id="sample-told",
+            )
+            with gr.Column(visible=False) as after:
+                earlier = gr.Dropdown([], label="Results of this visit", elem_id="sample-earlier")
+                with gr.Row():
+                    reuse = gr.Button("Use these settings again", size="sm", elem_id="sample-reuse")
+                    download = gr.DownloadButton("Download all", size="sm", elem_id="sample-download")
+                with gr.Accordion("The same in a terminal", open=False):
+                    command = gr.Textbox(
+                        show_label=False,
+                        container=False,
+                        interactive=False,
+                        lines=2,
+                        elem_classes="mono",
+                        buttons=["copy"],
+                    )
+
+    fields = [prompt, negative, classes, strength, num, seed, steps, guidance, sampler]
+    shaped = [form, about, prompt, classes, controlled, negative, guidance, steps, sampler, control, seen]
+    results = [gallery, told, history, after, earlier, download, command, make, stop]
+    shape = partial(describe, page)
+    source.input(shape, source, shaped, **quiet)
+    blocks.load(partial(first_model, page), None, source, **quiet).then(shape, source, shaped, **quiet)
+    source.focus(partial(refreshed, page), None, source, **quiet)
+    photo.upload(partial(control_of_photo, page), [source, photo], [control, seen], **private)
+    photo.clear(lambda: (None, gr.Image(None, visible=False)), None, [control, seen], **quiet)
+    use_drawing.click(partial(control_of_drawing, page), [source, canvas], [control, seen], **private)
+    asked = [source, form, control, history, *fields]
+    made = partial(make_pictures, page)
+    make.click(made, asked, results, **quiet)
+    prompt.submit(made, asked, results, **quiet)
+    again.click(lambda now: (int(now or 0) + 1) % MOST_SEED, seed, seed, **quiet).then(
+        made, asked, results, **quiet
+    )
+    stop.click(page.worker.stop, None, None, **quiet)
+    earlier.input(look_back, [history, earlier], [gallery, told, download, command], **quiet)
+    # the form of that model first, which sets its fields to what is usual
+    back = reuse.click(model_again, [history, earlier], source, **quiet).then(shape, source, shaped, **quiet)
+    back.then(settings_again, [history, earlier], [control, *fields], **quiet)
+
+
+def first_model(page: Page) -> Any:
+    """What can be sampled now; the newest run is chosen, or what comes with genzoo."""
+    choices = _sources(page)
+    return gr.Dropdown(choices, value=choices[0][1] if choices else None)
+
+
+def refreshed(page: Page) -> Any:
+    """The list again, with the runs that came meanwhile."""
+    return gr.Dropdown(_sources(page))
+
+
+def describe(page: Page, source: Any) -> list[Any]:
+    """The form of a model: the fields that it has, with its own values."""
+    try:
+        form = page.worker.ask("describe", source=page.library.source(source))
+    except GenzooError as error:
+        return [None, plain(error.what), *[gr.skip()] * 9] if source else [gr.skip()] * 11
+    words = f"Words it knows: {'; '.join(form['prompts'][:3])}" if form["prompts"] else ""
+    trained = f"after {form['step']:,} steps of training" if form["step"] else "ready to use"
+    return [
+        form,
+        plain(
+            ". ".join(
+                part for part in (f"{'Clips' if form['clips'] else 'Pictures'}, {trained}", words) if part
+            )
+        ),
+        gr.Textbox(
+            visible=form["prompt"], placeholder=plain(next(iter(form["prompts"]), "what the picture shows"))
+        ),
+        gr.Dropdown(
+            [(plain(name, longest=60), name) for name in form["classes"] or []],
+            value=[],
+            visible=bool(form["classes"]),
+        ),
+        gr.Group(visible=form["control"]),
+        gr.Textbox(visible=form["negative"]),
+        gr.Slider(value=form["guidance_scale"] or 1, visible=form["guidance_scale"] is not None),
+        gr.Slider(value=form["steps"] or 1, visible=form["steps"] is not None),
+        gr.Dropdown(form["samplers"], value=form["sampler"], visible=len(form["samplers"]) > 1),
+        None,
+        gr.Image(None, visible=False),
+    ]
+
+
+def control_of_photo(page: Page, source: Any, photo: str | None) -> list[Any]:
+    """What the model will follow of an uploaded photograph."""
+    return _control(page, source, photo, drawn=False)
+
+
+def control_of_drawing(page: Page, source: Any, drawing: Any) -> list[Any]:
+    """What the model will follow of a drawing: its dark lines."""
+    picture = (
+        None if not isinstance(drawing, Mapping) else drawing.get("composite") or drawing.get("background")
+    )
+    if picture is None:
+        complain(UsageError("nothing is drawn yet", fix="draw dark lines, or choose a photograph"))
+        return [gr.skip(), gr.skip()]
+    place = page.new_place()
+    place.mkdir(parents=True)
+    picture.convert("RGB").save(place / "drawing.png")
+    return _control(page, source, str(place / "drawing.png"), drawn=True)
+
+
+def _control(page: Page, source: Any, picture: str | None, *, drawn: bool) -> list[Any]:
+    if picture is None:
+        return [None, gr.Image(None, visible=False)]
+    try:
+        target = page.new_place() / "control.png"
+        path = page.library.source(source)
+        made = page.worker.ask("control", source=path, picture=str(picture), target=str(target), drawn=drawn)
+    except GenzooError as error:
+        complain(error)
+        return [gr.skip(), gr.skip()]
+    return [made, gr.Image(made, visible=True)]
+
+
+def make_pictures(
+    page: Page, source: Any, form: Any, control: str | None, history: list[dict[str, Any]], *fields: Any
+) -> Iterator[list[Any]]:
+    """Sample, telling how far it is; the result is remembered for the visit."""
+    nothing = [gr.skip()] * 9
+    try:
+        path = page.library.source(source)
+        if form is None:
+            raise UsageError("this model is not ready yet", fix="wait a moment, or choose another one")
+        wish = _wish(control, fields)
+        options = options_of(form, wish)
+        place = page.new_place()
+        yield _busy("Starting …")
+        for kind, value in page.worker.steps("sample", source=path, folder=str(place), options=options):
+            if kind == "progress":
+                yield _busy(f"{value[0]} of {value[1]} …")
+            else:
+                yield _finished(source, path, place, options, wish, value, history)
+    except GenzooError as error:
+        complain(error)
+        nothing[1] = plain(error.what)
+        yield [*nothing[:7], gr.Button(interactive=True), gr.Button(visible=False)]
+
+
+def _busy(text: str) -> list[Any]:
+    return [gr.skip(), text, *[gr.skip()] * 5, gr.Button(interactive=False), gr.Button(visible=True)]
+
+
+def _finished(
+    source: str,
+    path: str,
+    place: Path,
+    options: Mapping[str, Any],
+    wish: Wish,
+    done: Mapping[str, Any],
+    history: list[dict[str, Any]],
+) -> list[Any]:
+    files = [Path(file) for file in done["files"]]
+    number = history[-1]["number"] + 1 if history else 1
+    title = _title(source, done["settings"], options)
+    label = f"{number}. {title}"
+    entry = {
+        "number": number,
+        "label": plain(label, longest=90),
+        "source": source,
+        "wish": asdict(wish),
+        "files": [str(file) for file in files],
+        "told": plain(" · ".join([title, *_said(options)])),
+        "zip": str(_zipped(place, files)),
+        "command": plain(command_of(path, options), longest=4000),
+    }
+    history = [*history, entry][-KEPT:]
+    earlier = gr.Dropdown([one["label"] for one in history], value=entry["label"])
+    rest = [
+        history,
+        gr.Column(visible=True),
+        earlier,
+        gr.DownloadButton(value=entry["zip"]),
+        entry["command"],
+    ]
+    return [_pictures(entry), entry["told"], *rest, gr.Button(interactive=True), gr.Button(visible=False)]
+
+
+def look_back(history: list[dict[str, Any]], label: Any) -> list[Any]:
+    """An earlier result of the visit."""
+    entry = next((one for one in history if one["label"] == label), None)
+    if entry is None:
+        return [gr.skip()] * 4
+    return [_pictures(entry), entry["told"], gr.DownloadButton(value=entry["zip"]), entry["command"]]
+
+
+def model_again(history: list[dict[str, Any]], label: Any) -> Any:
+    """The model of an earlier result."""
+    return next((one["source"] for one in history if one["label"] == label), gr.skip())
+
+
+def settings_again(history: list[dict[str, Any]], label: Any) -> list[Any]:
+    """The fields as they were for an earlier result."""
+    entry = next((one for one in history if one["label"] == label), None)
+    if entry is None:
+        return [gr.skip()] * 10
+    wish = Wish(**entry["wish"])
+    fields = [wish.prompt, wish.negative, wish.classes, wish.strength, wish.num, wish.seed]
+    return [wish.control, *fields, wish.steps, wish.guidance, wish.sampler]
+
+
+def _wish(control: str | None, fields: tuple[Any, ...]) -> Wish:
+    prompt, negative, classes, strength, num, seed, steps, guidance, sampler = fields
+    return Wish(prompt, negative, classes, control, strength, num, seed, steps, guidance, sampler)
+
+
+def _pictures(entry: Mapping[str, Any]) -> Any:
+    """Of a result; pictures of few pixels are shown with their pixels."""
+    files = [Path(file) for file in entry["files"]]
+    small = bool(files) and files[0].suffix == ".png" and _width(files[0]) < FEW_PIXELS
+    shown = [(str(file), str(number)) for number, file in enumerate(files, 1)]
+    return gr.Gallery(shown, elem_classes=["pixels"] if small else [])
+
+
+def _width(file: Path) -> int:
+    with Image.open(file) as picture:
+        return picture.width
+
+
+def _said(options: Mapping[str, Any]) -> list[str]:
+    """Settings as one would say them."""
+    words = {"num": "{} pictures", "seed": "seed {}", "steps": "{} steps", "guidance_scale": "guidance {:g}"}
+    words |= {"control_scale": "strength {:g}", "sampler": "sampler {}", "negative_prompt": "without {}"}
+    return [words[name].format(value) for name, value in options.items() if name in words]
+
+
+def _title(source: str, settings: Mapping[str, Any], options: Mapping[str, Any]) -> str:
+    classes = ", ".join(map(str, (settings.get("classes") or {}).values()))
+    return str(options.get("prompt") or classes or source)
+
+
+def _zipped(place: Path, files: list[Path]) -> Path:
+    def put(path: Path) -> Any:
+        def write(member: IO[bytes]) -> None:
+            with path.open("rb") as file:
+                member.write(file.read())
+
+        return write
+
+    listed = [*files, *(path for path in (place / "samples.json", place / "grid.png") if path.is_file())]
+    return write_zip(place / "pictures.zip", {path.name: put(path) for path in listed})
+
+
+def _sources(page: Page) -> list[tuple[str, str]]:
+    return [(plain(label, longest=120), name) for name, label in page.library.sources().items()]

@@ -1,0 +1,1 @@
+"""The one process beside the page that has torch: it describes, checks, samples and compares."""
