@@ -24,6 +24,7 @@ DISTRIBUTION = {"PIL": "pillow", "yaml": "pyyaml", "open_clip": "open-clip-torch
 SCRIPTS = {"genzoo/assets/build_emoji.py", "genzoo/assets/build_digits.py"}
 # where an optional package is looked for, and done without or asked for in words of its own
 HANDLED = (
+    "genzoo/app/worker/sampling.py",
     "genzoo/pictures/animation.py",
     "genzoo/pretrained/known_weights.py",
 )
