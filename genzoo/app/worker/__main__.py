@@ -7,6 +7,7 @@ pictures.
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import sys
@@ -52,7 +53,7 @@ def main() -> None:
     for module in sys.argv[2::2]:  # --import MODULE ...
         load_module(module)
     # whatever prints goes to the log, not among the answers
-    answers = Answers(os.fdopen(os.dup(1), "w", encoding="utf-8"))
+    answers = Answers(io.TextIOWrapper(io.BufferedWriter(io.FileIO(os.dup(1), "w")), encoding="utf-8"))
     os.dup2(2, 1)
     slow, quick = ThreadPoolExecutor(1), ThreadPoolExecutor(1)
     quick.submit(__import__, "genzoo.app.worker.acts")  # torch, before anybody asks
