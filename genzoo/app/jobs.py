@@ -61,7 +61,7 @@ def send_stop(record: Mapping[str, Any]) -> bool:
     if not is_alive(record):
         return False
     pid = record["pid"]
-    if not hasattr(os, "pidfd_open"):
+    if sys.platform != "linux":
         os.kill(pid, signal.SIGTERM)
         return True
     try:

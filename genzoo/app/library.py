@@ -14,6 +14,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import genzoo.api  # noqa: F401  (reads the cards)
 from genzoo.assets import asset
 from genzoo.assets.shipped import SCHEME, card, shipped_names
 from genzoo.core.errors import GenzooError, UsageError
