@@ -90,5 +90,10 @@ def _guidance(made: Mapping[str, Any]) -> str:
 def _held_out(loss: Any) -> str:
     if not isinstance(loss, Mapping) or "loss" not in loss:
         return ""
-    error = f" ± {loss['loss_se']:.2g}" if isinstance(loss.get("loss_se"), float) else ""
-    return f"{loss['loss']:.4g}{error}"
+    return with_error(loss, "loss")
+
+
+def with_error(values: Mapping[str, float], name: str) -> str:
+    """A value, and its standard error where that is known."""
+    error = values.get(f"{name}_se")
+    return f"{values[name]:.4g}" + ("" if error is None else f" ± {error:.2g}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from genzoo.evaluation.facts import made_text
+from genzoo.evaluation.facts import made_text, with_error
 from genzoo.evaluation.protocols import Protocol, paper_rows
 from genzoo.evaluation.result import EvaluationResult, require_comparable, sampling_differences
 
@@ -64,8 +64,8 @@ def _beside(result: EvaluationResult) -> list[str]:
     elif unguided is not None:
         lines.append(f"unguided: {unguided}; --unguided makes it beside the guided one")
     if held_out := result.beside.get("held_out"):
-        told = {name: value for name, value in held_out.items() if name != "step" and "/" not in name}
-        values = ", ".join(f"{name} {number(value)}" for name, value in told.items())
+        told = [name for name in held_out if name != "step" and "/" not in name and not name.endswith("_se")]
+        values = ", ".join(f"{name} {with_error(held_out, name)}" for name in told)
         lines.append(f"held-out, step {held_out['step']:.0f}: {values}")
     return lines
 

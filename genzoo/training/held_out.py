@@ -31,11 +31,15 @@ class HeldOutTable:
     density: Tensor
 
     def values(self) -> dict[str, float]:
-        """ "loss" over all levels alike, "loss_trained" as training weighs them, and "stratum_0", ..."""
+        """ "loss" over all levels alike, "loss_se" (its standard error over samples, of two or more),
+        "loss_trained" as training weighs the levels, and "stratum/0", ...
+        """
         strata = self.losses.mean(0).tolist()
         trained = (self.losses * self.density).sum() / self.density.sum()
         named = {f"stratum/{index}": value for index, value in enumerate(strata)}
-        return {"loss": self.losses.mean().item(), "loss_trained": trained.item(), **named}
+        each = self.losses.mean(1)
+        error = {} if len(each) < 2 else {"loss_se": each.std(correction=1).item() / len(each) ** 0.5}
+        return {"loss": self.losses.mean().item(), **error, "loss_trained": trained.item(), **named}
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -17,8 +18,10 @@ from genzoo.api.run import Run, load_run, train
 from genzoo.core.checkpoint import load_checkpoint
 from genzoo.core.recipe import recipe_from
 from genzoo.core.run_folder import read_metrics
+from genzoo.evaluation.result import load_result
 
 STEPS = 80
+BOTH = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
 DEADLINE = 400  # seconds to wait for a process to get somewhere; a test fails when it never does
 
 
@@ -96,9 +99,8 @@ def test_a_stopped_training_goes_on_to_the_same_weights_and_samples(
 @pytest.mark.distributed
 def test_two_processes_write_the_files_of_one(straight: Run, tmp_path: Path) -> None:
     alone = straight.sample_to(tmp_path / "alone", num=18, seed=5)
-    launcher = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
     arguments = ("sample", str(straight.folder), "--num-samples", "18", "--seed", "5", "--batch-size", "3")
-    both = start(*arguments, "--out", str(tmp_path / "both"), launcher=launcher)
+    both = start(*arguments, "--out", str(tmp_path / "both"), launcher=BOTH)
     output = both.communicate(timeout=DEADLINE)[0]
     assert both.returncode == 0, output
     assert output.count("samples.json, grid.png") == 1  # told by the first
@@ -106,6 +108,43 @@ def test_two_processes_write_the_files_of_one(straight: Run, tmp_path: Path) -> 
     assert names == sorted(path.name for path in (tmp_path / "both").iterdir())
     assert len(names) == 20
     assert all((alone / name).read_bytes() == (tmp_path / "both" / name).read_bytes() for name in names)
+
+
+@pytest.mark.distributed
+def test_two_processes_judge_a_run_as_one_does_and_one_finishes_what_two_began(
+    straight: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GENZOO_CACHE", str(tmp_path / "cache"))
+    alone, both = (
+        Path(shutil.copytree(straight.folder, tmp_path / name, ignore=shutil.ignore_patterns("evaluation")))
+        for name in ("alone", "both")
+    )
+    words = ("evaluate", str(both), "--protocol", "quick-pixels", "--device", "cpu", "--batch-size", "4")
+    words += ("--num-samples", "120")
+    stopped = start(*words, launcher=BOTH)
+    deadline = time.monotonic() + DEADLINE
+    while not list((both / "evaluation").glob("*/000005.png")):
+        assert stopped.poll() is None, stopped.communicate()[0]
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    stopped.terminate()
+    assert stopped.communicate(timeout=DEADLINE)[0].count("Traceback") <= 1  # torchrun's own
+    assert not list((both / "evaluation").glob("*.json"))
+    judged = load_run(both).evaluate("quick-pixels", num=120)  # by one process
+    expected = load_run(alone).evaluate("quick-pixels", num=120)
+    assert judged.metrics == expected.metrics
+    assert judged.generated["sha256"] == expected.generated["sha256"]
+
+    shutil.rmtree(both / "evaluation")
+    shutil.rmtree(tmp_path / "cache")
+    again = start(*words, "--sweep", "guidance_scale=1.5,1", launcher=BOTH)
+    output = again.communicate(timeout=DEADLINE)[0]
+    assert again.returncode == 0, output
+    assert output.count("pixel_frechet (down)") == 1  # one table, from the first
+    results = [load_result(path) for path in (both / "evaluation").glob("*.json")]
+    (found,) = [result for result in results if result.sampling["guidance_scale"] == 1.5]
+    assert found.generated["sha256"] == expected.generated["sha256"]
+    assert found.metrics == pytest.approx(dict(expected.metrics), rel=1e-6, abs=1e-9)
 
 
 def test_killed_sampling_is_completed_with_the_same_files(straight: Run, tmp_path: Path) -> None:

@@ -120,6 +120,9 @@ def test_the_mean_as_training_weighs_it_follows_the_density_of_times() -> None:
     found = table(flow_task())
     values = found.values()
     assert values["loss"] == pytest.approx(sum(values[f"stratum/{k}"] for k in range(3)) / 3)
+    each = found.losses.mean(1)
+    assert values["loss_se"] == pytest.approx((each.var(correction=1) / len(each)).sqrt().item())
+    assert "loss_se" not in HeldOutTable(found.losses[:1], found.density[:1]).values()
     weighted = (found.losses * found.density).sum() / found.density.sum()
     assert values["loss_trained"] == pytest.approx(weighted.item())
     assert found.density[:, 1].mean() > found.density[:, 0].mean()  # logit-normal times stay in the middle
