@@ -94,6 +94,11 @@ def prediction_of(recipe: Recipe) -> str:
     return str(task.get("prediction", usual or "noise"))
 
 
+def prompts_of(recipe: Recipe) -> list[str]:
+    """The captions that the task samples by default; one empty one where it has none."""
+    return list(recipe.section("task").get("prompts", [""]))
+
+
 def _read(recipe: Recipe) -> RunPlan:
     data = recipe.data
     problems = [*_outline_problems(data), *named_problems(data), *port_problems(data)]

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from genzoo.api.recipes.build import build_dataset
-from genzoo.api.recipes.plan import plan_of
+from genzoo.api.recipes.plan import plan_of, prompts_of
 from genzoo.api.runs.exported_file import ExportedFile
 from genzoo.api.runs.opened_file import OpenedFile, open_source
 from genzoo.assets.shipped import SCHEME, shipped_folder
@@ -49,8 +49,7 @@ def open_shipped(place: str | Path) -> OpenedFile:
     base = open_source(folder)
     if base is None:
         raise WeightsError(f"{place} holds no model", where=str(folder), fix="reinstall genzoo")
-    prompts = made_by.section("task").get("prompts", [""])
-    known = {"name": made_by.name, "task.prompts": prompts}
+    known = {"name": made_by.name, "task.prompts": prompts_of(made_by)}
     base.recipe = base.recipe.replaced(known, "what the weights were trained on")
     return _Shipped(base, home, made_by)
 
