@@ -42,6 +42,11 @@ COMMANDS.lazy(
     help="note where each sample of tar shards is",
 )
 COMMANDS.lazy(
+    "prepare latent-statistics",
+    "genzoo.api.commands.latent_statistics:latent_statistics_command",
+    help="Measure mean and deviation of each channel of a recipe's latents.",
+)
+COMMANDS.lazy(
     "prepare check",
     "genzoo.api.commands.check:prepare_check_command",
     help="Look at all data before a run: classes, sizes, unreadable files, duplicates, captions.",

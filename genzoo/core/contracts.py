@@ -479,6 +479,17 @@ class ScalesLatents(Protocol):
     scaling_factor: float
 
 
+class NormalisesLatents(Protocol):
+    """A codec whose latents are (z - offset) scale of the autoencoder's.
+
+    normalisation: has `apply(z)`, `undo(z)` and a `digest`.   measured_by: None for the autoencoder's own
+    normalisation.
+    """
+
+    normalisation: Any
+    measured_by: str | None
+
+
 class HasFingerprint(Protocol):
     """fingerprint: of an extractor that is more than a plain function."""
 

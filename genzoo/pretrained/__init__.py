@@ -13,6 +13,12 @@ CODECS.lazy(
     help="a Stable Diffusion autoencoder, from a hub id or a local folder",
     port="latents",
 )
+CODECS.lazy(
+    "autoencoder",
+    "genzoo.pretrained.diffusers_codec:DiffusersCodec",
+    help="any picture autoencoder of diffusers: KL, DC, RAE, FLUX.2, Wan, Qwen-Image",
+    port="latents",
+)
 MODELS.lazy(
     "autoencoder_kl",
     "genzoo.pretrained.autoencoder:AutoencoderKLModel",

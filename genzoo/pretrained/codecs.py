@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,18 +10,14 @@ import torch
 from einops import rearrange
 from torch import Tensor
 
-from genzoo.core.errors import CheckpointError, ShapeError, UsageError, WeightsError
-from genzoo.core.reading import read_json
+from genzoo.core.errors import CheckpointError, ShapeError, UsageError
 from genzoo.core.seeds import SampleStreams
-from genzoo.pretrained.hub import resolve
+from genzoo.pretrained.autoencoder_files import find_files, fingerprint, read_config
 from genzoo.pretrained.loading import check_against, load_state, spec_of
+from genzoo.pretrained.normalisation import Normalisation, measured, per_channel
 
 # names of the attention layers before diffusers 0.15, as published autoencoders still have them
 _OLD_NAMES = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}
-
-
-NEEDED = ("*config.json", "*diffusion_pytorch_model.safetensors")
-WITHOUT = "train on the pixels of small pictures: codec=null data.image_size=64"
 
 
 class IdentityCodec:
@@ -65,7 +59,8 @@ class AutoencoderKLCodec:
     path: folder or hub id with config.json and diffusion_pytorch_model.safetensors (or .bin).
     subfolder: where in it; left out, the top or else "vae", as in whole pipelines.   variant: such as "fp16".
     scaling_factor: latents are (z - shift) * scaling_factor; left out, the autoencoder's own (0.18215 for
-    SD 1.x).
+    SD 1.x).   statistics: a file of `genzoo prepare latent-statistics`, or its content: latents are then
+    (z - mean) / std x multiplier of each channel, and scaling_factor is not used.
     slice_size: images encoded or decoded at once, which bounds memory.
     precision: of the autoencoder's arithmetic; latents of a bf16 one are known as such.   channels_last: how
     its maps lie in memory, which changes rounding and speed.
@@ -81,6 +76,8 @@ class AutoencoderKLCodec:
         variant: str | None = None,
         revision: str | None = None,
         scaling_factor: float | None = None,
+        statistics: str | Mapping[str, Any] | None = None,
+        multiplier: float = 1.0,
         slice_size: int = 8,
         precision: Literal["fp32", "bf16"] = "fp32",
         channels_last: bool = False,
@@ -92,13 +89,30 @@ class AutoencoderKLCodec:
         self.slice_size = slice_size
         self._dtype = torch.bfloat16 if precision == "bf16" else None
         self._layout = torch.channels_last if channels_last else torch.preserve_format
-        config_file, weights_file = _find(path, subfolder, variant, revision)
+        config_file, weights_file = find_files(path, subfolder, variant, revision)
         self.config = _read_config(config_file)
         self.vae = _build(self.config, weights_file)
         self.scaling_factor = float(scaling_factor or self.vae.config.scaling_factor)
-        self.shift = float(self.vae.config.shift_factor or 0.0)
-        self.fingerprint = _fingerprint(self.config, weights_file) + ("-bf16" if self._dtype else "")
+        known = fingerprint("autoencoder_kl", self.config, weights_file, without=_after(self.config))
+        self.fingerprint = known + ("-bf16" if self._dtype else "")
+        self.measured_by = None if statistics is None else "statistics"
+        self.normalisation = (
+            self._own_normalisation()
+            if statistics is None
+            else measured(
+                statistics,
+                codec=self.fingerprint,
+                channels=self.vae.config.latent_channels,
+                multiplier=multiplier,
+            )
+        )
         self.to("cpu")
+
+    def _own_normalisation(self) -> Normalisation:
+        config = self.vae.config
+        if config.latents_mean is not None and config.latents_std is not None:  # SDXL with both
+            return per_channel(config.latents_mean, config.latents_std, multiplier=self.scaling_factor)
+        return Normalisation(float(config.shift_factor or 0.0), self.scaling_factor)
 
     def latent_shape(self, pixel_shape: tuple[int, ...]) -> tuple[int, ...]:
         """(c, h, w) or (f, c, h, w) of the pixels to that of their latents."""
@@ -133,7 +147,7 @@ class AutoencoderKLCodec:
         """Latents drawn from cached moments, each from its sample's own stream, and scaled."""
         mean, log_variance = moments.float().chunk(2, dim=-3)
         deviation = (0.5 * log_variance.clamp(-30, 20)).exp()
-        return (mean + deviation * generator.randn_like(mean) - self.shift) * self.scaling_factor
+        return self.normalisation.apply(mean + deviation * generator.randn_like(mean))
 
     def encode(self, pixels: Tensor, generator: SampleStreams) -> Tensor:
         """Scaled latents of pixels: `sample_moments` of their `moments`."""
@@ -142,9 +156,7 @@ class AutoencoderKLCodec:
     @torch.no_grad()
     def decode(self, latents: Tensor) -> Tensor:
         """Pixels in about [-1, 1], not clamped; (b, c', h', w') or (b, f, c', h', w')."""
-        return self._sliced(
-            lambda part: self.vae.decode(part).sample, latents / self.scaling_factor + self.shift
-        )
+        return self._sliced(lambda part: self.vae.decode(part).sample, self.normalisation.undo(latents))
 
     def _sliced(self, function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
         """A function of images over a batch of images or of videos, a few images at a time."""
@@ -157,37 +169,14 @@ class AutoencoderKLCodec:
         return rearrange(y, "(b f) c h w -> b f c h w", f=x.shape[1]) if x.ndim == 5 else y
 
 
-def _find(path: str, subfolder: str | None, variant: str | None, revision: str | None) -> tuple[Path, Path]:
-    """config.json and the weights beside it."""
-    places = [subfolder] if subfolder is not None else [None, "vae"]
-    config, place = _first([("config.json", place) for place in places], path, revision)
-    stem = f"diffusion_pytorch_model.{variant}" if variant else "diffusion_pytorch_model"
-    weights, _ = _first([(f"{stem}.safetensors", place), (f"{stem}.bin", place)], path, revision)
-    return config, weights
-
-
-def _first(
-    candidates: list[tuple[str, str | None]], path: str, revision: str | None
-) -> tuple[Path, str | None]:
-    """The first candidate (file, subfolder) that can be had; the error of the first one if none can."""
-    errors = []
-    for filename, place in candidates:
-        try:
-            found = resolve(
-                path, filename, subfolder=place, revision=revision, together=NEEDED, instead=WITHOUT
-            )
-            return found, place
-        except WeightsError as error:
-            errors.append(error)
-    raise errors[0]
-
-
 def _read_config(path: Path) -> dict[str, Any]:
-    config = read_json(path, "the autoencoder's config", error=CheckpointError)
-    if not isinstance(config, dict) or config.get("_class_name", "AutoencoderKL") != "AutoencoderKL":
-        seen = config.get("_class_name") if isinstance(config, dict) else type(config).__name__
+    config = read_config(path)
+    if config.get("_class_name", "AutoencoderKL") != "AutoencoderKL":
         raise CheckpointError(
-            "the folder does not hold an AutoencoderKL", where=str(path), why=f"its config describes {seen!r}"
+            "the folder does not hold an AutoencoderKL",
+            where=str(path),
+            why=f"its config describes {config['_class_name']!r}",
+            fix="codec.name=autoencoder reads diffusers' other autoencoders",
         )
     return {key: value for key, value in config.items() if not key.startswith("_")}
 
@@ -212,11 +201,7 @@ def _renamed(key: str) -> str:
     return key
 
 
-def _fingerprint(config: dict[str, Any], weights_file: Path) -> str:
-    """What the moments depend on: the config and the weights. Scale and shift come after the moments."""
-    own = {key: value for key, value in config.items() if key not in ("scaling_factor", "shift_factor")}
-    digest = hashlib.sha256(json.dumps(own, sort_keys=True).encode())
-    with weights_file.open("rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return f"autoencoder_kl-{digest.hexdigest()[:32]}"
+def _after(config: Mapping[str, Any]) -> tuple[str, ...]:
+    """Keys of what comes after the moments; those of channels only where they are used."""
+    channels = [key for key in ("latents_mean", "latents_std") if config.get(key) is not None]
+    return ("scaling_factor", "shift_factor", *channels)

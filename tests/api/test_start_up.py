@@ -64,6 +64,7 @@ COMMANDS = {
     "teach": ["my cat", "nosuch", "--base", "nosuch"],
     "prepare shards": ["nosuch"],
     "prepare latents": ["nosuch"],
+    "prepare latent-statistics": ["nosuch"],
     "prepare check": ["nosuch"],
     "prepare controls": ["nosuch"],
     "launch": ["slurm", "nosuch"],

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from genzoo.core.contracts import TellsModel, able
+from genzoo.core.contracts import NormalisesLatents, TellsModel, able
 from genzoo.core.errors import ShapeError
 from genzoo.core.registry import MODELS
 from genzoo.core.signatures import AUTO, parameters, type_problem
@@ -32,6 +32,14 @@ def facts_for(model: Node, dataset: Dataset, codec: LatentCodec | None) -> dict[
         elif name in KNOWN:
             found[name] = KNOWN[name](model, dataset, codec)
     return found
+
+
+def latent_facts(codec: LatentCodec | None) -> dict[str, str]:
+    """What a checkpoint keeps of measured statistics: with others, its model would meet other latents."""
+    normalising = None if codec is None else able(codec, NormalisesLatents)
+    if normalising is None or normalising.measured_by is None:
+        return {}
+    return {"latent statistics": normalising.normalisation.digest}
 
 
 def _num_classes(model: Node, dataset: Dataset, codec: LatentCodec | None) -> int:

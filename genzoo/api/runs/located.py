@@ -14,7 +14,10 @@ if TYPE_CHECKING:
     from genzoo.core.recipe import Recipe
 
 # of the data, whatever is a path may be one; of these, what ends so
-SECTIONS, ENDINGS = ("codec", "model", "task"), ("weights", "path", "root", "folder", "base_model")
+SECTIONS, ENDINGS = (
+    ("codec", "model", "task"),
+    ("weights", "path", "root", "folder", "base_model", "statistics"),
+)
 
 
 def located(recipe: Recipe, folder: Path) -> Recipe:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from genzoo.api.recipes.build import assemble, build_codec, build_dataset, has_auto, resolve
+from genzoo.api.recipes.facts import latent_facts
 from genzoo.api.recipes.plan import RunPlan, plan_of
 from genzoo.api.runs.located import located
 from genzoo.api.runs.reaveraged import reaveraged
@@ -183,8 +184,10 @@ class StoredRun:
         with doing(f"loading {self.folder}"):
             codec = build_codec(self.plan)
             plan = resolve(self.plan, self._dataset, codec) if has_auto(self.plan) else self.plan
-            task = assemble(plan, codec)
-            put_weights(task, self.weights(checkpoint), weights)
+            task, stored = assemble(plan, codec), self.weights(checkpoint)
+            where = str(stored.path)
+            require_same_facts(stored.state.get("facts") or {}, latent_facts(codec), where=where)
+            put_weights(task, stored, weights)
             return ready(task, device)
 
 

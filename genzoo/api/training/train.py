@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from genzoo.api.recipes.build import assemble, build_codec, build_dataset, resolve
+from genzoo.api.recipes.facts import latent_facts
 from genzoo.api.recipes.plan import RunPlan, plan_of
 from genzoo.api.runs.stored import StoredRun, open_stored
 from genzoo.api.runs.warm_start import WarmStartReport, warm_start_model
@@ -158,7 +159,7 @@ def _facts(codec: LatentCodec | None) -> dict[str, str]:
         return {}
     scaling = able(codec, ScalesLatents)
     scale = "" if scaling is None else f" x {scaling.scaling_factor:g}"
-    return {"codec": f"{codec.fingerprint}{scale}"}
+    return {"codec": f"{codec.fingerprint}{scale}", **latent_facts(codec)}
 
 
 def _goes_on(folder: Path, resume: str | Path) -> bool:
