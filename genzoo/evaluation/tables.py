@@ -26,6 +26,12 @@ def text_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return "\n".join([lines[0], "-" * len(lines[0]), *lines[1:]])
 
 
+def shortened(text: str, most: int) -> str:
+    """A text, its middle left out where it is longer than `most`."""
+    half = (most - 1) // 2
+    return text if len(text) <= most else f"{text[:half]}…{text[-half:]}"
+
+
 def number(value: Any) -> str:
     """Four significant digits, or a dash for what is absent."""
     return "-" if value is None else f"{value:.4g}"

@@ -25,6 +25,7 @@ from genzoo.evaluation.comparison.sweeps import sweeps_of
 from genzoo.evaluation.comparison.text import comparison_text
 from genzoo.evaluation.intervals.estimate import of_mean
 from genzoo.evaluation.result import EvaluationResult
+from genzoo.evaluation.tables import shortened
 
 HOSTILE = '<img src=x onerror="alert(1)">&"\'</style><script>alert(2)</script>'
 
@@ -327,6 +328,14 @@ def test_the_command_prints_a_table_or_json_and_writes_one_folder(tmp_path: Path
     wrong = run_command(*runs, "--output", runs[0])
     assert isinstance(wrong.exception, UsageError)
     assert re.search("holds files already", str(wrong.exception))
+
+
+@pytest.mark.parametrize("most", [9, 30])
+def test_long_names_lose_their_middle(most: int) -> None:
+    assert shortened("a" * most, most) == "a" * most
+    found = shortened("begin" + "x" * most + "end", most)
+    assert len(found) <= most
+    assert (found[:3], found[-3:]) == ("beg", "end")
 
 
 def test_plots_of_hostile_names_are_drawn_as_text(tmp_path: Path) -> None:

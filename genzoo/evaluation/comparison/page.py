@@ -14,7 +14,7 @@ from genzoo.evaluation.comparison.plots import Plot
 from genzoo.evaluation.comparison.rows import Row, Table, better
 from genzoo.evaluation.comparison.text import MANY, RULE, missing_unguided, said, sampled_lines
 from genzoo.evaluation.facts import facts_apart, grouped_lines
-from genzoo.evaluation.tables import interval_text, number
+from genzoo.evaluation.tables import interval_text, number, shortened
 
 MADE_BY = '<meta name="generator" content="genzoo compare">'
 INTERVALS = (
@@ -92,17 +92,22 @@ def _details(title: str, lines: Sequence[str]) -> str:
 def _numbers(table: Table) -> str:
     """Metrics down and rows across, then what the rows differ in; of many rows the other way round."""
     apart, common = facts_apart([row.result for row in table.rows])
-    columns = [["", *(html.escape(row.label) for row in table.rows)]]
+    columns = [["", *(_breakable(row.label) for row in table.rows)]]
     for metric in table.metrics():
         wanted = better(metric)
         said = f' <span class="better">{wanted} is better</span>' if wanted else ""
-        columns.append([html.escape(metric) + said, *(_value(row, metric) for row in table.rows)])
+        columns.append([_breakable(metric) + said, *(_value(row, metric) for row in table.rows)])
     columns += [[html.escape(fact), *map(html.escape, words)] for fact, words in apart.items()]
     if len(table.rows) > MANY:
         columns = [list(row) for row in zip(*columns, strict=True)]
     shared = html.escape("; ".join(f"{fact} {words}" for fact, words in common.items()))
     below = f"<p class=lead>{'All: ' if len(table.rows) > 1 else ''}{shared}.</p>" if shared else ""
     return f"{_table(columns[0], columns[1:])}{below}{INTERVALS if _ranged(table) else ''}"
+
+
+def _breakable(text: str) -> str:
+    """Escaped; a line may end behind an underscore."""
+    return html.escape(text).replace("_", "_<wbr>")
 
 
 def _ranged(table: Table) -> bool:
@@ -136,8 +141,8 @@ def _verdicts(table: Table) -> str:
         how = "same seeds, by pairs" if apart.paired else "independent"
         body.append(
             [
-                f"{html.escape(one.metric)}<small>{html.escape(one.second)}</small>",
-                f"<span class=said>{html.escape(said(one))}</span>",
+                f"{_breakable(one.metric)}<small>{_breakable(one.second)}</small>",
+                f"<span class=said>{_breakable(said(one))}</span>",
                 f"{number(apart.value)}<small>{interval}</small>",
                 f"{_small(apart.p_value)}<small>{how}</small>",
             ]
@@ -163,9 +168,8 @@ def _forest(table: Table, metric: str) -> str:
         left, middle, right = (
             6 + (value - low) / span * width for value in (start, row.result.metrics[metric], end)
         )
-        label = row.label if len(row.label) <= 46 else f"{row.label[:22]}…{row.label[-22:]}"
         drawn.append(
-            f'<text x="0" y="{y - 9}">{html.escape(label)}</text>'
+            f'<text x="0" y="{y - 9}">{html.escape(shortened(row.label, 46))}</text>'
             f'<line x1="{left:.1f}" x2="{right:.1f}" y1="{y}" y2="{y}"/>'
             f'<circle cx="{middle:.1f}" cy="{y}" r="3.5"/>'
         )
@@ -182,7 +186,7 @@ def _forest(table: Table, metric: str) -> str:
 def _reached(reached: Mapping[str, Mapping[str, str]]) -> str:
     labels = list(dict.fromkeys(label for each in reached.values() for label in each))
     body = [
-        [html.escape(name), *(html.escape(each.get(label, "-")) for label in labels)]
+        [_breakable(name), *(html.escape(each.get(label, "-")) for label in labels)]
         for name, each in reached.items()
     ]
     return _table(["", *map(html.escape, labels)], body) + EPOCHS

@@ -11,8 +11,10 @@ from genzoo.core.optional import require
 from genzoo.evaluation.comparison.curves import AXES, Curve, grouped
 from genzoo.evaluation.comparison.rows import Row
 from genzoo.evaluation.comparison.sweeps import guidance, sweeps_of
+from genzoo.evaluation.tables import shortened
 
 WANTED = ("loss", "held_out/loss")  # and what begins with evaluation/
+LEGEND = 30  # letters of a name
 DISTANCES = ("fid", "fdd", "frechet", "fvd", "kid_all", "cmmd", "mind", "jedi")  # drawn over guidance
 LABELS = {"step": "steps", "samples": "samples seen", "seconds": "seconds of training"}
 COLOURS = ("#2f6fdf", "#d9622b", "#2c9c69", "#a04fb8", "#b8860b", "#c23b5a", "#4a7a8c", "#7a6a58")
@@ -63,7 +65,7 @@ def _draw_curves(figure: Any, curves: Sequence[Curve], colours: Mapping[str, str
     for axes, place in zip(figure.subplots(1, len(AXES), sharey=True), AXES, strict=True):
         for curve in curves:
             xs, ys = [p.at(place) for p in curve.points], [p.value for p in curve.points]
-            axes.plot(xs, ys, color=colours[curve.run], label=plain(curve.run), linewidth=1.4)
+            axes.plot(xs, ys, color=colours[curve.run], label=named(curve.run), linewidth=1.4)
         axes.set_xlabel(LABELS[place])
     figure.axes[0].legend(frameon=False, fontsize=8)
 
@@ -101,7 +103,7 @@ def _draw_sweep(
         xs = [guidance(row) if x is None else row.result.metrics[x] for row in usable]
         ys = [row.result.metrics[y] for row in usable]
         colour, marks = colours[source], {"marker": "o", "ms": 4, "capsize": 2, "linewidth": 1.4}
-        axes.errorbar(xs, ys, yerr=_reach(usable, y), color=colour, label=plain(source), **marks)
+        axes.errorbar(xs, ys, yerr=_reach(usable, y), color=colour, label=named(source), **marks)
         if x is not None:
             for row, at, height in zip(usable, xs, ys, strict=True):
                 place = {"xytext": (5, 4), "textcoords": "offset points"}  # clear of its mark
@@ -157,6 +159,11 @@ def _paint(figure: Any, theme: Mapping[str, str]) -> None:
             spine.set_visible(name in ("left", "bottom"))
             spine.set_color(theme["line"])
         axes.grid(visible=True, alpha=0.25, linewidth=0.6)
+
+
+def named(run: str) -> str:
+    """A run's name in a legend, which a long one would fill."""
+    return plain(shortened(run, LEGEND))
 
 
 def plain(text: str) -> str:
