@@ -45,7 +45,8 @@ MAX_METRICS = 4 * 1024**3  # bytes: a line of 200 for each of twenty million ste
 LOGS = (".log", ".out", ".err", ".txt")
 WRITTEN = (
     ".lock", HOLDER, "command.txt", "metrics.jsonl", "recipe.yaml", "env.json", "status.json", "report.json",
-    "README.md", "checkpoints", "best", "samples", "evaluation", "tensorboard", "variants",
+    "trackers.json", "README.md", "checkpoints", "best", "samples", "evaluation", "tensorboard", "variants",
+    "wandb",
 )  # fmt: skip
 
 

@@ -6,10 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from genzoo.core.errors import RecipeError
+from genzoo.core.errors import RecipeError, did_you_mean
 from genzoo.core.limits import MAX_WORKERS
 
 Precision = Literal["fp32", "bf16", "fp16", "fp64"]
+TRACKERS = ("wandb", "trackio", "mlflow")
 SNAPSHOTS = 16
 LONGEST = 12**-0.5  # relative length of an average that weighs all steps alike
 Sharding = Literal["none", "full", "hybrid"]
@@ -41,6 +42,9 @@ class TrainConfig:
     log_every: steps between log lines.   max_bad: unreadable data items that may be replaced.
     loader_timeout: seconds to wait for a batch; then the run names what it was reading, and ends after a
         checkpoint. None waits for ever.
+    tensorboard: also write tensorboard/ into the run folder.   trackers: of wandb, trackio and mlflow, those
+        that get the metrics and previews too; keys come from their own login or environment.
+    tracker_project: under which project or experiment.
     deterministic: only deterministic kernels, which may be slow on a GPU and are the rule on a CPU.
     collective_timeout: seconds after which a process gives up waiting for the others.
     sharding: "full" shares weights, gradients, averages and optimizer out over all processes, "hybrid" over
@@ -76,6 +80,8 @@ class TrainConfig:
     loader_timeout: float | None = None
     max_bad: int = 0
     tensorboard: bool = True
+    trackers: Sequence[str] = ()
+    tracker_project: str = "genzoo"
     deterministic: bool = False
     collective_timeout: float = 1800.0
     sharding: Sharding = "none"
@@ -91,6 +97,10 @@ class TrainConfig:
     def __post_init__(self) -> None:
         problems = [*_counts(self), *_fractions(self), *_ema_schedule(self), *_profiles(self)]
         problems += _sharding(self)
+        unknown = [name for name in self.trackers if name not in TRACKERS]
+        if unknown:
+            hint = did_you_mean(str(unknown[0]), TRACKERS) or f"known are {', '.join(TRACKERS)}"
+            problems.append(f"train.trackers: there is no tracker {unknown[0]!r}; {hint}")
         if self.save not in SAVINGS:
             problems.append(f"train.save: {self.save!r} is not one of {', '.join(SAVINGS)}")
         if self.precision not in PRECISIONS:

@@ -108,6 +108,10 @@ class Hook(Protocol):
         """
         return
 
+    def on_picture(self, trainer: TrainingView, path: Path) -> None:
+        """After another hook drew a picture at this step, such as a preview; for recorders."""
+        return
+
     def on_end(self, trainer: TrainingView) -> None:
         """When training ends, in whatever way."""
         return

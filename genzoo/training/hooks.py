@@ -6,11 +6,16 @@ import logging
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+from PIL import Image
+
 from genzoo.core.progress import Progress
 from genzoo.core.run_folder import MetricsLog
 from genzoo.training.hook import Hook, StepRecord, TrainingView
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from rich.console import Console
 
 logger = logging.getLogger(__name__)
@@ -48,6 +53,12 @@ class MetricsHook(Hook):
         if self._board is not None:
             for name, value in values.items():
                 self._board.add_scalar(f"{group}/{name}", value, trainer.step)
+
+    def on_picture(self, trainer: TrainingView, path: Path) -> None:
+        if self._board is not None:
+            with Image.open(path) as picture:
+                levels = np.asarray(picture.convert("RGB"))
+            self._board.add_image("preview", levels, trainer.step, dataformats="HWC")
 
     def on_end(self, trainer: TrainingView) -> None:
         if self._log is not None:

@@ -24,6 +24,7 @@ ASIDE = (
         "train.snapshot_every",
     ),
     *("train.num_workers", "train.loader_timeout", "train.max_bad", "train.micro_batch_size"),
+    *("train.trackers*", "train.tracker_project"),
     *("train.tensorboard", "train.deterministic", "train.collective_timeout"),
     *("train.sharding", "train.shard_size", "train.compile", "train.allow_tf32"),
 )

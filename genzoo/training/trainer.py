@@ -41,6 +41,7 @@ from genzoo.training.sharding import exchange_gradients, gathered
 from genzoo.training.signals import StopSignals, interrupted
 from genzoo.training.state import capture, restore
 from genzoo.training.summary import Summary, summarise
+from genzoo.training.trackers import tracker_hooks
 
 logger = logging.getLogger(__name__)
 Running = tuple[Iterator[list[dict[str, Any]]], StopSignals, int | None]
@@ -99,7 +100,8 @@ class Trainer:
         self.saver = Saver(self.record, config, self.world, sharded=parts.sharded)
         self.stream = SampleStream(dataset, seed=config.seed, max_bad=config.max_bad, only=only)
         self.learning_rate = learning_rate(parts.optimization, config.steps)
-        recorders = (MetricsHook(tensorboard=config.tensorboard), ProgressHook())
+        trackers = tracker_hooks(config.trackers, config.tracker_project, recipe)
+        recorders = (MetricsHook(tensorboard=config.tensorboard), ProgressHook(), *trackers)
         self.recorders: Sequence[Hook] = recorders if self.is_main else ()
         self.step: int = 0
         self.saved: Path | None = None

@@ -60,6 +60,8 @@ def preview_function(preview: Preview, block_size: int) -> Callable[[TrainingVie
         if len(images) == len(pixels):  # rows of pictures that steer have no class of their own
             captions = captions_of(plan.conditions, classes_of(plan.conditions, trainer.dataset.class_names))
         path = trainer.world.on_first(lambda: write_grid(folder, images, columns=columns, captions=captions))
+        for hook in trainer.recorders:
+            hook.on_picture(trainer, path)
         logger.info("preview at step %d: %s", step, path)
 
     return draw
