@@ -53,7 +53,8 @@ class TrackerHook(Hook):
         self.tracker, ours = _BEGIN[self.name](self.project, title, place, known.get(self.name))
         write_json(place / IDS, {**known, self.name: ours})
         if self.recipe is not None:
-            self._told(lambda tracker: tracker.store_init_configuration(_plain(self.recipe)))
+            settings = _plain(self.recipe)
+            self._told(lambda tracker: tracker.store_init_configuration(settings))
 
     def on_step(self, trainer: TrainingView, record: StepRecord) -> None:
         if not record.logged:
