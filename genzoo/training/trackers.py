@@ -121,7 +121,7 @@ def _show_wandb(tracker: Any, path: Path, step: int) -> None:
 
 
 def _show_trackio(tracker: Any, path: Path, step: int) -> None:
-    tracker.log({"preview": importlib.import_module("trackio").Image(str(path))}, step=step)
+    tracker.log({"preview": require("trackio", extra="trackers").Image(str(path))}, step=step)
 
 
 def _show_mlflow(tracker: Any, path: Path, step: int) -> None:
