@@ -26,6 +26,7 @@ EXTENSIONS = (".jpg", ".jpeg", ".png", ".webp")
 MAX_PIXELS = 89_478_485  # where Pillow begins to warn of decompression bombs: 256 MiB as RGB
 MAX_BYTES = 512 * 1024**2
 ORIENTATION = 0x0112  # EXIF tag
+TURNED, ON_WHITE, SCALED = "turned upright", "laid on white", "scaled from 16 bits"
 _TURN = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -98,6 +99,23 @@ def decode_image(data: bytes, *, where: str, channels: int = 3, max_pixels: int 
         ) from error
     except Exception as error:  # hostile bytes make decoders raise nearly anything
         raise DataError("this picture cannot be decoded", where=where, why=reason(error)) from error
+
+
+def changes_of(data: bytes) -> list[str]:
+    """What decoding does to these bytes beyond decoding; looks at headers, and says nothing of bad files."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            with Image.open(io.BytesIO(data), formats=FORMATS) as image:
+                if image.format == "PNG" and "exif" not in image.info and b"eXIf" in data:
+                    image.load()  # it may stand behind the pixels
+                turned = image.format != "PNG" or "exif" in image.info
+                clear = "transparency" in image.info or image.mode in ("RGBA", "LA", "PA", "RGBa", "La")
+                deep = image.format == "PNG" and data[24] == 16
+                found = {TURNED: turned and image.getexif().get(ORIENTATION, 1) in _TURN}
+                return [name for name, is_so in {**found, ON_WHITE: clear, SCALED: deep}.items() if is_so]
+    except Exception:  # hostile bytes make decoders raise nearly anything; whoever decodes them says so
+        return []
 
 
 def _flatten(image: Image.Image, data: bytes) -> Image.Image:

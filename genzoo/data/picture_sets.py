@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePath
@@ -15,7 +16,7 @@ from genzoo.core.contracts import KnowsPictures, able
 from genzoo.core.errors import DataError
 from genzoo.core.reading import shown
 from genzoo.data.array_files import Array, array_names, check_levels, read_array
-from genzoo.data.image_decode import EXTENSIONS, load_image, read_file
+from genzoo.data.image_decode import EXTENSIONS, changes_of, load_image, read_file
 from genzoo.data.image_listing import LeftOut, Names, natural, walk_images
 from genzoo.data.inspection import item_name
 from genzoo.data.own_outputs import is_overview
@@ -68,6 +69,23 @@ def content_hash(pictures: PictureSet) -> str:
     return digest.hexdigest()
 
 
+def looked_at(pictures: PictureSet) -> tuple[str, Counter[str]]:
+    """`content_hash`, and how many files were changed by reading, by what was done to them."""
+    digest, changed = hashlib.sha256(), Counter[str]()
+    for index in range(len(pictures)):
+        source, place = pictures, index
+        while isinstance(source, Subset):
+            place = source.indices[place]
+            source = source.pictures
+        if isinstance(source, FilePictures):
+            data = read_file(source.path(place))
+            changed.update(changes_of(data))
+            digest.update(source.content_of(place, data))
+        else:
+            digest.update(source.content(place))
+    return digest.hexdigest(), changed
+
+
 @dataclass(frozen=True)
 class FilePictures:
     """Files, each a picture.   files: relative to root, or absolute."""
@@ -105,7 +123,11 @@ class FilePictures:
         return np.asarray(load_image(self.path(index)))
 
     def content(self, index: int) -> bytes:
-        return f"{self.name(index)}\0".encode() + hashlib.sha256(read_file(self.path(index))).digest()
+        return self.content_of(index, read_file(self.path(index)))
+
+    def content_of(self, index: int, data: bytes) -> bytes:
+        """The same from the file's bytes."""
+        return f"{self.name(index)}\0".encode() + hashlib.sha256(data).digest()
 
     def stamp(self, index: int) -> str:
         """Name, size and time of change: differs after an edit, without reading the file."""

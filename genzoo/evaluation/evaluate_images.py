@@ -49,6 +49,7 @@ def evaluate(
         require_enough(judging.used, judging.used.num, len(other))
     pictures = judging.first(opened, "images")
     generated = features_of(pictures, judging, "generated")
+    digest = judging.looked_at(pictures, "generated")
     real = reference_of(other, judging)
     more = {} if maps is None else control_adherence(pictures, maps, **named.metrics["control_adherence"])
     comparable = {"generated images": generated.count, "image size": size_of(pictures)}
@@ -58,7 +59,7 @@ def evaluate(
         judging,
         more=more,
         comparable=comparable if maps is None else comparable | {"controls": content_hash(maps)},
-        described={"size": size_of(pictures), "sha256": content_hash(pictures)},
+        described={"size": size_of(pictures), "sha256": digest},
         reference_name=reference_name or name_of(reference),
         sampling=sampling,
     )

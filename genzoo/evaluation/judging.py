@@ -13,7 +13,7 @@ import torch
 
 from genzoo.core.errors import DataError
 from genzoo.core.processes import World
-from genzoo.data.picture_sets import PictureSet, Subset
+from genzoo.data.picture_sets import PictureSet, Subset, looked_at
 from genzoo.evaluation.counts import duplicate_warning
 from genzoo.evaluation.features import FeatureNetwork, build_network
 from genzoo.evaluation.intervals.estimate import Uncertainty
@@ -88,6 +88,14 @@ class Judging:
                 f"of {len(pictures)} generated {what} the first {self.used.num} were judged"
             )
         return Subset(pictures, range(self.used.num))
+
+    def looked_at(self, pictures: PictureSet, what: str) -> str:
+        """The hash of these pictures; how reading changed some of them is noted."""
+        digest, changed = looked_at(pictures)
+        done = ", ".join(f"{count} {name}" for name, count in sorted(changed.items()))
+        if done:
+            self.notes.warnings.append(f"{what}: of {len(pictures)} files {done}, as training reads them")
+        return digest
 
     def note(self, pictures: PictureSet, what: str) -> None:
         """Warn of what the reader of these pictures has noticed."""

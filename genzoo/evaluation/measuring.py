@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from genzoo.core.errors import UsageError
 from genzoo.core.reading import shown
 from genzoo.data.inspection import evenly
-from genzoo.data.picture_sets import PictureSet, content_hash, open_pictures
+from genzoo.data.picture_sets import PictureSet, open_pictures
 from genzoo.evaluation.batches import batches
 from genzoo.evaluation.extraction import Extraction, Features, extract_together, gather_features
 from genzoo.evaluation.feature_blocks import BLOCK, FeatureBlocks
@@ -95,7 +95,7 @@ def reference_of(opened: PictureSet | Path, judging: Judging) -> Reference:
     judging.note(pictures, "reference")
     metrics = judging.used.metrics
     keep = rows_to_keep(metrics)
-    ddof, digest = metrics.get("fvd", {}).get("ddof", 1), content_hash(pictures)
+    ddof, digest = metrics.get("fvd", {}).get("ddof", 1), judging.looked_at(pictures, "reference")
 
     def make() -> Reference:
         found = features_of(pictures, judging, "reference", outputs=(statistics, rows), keep=keep)

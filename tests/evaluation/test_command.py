@@ -18,6 +18,7 @@ from genzoo.api.recipes.sections import Sampling
 from genzoo.cli import main
 from genzoo.core.node import Node
 from genzoo.data.digits import Digits
+from genzoo.data.image_decode import ORIENTATION
 from genzoo.data.picture_sets import DatasetPictures
 from genzoo.evaluation.evaluate_images import Settings
 from genzoo.evaluation.report import read_metrics
@@ -60,6 +61,23 @@ def test_what_was_left_out_is_said_in_the_result(folders, capsys: pytest.Capture
     warnings = json.loads(capsys.readouterr().out)["warnings"]
     note = "1 file(s) in formats that are not read were left out, such as x.bmp"
     assert [line for line in warnings if "left out" in line] == [f"reference: {note}"]
+
+
+def test_what_reading_did_to_files_is_said_in_the_result(folders, capsys: pytest.CaptureFixture[str]) -> None:
+    samples, real = folders
+    turned, clear = Image.Exif(), Image.open(samples / "000003.png").convert("RGBA")
+    turned[ORIENTATION] = 6
+    for name in ("000001.png", "000002.png"):
+        Image.open(samples / name).save(samples / name, exif=turned)
+    clear.save(samples / "000003.png")
+    deep = np.asarray(Image.open(real / "000070.png").convert("L")).astype(np.uint16) * 257
+    Image.fromarray(deep).save(real / "000070.png")
+    assert exit_code(samples, "--reference", real, "--protocol", "quick-pixels", "--num", 60, "--json") == 0
+    warnings = json.loads(capsys.readouterr().out)["warnings"]
+    assert [line for line in warnings if "as training reads" in line] == [
+        "generated: of 60 files 1 laid on white, 2 turned upright, as training reads them",
+        "reference: of 140 files 1 scaled from 16 bits, as training reads them",
+    ]
 
 
 def test_a_damaged_samples_json_is_named(folders, capsys: pytest.CaptureFixture[str]) -> None:
