@@ -96,6 +96,7 @@ class Saver:
         if self._thread is not None:
             self._thread.shutdown()
         self._thread = self._writing = None
+        self._begun = False
         self._copies = HostCopies()
 
     def _copy(self, content: Captured) -> None:

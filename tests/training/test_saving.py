@@ -133,9 +133,11 @@ def test_a_save_in_flight_is_finished_when_another_error_ends_the_run(tmp_path: 
             threading.Timer(0.2, gate.open.set).start()
             raise RuntimeError("of its own")
 
+    trainer = toy_trainer(tmp_path, hooks=(OnStep(fail),), **BESIDE)
     with pytest.raises(RuntimeError, match="of its own"):
-        toy_trainer(tmp_path, hooks=(OnStep(fail),), **BESIDE).fit()
+        trainer.fit()
     assert latest_valid(tmp_path / "checkpoints") == tmp_path / "checkpoints" / "step_00000004"
+    trainer.wait_for_save()  # there is none any more
     toy_trainer(tmp_path, **BESIDE).fit()
     toy_trainer(tmp_path / "whole").fit()
     assert fingerprint(tmp_path) == fingerprint(tmp_path / "whole")
