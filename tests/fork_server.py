@@ -13,13 +13,14 @@ import importlib
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
 import traceback
 from pathlib import Path
 from typing import Any, NoReturn
+
+from torch.distributed import TCPStore
 
 
 class Child:
@@ -78,11 +79,14 @@ class ForkServer:
     def start_ranks(
         self, target: str, *, world: int, env: dict[str, str] | None = None, **kwargs: Any
     ) -> list[Child]:
-        """One child for each rank of a gloo group, with the environment torchrun would give it."""
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port = probe.getsockname()[1]
-        common = {"WORLD_SIZE": str(world), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+        """One child for each rank of a gloo group, with the environment torchrun would give it.
+
+        As torchrun's, the store in which they meet outlives each of them.
+        """
+        self.store = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
+        port = str(self.store.port)
+        common = {"WORLD_SIZE": str(world), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+        common |= {"TORCHELASTIC_USE_AGENT_STORE": "True"}
         ranks = [common | (env or {}) | {"RANK": str(r), "LOCAL_RANK": str(r)} for r in range(world)]
         return [self.start(target, env=one, **kwargs) for one in ranks]
 

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from genzoo.core.errors import GenzooError, UsageError
+from genzoo.core.last_words import errors_shared
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -111,6 +112,10 @@ class World:
         self._raise_first(outcome[1:], own=own)
         return cast(Value, outcome[0])
 
+    def errors_shared(self) -> contextlib.AbstractContextManager[None]:
+        """Within the block an error of one process is raised in all, wherever they are: see `last_words`."""
+        return errors_shared(self.rank, self.size)
+
     def broadcast(self, tensor: Tensor) -> None:
         """Fill a tensor, which has the same shape in every process, with the first one's values."""
         if self.size > 1:
@@ -177,7 +182,9 @@ def connected() -> Iterator[World]:
 
     distributed.init_process_group("gloo", timeout=PATIENCE)
     try:
-        yield World.current()
+        world = World.current()
+        with world.errors_shared():
+            yield world
     finally:
         distributed.destroy_process_group()
 

@@ -211,10 +211,11 @@ class Trainer:
         """Hooks and status.json around the loop; the status tells how it ended."""
         self.world.on_first(self._describe)
         try:
-            for hook in (*self.recorders, *self.hooks):
-                hook.on_start(self)
-            self._end_if_stopped(agreed=False)
-            yield
+            with self.world.errors_shared():
+                for hook in (*self.recorders, *self.hooks):
+                    hook.on_start(self)
+                self._end_if_stopped(agreed=False)
+                yield
         except BaseException as error:
             state = "interrupted" if isinstance(error, Interrupted) else "failed"
             reason = error.what if isinstance(error, GenzooError) else f"{type(error).__name__}: {error}"

@@ -20,6 +20,7 @@ from toys import ToyDataset, ToyTask, toy_task, toy_trainer
 
 import genzoo.training.saving as saving_module
 from genzoo.core.checkpoint import checkpoint_steps, save_checkpoint
+from genzoo.core.errors import DataError
 from genzoo.core.model_state import restore_weights, stored_weights, trainable_parameters
 from genzoo.core.processes import World
 from genzoo.core.run_folder import RunFolder
@@ -31,6 +32,7 @@ from genzoo.training.ema import ParameterAverage
 from genzoo.training.hook import Hook, StepRecord
 from genzoo.training.optim import build_optimizer, load_optimizer_tensors, optimizer_tensors
 from genzoo.training.profiles import PowerAverages, split_slots
+from genzoo.training.saving import Saver
 from genzoo.training.trainer import Trainer
 
 MUON_RATE = 0.1
@@ -142,6 +144,72 @@ class Vanish(Hook):
     def on_step(self, trainer: Trainer, record: StepRecord) -> None:
         if record.step == 3 and trainer.accelerator.process_index == 1:
             os.kill(os.getpid(), signal.SIGKILL)
+
+
+class Broken(ToyTask):
+    """A task whose forward pass raises in one process, at its fourth step."""
+
+    def __init__(self, task: ToyTask, rank: int, error: Exception) -> None:
+        super().__init__(task.model)
+        self.rank, self.error = rank, error
+
+    def loss(self, model: torch.nn.Module, batch: Any, generator: Any) -> Any:
+        output = super().loss(model, batch, generator)
+        if len(self.seen) == 4 and os.environ["RANK"] == str(self.rank):
+            raise self.error
+        return output
+
+
+ERRORS: dict[str, Exception] = {
+    "data": DataError(
+        "a latent is not what it was", where="shard-3", why="its hash differs", fix="make it anew"
+    ),
+    "bug": RuntimeError("mat1 and mat2 do not fit"),
+    "memory": torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB"),
+}
+
+
+def train_broken(output: str, *, rank: int, error: str, **config: Any) -> None:
+    """Train the toy; the forward pass raises in one process."""
+    toy_trainer(Path(output), task=Broken(toy_task(), rank, ERRORS[error]), **config).fit()
+
+
+class Stop(Hook):
+    """One process stops answering after a step."""
+
+    def on_step(self, trainer: Trainer, record: StepRecord) -> None:
+        if record.step == 3 and trainer.accelerator.process_index == 1:
+            os.kill(os.getpid(), signal.SIGSTOP)
+
+
+def train_and_stop_rank(output: str, **config: Any) -> None:
+    """Train the toy; process 1 is stopped after the third step."""
+    toy_trainer(Path(output), hooks=(Stop(),), **config).fit()
+
+
+def train_recipe_and_signal(
+    output: str, *, recipe: dict[str, Any], state: str, rank: int, signum: int
+) -> None:
+    """Train a recipe; one process gets a signal when it enters a state for the first time."""
+    from genzoo.api.training.evaluation_hook import EvaluationHook
+    from genzoo.training.hooks import PreviewHook
+
+    places: dict[str, tuple[Any, str]] = {
+        "preview": (PreviewHook, "on_step"),
+        "evaluation": (EvaluationHook, "_judge"),
+        "save": (Saver, "save"),
+    }
+    owner, name = places[state]
+    function, sent = getattr(owner, name), []
+
+    def disturbed(*args: Any, **kwargs: Any) -> Any:
+        if os.environ["RANK"] == str(rank) and not sent:
+            sent.append(True)
+            os.kill(os.getpid(), signum)
+        return function(*args, **kwargs)
+
+    setattr(owner, name, disturbed)
+    train_recipe(output, recipe)
 
 
 def train_and_lose_rank(output: str, **config: Any) -> None:

@@ -129,9 +129,11 @@ def test_a_killed_rank_ends_the_other_with_an_error(
     }
     first, second = fork_server.start_ranks("cases:train_and_lose_rank", world=2, **options)
     assert second.wait() == -9
-    assert first.wait() > 0
+    assert first.wait() == 1
     assert final(tmp_path).step == 2
-    assert RunFolder(tmp_path).status()["state"] == "failed"
+    status = RunFolder(tmp_path).status()
+    assert status["state"] == "failed"
+    assert status["reason"] == "process 1 of 2 ended without a word"
 
 
 def test_a_batch_that_processes_cannot_share_names_valid_ones(
