@@ -128,6 +128,17 @@ def is_out_of_memory(error: BaseException) -> bool:
     return isinstance(error, RuntimeError) and any(said in str(error) for said in _NO_MEMORY)
 
 
+def exit_code_of(error: BaseException) -> int:
+    """The code with which the command line ends for an error of any library."""
+    if isinstance(error, GenzooError):
+        return error.exit_code
+    if is_out_of_memory(error):
+        return 6
+    if isinstance(error, ImportError):
+        return 3
+    return 4 if isinstance(error, OSError) else 1
+
+
 def nearest(name: str, choices: Iterable[str], *, limit: int = 3) -> list[str]:
     """The valid names closest to a misspelt one, best first."""
     return difflib.get_close_matches(name, list(choices), n=limit, cutoff=0.5)

@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from genzoo.core import errors
-from genzoo.core.errors import GenzooError, Interrupted
+from genzoo.core.errors import GenzooError, Interrupted, exit_code_of
 
 if TYPE_CHECKING:
     from torch.distributed import Store
@@ -90,11 +90,11 @@ def _missing_error(missing: list[int], size: int, error: Exception) -> GenzooErr
 def _leave(error: Exception, place: str, who: str | None) -> None:
     """Put an error where the others look, unless one is there.   who: whose it is, where it does not say."""
     if isinstance(error, GenzooError):
-        words = {name: getattr(error, name) for name in ("what", "where", "why", "fix")}
+        words = {"what": error.what, "where": error.where, "why": error.why, "fix": error.fix}
     else:
         words = {"what": f"{type(error).__name__}: {error}"}
     told: dict[str, Any] = {name: word[:LIMIT] for name, word in words.items() if word is not None}
-    told |= {"kind": type(error).__name__, "exit_code": getattr(error, "exit_code", 1), "who": who}
+    told |= {"kind": type(error).__name__, "exit_code": exit_code_of(error), "who": who}
     with contextlib.suppress(RuntimeError, ValueError, KeyError):  # the error itself is raised in any case
         store = _store(place)
         if store.add("errors", 1) == 1:

@@ -16,7 +16,7 @@ from torch import nn
 
 from genzoo.core.checkpoint import set_aside_after, step_folder
 from genzoo.core.checkpoint_memory import CheckpointMemory
-from genzoo.core.errors import GenzooError, Interrupted
+from genzoo.core.errors import GenzooError, Interrupted, exit_code_of
 from genzoo.core.recipe import Recipe
 from genzoo.core.run_folder import RunFolder
 from genzoo.core.stored_tensors import open_checkpoint
@@ -220,8 +220,8 @@ class Trainer:
             state = "interrupted" if isinstance(error, Interrupted) else "failed"
             reason = error.what if isinstance(error, GenzooError) else f"{type(error).__name__}: {error}"
             with contextlib.suppress(GenzooError):  # a full disk must not hide the first error
-                code = error.exit_code if isinstance(error, GenzooError) else 1
-                self._set_status(state, reason=reason, exit_code=code)  # torchrun makes every code 1
+                # torchrun makes every code 1
+                self._set_status(state, reason=reason, exit_code=exit_code_of(error))
             raise
         else:
             done = self.step == self.config.steps
