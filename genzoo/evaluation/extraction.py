@@ -5,13 +5,14 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from genzoo.core.errors import DataError, UsageError
-from genzoo.evaluation.statistics import FeatureStatistics, check_features, gather_statistics
+from genzoo.evaluation.statistics import BLOCK, FeatureStatistics, check_features, gather_statistics
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -27,6 +28,7 @@ Batches = Iterable[tuple["Tensor", list[int]]]
 class Features:
     """statistics: by output.   rows: kept outputs, (n, d) float32 on the CPU.   constant: such images seen.
 
+    exact: whether float32 holds the outputs as the network gave them.
     seconds: time spent in "load", "network" and "statistics".
     """
 
@@ -34,6 +36,7 @@ class Features:
     statistics: dict[str, FeatureStatistics] = field(default_factory=dict)
     rows: dict[str, Tensor] = field(default_factory=dict)
     constant: int = 0
+    exact: bool = True
     seconds: dict[str, float] = field(
         default_factory=lambda: dict.fromkeys(("load", "network", "statistics"), 0.0)
     )
@@ -67,6 +70,7 @@ class Extraction:
                 found.statistics[name].update(outputs[name])
             for name in self.rows:
                 check_features(outputs[name], first=found.count)
+                found.exact &= outputs[name].dtype != torch.float64
                 self._kept[name].append(_chosen(outputs[name], self.keep, found.count).float().cpu())
             found.count += len(batch)
             found.constant += len(constant)
@@ -123,15 +127,33 @@ def _lap(found: Features, stage: str, since: float) -> float:
     return now
 
 
-def gather_features(part: Features, world: World) -> Features:
-    """All processes' features joined in rank order, in every process."""
+def gather_features(part: Features, world: World, device: str = "cpu") -> Features:
+    """All processes' features joined in rank order, in every process.
+
+    Where every row is kept as it was, the first process takes their statistics anew, on its `device`: they
+    are those of one process, bit for bit. Others are merged, which may change their last bits.
+    """
     if world.size == 1:
         return part
-    parts = world.gather((part.count, part.constant, part.rows))
-    return Features(
-        count=sum(count for count, _, _ in parts),
-        constant=sum(constant for _, constant, _ in parts),
-        statistics={name: gather_statistics(own, world) for name, own in part.statistics.items()},
-        rows={name: torch.cat([rows[name] for _, _, rows in parts]) for name in part.rows},
+    parts = world.gather((part.count, part.constant, part.rows, part.exact))
+    joined = Features(
+        count=sum(count for count, _, _, _ in parts),
+        constant=sum(constant for _, constant, _, _ in parts),
+        rows={name: torch.cat([rows[name] for _, _, rows, _ in parts]) for name in part.rows},
+        exact=all(exact for _, _, _, exact in parts),
         seconds=part.seconds,
     )
+    for name, own in part.statistics.items():
+        rows = joined.rows.get(name)
+        if rows is None or len(rows) < joined.count or not joined.exact:
+            joined.statistics[name] = gather_statistics(own, world)
+        else:
+            joined.statistics[name] = world.on_first(partial(_statistics_of, rows, device))
+    return joined
+
+
+def _statistics_of(rows: Tensor, device: str) -> FeatureStatistics:
+    found = FeatureStatistics()
+    for block in rows.split(BLOCK):
+        found.update(block.to(device))
+    return found.on_cpu()  # others unpickle it, on devices of their own

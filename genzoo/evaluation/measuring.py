@@ -65,7 +65,7 @@ def features_of(
     on_batch = settings.report(what, len(pictures))
     extraction = Extraction(network, statistics=statistics, rows=rows, keep=kept, on_batch=on_batch)
     found = extract_together(data, extraction, world, num_batches=meetings)
-    joined = gather_features(found, world)
+    joined = gather_features(found, world, settings.device)
     if resumable:
         blocks.clear()
     return joined

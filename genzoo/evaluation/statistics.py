@@ -105,6 +105,11 @@ class FeatureStatistics:
         joined._scatter = scatter_a + scatter_b.to(mean_a.device) + between
         return joined
 
+    def on_cpu(self) -> FeatureStatistics:
+        """The same moments on the CPU."""
+        count, mean, scatter = self._moments()
+        return _from_moments(count, mean.cpu(), scatter.cpu())
+
     def gaussian(self, *, ddof: int = 1) -> Gaussian:
         """Mean and covariance on the CPU, divided by n - ddof. Raises DataError below 2 rows."""
         if self.count < 2:
