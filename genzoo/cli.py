@@ -271,7 +271,8 @@ def export(
     run: RunArgument,
     output: Annotated[str, typer.Argument(help="a new safetensors file, or a folder for layouts of several")],
     layout: Annotated[
-        str | None, typer.Option("--to", help="another project's layout; ours when left out")
+        str | None,
+        typer.Option("--to", help="another project's layout, or graphs: onnx, exported, torchscript"),
     ] = None,
     client: Annotated[
         str | None, typer.Option("--for", help="a program that shall use it, such as comfyui or a1111")

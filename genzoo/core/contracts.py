@@ -413,6 +413,19 @@ class GivesExample(Protocol):
         """The arguments of forward for one sample."""
 
 
+class GivesGraphs(Protocol):
+    """A model or a codec whose networks can leave as graphs, such as ONNX files."""
+
+    def graphs(self) -> Mapping[str, Any]:
+        """Each network by the name of its file: a `genzoo.nn.graphs.Graph`."""
+
+
+class HasCodec(Protocol):
+    """codec: between pixels and what the task trains on; None for a task on pixels."""
+
+    codec: LatentCodec | None
+
+
 class CountsLikePaper(Protocol):
     """Needed for `genzoo count --paper`."""
 

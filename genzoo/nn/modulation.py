@@ -48,13 +48,15 @@ def repeat_rows(values: Tensor, num_rows: int) -> Tensor:
 
     values: (b, m), num_rows a multiple of b.   Returns (num_rows, m).
     """
-    each = num_rows // len(values) if len(values) else 1
+    # shapes and not len(), which makes a plain number of a batch that a graph leaves open
+    rows = values.shape[0]
+    each = num_rows // rows if rows else 1
     return values if each == 1 else values.repeat_interleave(each, dim=0)
 
 
 def shared_rows(values: Tensor, x: Tensor) -> Tensor:
     """`repeat_rows` for the sequences of x: (b, l, d), unless the kernels that follow share them anyway."""
-    return values if is_fused(x) else repeat_rows(values, len(x))
+    return values if is_fused(x) else repeat_rows(values, x.shape[0])
 
 
 def modulated_norm(norm: nn.LayerNorm | nn.RMSNorm, x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:

@@ -25,6 +25,7 @@ from genzoo.nn.embeddings import (
     sincos_1d,
     sincos_2d,
 )
+from genzoo.nn.graphs import Graph, graph
 from genzoo.nn.modulation import FinalLayer
 from genzoo.nn.patch import PatchEmbed, unpatchify
 from genzoo.nn.routing import Route, gathered, scattered
@@ -190,6 +191,11 @@ class TokenDenoiser(nn.Module):
         x = self.pos_embed.new_zeros(1, *self._sample_shape())
         index = x.new_zeros(1).long()
         return x, index, index if self.num_classes else None
+
+    def graphs(self) -> dict[str, Graph]:
+        """The network itself, for timesteps between whole ones too."""
+        x, timesteps, labels = self.example_inputs()
+        return {"model": graph(self, "predicted", x=x, timesteps=timesteps.float(), class_labels=labels)}
 
     def _sample_shape(self, stills: int = 0) -> tuple[int, ...]:
         frames = (self.num_frames + stills,) if self.in_clips else ()

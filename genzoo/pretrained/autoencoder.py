@@ -11,6 +11,8 @@ from torch import Tensor, nn
 
 from genzoo.core.errors import UsageError
 from genzoo.core.files import write_folder
+from genzoo.nn.graphs import Graph
+from genzoo.pretrained.autoencoder_graphs import decoder_graph, encoder_graph
 
 
 class AutoencoderKLModel(nn.Module):
@@ -94,6 +96,11 @@ class AutoencoderKLModel(nn.Module):
         copy.load_state_dict(self.vae.state_dict())
         copy = copy.half() if half else copy
         return write_folder(folder, lambda part: copy.save_pretrained(str(part)))
+
+    def graphs(self) -> dict[str, Graph]:
+        """Pixels to moments of the latents, and latents to pixels."""
+        latents = self.input_size // self.factor
+        return {**encoder_graph(self.vae, self.input_size), **decoder_graph(self.vae, latents)}
 
     def example_inputs(self) -> tuple[Tensor, Tensor]:
         """Arguments of `forward` for one sample."""

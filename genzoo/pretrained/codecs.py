@@ -12,7 +12,9 @@ from torch import Tensor
 
 from genzoo.core.errors import CheckpointError, ShapeError, UsageError
 from genzoo.core.seeds import SampleStreams
+from genzoo.nn.graphs import Graph
 from genzoo.pretrained.autoencoder_files import find_files, fingerprint, read_config
+from genzoo.pretrained.autoencoder_graphs import decoder_graph
 from genzoo.pretrained.loading import check_against, load_state, spec_of
 from genzoo.pretrained.normalisation import Normalisation, measured, per_channel
 
@@ -157,6 +159,11 @@ class AutoencoderKLCodec:
     def decode(self, latents: Tensor) -> Tensor:
         """Pixels in about [-1, 1], not clamped; (b, c', h', w') or (b, f, c', h', w')."""
         return self._sliced(lambda part: self.vae.decode(part).sample, self.normalisation.undo(latents))
+
+    def graphs(self) -> dict[str, Graph]:
+        """Scaled latents to pixels; height and width are those of the autoencoder's own pictures."""
+        side = self.vae.config.sample_size // 2 ** (len(self.vae.config.block_out_channels) - 1)
+        return decoder_graph(self.vae, side, self.normalisation)
 
     def _sliced(self, function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
         """A function of images over a batch of images or of videos, a few images at a time."""

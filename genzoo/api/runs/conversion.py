@@ -34,6 +34,9 @@ if TYPE_CHECKING:
     from genzoo.core.types import Conversion, Converter
 
 
+GRAPHS = ("onnx", "exported", "torchscript")
+
+
 def convert(
     source: str | Path,
     output: str | Path,
@@ -100,10 +103,17 @@ def export(
     """Write a run's weights as one safetensors file that `load_run` and `create_model` take.
 
     Its metadata hold the recipe without the data.   overwrite: a file that is there already.
-    layout: of CONVERTERS, for other projects' code; ours when left out.   half: store float16.
+    layout: of CONVERTERS, for other projects' code; "onnx", "exported" or "torchscript" for a folder of
+    graphs (see `api.exporting.graph_files`); ours when left out.   half: store float16.
     A task that trains a part of its model has a method `export(path, *, layout, half, **notes)` and formats
     of its own; it decides then what is written.
     """
+    if layout in GRAPHS:
+        if half:
+            raise UsageError(f"--to {layout} writes float32 graphs", fix="leave --half out")
+        from genzoo.api.exporting.graph_files import export_graphs
+
+        return export_graphs(run, output, layout=layout, weights=weights)
     task = run.task(weights=weights, device="cpu")
     own = able(task, ExportsPart)
     notes: dict[str, Any] = {"layout": layout, "half": half, "run": run.recipe.name, "steps": run.step}

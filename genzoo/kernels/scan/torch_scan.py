@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from genzoo.kernels.scan.graph_scan import scan_in_a_graph
 from genzoo.kernels.scan.record import Scan, gated
 from genzoo.kernels.scan.shapes import compute_dtype
 
@@ -36,18 +37,18 @@ def one_direction(
     scan: Scan, *, z: Tensor | None, softplus: bool, reverse: bool, want_state: bool = False
 ) -> tuple[Tensor, Tensor | None]:
     """The gated output (b, l, d), and the last state (b, d, n) if wanted."""
-    y, state = _direction(scan, softplus, reverse)
+    y, state = _direction(scan, softplus, reverse, want_state)
     return gated(y, z, scan.u), state if want_state else None
 
 
 def both_directions(first: Scan, second: Scan, *, z: Tensor | None, softplus: bool) -> Tensor:
     """The sum of a forward and a reverse scan, gated once."""
-    y, _ = _direction(first, softplus, False)
-    y_b, _ = _direction(second, softplus, True)
+    y, _ = _direction(first, softplus, False, False)
+    y_b, _ = _direction(second, softplus, True, False)
     return gated(y + y_b, z, first.u)
 
 
-def _direction(scan: Scan, softplus: bool, reverse: bool) -> tuple[Tensor, Tensor]:
+def _direction(scan: Scan, softplus: bool, reverse: bool, want_state: bool) -> tuple[Tensor, Tensor]:
     """Returns y (b, l, d), not gated, and the last state (b, d, n), in the compute dtype."""
     dtype = compute_dtype(scan.u)
     u, dt = scan.u.to(dtype), scan.delta.to(dtype)
@@ -55,7 +56,11 @@ def _direction(scan: Scan, softplus: bool, reverse: bool) -> tuple[Tensor, Tenso
         dt = dt + scan.delta_bias.to(dtype)
     if softplus:
         dt = F.softplus(dt)
-    y, state, _ = _scan(u, dt, scan.A.to(dtype), scan.B.to(dtype), scan.C.to(dtype), reverse)
+    A, B, C = scan.A.to(dtype), scan.B.to(dtype), scan.C.to(dtype)
+    if torch.compiler.is_exporting() and not want_state:  # without gradients and chunks
+        y, state = scan_in_a_graph(u, dt, A, B, C, reverse), u.new_zeros(())
+    else:
+        y, state, _ = _scan(u, dt, A, B, C, reverse)
     return (y if scan.D is None else torch.addcmul(y, u, scan.D.to(dtype))), state
 
 

@@ -25,6 +25,7 @@ from genzoo.families.car.var.blocks import Block, HeadNorm, own_precision
 from genzoo.families.car.var.positions import resized_positions, square_sides
 from genzoo.families.car.vqvae.model import PATCH_NUMS
 from genzoo.families.car.weights.init import base_std, reset_layers, shrink_residuals, undecayed_names
+from genzoo.nn.graphs import Graph, graph
 
 
 class VAR(nn.Module):
@@ -221,6 +222,11 @@ class VAR(nn.Module):
         if sides is None or len(sides) != len(self.sizes):
             return None
         return resized_positions(weights[name], sides, self.sizes)
+
+    def graphs(self) -> dict[str, Graph]:
+        """Logits of all tokens, given those of the coarser scales."""
+        labels, teacher_input = self.example_inputs()
+        return {"model": graph(self, "logits", class_labels=labels, teacher_input=teacher_input)}
 
     def example_inputs(self) -> tuple[Tensor, Tensor]:
         """Arguments of `forward` for one sample."""

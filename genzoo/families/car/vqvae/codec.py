@@ -15,6 +15,7 @@ from genzoo.families.car.var.bf16_copy import HalfCopy, Precision
 from genzoo.families.car.var.blocks import own_precision
 from genzoo.families.car.vqvae.quantizer import MultiScaleQuantizer
 from genzoo.families.car.weights.loading import load_vqvae
+from genzoo.nn.graphs import Graph
 
 
 class VQVAECodec:
@@ -118,6 +119,10 @@ class VQVAECodec:
     def sums(self, latents: Tensor) -> list[Tensor]:
         """The quantized features after each scale, (b, c, h, w)."""
         return self.quantizer.encode(latents.float())[1]
+
+    def graphs(self) -> dict[str, Graph]:
+        """What makes pixels of a VAR's or a CAR's features."""
+        return self.vqvae.decoder_graph()
 
     def _sliced(self, compute: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
         return torch.cat([compute(part) for part in x.split(self.slice_size)])

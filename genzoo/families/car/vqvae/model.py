@@ -14,6 +14,7 @@ from genzoo.core.errors import ShapeError, UsageError
 from genzoo.families.car.vqvae.autoencoder import Decoder, Encoder, group_norm
 from genzoo.families.car.vqvae.discriminator import PatchDiscriminator
 from genzoo.families.car.vqvae.quantizer import MultiScaleQuantizer
+from genzoo.nn.graphs import Called, Graph, graph
 
 PATCH_NUMS = (1, 2, 3, 4, 5, 6, 8, 10, 13, 16)
 NORM_GROUPS = 32
@@ -129,6 +130,17 @@ class VQVAE(nn.Module):
     def reconstruct(self, pixels: Tensor) -> Tensor:
         """Pixels (b, 3, h, w) float32 in [-1, 1] through tokens and back."""
         return self.decode(self.encode(pixels.to(self.quantize.weight))).float()
+
+    def graphs(self) -> dict[str, Graph]:
+        """Pixels to the features that are quantized, and features, quantized or not, to pixels."""
+        (pixels,) = self.example_inputs()
+        return {"encoder": graph(Called(self, "features"), "features", pixels=pixels), **self.decoder_graph()}
+
+    def decoder_graph(self) -> dict[str, Graph]:
+        """Features to pixels."""
+        weight = self.quantize.weight
+        features = weight.new_zeros(1, weight.shape[1], *self.quantize.sizes[-1])
+        return {"decoder": graph(Called(self, "decode_features"), "pixels", features=features)}
 
     def example_inputs(self) -> tuple[Tensor]:
         """Arguments of `forward` for one sample."""

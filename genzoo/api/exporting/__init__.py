@@ -1,0 +1,1 @@
+"""Networks as graphs that run without genzoo's code: ONNX, torch.export, TorchScript."""
