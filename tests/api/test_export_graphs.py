@@ -16,11 +16,11 @@ import torch
 from smallest_graphs import EXPORTED, model_of, noise_for
 from torch import Tensor
 
-from genzoo.api.exporting.graph_files import ABOUT, FORMATS, export_graphs
-from genzoo.api.exporting.onnx_file import write_onnx
-from genzoo.api.exporting.torch_files import portable_scans
 from genzoo.api.run import Run
 from genzoo.api.runs.conversion import export
+from genzoo.api.runs.graphs.graph_files import ABOUT, FORMATS, export_graphs
+from genzoo.api.runs.graphs.onnx_file import write_onnx
+from genzoo.api.runs.graphs.torch_files import portable_scans
 from genzoo.cli import main
 from genzoo.core.errors import MissingDependencyError, NonFiniteError, UsageError
 from genzoo.nn.graphs import Graph

@@ -104,14 +104,14 @@ def export(
 
     Its metadata hold the recipe without the data.   overwrite: a file that is there already.
     layout: of CONVERTERS, for other projects' code; "onnx", "exported" or "torchscript" for a folder of
-    graphs (see `api.exporting.graph_files`); ours when left out.   half: store float16.
+    graphs (see `api.runs.graphs.graph_files`); ours when left out.   half: store float16.
     A task that trains a part of its model has a method `export(path, *, layout, half, **notes)` and formats
     of its own; it decides then what is written.
     """
     if layout in GRAPHS:
         if half:
             raise UsageError(f"--to {layout} writes float32 graphs", fix="leave --half out")
-        from genzoo.api.exporting.graph_files import export_graphs
+        from genzoo.api.runs.graphs.graph_files import export_graphs
 
         return export_graphs(run, output, layout=layout, weights=weights)
     task = run.task(weights=weights, device="cpu")

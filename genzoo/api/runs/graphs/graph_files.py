@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from genzoo.api.exporting.onnx_file import write_onnx
-from genzoo.api.exporting.torch_files import portable_scans, write_exported, write_torchscript
+from genzoo.api.runs.graphs.onnx_file import write_onnx
+from genzoo.api.runs.graphs.torch_files import portable_scans, write_exported, write_torchscript
 from genzoo.core.claims import claim_folder, require_utf8
 from genzoo.core.contracts import GivesGraphs, HasCodec, able
 from genzoo.core.errors import NonFiniteError, UsageError

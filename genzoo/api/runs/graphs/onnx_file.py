@@ -11,8 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from genzoo.api.exporting.onnx_scan import DOMAIN, OPSET, scan_functions, translations
-from genzoo.api.exporting.torch_files import traced
+from genzoo.api.runs.graphs.onnx_scan import DOMAIN, OPSET, scan_functions, translations
+from genzoo.api.runs.graphs.torch_files import traced
 from genzoo.core.errors import ShapeError
 from genzoo.core.optional import require
 from genzoo.nn.graphs import Graph
@@ -23,7 +23,7 @@ BESIDE = 1_900_000_000  # bytes of weights above which they lie beside the file:
 def write_onnx(graph: Graph, path: Path) -> Callable[[Sequence[Tensor]], Tensor]:
     """Write the file; what runs it with onnxruntime. Raises MissingDependencyError without the extra."""
     require("onnxscript", extra="onnx")  # by torch.onnx
-    onnx, onnxruntime = (require(name, extra="onnx") for name in ("onnx", "onnxruntime"))
+    onnx, onnxruntime = require("onnx", extra="onnx"), require("onnxruntime", extra="onnx")
     proto = _converted(graph)
     weights = sum(len(tensor.raw_data) for tensor in proto.graph.initializer)
     beside = {"save_as_external_data": True, "location": f"{path.name}.data"} if weights > BESIDE else {}

@@ -6,6 +6,8 @@ from typing import Any
 
 import numpy as np
 
+from genzoo.core.optional import require
+
 DOMAIN, OPSET = "genzoo", 18
 NAMES = {False: "SelectiveScan", True: "SelectiveScanReverse"}
 
@@ -13,8 +15,9 @@ NAMES = {False: "SelectiveScan", True: "SelectiveScanReverse"}
 def translations() -> dict[Any, Any]:
     """For torch.onnx: calls of the scan's operator become calls of the functions below."""
     import torch
-    from onnx.defs import OpSchema
-    from onnxscript.values import Op, Opset
+
+    OpSchema = require("onnx.defs", extra="onnx").OpSchema
+    values = require("onnxscript.values", extra="onnx")
 
     tensors = [OpSchema.FormalParameter(name, "T") for name in ["u", "dt", "A", "B", "C", "y"]]
     options: dict[str, Any] = {"inputs": tensors[:5], "outputs": tensors[5:]}
@@ -22,7 +25,7 @@ def translations() -> dict[Any, Any]:
 
     def translate(u: Any, dt: Any, A: Any, B: Any, C: Any, reverse: bool) -> Any:
         name = NAMES[bool(reverse)]
-        return Op(Opset(DOMAIN, 1), name, OpSchema(name, DOMAIN, 1, **options))(u, dt, A, B, C)
+        return values.Op(values.Opset(DOMAIN, 1), name, OpSchema(name, DOMAIN, 1, **options))(u, dt, A, B, C)
 
     return {torch.ops.genzoo.scan_in_a_graph.default: translate}
 
@@ -33,8 +36,7 @@ def scan_functions() -> list[Any]:
 
 
 def _function(reverse: bool) -> Any:
-    from onnx import helper
-
+    helper = require("onnx.helper", extra="onnx")
     node = helper.make_node
     nodes = [
         node("Transpose", ["A"], ["rates"], perm=[1, 0]),
@@ -60,10 +62,11 @@ def _function(reverse: bool) -> Any:
 
 def _body() -> Any:
     """One step.   h: (b, n, d).   u_t, dt_t: (b, d).   B_t, C_t: (b, n); `rates` (n, d) is outside."""
-    from onnx import TensorProto, helper
+    helper = require("onnx.helper", extra="onnx")
+    number = require("onnx", extra="onnx").TensorProto.FLOAT
 
     def typed(name: str) -> Any:
-        return helper.make_tensor_value_info(name, TensorProto.FLOAT, None)
+        return helper.make_tensor_value_info(name, number, None)
 
     node = helper.make_node
     nodes = [
@@ -87,7 +90,6 @@ def _body() -> Any:
 
 
 def _constant(name: str, values: list[int]) -> Any:
-    from onnx import helper, numpy_helper
-
-    value = numpy_helper.from_array(np.array(values, np.int64), name)
+    helper = require("onnx.helper", extra="onnx")
+    value = require("onnx.numpy_helper", extra="onnx").from_array(np.array(values, np.int64), name)
     return helper.make_node("Constant", [], [name], value=value)
