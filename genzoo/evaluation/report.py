@@ -19,6 +19,7 @@ from genzoo.core.errors import DataError
 from genzoo.core.reading import read_bytes
 from genzoo.data.array_files import Array
 from genzoo.data.picture_sets import PictureSet
+from genzoo.evaluation.facts import made_text
 from genzoo.evaluation.measures.nearest import nearest
 from genzoo.evaluation.tables import interval_text, number, paper_table
 from genzoo.pictures.grid import make_grid
@@ -29,11 +30,18 @@ if TYPE_CHECKING:
 
 GRID, PAIRS, SEARCHED = 64, 12, 5000
 STYLE = """
-body{font:15px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem;color:#222}
-table{border-collapse:collapse}td{padding:.2rem .8rem;border-bottom:1px solid #ddd}
-td.n{text-align:right;font-variant-numeric:tabular-nums}img{image-rendering:pixelated;max-width:100%}
-pre{overflow-x:auto;background:#f6f6f6;padding:.8rem}.warn{background:#fff3cd;padding:.3rem;margin:.3rem 0}
-figure{display:inline-block;margin:.4rem}figcaption{font-size:12px;color:#666}
+:root{color-scheme:light dark;--ink:#222;--soft:#666;--line:#ddd;--paper:#fff;--card:#f6f6f6;--warn:#fff3cd;
+--mark:#36c}
+@media(prefers-color-scheme:dark){
+:root{--ink:#e4e7ec;--soft:#9aa3b0;--line:#363c46;--paper:#15181d;--card:#1d2127;--warn:#332a16;--mark:#7aa7ff}}
+body{font:15px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem;color:var(--ink);
+background:var(--paper);overflow-wrap:break-word}
+table{border-collapse:collapse}td{padding:.2rem .8rem;border-bottom:1px solid var(--line)}
+td.n{text-align:right;font-variant-numeric:tabular-nums;white-space:nowrap}
+img{image-rendering:pixelated;max-width:100%;background:#fff}svg{max-width:100%;height:auto}
+polyline{stroke:var(--mark)}pre{overflow-x:auto;background:var(--card);padding:.8rem}
+.warn{background:var(--warn);padding:.3rem;margin:.3rem 0}.made{color:var(--soft)}
+figure{display:inline-block;margin:.4rem}figcaption{font-size:12px;color:var(--soft)}
 """
 
 
@@ -69,7 +77,7 @@ def build_report(
     parts.append(_section("Everything stated", f"<pre>{html.escape(result.to_json())}</pre>"))
     title = html.escape(f"{result.protocol}: {result.generated.get('num')} images")
     head = f'<!doctype html><html lang="en"><meta charset="utf-8">{MADE_BY}<title>{title}</title>'
-    head += f"<style>{STYLE}</style>"
+    head += f'<meta name="viewport" content="width=device-width,initial-scale=1"><style>{STYLE}</style>'
     return f"{head}<h1>{title}</h1>{''.join(parts)}</html>\n"
 
 
@@ -85,7 +93,8 @@ def _numbers(result: EvaluationResult) -> str:
     )
     notes = [f"differs from {result.protocol}: {line}" for line in result.differences] + list(result.warnings)
     warnings = "".join(f'<div class="warn">{html.escape(line)}</div>' for line in notes)
-    return f"<table>{rows}</table>{warnings}"
+    made = html.escape(made_text(result))
+    return f"<table>{rows}</table>{f'<p class=made>made with: {made}</p>' if made else ''}{warnings}"
 
 
 def _grid(pictures: Sequence[Array], *, smallest: int = 48) -> Image.Image:
@@ -158,7 +167,7 @@ def _curve(name: str, points: Sequence[tuple[float, float]], width: int = 280, h
         f"{(x - min(xs)) / span_x * width:.1f},{height - (y - min(ys)) / span_y * height:.1f}"
         for x, y in points
     )
-    line = f'<polyline points="{path}" fill="none" stroke="#36c" stroke-width="1.5"/>'
+    line = f'<polyline points="{path}" fill="none" stroke-width="1.5"/>'
     caption = f"{html.escape(name)}: {number(ys[0])} to {number(ys[-1])}, steps {xs[0]:.0f} to {xs[-1]:.0f}"
     box = f'viewBox="0 -4 {width} {height + 8}" width="{width}" height="{height + 8}"'
     return f"<figure><svg {box}>{line}</svg><figcaption>{caption}</figcaption></figure>"

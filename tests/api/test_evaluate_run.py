@@ -39,6 +39,9 @@ def test_a_run_is_sampled_judged_and_shown(run: Path, capsys: pytest.CaptureFixt
     assert "Training curves" in page
     assert "<polyline" in page
     assert "Nearest reference images" in page
+    assert "made with: weights ema" in page
+    assert "prefers-color-scheme:dark" in page
+    assert 'name="viewport"' in page
 
 
 def test_lost_samples_are_made_again_and_the_numbers_stay(run: Path) -> None:
