@@ -9,10 +9,20 @@ from genzoo import (
     families,
     kernels,
     nn,
+    pipelines,
     pretrained,
     training,
 )
-from genzoo.api import build_task, count, create_model, list_models, load_recipe, load_run, train
+from genzoo.api import (
+    build_task,
+    count,
+    create_model,
+    from_pretrained,
+    list_models,
+    load_recipe,
+    load_run,
+    train,
+)
 from genzoo.families.custom_diffusion.edit.concepts import edit_concepts
 from genzoo.families.custom_diffusion.merge.concepts import merge_concepts
 
@@ -30,12 +40,14 @@ __all__ = [
     "edit_concepts",
     "evaluation",
     "families",
+    "from_pretrained",
     "kernels",
     "list_models",
     "load_recipe",
     "load_run",
     "merge_concepts",
     "nn",
+    "pipelines",
     "pretrained",
     "train",
     "training",

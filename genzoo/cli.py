@@ -287,6 +287,7 @@ def export(
     if client is not None and (layout is not None or half or overwrite):
         raise UsageError("--for chooses the layout itself", fix="leave --to, --half and --overwrite out")
     load_torch()
+    from genzoo.api.pipelines.files import has_pipeline
     from genzoo.api.run import load_run
     from genzoo.api.runs.conversion import export as export_weights
     from genzoo.api.runs.conversion import export_for
@@ -298,8 +299,14 @@ def export(
             return
         typer.echo("\n".join([f"written: {folder}", *lines]))
         return
-    options = {"layout": layout, "weights": weights, "half": half, "overwrite": overwrite}
-    path = export_weights(load_run(run), output, **options)  # type: ignore[arg-type]
+    opened = load_run(run)
+    if layout == "diffusers" and has_pipeline(opened):
+        from genzoo.api.pipelines.write import export_pipeline
+
+        path = export_pipeline(opened, output, weights=weights, half=half)  # type: ignore[arg-type]
+    else:
+        options = {"layout": layout, "weights": weights, "half": half, "overwrite": overwrite}
+        path = export_weights(opened, output, **options)  # type: ignore[arg-type]
     if as_json:
         print_json(written(path))
         return

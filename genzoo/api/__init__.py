@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from genzoo.api.recipes.listing import list_models, list_recipes
     from genzoo.api.recipes.models import count, create_model
     from genzoo.api.recipes.plan import check_recipe
-    from genzoo.api.run import Run, load_run, train
+    from genzoo.api.run import Run, from_pretrained, load_run, train
     from genzoo.api.sampling.samples import Samples
     from genzoo.api.training.train import dry_run
     from genzoo.core.recipe import Recipe, load_recipe
@@ -72,6 +72,11 @@ COMMANDS.lazy(
     help="Draw losses, held-out losses and evaluations of runs against steps, samples and seconds, as PNG.",
 )
 COMMANDS.lazy(
+    "push",
+    "genzoo.api.commands.push:push_command",
+    help="Put a run or a concept on the Hugging Face hub, with its recipe, samples and a page.",
+)
+COMMANDS.lazy(
     "compare",
     "genzoo.api.commands.compare:compare_command",
     help="Set results side by side: intervals, what differs for certain, every difference in protocol.",
@@ -84,6 +89,7 @@ _WHERE = {
     "count": "genzoo.api.recipes.models",
     "create_model": "genzoo.api.recipes.models",
     "Run": "genzoo.api.run",
+    "from_pretrained": "genzoo.api.run",
     "load_run": "genzoo.api.run",
     "train": "genzoo.api.run",
     "Grid": "genzoo.pictures.grid",
@@ -107,6 +113,7 @@ __all__ = [
     "list_models",
     "list_recipes",
     "load_recipe",
+    "from_pretrained",
     "load_run",
     "train",
 ]

@@ -15,8 +15,10 @@ from genzoo.api.runs.stored import open_stored
 from genzoo.api.sampling.sample_run import sample_run, sample_run_to
 from genzoo.assets.shipped import is_shipped
 from genzoo.core.errors import UsageError
+from genzoo.core.exported import COMPONENT
 from genzoo.core.node import node_of
 from genzoo.core.process_settings import process_settings
+from genzoo.pretrained.hub_runs import here, is_hub_run, name_of
 
 if TYPE_CHECKING:
     import torch
@@ -35,7 +37,7 @@ CHANGEABLE = ("data.", "train.max_bad=")
 
 
 def load_run(folder: str | Path, changes: Sequence[str] = ()) -> Run:
-    """The run in a folder, a file that one of SOURCES opens, or weights that ship, "assets:NAME".
+    """The run in a folder, on a hub ("hf://user/repo"), in a file of SOURCES, or that ships ("assets:NAME").
 
     changes: "key=value" of a run's data that hold for what is done with it, such as data.root=ELSEWHERE where
     the data lie elsewhere now, or train.max_bad=2. Raises UsageError when there is no run.
@@ -48,10 +50,13 @@ def load_run(folder: str | Path, changes: Sequence[str] = ()) -> Run:
                 f"{text[:80]!r} cannot be changed of a run that was trained",
                 fix=f"what can be begins with {' or '.join(CHANGEABLE)}",
             )
-    path = Path(folder)
     if is_shipped(folder):
         return Run(_unchanged(open_shipped(folder), changes))
-    opened = None if (path / "recipe.yaml").is_file() else open_file(path)
+    path = here(folder)
+    is_stored = (path / "recipe.yaml").is_file() and not (path / COMPONENT).is_dir()
+    opened = None if is_stored else open_file(path)
+    if opened is not None and is_hub_run(folder):  # what is made of it goes here, not into the hub's cache
+        opened.folder = Path("runs", name_of(folder))
     return Run(open_stored(path, changes) if opened is None else _unchanged(opened, changes))
 
 
@@ -59,6 +64,16 @@ def _unchanged(opened: OpenedFile, changes: Sequence[str]) -> OpenedFile:
     if changes:
         raise UsageError(f"{opened.path} is a file without data of yours, so {changes[0]!r} changes nothing")
     return opened
+
+
+def from_pretrained(repository: str, *, revision: str | None = None) -> Run:
+    """The run or concept that `genzoo push` put at "user/repo" of a hub, or that of a local place.
+
+    Only files that genzoo reads are fetched, and none of them is run. Raises UsageError, WeightsError.
+    """
+    if is_shipped(repository) or is_hub_run(repository) or Path(repository).exists():
+        return load_run(repository)
+    return load_run(f"hf://{repository}{f'@{revision}' if revision else ''}")
 
 
 @process_settings()

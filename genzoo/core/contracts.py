@@ -342,6 +342,13 @@ class HasFrames(Protocol):
     num_frames: int
 
 
+class StartsFrom(Protocol):
+    """starts_from: names of arguments that say where first weights come from, and nothing else: whoever has
+    all of a model's weights builds it without them."""
+
+    starts_from: Sequence[str]
+
+
 class PredictsVariance(Protocol):
     """learn_sigma: whether a second half of the model's output is a variance."""
 
@@ -484,6 +491,16 @@ def fixed_tables(model: object) -> Sequence[str]:
 
 
 # Codecs, extractors, kernels
+
+
+class SavesItself(Protocol):
+    """A codec can go along with a run to another machine."""
+
+    def save(self, folder: Path) -> dict[str, str | None]:
+        """Write its weights into an empty folder.
+
+        The arguments that build it from there: names in the folder, None for those that are left out.
+        """
 
 
 class ScalesLatents(Protocol):

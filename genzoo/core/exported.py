@@ -11,21 +11,28 @@ from typing import TYPE_CHECKING, Any
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 
+from genzoo.core.contracts import StartsFrom, able
 from genzoo.core.errors import WeightsError
 from genzoo.core.model_state import require_same
+from genzoo.core.reading import read_record
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
 MODEL, RECIPE, LAYOUT = "genzoo_model", "genzoo_recipe", "genzoo_layout"
 CLASSES = "genzoo_classes"
+COMPONENT, CONFIG, TENSORS = "transformer", "config.json", "diffusion_pytorch_model.safetensors"
+"""Where the model is in the folder of a pipeline of diffusers."""
+IN_PIPELINE, PREFIX = "GenzooModel", "model."  # its class there, and what its tensors' names begin with
+NOT_SAMPLED = ("preview", "held_out", "evaluation", "report")  # may name places of one machine
 
 
 @dataclass(frozen=True)
 class Exported:
     """model: its section of a recipe.   recipe: all of it without the data; None in a file of older genzoo.
 
-    step: of the checkpoint.   weights: "ema" or "raw".   classes: their names by label.
+    step: of the checkpoint.   weights: "ema" or "raw".   classes: their names by label.   prefix: of the
+    tensors' names in the file.
     """
 
     path: Path
@@ -34,6 +41,7 @@ class Exported:
     step: int
     weights: str
     classes: list[str] | None = None
+    prefix: str = ""
 
     def load_into(self, model: nn.Module) -> None:
         """Copy the weights into a model; halves become what it computes in. Raises CheckpointError."""
@@ -47,17 +55,30 @@ class Exported:
 
     def _tensors(self) -> dict[str, Tensor]:
         try:
-            return load_file(self.path)
+            tensors = load_file(self.path)
         except (OSError, SafetensorError, ValueError) as error:
             raise WeightsError("the weights cannot be read", where=str(self.path), why=str(error)) from error
+        return {name.removeprefix(self.prefix): tensor for name, tensor in tensors.items()}
 
 
 def metadata_of(model: Mapping[str, Any], recipe: Mapping[str, Any], **facts: str) -> dict[str, str]:
     """The metadata of an exported file. recipe: its data, which lie on one machine, are left out."""
-    kept = {key: value for key, value in recipe.items() if key not in ("model", "init_from")}
+    return {"format": "pt", MODEL: json.dumps(model), RECIPE: json.dumps(without_data(recipe)), **facts}
+
+
+def without_data(recipe: Mapping[str, Any]) -> dict[str, Any]:
+    """What of a recipe sampling needs beside the model: not its data, but for their name."""
+    kept = {key: value for key, value in recipe.items() if key not in ("model", "init_from", *NOT_SAMPLED)}
     data = recipe.get("data")
     kept["data"] = {"name": data.get("name") if isinstance(data, Mapping) else None}
-    return {"format": "pt", MODEL: json.dumps(model), RECIPE: json.dumps(kept), **facts}
+    return kept
+
+
+def without_start(section: Mapping[str, Any], model: nn.Module) -> dict[str, Any]:
+    """A model's section without what only says where its first weights came from."""
+    starting = able(model, StartsFrom)
+    left_out = () if starting is None else starting.starts_from
+    return {key: value for key, value in section.items() if key not in left_out}
 
 
 def layout_of(path: Path) -> str | None:
@@ -90,6 +111,21 @@ def read_exported(path: Path) -> Exported | None:
         int(step) if step.isdigit() else 0,
         found.get("genzoo_weights", "raw"),
         names_in(classes),
+    )
+
+
+def read_pipeline(folder: Path) -> Exported | None:
+    """What the folder of a pipeline that `export` wrote says of itself; None for others. Reads no tensor."""
+    said = read_record(folder / COMPONENT / CONFIG)
+    model, recipe, step = said.get("architecture"), said.get("recipe"), said.get("step")
+    if said.get("_class_name") != IN_PIPELINE or not isinstance(recipe, dict):
+        return None
+    if not isinstance(model, dict) or not isinstance(model.get("name"), str):
+        return None
+    file = folder / COMPONENT / TENSORS
+    known = step if isinstance(step, int) else 0
+    return Exported(
+        file, model, recipe, known, str(said.get("weights")), names_in(said.get("classes")), PREFIX
     )
 
 

@@ -30,7 +30,7 @@ class Entry:
     target: the factory, or "module:attribute".   port: what it is to others, such as the calling convention
     of a sampler; empty for an entry that does not say, which then fits everywhere.   takes: section of a
     recipe -> the ports that may stand there; empty where the section has to be absent.   needs: sections
-    that may not be left out.
+    that may not be left out.   pipeline: of a model, the class of the diffusers pipeline around it.
     """
 
     target: Factory | str
@@ -38,6 +38,7 @@ class Entry:
     port: tuple[str, ...] = ()
     takes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     needs: tuple[str, ...] = ()
+    pipeline: str = ""
 
     def fits(self, ports: Iterable[str]) -> bool:
         """Whether it is one of these ports, or says nothing about its own."""
@@ -60,21 +61,29 @@ class Registry:
         port: Names = (),
         takes: Takes | None = None,
         needs: Names = (),
+        pipeline: str = "",
     ) -> None:
         """Declare `name` as "module:attribute"; nothing is imported until `get`. The rest as in `Entry`.
 
         port, needs, values of takes: one name or several; a value None means that the section stays away.
         """
-        self._add(name, Entry(target, help, _names(port), _taken(takes), _names(needs)))
+        self._add(name, Entry(target, help, _names(port), _taken(takes), _names(needs), pipeline))
 
     def register(
-        self, name: str, help: str = "", *, port: Names = (), takes: Takes | None = None, needs: Names = ()
+        self,
+        name: str,
+        help: str = "",
+        *,
+        port: Names = (),
+        takes: Takes | None = None,
+        needs: Names = (),
+        pipeline: str = "",
     ) -> Callable[[Factory], Factory]:
         """Decorator that adds a factory which is already imported."""
 
         def add(factory: Factory) -> Factory:
             about = help or (factory.__doc__ or "").strip().partition("\n")[0]
-            self._add(name, Entry(factory, about, _names(port), _taken(takes), _names(needs)))
+            self._add(name, Entry(factory, about, _names(port), _taken(takes), _names(needs), pipeline))
             return factory
 
         return add

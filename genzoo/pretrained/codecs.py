@@ -11,6 +11,8 @@ from einops import rearrange
 from torch import Tensor
 
 from genzoo.core.errors import CheckpointError, ShapeError, UsageError
+from genzoo.core.files import put_file
+from genzoo.core.reading import read_bytes
 from genzoo.core.seeds import SampleStreams
 from genzoo.nn.graphs import Graph
 from genzoo.pretrained.autoencoder_files import find_files, fingerprint, read_config
@@ -20,6 +22,8 @@ from genzoo.pretrained.normalisation import Normalisation, measured, per_channel
 
 # names of the attention layers before diffusers 0.15, as published autoencoders still have them
 _OLD_NAMES = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}
+
+STATISTICS = "statistics.json"  # beside weights that go along
 
 
 class IdentityCodec:
@@ -97,6 +101,7 @@ class AutoencoderKLCodec:
         self.scaling_factor = float(scaling_factor or self.vae.config.scaling_factor)
         known = fingerprint("autoencoder_kl", self.config, weights_file, without=_after(self.config))
         self.fingerprint = known + ("-bf16" if self._dtype else "")
+        self._statistics = statistics
         self.measured_by = None if statistics is None else "statistics"
         self.normalisation = (
             self._own_normalisation()
@@ -115,6 +120,15 @@ class AutoencoderKLCodec:
         if config.latents_mean is not None and config.latents_std is not None:  # SDXL with both
             return per_channel(config.latents_mean, config.latents_std, multiplier=self.scaling_factor)
         return Normalisation(float(config.shift_factor or 0.0), self.scaling_factor)
+
+    def save(self, folder: Path) -> dict[str, str | None]:
+        """Write the autoencoder into a folder, as diffusers does; the folder itself as `path`."""
+        self.vae.save_pretrained(str(folder))
+        told: dict[str, str | None] = {"path": "", "subfolder": None, "variant": None, "revision": None}
+        if isinstance(self._statistics, str):
+            put_file(folder / STATISTICS, read_bytes(self._statistics, "the latents' statistics"))
+            told["statistics"] = STATISTICS
+        return told
 
     def latent_shape(self, pixel_shape: tuple[int, ...]) -> tuple[int, ...]:
         """(c, h, w) or (f, c, h, w) of the pixels to that of their latents."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import textwrap
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -103,8 +103,64 @@ def _relative(filename: str, subfolder: str | None) -> PurePosixPath:
     return inside
 
 
+def fetch(repo_id: str, patterns: Sequence[str], *, revision: str | None = None) -> Path:
+    """A local folder with those files of a repository whose names match, in the hub's cache.
+
+    Raises WeightsError when the repository is not to be had from here.
+    """
+    from huggingface_hub import snapshot_download
+
+    options: dict[str, Any] = {"revision": revision, "allow_patterns": list(patterns)}
+
+    def get(**only: Any) -> str:
+        return snapshot_download(repo_id, **options, **only)
+
+    what = f"{repo_id}{f' at {revision}' if revision else ''}"
+    return Path(_asked_for(get, what, f"{_page(repo_id)}/tree/{revision or 'main'}"))
+
+
+def sent(repo_id: str, folder: Path, *, message: str, private: bool) -> str:
+    """Make a repository if need be, and put a folder's files into it as one commit; its address.
+
+    Raises WeightsError, UsageError without a token.
+    """
+    from huggingface_hub import HfApi, get_token
+    from huggingface_hub.constants import ENDPOINT
+
+    if get_token() is None:
+        raise UsageError(
+            f"there is no token to write to {repo_id} with",
+            fix="hf auth login, or set HF_TOKEN; or look first: --dry-run FOLDER",
+        )
+
+    def put(local_files_only: bool = False) -> str:
+        if local_files_only:
+            raise OSError(f"{ENDPOINT} does not answer")
+        api = HfApi()
+        # the visibility of one that is there already stays what it is
+        address = api.create_repo(repo_id, private=private, exist_ok=True)
+        api.upload_folder(repo_id=repo_id, folder_path=str(folder), commit_message=message)
+        return str(address)
+
+    return str(_asked_for(put, repo_id, _page(repo_id), doing="write to"))
+
+
 def _download(repo_id: str, inside: PurePosixPath, revision: str | None) -> Path:
     from huggingface_hub import hf_hub_download
+
+    def get(**only: Any) -> str:
+        return hf_hub_download(repo_id, str(inside), revision=revision, **only)
+
+    page = f"{_page(repo_id)}/blob/{revision or 'main'}/{inside}"
+    return Path(_asked_for(get, f"{inside} of {repo_id}", page))
+
+
+def _page(repo_id: str) -> str:
+    return f"https://huggingface.co/{repo_id}"
+
+
+def _asked_for(get: Callable[..., str], what: str, where: str, doing: str = "fetch") -> str:
+    """What the hub's library gives, or a WeightsError that says what and why."""
     from huggingface_hub.errors import (
         HfHubHTTPError,
         HFValidationError,
@@ -115,7 +171,7 @@ def _download(repo_id: str, inside: PurePosixPath, revision: str | None) -> Path
     absent = not _answers()
     only: dict[str, Any] = {"local_files_only": True} if absent else {}
     try:
-        return Path(hf_hub_download(repo_id, str(inside), revision=revision, **only))
+        return get(**only)
     except (
         HfHubHTTPError,
         HFValidationError,
@@ -125,8 +181,8 @@ def _download(repo_id: str, inside: PurePosixPath, revision: str | None) -> Path
     ) as error:
         text = " ".join(str(error).split()) or "no message"
         raise WeightsError(
-            f"cannot fetch {inside} of {repo_id}",
-            where=f"https://huggingface.co/{repo_id}/blob/{revision or 'main'}/{inside}",
+            f"cannot {doing} {what}",
+            where=where,
             why=f"{type(error).__name__}: {textwrap.shorten(text, 200, placeholder=' ...')}"
             + ("; the hub was asked once and does not answer" if absent else ""),
         ) from error

@@ -56,6 +56,7 @@ COMMANDS = {
     "sample": ["nosuch"],
     "evaluate": ["nosuch"],
     "plot": ["nosuch"],
+    "push": ["nosuch", "me/tiny"],
     "merge-concepts": ["nosuch", "--base", "nosuch", "--output", "OUT"],
     "convert-concept": ["nosuch", "--output", "OUT"],
     "edit-concepts": ["nosuch.json", "--base", "nosuch", "--output", "OUT"],

@@ -13,7 +13,7 @@ ROOT = Path(__file__).resolve().parents[2]
 COMMANDS = (
     "list", "show", "validate", "train", "sample", "count", "convert", "export", "rerun", "doctor",
     "evaluate", "prepare", "plot", "compare", "sweep", "merge-concepts", "convert-concept", "edit-concepts",
-    "launch", "teach", "app",
+    "launch", "teach", "app", "push",
 )  # fmt: skip
 STARTS = re.compile(rf"(?<![\w/.-])genzoo ({'|'.join(COMMANDS)})(?![\w-])")
 ENDS = re.compile(r"\s{2,}#|\s# |&&|\|\s|;\s|;$|>|→")  # comments, the next command, a redirection

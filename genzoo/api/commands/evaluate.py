@@ -188,8 +188,10 @@ def _tables(result: EvaluationResult, protocol: Protocol, everyone: Mapping[str,
 def _run_in(source: Path, changes: Sequence[str]) -> Run | None:
     from genzoo.api.run import load_run
     from genzoo.api.runs.open_file import open_file
+    from genzoo.pretrained.hub_runs import is_hub_run
 
-    is_run = is_shipped(source) or (source / "recipe.yaml").is_file() or open_file(source) is not None
+    named = is_shipped(source) or is_hub_run(source)
+    is_run = named or (source / "recipe.yaml").is_file() or open_file(source) is not None
     if not is_run and changes:
         raise UsageError(f"{changes[0]!r} changes a run's data, and {source} is no run", fix="leave it out")
     return load_run(source, changes) if is_run else None

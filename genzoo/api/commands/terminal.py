@@ -122,7 +122,8 @@ def require_run(run: str | Path, what: str = "a run folder") -> None:
     if is_shipped(run):
         shipped_folder(run)
         return
-    require_path(run, what, fix="name the --output of a training")
+    if not str(run).startswith("hf:/"):
+        require_path(run, what, fix="name the --output of a training, or hf://user/repo")
 
 
 def load_torch() -> None:

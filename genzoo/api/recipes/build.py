@@ -34,11 +34,15 @@ def build_task(recipe: Recipe, dataset: Dataset | None = None) -> Task:
     return assemble(plan, codec)
 
 
-def assemble(plan: RunPlan, codec: LatentCodec | None) -> Task:
-    """The task around a codec that is already built; the plan's model holds no `auto` any more."""
+def assemble(plan: RunPlan, codec: LatentCodec | None, model: nn.Module | None = None) -> Task:
+    """The task around a codec that is already built; the plan's model holds no `auto` any more.
+
+    model: built before; by the plan when left out.
+    """
     sampler = {} if plan.sampler is None else {"sampler": plan.sampler.section()}
     factory = TASKS.get(plan.task.name)
-    task: Task = factory(build_model(plan), codec=codec, **plan.task.arguments, **sampler)
+    model = build_model(plan) if model is None else model
+    task: Task = factory(model, codec=codec, **plan.task.arguments, **sampler)
     following = able(task, SamplesAsTrained)
     if following is not None and plan.train is not None:
         following.run_precision = plan.train.precision

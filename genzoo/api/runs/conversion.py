@@ -13,7 +13,7 @@ from genzoo.core.checkpoint import save_checkpoint
 from genzoo.core.claims import claim_file, claim_folder, require_utf8
 from genzoo.core.contracts import ChecksTask, ExportsForClients, ExportsPart, able
 from genzoo.core.errors import UsageError, did_you_mean
-from genzoo.core.exported import CLASSES, LAYOUT, metadata_of, read_exported
+from genzoo.core.exported import CLASSES, LAYOUT, metadata_of, read_exported, without_start
 from genzoo.core.files import write_file, write_folder
 from genzoo.core.model_state import frozen_digest, stored_weights
 from genzoo.core.processes import World
@@ -141,7 +141,7 @@ def export(
     facts |= {} if layout is None else {LAYOUT: layout}
     classes = run.class_names(run.checkpoint())
     facts |= {} if classes is None else {CLASSES: json.dumps(list(classes))}
-    metadata = metadata_of(run.plan.model.section(), run.recipe.data, **facts)
+    metadata = metadata_of(without_start(run.plan.model.section(), task.model), run.recipe.data, **facts)
     with doing(f"writing {output}"):
         # the same bytes from the same run: the format's own library puts the metadata in any order
         return write_tensors(Path(output), tensors, metadata, World.single())

@@ -7,10 +7,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from genzoo.api.recipes.build import assemble, build_codec, has_auto
+from genzoo.api.runs.carried import carried_in
 from genzoo.api.runs.opened_file import OpenedFile
 from genzoo.api.runs.stored import ready
+from genzoo.core.checkpoint_manifest import file_digest
 from genzoo.core.errors import UsageError, WeightsError
-from genzoo.core.exported import RECIPE, Exported, read_exported
+from genzoo.core.exported import RECIPE, Exported, read_exported, read_pipeline
 from genzoo.core.recipe import MISSING, recipe_from
 from genzoo.core.registry import DATASETS
 from genzoo.core.signatures import parameters
@@ -18,14 +20,21 @@ from genzoo.core.signatures import parameters
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from genzoo.api.runs.run_data import Weights
     from genzoo.core.recipe import Recipe
     from genzoo.core.types import Task
 
 
 def open_exported(path: Path) -> ExportedFile | None:
-    """The run in a file that `export` wrote in genzoo's own layout; None for any other file."""
-    found = read_exported(path)
-    return None if found is None else ExportedFile(path, _recipe_of(found), found)
+    """The run in a file, or a pipeline's folder, that `export` wrote in genzoo's layout; None for others."""
+    found = read_pipeline(path) if path.is_dir() else read_exported(path)
+    if found is None:
+        return None
+    recipe = recipe_of(found)
+    places = carried_in(found.path.parent, recipe.data.get("codec"))
+    if places:
+        recipe = recipe.replaced({f"codec.{key}": place for key, place in places.items()}, "beside the model")
+    return ExportedFile(path, recipe, found)
 
 
 class ExportedFile(OpenedFile):
@@ -39,6 +48,11 @@ class ExportedFile(OpenedFile):
         self.exported = exported
         self.step = exported.step
 
+    def described(self, checkpoint: Path, weights: Weights | None = None) -> dict[str, Any]:
+        """The path's name and a hash of the weights."""
+        chosen, digest = self.choose(checkpoint, weights), file_digest(self.exported.path)
+        return {"checkpoint": checkpoint.name, "weights": chosen, "content_sha256": digest}
+
     def class_names(self, checkpoint: Path) -> Sequence[str] | None:
         """The classes of the run that the weights came from."""
         return self.exported.classes
@@ -51,7 +65,8 @@ class ExportedFile(OpenedFile):
         return ready(task, device)
 
 
-def _recipe_of(found: Exported) -> Recipe:
+def recipe_of(found: Exported) -> Recipe:
+    """The recipe to sample it by. Raises UsageError when there is none."""
     if found.recipe is None:
         raise UsageError(
             f"{found.path} holds weights of a genzoo model and no recipe to sample it by",

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from genzoo.core.contracts import TakesRuns, able
 from genzoo.core.errors import UsageError
+from genzoo.pretrained.hub_runs import here
 
 if TYPE_CHECKING:
     import torch
@@ -34,7 +35,7 @@ def _tasks(value: Any, option: str, device: torch.device | str | None) -> dict[s
     places = list(value) if isinstance(value, (list, tuple)) else [value]
     found: dict[str, Task] = {}
     for place in places:
-        run = open_stored(place) if isinstance(place, (str, Path)) else able(place, RunData)
+        run = open_stored(here(place)) if isinstance(place, (str, Path)) else able(place, RunData)
         if run is None:
             raise UsageError(f"{option} names runs, not {place!r}", fix="give folders that training left")
         name = str(place) if isinstance(place, (str, Path)) else str(run.folder)

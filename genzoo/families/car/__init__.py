@@ -18,12 +18,14 @@ MODELS.lazy(
     f"{_HERE}.var.model:VAR",
     help="next-scale prediction of token maps (Tian et al.)",
     port="next_scale",
+    pipeline="VARPipeline",
 )
 MODELS.lazy(
     "car",
     f"{_HERE}.control.model:CAR",
     help="control transformer on a frozen VAR (Yao et al.)",
     port=("next_scale", "controlled"),
+    pipeline="CARPipeline",
 )
 CODECS.lazy(
     "vqvae",

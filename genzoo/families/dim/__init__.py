@@ -8,6 +8,7 @@ MODELS.lazy(
     help="diffusion with bidirectional Mamba blocks (Mo & Tian)",
     port="denoiser",
     takes={"data": "pictures"},
+    pipeline="DiMPipeline",
 )
 MODELS.lazy(
     "dit",
@@ -15,6 +16,7 @@ MODELS.lazy(
     help="diffusion transformer, the attention baseline",
     port="denoiser",
     takes={"data": "pictures"},
+    pipeline="DiTPipeline",
 )
 MODELS.lazy(
     "dim_video",
@@ -22,6 +24,7 @@ MODELS.lazy(
     help="DiM for clips, along space and time in turn",
     port="clip_denoiser",
     takes={"data": "clips"},
+    pipeline="DiMVideoPipeline",
 )
 CONVERTERS.lazy(
     "dit", "genzoo.families.dim.convert:dit_converter", help="released DiT weights (DiT-XL-2-256x256.pt)"

@@ -8,6 +8,7 @@ MODELS.lazy(
     help="video diffusion with Mamba and attention",
     port="clip_denoiser",
     takes={"data": "clips"},
+    pipeline="MattenPipeline",
 )
 MODELS.lazy(
     "latte",
@@ -15,6 +16,7 @@ MODELS.lazy(
     help="video diffusion transformer, the baseline",
     port="clip_denoiser",
     takes={"data": "clips"},
+    pipeline="LattePipeline",
 )
 CONVERTERS.lazy(
     "latte",

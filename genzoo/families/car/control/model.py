@@ -46,6 +46,7 @@ class CAR(nn.Module):
     """
 
     derived_buffers = ("base.lvl_1L",)
+    starts_from = ("var_weights",)
 
     def __init__(
         self,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
@@ -10,12 +11,15 @@ from torch import Tensor, nn
 from genzoo.autoregression.scales import Scale, plain_scales, stretched_scales
 from genzoo.core.checkpoint import tensors_digest
 from genzoo.core.errors import ShapeError, UsageError
+from genzoo.core.files import as_safetensors, put_file
 from genzoo.core.seeds import SampleStreams
 from genzoo.families.car.var.bf16_copy import HalfCopy, Precision
 from genzoo.families.car.var.blocks import own_precision
 from genzoo.families.car.vqvae.quantizer import MultiScaleQuantizer
 from genzoo.families.car.weights.loading import load_vqvae
 from genzoo.nn.graphs import Graph
+
+SAVED = "vqvae.safetensors"
 
 
 class VQVAECodec:
@@ -40,6 +44,11 @@ class VQVAECodec:
         self._half = HalfCopy()
         self.patch_nums = self.vqvae.patch_nums
         self.fingerprint = f"vqvae-{tensors_digest(dict(self.vqvae.state_dict()))}-{list(self.patch_nums)}"
+
+    def save(self, folder: Path) -> dict[str, str | None]:
+        """Write the VQVAE into a folder; the name of the file as `weights`."""
+        put_file(folder / SAVED, as_safetensors(dict(self.vqvae.state_dict())))
+        return {"weights": SAVED}
 
     @property
     def quantizer(self) -> MultiScaleQuantizer:

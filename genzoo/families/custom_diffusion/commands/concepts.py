@@ -11,6 +11,7 @@ import typer
 from genzoo.core.errors import UsageError, WeightsError
 from genzoo.core.paths import require_path
 from genzoo.core.progress import doing
+from genzoo.pretrained.hub_runs import here, is_hub_run
 
 
 def merge_command(
@@ -55,6 +56,7 @@ def merge_command(
         from genzoo.families.custom_diffusion.lora.merge import merge_loras, only_loras
         from genzoo.families.custom_diffusion.merge.concepts import merge_concepts
 
+    paths = [str(here(path)) for path in paths]
     phrases = [[part.strip() for part in text.split("+")] for text in phrase] if phrase else None
     if only_loras(paths):
         merged_loras = merge_loras(
@@ -154,4 +156,7 @@ def convert_command(
 
 def require_concept(path: str) -> None:
     """Raise WeightsError when nothing is there, before anything heavy is imported."""
-    require_path(path, "a concept", fix="name its file, or the folder of its training", error=WeightsError)
+    if not is_hub_run(path):
+        require_path(
+            path, "a concept", fix="name its file, or the folder of its training", error=WeightsError
+        )

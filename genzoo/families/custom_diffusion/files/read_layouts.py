@@ -26,6 +26,7 @@ from genzoo.families.custom_diffusion.files.weight_names import (
     unet_name,
 )
 from genzoo.families.custom_diffusion.merge.low_rank import Factors
+from genzoo.pretrained.hub_runs import here
 from genzoo.pretrained.loading import load_foreign
 from genzoo.pretrained.state_dicts import MAX_NESTING, the_one
 
@@ -37,9 +38,9 @@ def read_concept(path: str | Path) -> ConceptDelta:
     """A concept from any of the layouts, recognised by content; compressed ones as well.
 
     path: a file, or a folder with diffusers' attention processors beside token files, or with our
-    concept.safetensors. Raises WeightsError, CheckpointError.
+    concept.safetensors; or hf://user/repo. Raises WeightsError, CheckpointError.
     """
-    path = Path(path)
+    path = here(path)
     if path.is_dir():
         return _read_folder(path)
     if path.is_file() and (record := own_record(path)) is not None:

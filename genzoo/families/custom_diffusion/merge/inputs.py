@@ -18,6 +18,7 @@ from genzoo.families.custom_diffusion.files.apply import check_base, check_fits
 from genzoo.families.custom_diffusion.files.base_weights import BaseWeights
 from genzoo.families.custom_diffusion.files.concept import ConceptDelta
 from genzoo.families.custom_diffusion.files.read_layouts import read_concept
+from genzoo.pretrained.hub_runs import here
 
 Source = str | Path | ConceptDelta
 
@@ -179,6 +180,7 @@ def check_unchanged(concepts: Sequence[Source], entries: Sequence[Entry]) -> Non
 
 def hash_files(path: Path) -> str:
     """sha256 of a file; of a folder, over the names and hashes of its files."""
+    path = here(path)
     if path.is_file():
         return file_digest(path)
     listed = [f"{file.name} {file_digest(file)}\n" for file in sorted(path.iterdir()) if file.is_file()]

@@ -136,7 +136,7 @@ class ConceptModel(nn.Module):
             phrases=self.phrases,
             base_model=base_name(base),
             base_fingerprint=self.base_fingerprint,
-            notes={**notes, **base_place(base)},
+            notes={**base_place(base), **notes},
         )
 
     @torch.no_grad()

@@ -1,0 +1,1 @@
+"""Trained models as pipelines of diffusers; `genzoo.pipelines` has the names. Nothing is imported here."""
