@@ -49,6 +49,12 @@ COMMANDS.lazy(
     help="Pictures that keep a concept's class as it was: from a folder, painted, or from a collection.",
 )
 METRICS.lazy(
+    "weight_change",
+    f"{_HERE}.weight_change:weight_change",
+    help="how far each kind of layer moved from the base (the paper's Figure 3), with a picture",
+    takes={"model": "concepts"},
+)
+METRICS.lazy(
     "concept_study",
     f"{_HERE}.concept_study:concept_study",
     help="teaches a second concept, merges both, and compares samples before and after",

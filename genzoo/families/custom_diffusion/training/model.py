@@ -35,8 +35,10 @@ def custom_diffusion(
 
     modifier_tokens: new words, such as <new1>.   phrases: what each concept is called in prompts, such as
     "<new1> cat"; kept in the concept's file, and what a merge holds on to.   initializer_tokens: whose
-    embeddings the new words begin with.   concept: a file to begin with, which brings its own tokens and
-    phrases; any_base accepts one of another base.   gradient_checkpointing: less memory, slower steps.
+    embeddings the new words begin with.   freeze_mode: what of the base moves, "crossattn_kv", "crossattn" or
+    "all", whose result is no concept file but the run itself.   concept: a file to begin with, which brings
+    its own tokens and phrases; any_base accepts one of another base.   gradient_checkpointing: less memory,
+    slower steps.
     """
     parts = load_parts(base_model)
     if gradient_checkpointing:
@@ -58,7 +60,7 @@ def custom_diffusion(
 class ConceptModel(nn.Module):
     """Predicts what the base predicts, under prompts that may hold the new words.
 
-    Parameters with gradients: the chosen cross-attention weights (whole matrices, as the official code trains
+    Parameters with gradients: the chosen weights of the UNet (whole matrices, as the official code trains
     them), and `rows`, one per new word, below each encoder's frozen token table. Everything else of the base
     is frozen; a checkpoint keeps it as a hash only.
     """
@@ -80,6 +82,7 @@ class ConceptModel(nn.Module):
         self.parts = parts
         parts.freeze()
         self.unet, self.text_encoders = parts.unet, nn.ModuleList(parts.text_encoders)
+        self.freeze_mode = freeze_mode
         choose_trainable(self.unet, freeze_mode)
         current = {name: value for name, value in self.unet.named_parameters() if is_cross_attention(name)}
         self.base_fingerprint = fingerprint(current)
@@ -122,7 +125,15 @@ class ConceptModel(nn.Module):
 
     @torch.no_grad()
     def delta(self, **notes: Any) -> ConceptDelta:
-        """What was taught, as a concept of its own; the weights are copied."""
+        """What was taught, as a concept of its own; the weights are copied.
+
+        Raises UsageError where all weights were trained.
+        """
+        if self.freeze_mode == "all":
+            raise UsageError(
+                "a concept is a change of cross-attention, and this run changed all weights",
+                fix="sample from the run itself, or train with model.freeze_mode=crossattn_kv",
+            )
         base = self.parts.source
         names = {name for name, value in self.unet.named_parameters() if value.requires_grad}
         weights = {n: p.detach().cpu().clone() for n, p in self.unet.named_parameters() if n in names}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -9,6 +11,13 @@ from torch.utils.hooks import RemovableHandle
 
 from genzoo.core.errors import UsageError
 from genzoo.families.custom_diffusion.files.weight_names import is_cross_attention, is_key_value
+
+FREEZE_MODES: dict[str, Callable[[str], bool]] = {
+    "crossattn_kv": is_key_value,
+    "crossattn": is_cross_attention,
+    "all": lambda name: True,
+}
+"""What moves: whether a weight of this name does."""
 
 
 class ExtendedEmbedding(nn.Module):
@@ -59,10 +68,12 @@ def stop_first_token_in(unet: nn.Module) -> list[RemovableHandle]:
 
 
 def choose_trainable(unet: nn.Module, freeze_mode: str = "crossattn_kv") -> dict[str, nn.Parameter]:
-    """Freeze a UNet but for its cross-attention keys and values, or all of cross-attention ("crossattn")."""
-    if freeze_mode not in ("crossattn_kv", "crossattn"):
-        raise UsageError(f"freeze_mode={freeze_mode!r} is not known", fix="crossattn_kv or crossattn")
-    wanted = is_key_value if freeze_mode == "crossattn_kv" else is_cross_attention
+    """Freeze a UNet but for its cross-attention keys and values, all of cross-attention ("crossattn"), or
+    nothing ("all", the baseline that the paper compares with).
+    """
+    if freeze_mode not in FREEZE_MODES:
+        raise UsageError(f"freeze_mode={freeze_mode!r} is not known", fix=", ".join(FREEZE_MODES))
+    wanted = FREEZE_MODES[freeze_mode]
     chosen = {}
     for name, parameter in unet.named_parameters():
         parameter.requires_grad_(wanted(name))
