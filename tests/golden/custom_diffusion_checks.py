@@ -11,9 +11,8 @@ from types import SimpleNamespace
 from typing import Any
 
 import torch
-from golden.manifest import golden_root
+from golden.manifest import golden_root, read_golden
 from PIL import Image
-from safetensors.torch import load_file
 from torch import Tensor
 
 from genzoo.families.custom_diffusion.data.augmentation import augment
@@ -46,7 +45,7 @@ def manifest_cases() -> dict[str, Case]:
 
 
 def tensors_of(case: Case) -> Tensors:
-    return load_file(golden_root() / SET / case["file"])
+    return read_golden(golden_root() / SET / case["file"])
 
 
 def by_role(tensors: Tensors, role: str) -> Tensors:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+import lzma
 import os
 from pathlib import Path
 from typing import Any
 
-from safetensors.torch import load_file
+from safetensors.torch import load, load_file
 from torch import Tensor
 
 
@@ -30,10 +31,16 @@ def golden_cases(set_name: str, file_key: str) -> list[dict[str, Any]]:
     return cases
 
 
+def read_golden(path: Path) -> dict[str, Tensor]:
+    """The tensors of a file; of FILE.xz, losslessly packed, where recorded pictures would be large."""
+    packed = path.with_name(f"{path.name}.xz")
+    return load(lzma.decompress(packed.read_bytes())) if packed.is_file() else load_file(path)
+
+
 def golden_tensors(set_name: str, file_key: str, case_name: str) -> dict[str, Tensor]:
     """The tensors of one case, by their key within it."""
     folder = golden_root() / set_name
     manifest = json.loads((folder / "manifest.json").read_text())
-    tensors = load_file(folder / manifest["files"][file_key]["file"])
+    tensors = read_golden(folder / manifest["files"][file_key]["file"])
     prefix = f"{case_name}/"
     return {key.removeprefix(prefix): tensor for key, tensor in tensors.items() if key.startswith(prefix)}
