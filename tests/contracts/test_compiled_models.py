@@ -16,6 +16,7 @@ from torch.utils._pytree import tree_leaves
 from genzoo.core.contracts import CompilesBlocks, able
 from genzoo.core.errors import MissingDependencyError, UsageError
 from genzoo.core.registry import MODELS
+from genzoo.families.car.control.decoder import decoder_of
 from genzoo.nn import compiled as compiling
 from genzoo.nn.compiled import compile_blocks, compile_like, compiled, eagerly, is_compiled
 
@@ -130,6 +131,28 @@ def test_blocks_of_several_kinds_stay_far_below_the_limit(model_of: Callable[[st
     with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
         model(*inputs_of(model))
     assert 0 < len(calls) <= 8 < compiling.RECOMPILE_LIMIT
+
+
+def test_scales_with_a_cache_are_predicted_by_few_graphs(model_of: Callable[[str], Any]) -> None:
+    model = model_of("var").eval()
+    labels = torch.tensor([0, 1])
+    width = model.word_embed.in_features
+    generator = torch.Generator().manual_seed(2)
+    maps = [None, *(torch.randn(2, width, *size, generator=generator) for size in model.sizes[1:])]
+
+    def predicted() -> list[Tensor]:
+        predict = decoder_of(model, labels)
+        with torch.no_grad():
+            return [predict(scale, read) for scale, read in enumerate(maps)]
+
+    expected = predicted()
+    calls, backend = counting_backend()
+    with compiled(model, backend=backend):
+        torch.testing.assert_close(predicted(), expected, rtol=1e-5, atol=1e-6)
+        first = len(calls)
+        predicted()
+    assert len(maps) == 4
+    assert 0 < first == len(calls) <= 4
 
 
 def test_a_model_is_compiled_for_a_while_and_left_as_it_was(model_of: Callable[[str], Any]) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from genzoo.core.optional import require
+from genzoo.kernels.scan.graph_scan import scan_in_a_graph
 
 DOMAIN, OPSET = "genzoo", 18
 NAMES = {False: "SelectiveScan", True: "SelectiveScanReverse"}
@@ -27,6 +28,7 @@ def translations() -> dict[Any, Any]:
         name = NAMES[bool(reverse)]
         return values.Op(values.Opset(DOMAIN, 1), name, OpSchema(name, DOMAIN, 1, **options))(u, dt, A, B, C)
 
+    assert scan_in_a_graph  # its module defines the operator
     return {torch.ops.genzoo.scan_in_a_graph.default: translate}
 
 
