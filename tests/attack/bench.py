@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from extent import WHOLE, tried
 from fork_server import ForkServer
 from scenarios import Scenario, copy_inputs
 from trees import damage, leftovers, tree
@@ -153,15 +154,15 @@ def _differences(one: dict[str, Any], other: dict[str, Any]) -> list[str]:
     return [name for name in names if name not in one or name not in other or one[name] != other[name]]
 
 
-def chosen(operations: list[Operation], *, whole: bool) -> Iterator[tuple[str, Operation]]:
-    """Faults and where they strike: everywhere, or in the middle of each kind of operation."""
+def chosen(operations: list[Operation]) -> Iterator[tuple[str, Operation]]:
+    """Faults and where they strike: at every operation asked for, or in the middle of each kind of them."""
     kinds: dict[str, list[Operation]] = {}
     for operation in operations:
         kinds.setdefault(operation.kind, []).append(operation)
-    for kind, found in kinds.items():
-        for operation in found if whole else [found[len(found) // 2]]:
-            for fault in FAULTS:
-                if fault != "ENOSPC" or kind in GROWING:  # a full disk takes all else
-                    yield fault, operation
-            if whole and kind == "write":  # safetensors renames by a system call that nothing can count
-                yield "kill after", operation
+    middles = [found[len(found) // 2] for found in kinds.values()]
+    for operation in tried(operations, middles):
+        for fault in FAULTS:
+            if fault != "ENOSPC" or operation.kind in GROWING:  # a full disk takes all else
+                yield fault, operation
+        if WHOLE and operation.kind == "write":  # safetensors renames by a system call that nothing can count
+            yield "kill after", operation

@@ -1,11 +1,11 @@
 """The preloaded library, a server of processes under it, and what commands read.
 
-GENZOO_ATTACK=whole (`make attack`) tries everything; otherwise a part is tried, of every kind a case.
+GENZOO_ATTACK=whole (`make attack`) tries everything, 1/3, 2/3 and 3/3 a third each (`extent.py`);
+otherwise of every kind a case is tried.
 """
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -17,11 +17,6 @@ from fork_server import ForkServer
 from genzoo.kernels.native import build
 
 HERE = Path(__file__).parent
-
-
-@pytest.fixture(scope="session")
-def whole() -> bool:
-    return os.environ.get("GENZOO_ATTACK") == "whole"
 
 
 @pytest.fixture(scope="session")

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from extent import WHOLE
 from fork_server import ForkServer
 from power_loss import Keep, Step, any_part, names_without_data, only_synced, play, read_trace, write_state
 
@@ -70,11 +71,11 @@ def test_the_trace_is_that_of_five_saves(trace: list[Step], tmp_path: Path) -> N
     assert list(committed(trace))[-1] == SAVES
 
 
-def test_no_committed_checkpoint_is_lost(trace: list[Step], tmp_path: Path, whole: bool) -> None:
+def test_no_committed_checkpoint_is_lost(trace: list[Step], tmp_path: Path) -> None:
     seed = random.SystemRandom().randrange(2**32)
     logger.info("random seed %d", seed)
     commits, chance = list(committed(trace)), random.Random(seed)
-    models = [only_synced, names_without_data, *[any_part(chance)] * (20 if whole else 1)]
+    models = [only_synced, names_without_data, *[any_part(chance)] * (20 if WHOLE else 1)]
     counts = [losses(trace, commits, model, tmp_path / "state") for model in models]
     logger.info(
         "power loss: %d operations, %d states, %d losses", len(trace), len(models) * len(commits), sum(counts)

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+from extent import tried
 from fork_server import ForkServer
 from scenarios import SCENARIOS, copy_inputs
 from trees import content
@@ -44,7 +45,8 @@ REDUCED = [
     Case("step", "SIGUSR1", False, 2),
 ]
 EVERY = [Case(*one) for one in itertools.product(POLITE, SIGNALS, (False, True), (0, 2))]
-WHOLE = os.environ.get("GENZOO_ATTACK") == "whole"
+OUTSIDE = list(itertools.product(["start-up", "report"], SIGNALS))
+LAUNCHED = [(name, group) for name in SIGNALS[:3] for group in (False, True)]
 
 
 def arguments(workers: int, *more: str) -> list[str]:
@@ -99,7 +101,7 @@ def train_again(attacked: ForkServer, work: Path, workers: int) -> None:
 
 
 @pytest.mark.timeout(300)
-@pytest.mark.parametrize("case", EVERY if WHOLE else REDUCED, ids=str)
+@pytest.mark.parametrize("case", tried(EVERY, REDUCED), ids=str)
 def test_a_signal_saves_in_every_state(
     attacked: ForkServer, work: Path, undisturbed: Path, case: Case
 ) -> None:
@@ -119,8 +121,7 @@ def test_a_signal_saves_in_every_state(
     assert weights(work / "out") == weights(undisturbed)
 
 
-@pytest.mark.parametrize("name", SIGNALS if WHOLE else SIGNALS[:2])
-@pytest.mark.parametrize("state", ["start-up", "report"])
+@pytest.mark.parametrize(("state", "name"), tried(OUTSIDE, [one for one in OUTSIDE if one[1] in SIGNALS[:2]]))
 def test_outside_the_steps_a_signal_ends_at_once_and_nothing_is_lost(
     attacked: ForkServer, work: Path, undisturbed: Path, state: str, name: str
 ) -> None:
@@ -140,10 +141,7 @@ def test_outside_the_steps_a_signal_ends_at_once_and_nothing_is_lost(
 @pytest.mark.slow
 @pytest.mark.distributed
 @pytest.mark.timeout(400)
-@pytest.mark.parametrize(
-    "group", [False, True] if WHOLE else [False], ids=lambda group: "group" if group else "launcher"
-)
-@pytest.mark.parametrize("name", SIGNALS[:3] if WHOLE else SIGNALS[:1])
+@pytest.mark.parametrize(("name", "group"), tried(LAUNCHED, LAUNCHED[:1]))
 def test_torchrun_passes_a_signal_on_and_both_ranks_save(work: Path, name: str, group: bool) -> None:
     launcher = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m", "genzoo")
     more = (
