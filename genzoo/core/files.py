@@ -61,13 +61,15 @@ def write_file(path: str | Path, content: Content, *, sync: bool = True) -> Path
 def write_zip(path: str | Path, members: Mapping[str, Callable[[IO[bytes]], object]]) -> Path:
     """An archive of stored members, each written by a function; any of them may pass 4 GB.
 
-    Whole or not at all, as `write_file`.
+    Whole or not at all, as `write_file`; members of the same content give the same bytes on any day.
     """
 
     def fill(part: Path) -> None:
         with zipfile.ZipFile(part, "w", zipfile.ZIP_STORED) as archive:
             for name, write in members.items():
-                with archive.open(name, "w", force_zip64=True) as member:
+                entry = zipfile.ZipInfo(name)  # of the format's first day, not of today
+                entry.external_attr = 0o600 << 16
+                with archive.open(entry, "w", force_zip64=True) as member:
                     write(member)
 
     return write_file(path, fill)
@@ -142,13 +144,16 @@ def put_file(path: Path, content: Content, *, sync: bool = True) -> None:
 def as_safetensors(
     tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None
 ) -> Callable[[Path], None]:
-    """Tensors as a file's content, for `write_file` and its like; they may not share memory."""
+    """Tensors as a file's content, for `write_file` and its like; the same give the same bytes."""
 
     def write(path: Path) -> None:
-        from safetensors.torch import save_file
+        # not the format's own library, which puts metadata in another order at every call
+        from genzoo.core.tensor_stream import as_bytes, header, in_order
 
-        plain = {name: tensor.contiguous() for name, tensor in tensors.items()}
-        save_file(plain, path, metadata=dict(metadata) if metadata else None)
+        with path.open("wb") as file:
+            file.write(header(tensors, metadata or {}))
+            for name in in_order(tensors):
+                file.write(as_bytes(tensors[name]))
 
     return write
 

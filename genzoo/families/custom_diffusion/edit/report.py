@@ -6,6 +6,8 @@ import dataclasses
 from dataclasses import dataclass
 from typing import Any
 
+from genzoo.families.custom_diffusion.files.report import Report
+
 # beyond this share of what it lacks, an edit lost against what was kept
 OUTVOTED = 0.5
 # pictures of others that move by this share of the edit's own are disturbed; from 1 on, as much as the edit.
@@ -34,7 +36,7 @@ class EditReport:
 
 
 @dataclass(frozen=True)
-class EditsReport:
+class EditsReport(Report):
     """interference[i][j]: how far edit j, made alone, moves the rows of edit i, as a share of what i
     needs.
     """
@@ -52,12 +54,7 @@ class EditsReport:
     num_kept_rows: int
     num_captions: int
     width: int
-    seconds: float
     rounds: list[dict[str, Any]] = dataclasses.field(default_factory=list)
-
-    def to_dict(self) -> dict[str, Any]:
-        """JSON-ready."""
-        return dataclasses.asdict(self)
 
     def lines(self) -> list[str]:
         """For a terminal."""

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -16,6 +14,7 @@ from torch import Tensor
 from genzoo.core.errors import DataError, UsageError, WeightsError
 from genzoo.core.files import write_folder
 from genzoo.families.custom_diffusion.data.captions import default_captions
+from genzoo.families.custom_diffusion.files.report import Report
 from genzoo.families.custom_diffusion.files.write_layouts import write_new_file
 from genzoo.families.custom_diffusion.lora.changes import Change, LoraFile, combined
 from genzoo.families.custom_diffusion.lora.names import base_modules
@@ -39,7 +38,7 @@ FILE = "lora.safetensors"
 
 
 @dataclass(frozen=True)
-class LoraReport:
+class LoraReport(Report):
     """residual: of each file by method, |(D - s D_i) X^T| over |s D_i X^T| on its own inputs X."""
 
     base: str
@@ -53,11 +52,6 @@ class LoraReport:
     rank: int
     num_rows: int
     num_full: int
-    seconds: float
-
-    def to_dict(self) -> dict[str, Any]:
-        """JSON-ready."""
-        return dataclasses.asdict(self)
 
     def lines(self) -> list[str]:
         """For a terminal."""
@@ -287,7 +281,7 @@ def _write(
         path,
         {
             FILE: content,
-            "report.json": json.dumps(report.to_dict(), indent=2) + "\n",
+            "report.json": json.dumps(report.kept(), indent=2) + "\n",
             "report.txt": "\n".join(report.lines()) + "\n",
         },
     )

@@ -255,19 +255,18 @@ def _report(
         num_captions=0,
         num_matrices=len(solved.weights),
         method=plan.method,
-        seconds=0.0,
     )
 
 
 def _write(delta: ConceptDelta, report: MergeReport, output: str | Path | None) -> Path | None:
     if output is None:
         return None
-    told = replace(delta, notes={**delta.notes, "report": report.to_dict()})
+    told = replace(delta, notes={**delta.notes, "report": report.kept()})
     if Path(output).suffix == ".safetensors":
         return write_new_file(Path(output), concept_bytes(told))
     files: dict[str, bytes] = {
         OWN_FOLDER_FILE: concept_bytes(told),
-        "report.json": (json.dumps(report.to_dict(), indent=2) + "\n").encode(),
+        "report.json": (json.dumps(report.kept(), indent=2) + "\n").encode(),
         "report.txt": ("\n".join(report.lines()) + "\n").encode(),
     }
     return write_folder(Path(output), files)

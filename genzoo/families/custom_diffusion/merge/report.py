@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import dataclasses
 from dataclasses import dataclass
-from typing import Any
+
+from genzoo.families.custom_diffusion.files.report import Report
 
 # the share of a concept's own change that another one, merged alone, would cause at its words
 STRONG, NOTICEABLE = 0.5, 0.1
@@ -30,7 +30,7 @@ class ConceptReport:
 
 
 @dataclass(frozen=True)
-class MergeReport:
+class MergeReport(Report):
     """interference[i][j]: how far concept j, merged alone, moves concept i's words, as a share of the change
     that concept i needs; 1 on the diagonal.   objective: ||(W - W_0) C_reg^T||_F over all projections.
     """
@@ -53,11 +53,6 @@ class MergeReport:
     num_captions: int
     num_matrices: int
     method: str
-    seconds: float
-
-    def to_dict(self) -> dict[str, Any]:
-        """JSON-ready."""
-        return dataclasses.asdict(self)
 
     def lines(self) -> list[str]:
         """For a terminal."""
