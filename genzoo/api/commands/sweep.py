@@ -35,13 +35,14 @@ def sweep_command(
     load_recipe(recipe)  # first: a misspelt name is answered at once
     load_torch()
     from genzoo.api.training.sweep import Planned, plan_sweep, run_sweep
-    from genzoo.api.training.sweep_table import outcomes, table, write_sweep
+    from genzoo.api.training.sweep_table import claim_sweep, outcomes, table, write_sweep
 
     folder = Path(output or f"runs/sweep_{Path(recipe).stem}")
     planned = plan_sweep(recipe, settings, folder)
     if list_only:
         typer.echo("\n".join(f"{one.folder}: {' '.join(one.trial.overrides)}" for one in planned))
         return
+    claim_sweep(folder, planned)
 
     def told(one: Planned, code: int) -> None:
         typer.echo(

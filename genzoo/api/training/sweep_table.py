@@ -10,8 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from genzoo.api.training.sweep import Planned
+from genzoo.core.claims import claim_folder, strangers
 from genzoo.core.files import write_json
 from genzoo.core.reading import read_record
+from genzoo.core.run_folder import RunFolder
 from genzoo.evaluation.report import read_metrics
 
 ABOUT = "sweep.json"
@@ -66,6 +68,19 @@ def table(found: Sequence[Outcome]) -> list[str]:
         "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
     ]
     return lines + [f"failed: {text}" for one in found for text in one.failed]
+
+
+def claim_sweep(folder: Path, planned: Sequence[Planned]) -> None:
+    """Raise UsageError when the folder, or one in it, holds what neither sweep nor run left there."""
+    trials = {one.folder.name for one in planned}
+    claim_folder(folder, what="a sweep", is_ours=lambda path: is_sweep(path) or {*strangers(path)} <= trials)
+    for one in planned:
+        RunFolder(one.folder).require_own()
+
+
+def is_sweep(folder: Path) -> bool:
+    """Whether a folder holds what `write_sweep` wrote."""
+    return {"recipe", "fixed", "runs"} <= read_record(folder / ABOUT).keys()
 
 
 def write_sweep(
