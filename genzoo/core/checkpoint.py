@@ -26,6 +26,7 @@ from torch import Tensor
 from genzoo.core.checkpoint_manifest import (
     PARTS,
     STEP_FOLDER,
+    CheckpointNotGiven,
     canonical,
     read_json,
     read_tensors,
@@ -133,12 +134,14 @@ def latest_valid(root: Path, verify: Verify = verify_checkpoint) -> Path | None:
     """The newest step whose every byte is verified, or None when nothing was ever committed.
 
     Corrupt steps are named in a warning and skipped. Raises CheckpointError when steps exist and all are
-    corrupt: starting over silently would lose the run.
+    corrupt: starting over silently would lose the run; and when the disk does not give one just now.
     """
     reasons = []
     for path in checkpoint_steps(root).values():
         try:
             verify(path, PARTS)
+        except CheckpointNotGiven:
+            raise  # it may be whole, and to go on from an older one would make another run
         except CheckpointError as error:
             logger.warning("CORRUPT CHECKPOINT SKIPPED: %s: %s", path, error.why or error.what)
             reasons.append(f"{path.name}: {error.why or error.what}")

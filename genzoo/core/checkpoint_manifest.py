@@ -5,27 +5,34 @@ Nothing in the folder is trusted: names are fixed, links refused, sizes compared
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
 import re
 import stat
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from safetensors.torch import load_file
 from torch import Tensor
 
-from genzoo.core.errors import CheckpointError
+from genzoo.core.errors import CheckpointError, is_out_of_memory
 from genzoo.core.files import put_file
+from genzoo.core.reading import reason
+from genzoo.core.tensor_files import AGAIN, FAILURES, of_disk
 
 FORMAT = 1
 PARTS = ("model", "ema", "optimizer")
 MAX_JSON_BYTES = 64 * 1024 * 1024
 STEP_FOLDER = re.compile(r"step_(\d{8,})")
 FILES = (*[f"{part}.safetensors" for part in PARTS], "state.json")
+
+
+class CheckpointNotGiven(CheckpointError):
+    """The disk does not give a checkpoint just now, which says nothing about what it holds."""
 
 
 def write_manifest(folder: Path, step: int, digests: Mapping[str, str]) -> None:
@@ -52,19 +59,19 @@ def verify_checkpoint(path: Path, parts: Collection[str] = PARTS) -> int:
     for name in (*[f"{part}.safetensors" for part in PARTS if part in parts], "state.json"):
         recorded = manifest["files"][name]
         _require_regular(path, name, recorded["bytes"])
-        if file_digest(path / name) != recorded["sha256"]:
+        with read_in(path, name):
+            digest = file_digest(path / name)
+        if digest != recorded["sha256"]:
             raise corrupt(path, f"{name} does not match its recorded hash")
     return int(manifest["step"])
 
 
 def read_json(path: Path, name: str) -> dict[str, Any]:
     """A JSON mapping of limited size from a checkpoint folder."""
-    try:
+    with read_in(path, name):
         if (path / name).stat().st_size > MAX_JSON_BYTES:
             raise corrupt(path, f"{name} is larger than {MAX_JSON_BYTES:,} bytes")
         value = json.loads((path / name).read_bytes())
-    except (OSError, ValueError, RecursionError) as error:
-        raise corrupt(path, f"{name} cannot be read: {error}") from error
     if not isinstance(value, dict):
         raise corrupt(path, f"{name} is not a mapping")
     return value
@@ -74,11 +81,8 @@ def holds_average(path: Path) -> bool:
     """Whether averaged weights can be had of a step; reads no tensor. Raises CheckpointError."""
     if read_json(path, "state.json").get("averaged"):
         return True
-    try:
-        with safe_open(path / "ema.safetensors", "pt") as file:
-            return bool(file.keys())
-    except (OSError, SafetensorError) as error:
-        raise corrupt(path, f"ema.safetensors cannot be read: {error}") from error
+    with read_in(path, "ema.safetensors"), safe_open(path / "ema.safetensors", "pt") as file:
+        return bool(file.keys())
 
 
 def weights_digest(path: Path, weights: str) -> str:
@@ -89,16 +93,39 @@ def weights_digest(path: Path, weights: str) -> str:
 
 def read_tensors(path: Path, part: str) -> dict[str, Tensor]:
     """The tensors of one part, on the CPU."""
-    try:
+    with read_in(path, f"{part}.safetensors"):
         return load_file(path / f"{part}.safetensors")
-    except (OSError, SafetensorError, ValueError) as error:
-        raise corrupt(path, f"{part}.safetensors cannot be read: {error}") from error
 
 
 def corrupt(path: Path, why: str) -> CheckpointError:
     """The one error of an unusable checkpoint."""
     return CheckpointError(
         "the checkpoint is corrupt", where=str(path), why=why, fix="use an older checkpoint"
+    )
+
+
+@contextlib.contextmanager
+def read_in(path: Path, name: str) -> Iterator[None]:
+    """Turn what reading a file of a step raises into one of two errors: not given by the disk, or corrupt."""
+    try:
+        yield
+    except CheckpointError:
+        raise
+    except (RecursionError, *FAILURES) as error:
+        if is_out_of_memory(error):
+            raise
+        why = of_disk(path / name, error)
+        if why is None:
+            raise corrupt(path, f"{name} cannot be read: {reason(error)}") from error
+        raise _not_given(path, f"{name}: {why}") from error
+
+
+def _not_given(path: Path, why: str) -> CheckpointNotGiven:
+    return CheckpointNotGiven(
+        "the checkpoint cannot be read just now",
+        where=str(path),
+        why=why,
+        fix=f"{AGAIN}; if it never does, move this folder away, and the step before it is used",
     )
 
 
@@ -119,14 +146,16 @@ def file_digest(path: Path) -> str:
 def _read_manifest(path: Path) -> dict[str, Any]:
     _require_regular(path, "manifest.json")
     manifest = read_json(path, "manifest.json")
+    with read_in(path, "manifest.json"):
+        written = (path / "manifest.json").read_bytes()
     # also catches a flip in the manifest that still parses, such as one in a key's letter case
-    if (path / "manifest.json").read_bytes() != canonical(manifest):
+    if written != canonical(manifest):
         raise corrupt(path, "manifest.json was altered")
-    written = manifest.get("format")
-    if isinstance(written, int) and written > FORMAT:
-        raise corrupt(path, f"its format {written} is newer than this genzoo's {FORMAT}; update genzoo")
+    version = manifest.get("format")
+    if isinstance(version, int) and version > FORMAT:
+        raise corrupt(path, f"its format {version} is newer than this genzoo's {FORMAT}; update genzoo")
     files = manifest.get("files")
-    if written != FORMAT or not isinstance(files, dict) or set(files) != set(FILES):
+    if version != FORMAT or not isinstance(files, dict) or set(files) != set(FILES):
         raise corrupt(path, "manifest.json does not describe a checkpoint")
     if not all(_is_record(record) for record in files.values()):
         raise corrupt(path, "manifest.json lacks sizes or hashes")
@@ -146,7 +175,7 @@ def _require_regular(path: Path, name: str, size: int | None = None) -> None:
     except FileNotFoundError as error:
         raise corrupt(path, f"{name} is missing") from error
     except OSError as error:
-        raise corrupt(path, str(error)) from error
+        raise _not_given(path, f"{name}: {error.strerror}") from error
     if not stat.S_ISREG(found.st_mode):
         raise corrupt(path, f"{name} is not a regular file")
     if size is not None and found.st_size != size:

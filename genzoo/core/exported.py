@@ -8,13 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file
-
 from genzoo.core.contracts import StartsFrom, able
-from genzoo.core.errors import WeightsError
 from genzoo.core.model_state import require_same
 from genzoo.core.reading import read_record
+from genzoo.core.tensor_files import look, open_tensors, read_tensors
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -54,10 +51,7 @@ class Exported:
         model.load_state_dict(tensors)
 
     def _tensors(self) -> dict[str, Tensor]:
-        try:
-            tensors = load_file(self.path)
-        except (OSError, SafetensorError, ValueError) as error:
-            raise WeightsError("the weights cannot be read", where=str(self.path), why=str(error)) from error
+        tensors = read_tensors(self.path)
         return {name.removeprefix(self.prefix): tensor for name, tensor in tensors.items()}
 
 
@@ -83,7 +77,7 @@ def without_start(section: Mapping[str, Any], model: nn.Module) -> dict[str, Any
 
 def layout_of(path: Path) -> str | None:
     """The layout of others that `export` wrote a file in; None for our own, and for files of others."""
-    with safe_open(path, framework="pt") as file:
+    with open_tensors(path) as file:
         found = file.metadata() or {}
     return found.get(LAYOUT) if MODEL in found else None
 
@@ -92,15 +86,10 @@ def read_exported(path: Path) -> Exported | None:
     """What a file says of itself; None unless `export` wrote it in genzoo's own layout. Reads no tensor."""
     if path.suffix != ".safetensors" or not path.is_file():
         return None
-    try:
-        with safe_open(path, framework="pt") as file:
-            found = file.metadata() or {}
-        if MODEL not in found or LAYOUT in found:
-            return None
-        model, recipe = json.loads(found[MODEL]), json.loads(found.get(RECIPE, "null"))
-        classes = json.loads(found.get(CLASSES, "null"))
-    except (OSError, SafetensorError, ValueError, RecursionError):
+    said = look(path, _parsed)
+    if said is None:
         return None  # damaged, or somebody's: the reader of the tensors says which
+    found, model, recipe, classes = said
     if not isinstance(model, dict) or not isinstance(model.get("name"), str):
         return None
     step = found.get("genzoo_step", "0")
@@ -127,6 +116,16 @@ def read_pipeline(folder: Path) -> Exported | None:
     return Exported(
         file, model, recipe, known, str(said.get("weights")), names_in(said.get("classes")), PREFIX
     )
+
+
+def _parsed(file: Any) -> tuple[dict[str, str], Any, Any, Any] | None:
+    """Metadata of our own layout, with the model, the recipe and the classes in them."""
+    found = file.metadata() or {}
+    if MODEL not in found or LAYOUT in found:
+        return None
+    texts = (found[MODEL], found.get(RECIPE, "null"), found.get(CLASSES, "null"))
+    model, recipe, classes = (json.loads(text) for text in texts)
+    return found, model, recipe, classes
 
 
 def names_in(value: object) -> list[str] | None:

@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from torch import Tensor
 
 from genzoo.core.checkpoint import Verify
-from genzoo.core.checkpoint_manifest import PARTS, corrupt, read_json, verify_checkpoint
+from genzoo.core.checkpoint_manifest import PARTS, read_in, read_json, verify_checkpoint
 from genzoo.core.processes import World
 from genzoo.core.tensor_stream import CODES
 
@@ -111,15 +111,11 @@ def chosen(tensors: Mapping[str, Tensor], names: Sequence[str]) -> Mapping[str, 
 
 
 def _opened(path: Path) -> Any:
-    try:
+    with read_in(path.parent, path.name):
         return safe_open(path, "pt")
-    except (OSError, SafetensorError) as error:
-        raise corrupt(path.parent, f"{path.name} cannot be read: {error}") from error
 
 
 def _shapes(path: Path, file: Any) -> list[tuple[str, list[int], torch.dtype]]:
-    try:
+    with read_in(path.parent, path.name):
         slices = [(name, file.get_slice(name)) for name in file.keys()]  # noqa: SIM118  no mapping
         return [(name, part.get_shape(), DTYPES[part.get_dtype()]) for name, part in slices]
-    except (SafetensorError, KeyError) as error:
-        raise corrupt(path.parent, f"{path.name} cannot be read: {error}") from error

@@ -8,11 +8,11 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from safetensors.torch import load_file
 from torch import Tensor
 
 from genzoo.assets import asset
 from genzoo.core.errors import DataError
+from genzoo.core.tensor_files import read_tensors
 from genzoo.data.toys import check_choices
 
 SPLITS = ("all", "train", "test")
@@ -59,7 +59,7 @@ class Digits:
 
 def load_digits() -> tuple[Tensor, Tensor]:
     """Images (1797, 1, 8, 8) float32 in [-1, 1] and labels (1797,) int64."""
-    tensors = load_file(asset("digits.safetensors"))
+    tensors = read_tensors(asset("digits.safetensors"), "the data that ship with genzoo", error=DataError)
     return tensors["images"][:, None].float() / 8 - 1, tensors["labels"].long()
 
 

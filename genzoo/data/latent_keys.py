@@ -9,8 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 
 from genzoo.core.contracts import (
     Annotates,
@@ -25,6 +23,8 @@ from genzoo.core.contracts import (
 )
 from genzoo.core.errors import DataError
 from genzoo.core.files import as_safetensors, write_file
+from genzoo.core.reading import reason
+from genzoo.core.tensor_files import read_tensors
 from genzoo.core.types import Dataset, LatentCodec
 from genzoo.data.latent_store import digest
 
@@ -95,9 +95,9 @@ def load_stamps(folder: Path, keyring: Keyring) -> dict[bytes, bytes]:
     if not path.exists():
         return {}
     try:
-        table = load_file(path)["table"].numpy()
-    except (SafetensorError, OSError, KeyError) as error:
-        logger.warning("%s is damaged; the images are read instead: %s", path, error)
+        table = read_tensors(path, "the table of stamps", error=DataError)["table"].numpy()
+    except (DataError, KeyError) as error:
+        logger.warning("the images are read instead: %s", reason(error))
         return {}
     return {bytes(row[:16]): bytes(row[16:]) for row in table}
 

@@ -8,19 +8,21 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
-from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from genzoo.core.errors import DataError
+from genzoo.core.errors import DataError, UsageError
 from genzoo.core.files import as_safetensors, write_file
 from genzoo.core.reading import read_text
+from genzoo.core.tensor_files import look, open_tensors
 from genzoo.data.image_listing import Names
 from genzoo.data.tar_members import BLOCK, Member, header_size, refused
 from genzoo.data.tar_samples import (
@@ -78,22 +80,41 @@ def make_index(path: Path, folder: Path | None = None) -> tuple[Path, ShardConte
         "ends": _integers(np.cumsum([0, *map(len, keys)]).tolist()),
     }
     about = {"format": FORMAT, "shard": json.dumps(_state(path) | {"edges": _edges(path)})}
-    return write_file(index_path(path, folder), as_safetensors(tensors, about)), content
+    return write_file(_claimed(index_path(path, folder)), as_safetensors(tensors, about)), content
 
 
 def is_current(path: Path, folder: Path | None = None) -> bool:
     """Whether a shard has an index that is its own; another time alone is settled by a look at its ends."""
-    index = index_path(path, folder)
-    try:
-        with safe_open(index, "pt") as file:
-            about = file.metadata() or {}
-        known = json.loads(about["shard"]) if about.get("format") == FORMAT else {}
-    except (OSError, SafetensorError, ValueError, KeyError):
-        return False
+    known = _known(index_path(path, folder))
     state = _state(path)
     if known.get("size") != state["size"]:
         return False
     return known.get("mtime_ns") == state["mtime_ns"] or known.get("edges") == _edges(path)
+
+
+def _known(index: Path) -> dict[str, Any]:
+    """What an index says of its shard; {} for none, or a damaged one. Raises DataError for the disk."""
+
+    def read(file: Any) -> Any:
+        about = file.metadata() or {}
+        return json.loads(about["shard"]) if about.get("format") == FORMAT else {}
+
+    found = look(index, read, "the index", error=DataError)
+    return found if isinstance(found, dict) else {}
+
+
+def _claimed(index: Path) -> Path:
+    """Where an index is written: nothing is there, or one of ours. Raises UsageError."""
+
+    def has_format(file: Any) -> bool:
+        return (file.metadata() or {}).get("format") is not None and set(ARRAYS) <= set(file.keys())
+
+    if os.path.lexists(index) and not look(index, has_format, "the index", error=DataError):
+        raise UsageError(
+            f"{index} is no index that genzoo wrote, and is not replaced",
+            fix="move it away, or name another folder with --output",
+        )
+    return index
 
 
 def open_index(path: Path, folder: Path | None = None) -> ShardIndex:
@@ -122,11 +143,8 @@ def require_header(path: Path, header: bytes, name: str, size: int) -> None:
 
 
 def _read(path: Path, index: Path) -> ShardIndex:
-    try:
-        with safe_open(index, "np") as file:
-            arrays = {name: file.get_tensor(name) for name in ARRAYS}
-    except (OSError, SafetensorError) as error:
-        raise DataError("the index cannot be read", where=str(index), why=str(error)) from error
+    with open_tensors(index, "the index", error=DataError) as file:
+        arrays = {name: file.get_tensor(name).numpy() for name in ARRAYS}
     places = np.stack(
         [arrays[name] for name in ("offsets", "sizes", "caption_offsets", "caption_sizes")], axis=1
     )

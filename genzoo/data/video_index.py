@@ -20,13 +20,13 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
 from genzoo.core.cache_folder import cache_folder
 from genzoo.core.errors import DataError
 from genzoo.core.files import write_file
-from genzoo.core.reading import shown
+from genzoo.core.reading import reason, shown
+from genzoo.core.tensor_files import FAILURES, open_tensors
 from genzoo.data.image_listing import Names
 from genzoo.data.latent_store import digest
 from genzoo.data.sample_stream import one_line
@@ -165,7 +165,7 @@ def read_index(path: Path) -> Known:
     if not path.is_file():
         return {}
     try:
-        with safe_open(path, "pt") as file:
+        with open_tensors(path, "the index", error=DataError) as file:
             said = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in _ARRAYS}
         if said["check"] != _check(said, tensors):
@@ -173,7 +173,7 @@ def read_index(path: Path) -> Known:
         reasons = {int(index): reason for index, reason in json.loads(said["reasons"]).items()}
         table = _Table(**{name: tensor.numpy() for name, tensor in tensors.items()}, reasons=reasons)
         stamps: list[str] = json.loads(said["stamps"])
-    except (SafetensorError, OSError, KeyError, ValueError) as error:
-        logger.warning("%s is damaged; the videos are looked at again: %s", shown(path), error)
+    except FAILURES as error:
+        logger.warning("%s is not used; the videos are looked at again: %s", shown(path), reason(error))
         return {}
     return {stamp: reasons.get(index) or table.facts(index) for index, stamp in enumerate(stamps)}

@@ -14,12 +14,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from safetensors import SafetensorError, safe_open
-
 from genzoo.core.cache_folder import cache_folder
 from genzoo.core.checkpoint import tensors_digest
 from genzoo.core.errors import DataError
 from genzoo.core.files import as_safetensors, write_file
+from genzoo.core.tensor_files import FAILURES, open_tensors
 from genzoo.evaluation.batches import batches
 
 if TYPE_CHECKING:
@@ -111,13 +110,13 @@ class FeatureBlocks:
         if not path.is_file():
             return None
         try:
-            with safe_open(path, "pt") as file:
+            with open_tensors(path, "features", error=DataError) as file:
                 about = json.loads(file.metadata()["features"])
                 outputs = {name: file.get_tensor(name) for name in list(file.keys())}
             if about["digest"] != tensors_digest(outputs):
                 return None
             return Stored(outputs), [int(index) for index in about["constant"]]
-        except (OSError, SafetensorError, KeyError, ValueError, TypeError):
+        except (TypeError, *FAILURES):
             return None
 
     def _save(self, path: Path, constant: list[int]) -> None:

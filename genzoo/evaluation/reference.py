@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from safetensors import SafetensorError, safe_open
 
 from genzoo.core.cache_folder import cache_folder
 from genzoo.core.checkpoint import tensors_digest
@@ -21,6 +20,7 @@ from genzoo.core.files import as_safetensors, write_file
 from genzoo.core.leftovers import tidy
 from genzoo.core.processes import World
 from genzoo.core.reading import shown
+from genzoo.core.tensor_files import FAILURES, open_tensors
 from genzoo.data.array_files import array_names, read_array
 from genzoo.data.picture_sets import ArrayPictures, PictureSet
 from genzoo.evaluation.statistics import Gaussian
@@ -88,7 +88,7 @@ def cached_reference(
     path = cache_folder("reference") / f"{name}.safetensors"
     tidy(path.parent)
     found: Reference | None = None
-    with contextlib.suppress(OSError, SafetensorError, KeyError, ValueError):
+    with contextlib.suppress(*FAILURES):
         found = _load(path)
     # making it is a joint work of all processes: nobody may stay away because its own disk has the file
     if not world.all_agree(found is not None) or found is None:
@@ -117,10 +117,10 @@ def _store(path: Path, reference: Reference) -> None:
 
 
 def _load(path: Path) -> Reference:
-    """What `_store` wrote. Raises ValueError, KeyError, OSError or SafetensorError for anything else."""
+    """What `_store` wrote. Raises one of FAILURES for anything else."""
     if not path.is_file():
         raise FileNotFoundError(path)
-    with safe_open(path, "pt") as file:
+    with open_tensors(path, "the statistics", error=DataError) as file:
         about = json.loads(file.metadata()["reference"])
         tensors = {key: file.get_tensor(key) for key in list(file.keys())}
     if about["digest"] != _digest(about, tensors):

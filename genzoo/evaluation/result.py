@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from genzoo.core.errors import DataError, UsageError
 from genzoo.core.files import as_safetensors, write_file
 from genzoo.core.reading import read_bytes, read_json, read_record, reason, shown
+from genzoo.core.tensor_files import FAILURES, open_tensors
 from genzoo.evaluation.intervals.estimate import Estimate
 
 if TYPE_CHECKING:
@@ -91,17 +92,15 @@ def load_result(path: str | Path) -> EvaluationResult:
 
 def _load_terms(result: Path) -> dict[str, Tensor]:
     """The terms beside a result; none when they are absent, damaged, or of another result."""
-    from safetensors import SafetensorError, safe_open
-
     path = terms_file(result)
     if not path.is_file():
         return {}
     try:
-        with safe_open(path, "pt") as file:
+        with open_tensors(path, "the terms of a result", error=DataError) as file:
             if (file.metadata() or {}).get("result") != _digest(result):
                 return {}
             return {name: file.get_tensor(name) for name in list(file.keys())}
-    except (OSError, SafetensorError, ValueError):
+    except FAILURES:
         return {}
 
 

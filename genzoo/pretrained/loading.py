@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from genzoo.core.errors import CheckpointError, WeightsError
+from genzoo.core.tensor_files import AGAIN, of_disk
 from genzoo.pretrained.state_dicts import find_part, unwrapped
 
 Tree = dict[str, Any]
@@ -47,7 +48,7 @@ def load_foreign(path: str | Path) -> Tree:
     path = Path(path)
     if not path.is_file():
         raise WeightsError(f"there is no weights file {path.name!r}", where=str(path), fix="check the path")
-    if _is_safetensors(path):
+    if _guarded(path, lambda: _is_safetensors(path)):
         return dict(_guarded(path, lambda: _read_safetensors(path)))
     _check_archive(path)
     tree = _guarded(path, lambda: _read_pickle(path))
@@ -177,17 +178,16 @@ def _is_safetensors(path: Path) -> bool:
 
 
 def _read_safetensors(path: Path) -> dict[str, Tensor]:
-    from safetensors.torch import load_file
+    from safetensors.torch import load_file  # what it raises is told by _guarded
 
     return load_file(path)
 
 
 def _check_archive(path: Path) -> None:
     """Refuse archives that grow when read: torch stores tensors uncompressed."""
-    with path.open("rb") as file:
-        # where torch looks, too: an archive that only one of two readers recognises is no weights file
-        if file.read(4) != b"PK\x03\x04":
-            return
+    # where torch looks, too: an archive that only one of two readers recognises is no weights file
+    if not _guarded(path, lambda: _begins_with(path, b"PK\x03\x04")):
+        return
     entries = _guarded(path, lambda: zipfile.ZipFile(path).infolist())
     total = sum(entry.file_size for entry in entries)
     if total > path.stat().st_size:
@@ -196,6 +196,11 @@ def _check_archive(path: Path) -> None:
             where=str(path),
             why=f"{len(entries)} entries of {total} bytes in a file of {path.stat().st_size}",
         )
+
+
+def _begins_with(path: Path, magic: bytes) -> bool:
+    with path.open("rb") as file:
+        return file.read(len(magic)) == magic
 
 
 def _read_pickle(path: Path) -> Any:
@@ -207,7 +212,7 @@ def _guarded(path: Path, read: Callable[[], Result]) -> Result:
     """Damaged files make readers raise almost anything; callers see one type of error."""
     try:
         return read()
-    except CheckpointError:
+    except WeightsError:
         raise
     except pickle.UnpicklingError as error:
         raise CheckpointError(
@@ -217,6 +222,11 @@ def _guarded(path: Path, read: Callable[[], Result]) -> Result:
             fix="convert it to safetensors where you trust it, or get the weights from another source",
         ) from error
     except Exception as error:
+        why = of_disk(path, error)
+        if why is not None:
+            raise WeightsError(
+                f"{path.name} cannot be read just now", where=str(path), why=why, fix=AGAIN
+            ) from error
         raise CheckpointError(
             f"{path.name} is damaged or not a weights file",
             where=str(path),

@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file
 from torch import Tensor
 
 from genzoo.core.errors import CheckpointError
 from genzoo.core.files import as_safetensors, write_file, write_folder
+from genzoo.core.tensor_files import read_tensors
 from genzoo.pretrained.clip_vocabulary import clip_tokenizer
 
 TABLE = "token_embedding.weight"
@@ -42,13 +42,13 @@ def pack(folder: str | Path, output: str | Path, token_ids: Tensor) -> Path:
 
     def fill(target: Path) -> None:
         shutil.copytree(folder, target, ignore=shutil.ignore_patterns(TOKENIZER), dirs_exist_ok=True)
-        state = load_file(target / ENCODER_FILE)
+        state = read_tensors(target / ENCODER_FILE)
         rows = state.pop(_table_name(state, Path(folder)))[token_ids]
         state |= {IDS: token_ids.int(), ROWS: rows, OTHERS: rows.float().mean(0)}
         save_tensors({key: halved(value) for key, value in state.items()}, target / ENCODER_FILE)
         for path in target.rglob("*.safetensors"):
             if path != target / ENCODER_FILE:
-                save_tensors({key: halved(value) for key, value in load_file(path).items()}, path)
+                save_tensors({key: halved(value) for key, value in read_tensors(path).items()}, path)
 
     return write_folder(output, fill)
 
@@ -63,7 +63,7 @@ def unpack(packed: Path, output: Path) -> Path:
 
     def fill(target: Path) -> None:
         shutil.copytree(packed, target, dirs_exist_ok=True)
-        state = load_file(packed / ENCODER_FILE)
+        state = read_tensors(packed / ENCODER_FILE)
         if not {IDS, ROWS, OTHERS} <= state.keys():
             raise CheckpointError("this text encoder is not packed", where=str(packed / ENCODER_FILE))
         ids, rows, others = (state.pop(key) for key in (IDS, ROWS, OTHERS))

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from safetensors.torch import load_file
-
 from genzoo.core import files
 from genzoo.core.errors import UsageError
+from genzoo.core.tensor_files import read_tensors
 from genzoo.pretrained.packing import halved, save_tensors
 from genzoo.pretrained.text_to_image import TextToImageParts
 
@@ -39,6 +38,6 @@ def write_folder(parts: TextToImageParts, folder: str | Path, *, half: bool = Fa
         pipeline.save_pretrained(str(target))
         if half:
             for path in target.rglob("*.safetensors"):
-                save_tensors({name: halved(value) for name, value in load_file(path).items()}, path)
+                save_tensors({name: halved(value) for name, value in read_tensors(path).items()}, path)
 
     return files.write_folder(folder, fill)

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from safetensors import SafetensorError, safe_open
-
 from genzoo.api.runs.exported_file import open_exported
 from genzoo.api.runs.opened_file import OpenedFile, open_source
 from genzoo.core.errors import UsageError
 from genzoo.core.exported import layout_of
+from genzoo.core.tensor_files import look
 
 
 def open_file(path: Path) -> OpenedFile | None:
@@ -25,13 +24,11 @@ def open_file(path: Path) -> OpenedFile | None:
 
 def _is_safetensors(path: Path) -> bool:
     """True; False for weights in another format under this name. Raises WeightsError for what are none."""
-    try:
-        with safe_open(path, framework="pt"):
-            return True
-    except (OSError, SafetensorError):
-        from genzoo.pretrained.loading import load_foreign
+    if look(path, lambda file: True):
+        return True
+    from genzoo.pretrained.loading import load_foreign
 
-        load_foreign(path)
+    load_foreign(path)
     return False
 
 

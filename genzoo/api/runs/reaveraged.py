@@ -9,10 +9,10 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from safetensors import safe_open
 from torch import Tensor
 
 from genzoo.core.errors import UsageError, WeightsError
+from genzoo.core.tensor_files import open_tensors
 from genzoo.training.power_average import Profile, coefficients, gamma_of, profile_gap
 from genzoo.training.profiles import FOLDER, SLOT
 
@@ -71,7 +71,7 @@ def combined(chosen: Combination) -> dict[str, Tensor]:
     total: dict[str, Tensor] = {}
     kinds: dict[str, torch.dtype] = {}
     for one, weight in zip(chosen.stored, chosen.weights.tolist(), strict=True):
-        with safe_open(one.file, "pt") as file:
+        with open_tensors(one.file, "a stored average") as file:
             for key in file.keys():  # noqa: SIM118  (a file of tensors is no mapping)
                 name, _, slot = key.rpartition("/")
                 if slot == f"{SLOT}{one.length}":
@@ -99,7 +99,7 @@ def stored_averages(run: Path) -> Sequence[Stored]:
     """All that a run stored, by step and length."""
     found = []
     for file in sorted((run / FOLDER).glob("step_*.safetensors")):
-        with safe_open(file, "pt") as opened:
+        with open_tensors(file, "a stored average") as opened:
             slots = {key.rpartition("/")[2] for key in opened.keys()}  # noqa: SIM118
         step = int(file.stem.removeprefix("step_"))
         found += [Stored(file, step, slot.removeprefix(SLOT)) for slot in sorted(slots)]

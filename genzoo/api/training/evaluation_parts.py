@@ -12,11 +12,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from safetensors import SafetensorError
-from safetensors.torch import load_file
-
+from genzoo.core.errors import DataError
 from genzoo.core.files import as_safetensors, disk_errors, write_file, write_json
 from genzoo.core.reading import read_record
+from genzoo.core.tensor_files import read_tensors
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -43,8 +42,8 @@ class EvaluationParts:
     def read(self, block: range) -> Tensor | None:
         """The samples of a block, (b, c, h, w) or (b, f, c, h, w) uint8; None when they have to be drawn."""
         try:
-            pixels = load_file(self._file(block))["pixels"]
-        except (OSError, SafetensorError, KeyError):
+            pixels = read_tensors(self._file(block), "samples", error=DataError)["pixels"]
+        except (DataError, KeyError):
             return None
         return pixels if len(pixels) == len(block) else None
 

@@ -8,11 +8,9 @@ import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from safetensors import safe_open
-from safetensors.torch import load_file
-
 from genzoo.core import files
 from genzoo.core.errors import UsageError
+from genzoo.core.tensor_files import open_tensors
 from genzoo.families.custom_diffusion.edit.report import EditsReport
 from genzoo.families.custom_diffusion.files.base_weights import BaseWeights
 from genzoo.families.custom_diffusion.files.concept import ConceptDelta, concept_bytes
@@ -40,7 +38,7 @@ def write_edited(
     """The new file or folder, whole or not at all; None without an output."""
     if output is None:
         return None
-    told = dataclasses.replace(delta, notes={**delta.notes, "report": report.to_dict()})
+    told = dataclasses.replace(delta, notes={**delta.notes, "report": report.kept()})
     if Path(output).suffix == ".safetensors":
         return write_new_file(Path(output), concept_bytes(told))
     source = Path(located(base)).expanduser()
@@ -51,7 +49,7 @@ def write_edited(
         shutil.copytree(source, target, dirs_exist_ok=True, ignore=_all_but(weight_files, source))
         for path in weight_files:
             _replace(path, target / path.relative_to(source), delta)
-        files.put_file(target / "edits.json", json.dumps(report.to_dict(), indent=2) + "\n", sync=False)
+        files.put_file(target / "edits.json", json.dumps(report.kept(), indent=2) + "\n", sync=False)
         files.put_file(target / "edits.txt", "\n".join(report.lines()) + "\n", sync=False)
 
     return files.write_folder(output, fill)
@@ -65,8 +63,8 @@ def _all_but(weight_files: Sequence[Path], source: Path) -> Callable[[str, list[
 
 def _replace(source: Path, target: Path, delta: ConceptDelta) -> None:
     """A file of weights with those of the delta in their place."""
-    tensors = load_file(source)
-    changed = {name: delta.weights[name] for name in tensors if name in delta.weights}
-    with safe_open(source, framework="pt") as file:
+    with open_tensors(source, "the base's weights") as file:
+        tensors = {name: file.get_tensor(name) for name in list(file.keys())}
         metadata = file.metadata()
+    changed = {name: delta.weights[name] for name in tensors if name in delta.weights}
     files.put_file(target, files.as_safetensors({**tensors, **changed}, metadata), sync=False)

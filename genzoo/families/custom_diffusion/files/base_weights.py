@@ -5,14 +5,16 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from torch import Tensor
 
 from genzoo.core.claims import is_name
 from genzoo.core.errors import CheckpointError, WeightsError
 from genzoo.core.reading import read_json
+from genzoo.core.tensor_files import named
 from genzoo.families.custom_diffusion.files.weight_names import is_cross_attention, is_key_value
 from genzoo.pretrained.hub import SMALL, WHOLE, resolve
 
@@ -27,7 +29,7 @@ class BaseWeights(Mapping[str, Tensor]):
         self.base = str(base)
         self._files = dict(_locate(base))
         # a file's header lists thousands of tensors: read it once
-        self._handles = {path: safe_open(path, framework="pt") for path in set(self._files.values())}
+        self._handles = {path: _opened(path) for path in set(self._files.values())}
         if not any(map(is_key_value, self._files)):
             raise WeightsError(
                 "the base's UNet has no cross-attention",
@@ -36,15 +38,10 @@ class BaseWeights(Mapping[str, Tensor]):
             )
 
     def __getitem__(self, name: str) -> Tensor:
-        try:
-            return self._handles[self._files[name]].get_tensor(name)
-        except SafetensorError as error:
-            raise CheckpointError(
-                f"cannot read {name}",
-                where=str(self._files[name]),
-                why=str(error),
-                fix="fetch the file again",
-            ) from error
+        path = self._files[name]
+        with named(path, name, error=CheckpointError, fix="fetch the file again"):
+            tensor: Tensor = self._handles[path].get_tensor(name)
+            return tensor
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._files)
@@ -97,13 +94,14 @@ def fingerprint(weights: Mapping[str, Tensor]) -> str:
 def _locate(base: str | Path) -> Iterator[tuple[str, Path]]:
     """Names of cross-attention weights with their files."""
     for path in _files(base):
-        try:
-            with safe_open(path, framework="pt") as file:
-                yield from ((name, path) for name in file.keys() if is_cross_attention(name))  # noqa: SIM118
-        except SafetensorError as error:
-            raise CheckpointError(
-                f"{path.name} is damaged or no safetensors file", where=str(path), why=str(error)
-            ) from error
+        with named(path, path.name, error=CheckpointError, fix="fetch the file again"):
+            names = list(_opened(path).keys())
+        yield from ((name, path) for name in names if is_cross_attention(name))
+
+
+def _opened(path: Path) -> Any:
+    with named(path, path.name, error=CheckpointError, fix="fetch the file again"):
+        return safe_open(path, framework="pt")
 
 
 def _files(base: str | Path) -> list[Path]:

@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import safe_open
 from torch import Tensor
 
 from genzoo.core.errors import CheckpointError, NonFiniteError, WeightsError
+from genzoo.core.tensor_files import look
 from genzoo.core.tensor_stream import tensor_bytes
 from genzoo.families.custom_diffusion.files.weight_names import is_cross_attention, is_key_value
 from genzoo.families.custom_diffusion.merge.low_rank import Factors, compress_weights
@@ -150,13 +150,8 @@ def concept_bytes(delta: ConceptDelta, *, dtype: torch.dtype | None = None) -> b
 
 def own_record(path: Path) -> dict[str, Any] | None:
     """The JSON record of our file, or None when the file is not ours."""
-    try:
-        with safe_open(path, framework="pt") as file:
-            text = (file.metadata() or {}).get("genzoo")
-        record = json.loads(text) if text else None
-    except Exception:
-        # not safetensors, or damaged: the reader of the tensors says which
-        return None
+    # not safetensors, or damaged: the reader of the tensors says which
+    record = look(path, lambda file: json.loads((file.metadata() or {}).get("genzoo") or "null"))
     return record if isinstance(record, dict) and record.get("format") == FORMAT else None
 
 

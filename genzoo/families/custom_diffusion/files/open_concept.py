@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from genzoo.core.recipe import MISSING, Recipe, recipe_from
+from genzoo.core.tensor_files import look
 from genzoo.pretrained.shipped import is_shipped
 
 SUFFIXES = (".safetensors", ".bin", ".ckpt")
@@ -49,16 +50,12 @@ def open_concept(path: Path, *, base: str | None = None, any_base: bool = False)
 
 def _may_be(file: Path) -> bool:
     """Whether a safetensors file has names of cross-attention; of pickles the reader says it."""
-    from safetensors import SafetensorError, safe_open
-
     from genzoo.families.custom_diffusion.files.weight_names import is_cross_attention, is_processor
 
     if file.suffix != ".safetensors":
         return True
-    try:
-        with safe_open(file, framework="pt") as opened:
-            names = list(opened.keys())
-    except (SafetensorError, OSError):
+    names = look(file, lambda opened: list(opened.keys()), "the concept")
+    if names is None:
         return True  # whoever reads it says what is wrong
     return any(is_processor(name) or is_cross_attention(name) for name in names)
 

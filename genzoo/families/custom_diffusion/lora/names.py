@@ -10,9 +10,8 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
-from safetensors import safe_open
-
 from genzoo.core.errors import WeightsError
+from genzoo.core.tensor_files import open_tensors
 from genzoo.pretrained.hub import located
 
 Shape = tuple[int, ...]
@@ -27,7 +26,7 @@ def base_modules(base: str | Path) -> dict[str, Shape]:
     found: dict[str, Shape] = {}
     for part in ("unet", "transformer", *ENCODERS):
         for path in sorted((folder / part).glob("*.safetensors")):
-            with safe_open(path, framework="pt") as file:
+            with open_tensors(path, "the base's weights") as file:
                 for name in file.keys():  # noqa: SIM118
                     shape = tuple(file.get_slice(name).get_shape())
                     if name.endswith(".weight") and len(shape) in (2, 4):

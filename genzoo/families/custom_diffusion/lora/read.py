@@ -19,11 +19,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from genzoo.core.errors import CheckpointError, NonFiniteError, WeightsError
 from genzoo.core.reading import read_json
+from genzoo.core.tensor_files import look
 from genzoo.families.custom_diffusion.lora.changes import Change, LoraFile
 from genzoo.families.custom_diffusion.lora.names import Shape, dotted_module, kohya_table
 from genzoo.pretrained.loading import load_foreign
@@ -67,11 +67,7 @@ def is_lora(path: str | Path) -> bool:
         return (path / CONFIG).is_file()
     if not path.is_file():
         return False
-    try:
-        with safe_open(path, framework="pt") as file:
-            names = list(file.keys())
-    except SafetensorError:
-        return False
+    names: list[str] = look(path, lambda file: list(file.keys())) or []
     return any(_part(name)[1] != "" or name.startswith("lora_unet_") for name in names)
 
 
@@ -110,11 +106,7 @@ def _folder(folder: Path) -> tuple[Path, dict[str, Any]]:
 
 
 def _metadata(path: Path) -> dict[str, str]:
-    try:
-        with safe_open(path, framework="pt") as file:
-            return dict(file.metadata() or {})
-    except SafetensorError:
-        return {}
+    return look(path, lambda file: dict(file.metadata() or {})) or {}
 
 
 class _Scales:
