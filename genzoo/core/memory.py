@@ -1,10 +1,11 @@
-"""How this process treats memory that it has freed, and how much the machine has left."""
+"""How much memory there is for this process, and how it treats what it has freed."""
 
 from __future__ import annotations
 
 import contextlib
 import ctypes
 import os
+import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -51,6 +52,22 @@ def free_host_memory() -> int | None:
     except (DataError, StopIteration):
         return None
     return int(available.split()[1]) * 1024
+
+
+def machine_memory() -> int | None:
+    """Bytes that this process may have at all: of the machine, or less where a limit (ulimit -v) says so.
+
+    None where the system does not say.
+    """
+    found = []
+    with contextlib.suppress(AttributeError, ValueError, OSError):
+        found.append(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
+    if sys.platform != "win32":
+        import resource
+
+        limit = resource.getrlimit(resource.RLIMIT_AS)[0]
+        found += [] if limit == resource.RLIM_INFINITY else [limit]
+    return min(found, default=None)
 
 
 def _glibc() -> Any:

@@ -167,6 +167,8 @@ def _guarded(text: str, origin: str, *, dotlist: bool) -> Tree:
         plain = OmegaConf.to_container(config, resolve=False)
     except yaml.MarkedYAMLError as error:
         line = f", line {error.problem_mark.line + 1}" if error.problem_mark else ""
+        if "nesting depth" in str(error.problem):
+            raise RecipeError(f"{origin}{line}: is nested deeper than {MAX_DEPTH} levels") from error
         hint = 'inside { } write "???" in quotes' if "???" in text else None
         raise RecipeError(
             f"{origin}{line}: is not valid YAML: {error.problem or error.context}", fix=hint

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from genzoo.core.errors import RecipeError, did_you_mean
-from genzoo.core.limits import MAX_WORKERS
+from genzoo.core.limits import MAX_AT_ONCE, MAX_WORKERS
 
 Precision = Literal["fp32", "bf16", "fp16", "fp64"]
 TRACKERS = ("wandb", "trackio", "mlflow")
@@ -39,7 +39,8 @@ class TrainConfig:
         such as [0.04, 0.08, 0.16]; `genzoo sample RUN ema=0.05`.   ema_snapshot_every: steps between two
         storings; None stores sixteen times.
     ema_schedule: pairs [steps, decay]: after so many steps, that decay takes the place of ema_decay.
-    log_every: steps between log lines.   max_bad: unreadable data items that may be replaced.
+    log_every: steps between log lines.
+    max_bad: unreadable data items that may be replaced; every process counts them anew from its start.
     loader_timeout: seconds to wait for a batch; then the run names what it was reading, and ends after a
         checkpoint. None waits for ever.
     tensorboard: also write tensorboard/ into the run folder.   trackers: of wandb, trackio and mlflow, those
@@ -116,6 +117,11 @@ def _counts(config: TrainConfig) -> list[str]:
         values["micro_batch_size"] = config.micro_batch_size
     problems = [
         f"train.{name}: must be at least 1, not {value!r}" for name, value in values.items() if value < 1
+    ]
+    problems += [
+        f"train.{name}: must be at most {MAX_AT_ONCE:,}, not {values[name]!r}"
+        for name in ("batch_size", "micro_batch_size")
+        if values.get(name, 1) > MAX_AT_ONCE
     ]
     if config.num_workers > MAX_WORKERS:
         problems.append(f"train.num_workers: must be at most {MAX_WORKERS}, not {config.num_workers}")

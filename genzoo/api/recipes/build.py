@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from genzoo.api.recipes.facts import facts_for
+from genzoo.api.recipes.memory import require_memory
 from genzoo.api.recipes.plan import RunPlan, plan_of
 from genzoo.core.contracts import SamplesAsTrained, able
 from genzoo.core.errors import RecipeError
@@ -51,6 +52,7 @@ def assemble(plan: RunPlan, codec: LatentCodec | None, model: nn.Module | None =
 
 def build_model(plan: RunPlan) -> nn.Module:
     """The recipe's model; its initial weights depend on train.seed and nothing else."""
+    require_memory(plan.model.name, plan.model.arguments)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(mix_seed(plan.seed, "init"))
         model: nn.Module = _build(plan, "model", plan.model, MODELS)

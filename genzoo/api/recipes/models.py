@@ -38,7 +38,14 @@ def create_model(name: str, **overrides: Any) -> nn.Module:
     if problems or waiting:
         lines = [f"{source}: {problem.key}: {problem.message}" for problem in problems]
         raise RecipeError("\n".join([*lines, *(f"{source}: model.{key}: give a number" for key in waiting)]))
-    built: nn.Module = MODELS.get(settings.pop("name"))(**settings)
+    name = settings.pop("name")
+    import torch
+
+    if torch.get_default_device().type == "cpu":  # none is held on the meta device
+        from genzoo.api.recipes.memory import require_memory
+
+        require_memory(name, settings)
+    built: nn.Module = MODELS.get(name)(**settings)
     return built
 
 

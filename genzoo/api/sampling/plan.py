@@ -19,6 +19,7 @@ from genzoo.api.sampling.non_finite import finite_samples
 from genzoo.api.sampling.options import sorted_options
 from genzoo.core.contracts import TakesOnceForAll, able
 from genzoo.core.errors import UsageError
+from genzoo.core.limits import MAX_SAMPLES
 from genzoo.core.processes import World
 from genzoo.core.seeds import SampleStreams
 
@@ -26,9 +27,6 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from genzoo.core.types import Batch, Task
-
-
-NUM_MAX = 1_000_000  # names of files have six digits
 
 
 @dataclass(frozen=True)
@@ -62,8 +60,8 @@ def make_plan(
     num = max(lengths, default=1) if num is None else num
     if num < 1 or block_size < 1:
         raise UsageError(f"num is {num} and block_size {block_size}; both are at least 1")
-    if max(num, block_size) > NUM_MAX:
-        raise UsageError(f"num is {num:,} and block_size {block_size:,}; both are at most {NUM_MAX:,}")
+    if max(num, block_size) > MAX_SAMPLES:
+        raise UsageError(f"num is {num:,} and block_size {block_size:,}; both are at most {MAX_SAMPLES:,}")
     return SamplePlan(num, seed, task.conditions(num, **given), rest, block_size)
 
 

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from genzoo.core.errors import DataError
+from genzoo.core.limits import MAX_SAMPLES
 from genzoo.core.paths import require_path
 from genzoo.core.progress import doing
 
@@ -39,7 +40,10 @@ def edit_command(
     clip_weights: Annotated[str | None, typer.Option(help="the file of its weights")] = None,
     rounds: Annotated[int, typer.Option(min=1, help="of debias, at most")] = 30,
     pictures: Annotated[
-        int, typer.Option(min=0, help="draw so many of each text, to see how far others move along")
+        int,
+        typer.Option(
+            min=0, max=MAX_SAMPLES, help="draw so many of each text, to see how far others move along"
+        ),
     ] = 0,
     other: Annotated[list[str] | None, typer.Option(help="with --pictures: texts to watch; repeat")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="print the report as JSON")] = False,

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from genzoo.core.errors import DataError, UsageError
+from genzoo.core.limits import MAX_AT_ONCE, MAX_SAMPLES
 from genzoo.core.paths import require_path
 from genzoo.core.processes import chosen_device
 from genzoo.core.progress import Progress, doing
@@ -16,7 +17,7 @@ from genzoo.core.progress import Progress, doing
 def regularization_command(
     class_name: Annotated[str, typer.Argument(metavar="CLASS", help='what the pictures show, such as "cat"')],
     output: Annotated[str, typer.Option("--output", "-o", help="a new folder, for class_data_dir")],
-    num: Annotated[int, typer.Option(min=1, help="how many pictures")] = 200,
+    num: Annotated[int, typer.Option(min=1, max=MAX_SAMPLES, help="how many pictures")] = 200,
     folder: Annotated[str | None, typer.Option(help="take those of this folder")] = None,
     base: Annotated[
         str | None, typer.Option(help="let this model paint them: a folder in diffusers' layout, or a hub id")
@@ -31,13 +32,17 @@ def regularization_command(
     clip_weights: Annotated[str | None, typer.Option(help="the file of that model's weights")] = None,
     threshold: Annotated[float, typer.Option(help="least similarity of a caption")] = 0.85,
     relax: Annotated[bool, typer.Option("--relax", help="take less similar ones where few are left")] = False,
-    held_out: Annotated[int, typer.Option(min=0, help="further pictures, to measure with")] = 0,
+    held_out: Annotated[
+        int, typer.Option(min=0, max=MAX_SAMPLES, help="further pictures, to measure with")
+    ] = 0,
     min_size: Annotated[int, typer.Option(min=1, help="least width and height")] = 256,
     cache: Annotated[str | None, typer.Option(help="folder that keeps the captions' features")] = None,
     prompt: Annotated[str, typer.Option(help="with --base: {} stands for the class")] = "photo of a {}",
     steps: Annotated[int, typer.Option(min=1, help="with --base: sampler steps")] = 50,
     seed: Annotated[int, typer.Option(help="with --base")] = 0,
-    batch_size: Annotated[int, typer.Option(min=1, help="with --base: pictures at once")] = 4,
+    batch_size: Annotated[
+        int, typer.Option(min=1, max=MAX_AT_ONCE, help="with --base: pictures at once")
+    ] = 4,
     device: Annotated[
         str | None, typer.Option(help="such as cpu or cuda; the accelerator when left out")
     ] = None,

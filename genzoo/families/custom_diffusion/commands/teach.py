@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from genzoo.core.limits import MAX_SAMPLES
 from genzoo.core.paths import require_path
 from genzoo.core.processes import chosen_device
 from genzoo.core.progress import Progress, doing
@@ -27,7 +28,8 @@ def teach_command(
         str | None, typer.Option(help="folder of others of its kind; the base paints them when left out")
     ] = None,
     num_class: Annotated[
-        int, typer.Option(min=0, help="how many the base paints; 0 trains without, half as long")
+        int,
+        typer.Option(min=0, max=MAX_SAMPLES, help="how many the base paints; 0 trains without, half as long"),
     ] = 100,
     steps: Annotated[int | None, typer.Option(min=1, help="of training; 250, or 125 without others")] = None,
     seed: Annotated[int, typer.Option(help="of what the base paints")] = 0,
