@@ -58,8 +58,9 @@ def non_finite_error(
     found: Sequence[Finding | None], *, step: int, loss: float, grad_norm: float
 ) -> NonFiniteError:
     """The error that every process raises. found: what each process's `explain_non_finite` returned."""
-    unknown = Finding(9, "a sum over processes", "unknown positions")
-    first = min((one for one in found if one is not None), default=unknown)
+    # finite parts may have a sum that is not: of losses over processes, or of squares in the norm
+    total = "the norm of all gradients together" if len(found) == 1 else "a sum over processes"
+    first = min((one for one in found if one is not None), default=Finding(9, total, "any position"))
     return NonFiniteError(
         f"stopped before the update of step {step}: {first.what} is not finite",
         where=f"samples at {first.samples}",

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from recipe_cases import TINY
 
+from genzoo.__main__ import run
 from genzoo.cli import main
 from genzoo.core.recipe import recipe_from
 from genzoo.core.registry import COMMANDS
@@ -214,6 +215,9 @@ def test_ctrl_c_during_the_imports_is_no_traceback(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(sys, "argv", ["genzoo"])
     with pytest.raises(SystemExit) as ended:
         runpy.run_module("genzoo", run_name="__main__")
+    assert ended.value.code == 130
+    with pytest.raises(SystemExit) as ended:
+        run()  # what the installed command is
     assert ended.value.code == 130
 
 

@@ -173,7 +173,7 @@ def test_the_wheel_holds_configs_recipes_assets_types_and_the_command(wheel: Pat
     with zipfile.ZipFile(wheel) as archive:
         names = set(archive.namelist())
         entry = next(name for name in names if name.endswith("entry_points.txt"))
-        assert "genzoo = genzoo.cli:main" in archive.read(entry).decode()
+        assert "genzoo = genzoo.__main__:run" in archive.read(entry).decode()
     for folder in ("configs", "recipes"):
         shipped = {f"genzoo/_{path.relative_to(ROOT)}" for path in (ROOT / folder).rglob("*.yaml")}
         assert shipped <= names
