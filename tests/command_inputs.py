@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import tarfile
 from pathlib import Path
 
+import numpy as np
 import torch
 from families.custom_diffusion.tiny_bases import build_base, make_concept
 from PIL import Image
@@ -14,11 +16,15 @@ from recipe_cases import TINY
 
 import genzoo.api.run
 import genzoo.api.runs.conversion
+from genzoo.api.preparation.shards import prepare_shards
+from genzoo.cli import main
 from genzoo.core.recipe import recipe_from
+from genzoo.families.custom_diffusion.files.base_weights import BaseWeights
 from genzoo.families.custom_diffusion.files.write_layouts import write_concept
 
 SMALL = {**TINY["model"], "depth": 1, "hidden_size": 16}
 EVALUATION = {"every": 4, "protocol": "quick-pixels", "num": 4, "keep_best": "pixel_frechet"}
+JUDGE = ("--protocol", "quick-pixels", "--num", "8", "--output")
 RECIPE = {
     **TINY,
     "model": SMALL,
@@ -41,6 +47,12 @@ def build_inputs(folder: str) -> None:
     recipes = {
         "recipe.yaml": RECIPE | {"evaluation": EVALUATION},
         "plain.yaml": RECIPE | {"preview": None, "report": None},
+        "shards.yaml": RECIPE
+        | {
+            "data": {**RECIPE["data"], "name": "image_shards", "root": "shards"},
+            "preview": None,
+            "report": None,
+        },
         "latents.yaml": RECIPE
         | {"data": {**RECIPE["data"], "latent_cache": "latents"}, "codec": {"name": "identity"}},
     }
@@ -53,9 +65,16 @@ def build_inputs(folder: str) -> None:
     for number, word in enumerate(("cat", "pot"), 1):
         delta = make_concept(base, number, token=f"<new{number}>", phrase=f"<new{number}> {word}")
         write_concept(delta, Path(f"concept{number}.safetensors"))
+        lora = write_concept(delta, Path(f"kohya{number}"), layout="kohya", base=BaseWeights(base))
+        (lora / "lora.safetensors").rename(f"lora{number}.safetensors")
     Path("captions.txt").write_text("\n".join(f"a {word} on a table" for word in ("cat", "dog", "cup")))
     Path("edits.json").write_text(json.dumps([{"edit": "erase", "from": "cat"}]))
     _pack(Path("shards/part-0.tar"), sorted(Path("pictures").rglob("*.png")))
+    prepare_shards(Path("shards"))
+    np.savez("pictures.npz", np.arange(8 * 12 * 12 * 3, dtype=np.uint8).reshape(8, 12, 12, 3))
+    for name in ("first.json", "second.json"):
+        with contextlib.suppress(SystemExit):
+            main(["evaluate", "pictures", "--reference", "pictures", *JUDGE, name])
 
 
 def _pack(shard: Path, pictures: list[Path]) -> None:

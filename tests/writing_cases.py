@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-NOTHING = {"list", "show", "validate", "count", "doctor", "prepare check"}
-"""Commands that write no file."""
+NOTHING = {"list", "show", "validate", "count", "doctor", "prepare check", "app"}
+"""Commands that write no file themselves: the page of `app` starts others."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ WRITING = (
     Writing("plot run --output OUT"),
     Writing("sweep plain.yaml train.seed=1,2 --output OUT", same=""),  # of ordinary trainings
     Writing("launch slurm plain.yaml --output OUT", "out.sh"),
-    Writing("teach cat pictures/class_0 --base base --no-train -o OUT"),
+    Writing("teach cat pictures/class_0 --base base --num-class 0 --no-train -o OUT"),
     Writing(MERGE),
     Writing(MERGE, "out.safetensors"),
     *[Writing(f"{CONCEPT} {layout}") for layout in ("diffusers", "lora", "kohya")],
@@ -64,6 +64,7 @@ WRITING = (
     Writing(EDIT),
     Writing(EDIT, "out.safetensors"),
     Writing("prepare latents latents.yaml data.latent_cache=OUT", same="shard-*"),
+    Writing("prepare latent-statistics latents.yaml --num 4 -o OUT", "out.json"),
     Writing("prepare controls pictures/class_0 --control canny -o OUT"),
     Writing("prepare regularization cat --folder pictures/class_0 --num 2 -o OUT"),
     Writing("prepare shards shards -o OUT", inside="part-0.tar.index.safetensors"),

@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 from command_inputs import build_inputs
-from scenarios import SCENARIOS, copy_inputs
+from scenarios import READING, SCENARIOS, copy_inputs
 
 from genzoo.cli import main
 
@@ -48,7 +48,7 @@ def warm_up(inputs: str) -> None:
     before = Path.cwd()
     with open(os.devnull, "w") as out, contextlib.redirect_stdout(out), contextlib.redirect_stderr(out):
         build_inputs(inputs)
-        for scenario in SCENARIOS:
+        for scenario in dict.fromkeys([*SCENARIOS, *READING]):
             with tempfile.TemporaryDirectory() as work, contextlib.suppress(SystemExit):
                 copy_inputs(Path(inputs), Path(work), scenario)
                 os.chdir(work)

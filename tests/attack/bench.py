@@ -143,6 +143,27 @@ class Bench:
             if found not in (self.before[name], self.after[name]):
                 yield f"neither old nor new: {name}"
 
+    def refuse(self, code: int, operation: Operation) -> Iterator[str]:
+        """What went wrong when the disk refused once to open a file that the command reads."""
+        self.reset()
+        ended, output = self.run("EIO", operation.number, code=code, reads=True)
+        name = Path(operation.path).name
+        if ended not in (0, 2, 4):
+            yield f"exit code {ended}: {output[-400:]}"
+        if "this is a bug" in output or "Traceback" in output:
+            yield f"no message for users: {output[-400:]}"
+        if ended and name not in output:
+            yield f"{name} is not named: {output[-400:]}"
+        for path in self.scenario.reads:
+            if path not in self.scenario.writes and _bytes(self.work / path) != _bytes(self.template / path):
+                yield f"changed: {path}"
+        if ended == 0 and (result := self._result()) != self.after:
+            yield f"another result, and no error: {_differences(result, self.after)}: {output[-400:]}"
+        if ended:
+            again, said = self.run()
+            if (again, self._result()) != (0, self.after):
+                yield f"the same command again ended with {again} or another result: {said[-300:]}"
+
 
 def _bytes(path: Path) -> dict[Path, bytes]:
     found = path.rglob("*") if path.is_dir() else [path]

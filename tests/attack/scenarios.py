@@ -92,6 +92,27 @@ SCENARIOS = (
         ("out",),
     ),
 )  # fmt: skip
+JUDGE = ("--protocol", "quick-pixels", "--num", "8", "--output", "out.json")
+RESULTS = ("first.json", "second.json", "first.terms.safetensors", "second.terms.safetensors")
+LORAS = ("lora1.safetensors", "lora2.safetensors")
+READING = (
+    *(one for one in SCENARIOS if one.name not in ("train", "merge-concepts to a folder")),
+    Scenario("sample a file", ("sample", "exported.safetensors", "--num", "5", "--out", "out"),
+             ("exported.safetensors",), ("out",)),
+    Scenario("evaluate an npz", ("evaluate", "pictures.npz", "--reference", "pictures", *JUDGE),
+             ("pictures", "pictures.npz"), ("out.json",)),
+    Scenario("compare", ("compare", *RESULTS[:2], "--output", "out"), RESULTS, ("out",)),
+    Scenario("convert-concept", ("convert-concept", "concept1.safetensors", "--base", "base", "--to", "kohya",
+             "-o", "out"), ("concept1.safetensors", "base"), ("out",)),
+    Scenario("merge-concepts of LoRA", ("merge-concepts", *LORAS, "--base", "base", "--phrase",
+             "a cat", "--phrase", "a pot", "-o", "out.safetensors"), (*LORAS, "base"), ("out.safetensors",)),
+    Scenario("edit-concepts", ("edit-concepts", "edits.json", "--base", "base", "--captions", "captions.txt",
+             "-o", "out"), ("edits.json", "base", "captions.txt"), ("out",)),
+    Scenario("prepare shards", ("prepare", "shards", "shards", "-o", "out"), ("shards",), ("out",)),
+    Scenario("train on shards", ("train", "shards.yaml", "--output", "out"), ("shards.yaml", "shards"),
+             ("out",)),
+)  # fmt: skip
+"""Commands whose reading is attacked: every kind of file that genzoo opens."""
 LATENTS_AGAIN = Scenario(
     "prepare latents, again",
     ("prepare", "latents", "latents.yaml"),

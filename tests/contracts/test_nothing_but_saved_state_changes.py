@@ -16,8 +16,8 @@ from smallest import pairs
 from state_of import held
 from torch import nn
 
-from genzoo.core.checkpoint import checkpoint_steps, load_checkpoint
-from genzoo.core.counts import Count
+from genzoo.core.checkpoint import Checkpoint, checkpoint_steps, load_checkpoint
+from genzoo.core.counts import Count, counts_of, restore_counts
 from genzoo.core.run_folder import read_metrics
 from genzoo.training.config import TrainConfig
 from genzoo.training.hook import Hook, StepRecord
@@ -27,6 +27,8 @@ Cases = Callable[[str, str], Case]
 PAIRS = [pytest.param(task, model, id=f"{task}-{model}") for task, model in pairs()]
 every_pair = pytest.mark.parametrize(("task", "model"), PAIRS)
 STEPS, STOP = 4, 2
+# counts from which a model goes on: the stop is at the end of a warm-up of 10, 100, ..., or past all
+LATER = (8, 98, 998, 10**6)
 # a function of the step alone, set before each
 OF_THE_STEP = ("lr", "weight_decay")
 # answers that are remembered: the same whoever asks, and asked again after a resume
@@ -100,13 +102,46 @@ def test_a_step_changes_what_is_saved_and_a_stop_changes_nothing(
     trainer(build(task, model), cut).fit(until=STOP)
     assert trainer(build(task, model), cut).fit().resumed_from == STOP
     assert losses(cut) == losses(whole)
-    one, other = (load_checkpoint(checkpoint_steps(run / "checkpoints")[STEPS]) for run in (whole, cut))
+    require_same(last(whole), last(cut))
+    assert last(whole).state["ema"]
+
+
+def require_same(one: Checkpoint, other: Checkpoint) -> None:
     for part in ("weights", "ema", "optimizer"):
         ours, theirs = getattr(one, part), getattr(other, part)
         assert ours.keys() == theirs.keys()
         assert [name for name in ours if not torch.equal(ours[name], theirs[name])] == [], part
     assert one.state == other.state
-    assert one.state["ema"]
+
+
+def resumed(build: Cases, folder: Path, task: str, model: str, start: int) -> Checkpoint:
+    """The last checkpoint of a run that was stopped at every second step; counts begin at `start`."""
+    for number in range(STEPS // STOP):
+        case = build(task, model)
+        if number == 0:
+            restore_counts(case.task.model, dict.fromkeys(counts_of(case.task.model), start))
+        trainer(case, folder).fit(until=(number + 1) * STOP)
+    return last(folder)
+
+
+def last(folder: Path) -> Checkpoint:
+    return load_checkpoint(checkpoint_steps(folder / "checkpoints")[STEPS])
+
+
+def test_past_every_warm_up_inside_a_model_the_same_holds(build: Cases, case: Cases, tmp_path: Path) -> None:
+    """What a model does differently later depends on its counts: the test above sees all other state."""
+    warming = [pair for pair in pairs() if counts_of(case(*pair).task.model)]
+    assert ("vqvae", "vqvae") in warming
+    for task, model in warming:
+        for start in LATER:
+            made, hook = build(task, model), Snapshots()
+            restore_counts(made.task.model, dict.fromkeys(counts_of(made.task.model), start))
+            folder = tmp_path / f"{model}-{start}"
+            trainer(made, folder / "whole", hook).fit()
+            assert changed(hook) == IN_STATE
+            whole, cut = last(folder / "whole"), resumed(build, folder / "cut", task, model, start)
+            assert set(whole.state["counts"].values()) == {start + STEPS}
+            require_same(whole, cut)
 
 
 class Forgetful(nn.Module):
