@@ -64,7 +64,7 @@ WRITING = (
     Writing(EDIT),
     Writing(EDIT, "out.safetensors"),
     Writing("prepare latents latents.yaml data.latent_cache=OUT", same="shard-*"),
-    Writing("prepare latent-statistics latents.yaml --num 4 -o OUT", "out.json"),
+    Writing("prepare latent-statistics latents.yaml -o OUT", "out.json", same=""),  # asks for an autoencoder
     Writing("prepare controls pictures/class_0 --control canny -o OUT"),
     Writing("prepare regularization cat --folder pictures/class_0 --num 2 -o OUT"),
     Writing("prepare shards shards -o OUT", inside="part-0.tar.index.safetensors"),

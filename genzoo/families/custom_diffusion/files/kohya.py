@@ -4,7 +4,6 @@ hashes.
 
 from __future__ import annotations
 
-import datetime
 import hashlib
 import re
 from collections.abc import Mapping
@@ -127,6 +126,7 @@ def _token_width(shapes: Mapping[str, tuple[int, ...]]) -> int | None:
 
 
 def _modelspec(kind: BaseKind, name: str, trigger: str | None) -> dict[str, str]:
+    """Without a date, which ModelSpec recommends and nobody needs: the same file is written on any day."""
     sdxl = kind.version.startswith("sdxl")
     found = {
         "modelspec.sai_model_spec": "1.0.1",
@@ -141,7 +141,6 @@ def _modelspec(kind: BaseKind, name: str, trigger: str | None) -> dict[str, str]
         if kind.version == "sd_v2_v"
         else "512x512",
         "modelspec.prediction_type": "v" if kind.version.endswith("_v") else "epsilon",
-        "modelspec.date": datetime.date.today().isoformat(),
     }
     return found | ({"modelspec.trigger_phrase": trigger} if trigger else {})
 
