@@ -148,7 +148,7 @@ def as_safetensors(
 
     def write(path: Path) -> None:
         # not the format's own library, which puts metadata in another order at every call
-        from genzoo.core.tensor_stream import as_bytes, header, in_order
+        from genzoo.core.tensor_layout import as_bytes, header, in_order
 
         with path.open("wb") as file:
             file.write(header(tensors, metadata or {}))

@@ -14,7 +14,7 @@ from torch import Tensor
 from genzoo.core.checkpoint import Verify
 from genzoo.core.checkpoint_manifest import PARTS, read_in, read_json, verify_checkpoint
 from genzoo.core.processes import World
-from genzoo.core.tensor_stream import CODES
+from genzoo.core.tensor_layout import CODES
 
 AHEAD = 64 << 20  # bytes that the reader may be ahead of the slowest receiver
 DTYPES = {code: dtype for dtype, code in CODES.items()}

@@ -8,41 +8,19 @@ are those of `safetensors.torch.save_file`, whatever the number of processes tha
 from __future__ import annotations
 
 import hashlib
-import json
-import math
 from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import BinaryIO
 
-import torch
 from torch import Tensor
 
 from genzoo.core.files import disk_errors, open_new, put_in_place, sync_path
 from genzoo.core.leftovers import temporary
 from genzoo.core.processes import World
 from genzoo.core.sharded import whole
+from genzoo.core.tensor_layout import as_bytes, header, in_order
 
-# in the order in which the format's library lays tensors out
-CODES: Mapping[torch.dtype, str] = {
-    torch.uint64: "U64",
-    torch.int64: "I64",
-    torch.float64: "F64",
-    torch.complex64: "C64",
-    torch.float32: "F32",
-    torch.uint32: "U32",
-    torch.int32: "I32",
-    torch.bfloat16: "BF16",
-    torch.float16: "F16",
-    torch.uint16: "U16",
-    torch.int16: "I16",
-    torch.float8_e4m3fn: "F8_E4M3",
-    torch.float8_e5m2: "F8_E5M2",
-    torch.int8: "I8",
-    torch.uint8: "U8",
-    torch.bool: "BOOL",
-}
-ALIGNMENT = 8
 PIECE = 16 << 20  # bytes that are handed to the disk at once
 
 
@@ -92,38 +70,6 @@ def write_tensors(
     outcome = put_tensors(part, tensors, metadata, writes=world.is_first)
     world.on_first(finish)
     return path
-
-
-def tensor_bytes(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> bytes:
-    """The content of a small safetensors file; the same tensors and metadata give the same bytes."""
-    return b"".join([header(tensors, metadata), *(as_bytes(tensors[name]) for name in in_order(tensors))])
-
-
-def header(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> memoryview:
-    """The file's first bytes. Only names, shapes and dtypes are looked at."""
-    about: dict[str, object] = {"__metadata__": dict(sorted(metadata.items()))} if metadata else {}
-    start = 0
-    for name in in_order(tensors):
-        tensor = tensors[name]
-        end = start + math.prod(tensor.shape) * tensor.dtype.itemsize
-        shape = list(tensor.shape)
-        about[name] = {"dtype": CODES[tensor.dtype], "shape": shape, "data_offsets": [start, end]}
-        start = end
-    text = json.dumps(about, separators=(",", ":"), ensure_ascii=False).encode()
-    text += b" " * (-len(text) % ALIGNMENT)
-    return memoryview(len(text).to_bytes(8, "little") + text)
-
-
-def in_order(tensors: Mapping[str, Tensor]) -> list[str]:
-    """The names as the file has them."""
-    ranks = {dtype: rank for rank, dtype in enumerate(CODES)}
-    return sorted(tensors, key=lambda name: (ranks[tensors[name].dtype], name.encode()))
-
-
-def as_bytes(tensor: Tensor) -> memoryview:
-    """The bytes of a tensor on any device, without a copy where it lies on the CPU in one piece."""
-    flat = tensor.detach().cpu().contiguous().reshape(-1)
-    return flat.view(torch.uint8).numpy().data if flat.numel() else memoryview(b"")
 
 
 class _File:

@@ -117,6 +117,17 @@ def test_a_finished_run_whose_results_are_whole_is_left_alone(run: Path) -> None
     assert {path: path.stat().st_mtime_ns for path in before} == before
 
 
+@pytest.mark.parametrize("left", ["nothing", "the one before"])
+def test_a_kill_around_the_note_on_the_best_is_made_up_for(run: Path, left: str) -> None:
+    if left == "nothing":
+        (run / "best" / "best.json").unlink()
+    else:
+        other = next(step for step in (2, 4) if step != best(run)["step"])
+        shutil.copytree(run / "best" / best(run)["checkpoint"], run / "best" / f"step_{other:08d}")
+    train(judged(), output=run)
+    require_best_of_all(run)
+
+
 @pytest.mark.parametrize("damage", [b"", b"[]", b'{"metric": "pixel_kid"}', b"[" * 100_000], ids=range(4))
 def test_a_damaged_best_json_neither_ends_a_run_nor_loses_the_best(run: Path, damage: bytes) -> None:
     step, value = best(run)["step"], best(run)["value"]

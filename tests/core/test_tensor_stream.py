@@ -14,7 +14,8 @@ from torch import Tensor
 
 from genzoo.core.errors import DataError
 from genzoo.core.processes import World
-from genzoo.core.tensor_stream import CODES, put_tensors, write_tensors
+from genzoo.core.tensor_layout import CODES
+from genzoo.core.tensor_stream import put_tensors, write_tensors
 
 ABOUT = {"format": "pt"}
 

@@ -62,14 +62,37 @@ def keep_best(
         lambda part: shutil.copytree(source, part, copy_function=_link_or_copy, dirs_exist_ok=True),
         existing="replace",
     )
-    value = metrics[name]
-    about = {"metric": name, "value": value, "step": step, "checkpoint": target.name}
+    _tell(folder, name, metrics[name], target)
+    logger.info("best so far: %s %.4g at step %d, kept in %s", name, metrics[name], step, target)
+    return True
+
+
+def best_is_told(folder: Path, chosen: Evaluation) -> bool:
+    """Whether best.json tells of the checkpoint in best/, alone, by this metric or by another one."""
+    about, kept = read_record(folder / BEST / ABOUT), _by_step(folder / BEST)
+    if about and about.get("metric") != chosen.keep_best:
+        return True
+    return [path.name for path in kept] == ([about["checkpoint"]] if "checkpoint" in about else [])
+
+
+def tell_best(folder: Path, chosen: Evaluation) -> None:
+    """Write best.json anew from the newest checkpoint in best/ where a kill came before it; others go."""
+    kept = _by_step(folder / BEST)
+    if best_is_told(folder, chosen) or not kept:
+        return
+    step, name = _step_of(kept[-1]), str(chosen.keep_best)
+    result = read_result(folder, step)
+    if result is None or not _is_number(result.metrics.get(name)):
+        return
+    _tell(folder, name, result.metrics[name], kept[-1])
+
+
+def _tell(folder: Path, name: str, value: float, target: Path) -> None:
+    about = {"metric": name, "value": value, "step": _step_of(target), "checkpoint": target.name}
     write_json(folder / BEST / ABOUT, about)
-    for old in folder.joinpath(BEST).glob("step_*"):
+    for old in _by_step(folder / BEST):
         if old != target:
             shutil.rmtree(old)
-    logger.info("best so far: %s %.4g at step %d, kept in %s", name, value, step, target)
-    return True
 
 
 def is_best(folder: Path, chosen: Evaluation, metrics: Mapping[str, float]) -> bool:

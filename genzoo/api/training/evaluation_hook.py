@@ -18,7 +18,15 @@ import torch
 from genzoo.api.recipes.sections import BLOCK_SIZE, Evaluation
 from genzoo.api.sampling.averages import sampling_in_training
 from genzoo.api.sampling.plan import SamplePlan, make_plan, sample_all
-from genzoo.api.training.best import is_best, keep_best, read_result, result_file, set_results_aside
+from genzoo.api.training.best import (
+    best_is_told,
+    is_best,
+    keep_best,
+    read_result,
+    result_file,
+    set_results_aside,
+    tell_best,
+)
 from genzoo.api.training.evaluation_parts import EvaluationParts
 from genzoo.core.checkpoint import step_folder
 from genzoo.core.checkpoint_manifest import weights_digest
@@ -137,7 +145,8 @@ class EvaluationHook(Hook):
             return self._is_wanted(trainer, trainer.step)
         best = self.evaluation.keep_best
         better = best in result.metrics and is_best(trainer.folder.path, self.evaluation, result.metrics)
-        return not is_told(trainer.folder.metrics, trainer.step) or better
+        told = not best or best_is_told(trainer.folder.path, self.evaluation)
+        return not is_told(trainer.folder.metrics, trainer.step) or better or not told
 
     def _tell(self, trainer: TrainingView, result: EvaluationResult) -> None:
         values = {name: value for name, value in result.metrics.items() if not name.endswith("_std")}
@@ -147,6 +156,7 @@ class EvaluationHook(Hook):
     def _keep_best(self, trainer: TrainingView, result: EvaluationResult, step: int) -> None:
         if self.evaluation.keep_best:
             keep_best(trainer.folder.path, trainer.saved, step, self.evaluation, result.metrics)
+            tell_best(trainer.folder.path, self.evaluation)
 
     def _sample(self, trainer: TrainingView, step: int) -> torch.Tensor | None:
         """All samples as uint8, those of an earlier start among them; None when a signal came first."""

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from genzoo.core.errors import CheckpointError, NonFiniteError, WeightsError
 from genzoo.core.tensor_files import look
-from genzoo.core.tensor_stream import tensor_bytes
+from genzoo.core.tensor_layout import tensor_bytes
 from genzoo.families.custom_diffusion.files.weight_names import is_cross_attention, is_key_value
 from genzoo.families.custom_diffusion.merge.low_rank import Factors, compress_weights
 from genzoo.pretrained.loading import load_foreign

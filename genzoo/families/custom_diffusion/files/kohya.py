@@ -14,7 +14,7 @@ from torch import Tensor
 
 from genzoo.core.errors import WeightsError
 from genzoo.core.reading import read_record
-from genzoo.core.tensor_stream import tensor_bytes
+from genzoo.core.tensor_layout import tensor_bytes
 from genzoo.pretrained.hub import is_hub_id, located, resolve
 
 # the piece of a file whose hash A1111's first versions showed

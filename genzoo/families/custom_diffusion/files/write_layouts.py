@@ -23,7 +23,7 @@ from torch import Tensor
 from genzoo.core.claims import is_name
 from genzoo.core.errors import UsageError, WeightsError, did_you_mean
 from genzoo.core.files import write_file, write_folder
-from genzoo.core.tensor_stream import tensor_bytes
+from genzoo.core.tensor_layout import tensor_bytes
 from genzoo.families.custom_diffusion.files.base_weights import BaseWeights
 from genzoo.families.custom_diffusion.files.concept import ConceptDelta, concept_bytes
 from genzoo.families.custom_diffusion.files.kohya import base_kind, kohya_bytes

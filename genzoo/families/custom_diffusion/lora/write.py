@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
-from genzoo.core.tensor_stream import tensor_bytes
+from genzoo.core.tensor_layout import tensor_bytes
 from genzoo.families.custom_diffusion.files.kohya import base_kind, kohya_bytes
 from genzoo.families.custom_diffusion.lora.changes import Change, LoraFile
 from genzoo.families.custom_diffusion.lora.names import Shape, kohya_name
