@@ -44,6 +44,7 @@ WRITING = (
     ),
     Writing("export run OUT", "out.safetensors"),
     Writing("export run OUT --to dit --half", "out.safetensors"),
+    Writing("push run someone/model --dry-run OUT", same=""),  # what it says of a run is not promised
     Writing("sample run --num 3 --out OUT --npz"),
     Writing(
         "evaluate pictures --reference pictures --protocol quick-pixels --num 8 --output OUT",
