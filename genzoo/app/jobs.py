@@ -35,7 +35,7 @@ LAST_LINES = 12
 
 @dataclass(frozen=True)
 class Job:
-    """name: of its run.   record: its command, and the process that was started."""
+    """name: of its run, or on the page.   record: its command, and the process that was started."""
 
     name: str
     record: Mapping[str, Any]
@@ -87,8 +87,13 @@ class Jobs:
         self.place = library.folder / PLACE
         self._children: list[subprocess.Popen[bytes]] = []
 
-    def start(self, name: str, arguments: Sequence[str], *, cwd: Path | None = None) -> Job:
-        """Start `genzoo ARGUMENTS` for the run of a name. Raises UsageError while another one works on it."""
+    def start(
+        self, name: str, arguments: Sequence[str], *, cwd: Path | None = None, kind: str = "run"
+    ) -> Job:
+        """Start `genzoo ARGUMENTS` for the run of a name. Raises UsageError while another one works on it.
+
+        kind: "run", or what else it is, such as "evaluation".
+        """
         self._require_free(name)
         modules = [text for module in loaded_modules() for text in ("--import", module)]
         command = [sys.executable, "-m", "genzoo", *modules, *arguments]
@@ -101,7 +106,7 @@ class Jobs:
             )
         self._children.append(child)
         process = {"pid": child.pid, "process": process_start(child.pid), "host": socket.gethostname()}
-        record = {"name": name, "command": list(arguments), "started": time.time(), **process}
+        record = {"name": name, "kind": kind, "command": list(arguments), "started": time.time(), **process}
         write_json(self._file(name, "json"), record)
         return Job(name, record)
 
@@ -138,8 +143,13 @@ class Jobs:
         """Jobs of which no run knows yet: they begin, or ended before there was one."""
         self._reap()
         known = {run.name for run in self.library.runs()}
+        return [job for job in self.of_kind("run") if job.name not in known]
+
+    def of_kind(self, kind: str) -> list[Job]:
+        """All that was started of a kind, the latest first."""
         found = [self._job(path.stem) for path in self.place.glob("*.json")] if self.place.is_dir() else []
-        return [job for job in found if job is not None and job.name not in known]
+        jobs = [job for job in found if job is not None and job.record.get("kind", "run") == kind]
+        return sorted(jobs, key=lambda job: str(job.record.get("started", "")), reverse=True)
 
     def forget(self, name: str) -> None:
         """Remove the record of a job that ended before there was a run."""

@@ -24,7 +24,7 @@ from genzoo.core.registry import TASKS
 from genzoo.core.run_folder import RunFolder
 
 DEEPEST, MOST = 4, 2000  # folders below the page's, and folders looked at
-INSIDE_RUNS = ("checkpoints", "tensorboard", "samples", "evaluation", "best", "recipes")
+INSIDE_RUNS = ("checkpoints", "tensorboard", "samples", "evaluation", "best", "recipes", "clients")
 POINTS = 400  # of one curve
 MAX_METRICS = 256 * 1024**2
 

@@ -24,8 +24,10 @@ THEME = gr.themes.Base(
 
 CSS = """
 .gradio-container {max-width: 1180px !important; width: 100% !important; margin: 0 auto !important}
-.gradio-container, .gradio-container main {padding: 12px 16px 40px !important}
-.gradio-container main, .gradio-container .wrap > .column {width: 100% !important}
+.gradio-container {padding: 8px clamp(0px, 1.5vw, 16px) 40px !important}
+.gradio-container main, .gradio-container .main {padding: 4px clamp(6px, 1.5vw, 16px) !important}
+.gradio-container main {width: 100% !important}
+#tabs button[role=tab] {padding-left: clamp(6px, 2vw, 16px); padding-right: clamp(6px, 2vw, 16px)}
 footer {display: none !important}
 #title h1 {font-size: 1.35rem; margin: 0}
 #title p {margin: 2px 0 0; opacity: .75}
@@ -38,10 +40,7 @@ footer {display: none !important}
 .mono textarea {font-family: var(--font-mono); font-size: .85rem}
 .runs .wrap {flex-direction: column; align-items: stretch; gap: 6px}
 .runs label {font-variant-numeric: tabular-nums}
-.empty {padding: 18px !important; 
+.empty {padding: 18px !important;
   border: 1px dashed var(--border-color-primary) !important; border-radius: 10px}
 :focus-visible {outline: 3px solid var(--primary-500) !important; outline-offset: 2px}
-@media (max-width: 640px) {
-  .gradio-container, .gradio-container main {padding: 6px 6px 32px !important}
-}
 """

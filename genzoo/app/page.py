@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import itertools
+import shutil
+from collections.abc import Callable, Container, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import gradio as gr
 from PIL import Image
@@ -15,11 +17,13 @@ from genzoo.app.library import Library
 from genzoo.app.text import toast
 from genzoo.app.worker.client import STOPPED, Worker
 from genzoo.core.errors import GenzooError, UsageError
-from genzoo.core.files import write_file
+from genzoo.core.files import write_file, write_zip
 from genzoo.core.reading import read_bytes
 from genzoo.data.image_decode import MAX_PIXELS
 
 MAX_PICTURE = 64 * 1024**2  # bytes
+PRIVATE: dict[str, Any] = {"api_visibility": "private"}
+QUIET: dict[str, Any] = {**PRIVATE, "show_progress": "hidden"}
 
 
 @dataclass
@@ -50,6 +54,37 @@ class Page:
         return str(write_file(self.new_place() / f"picture.{kind}", content, sync=False))
 
 
+def note(
+    text: str, name: str | None, *, lines: int = 1, most: int = 20, also: str = "", visible: bool = True
+) -> gr.Textbox:
+    """A line of words on the page: always shown as text.   also: a further class."""
+    return gr.Textbox(
+        text,
+        show_label=False,
+        container=False,
+        interactive=False,
+        lines=lines,
+        max_lines=most,
+        visible=visible,
+        elem_classes=["note", *([also] if also else [])],
+        elem_id=name,
+    )
+
+
+def archived(target: Path, root: Path, files: Sequence[str | Path]) -> Path:
+    """A ZIP of files under their names below `root`."""
+
+    def put(path: Path) -> Callable[[IO[bytes]], object]:
+        def write(member: IO[bytes]) -> None:
+            with path.open("rb") as file:
+                shutil.copyfileobj(file, member)
+
+        return write
+
+    members = {Path(path).relative_to(root).as_posix(): put(Path(path)) for path in files}
+    return write_zip(target, members)
+
+
 def complain(error: GenzooError) -> None:
     """An error as a short message on the page."""
     if str(error) == STOPPED:
@@ -57,6 +92,18 @@ def complain(error: GenzooError) -> None:
         return
     fix = f"\n{error.fix}" if error.fix else ""
     gr.Warning(toast(f"{error.what}{fix}"), title="This did not work")
+
+
+def a_choice(value: object, known: Container[str], what: str) -> str:
+    """One of the listed names that a browser sent. Raises UsageError for anything else."""
+    if not isinstance(value, str) or value not in known:
+        raise UsageError(f"there is no such {what}", fix="choose from the list")
+    return value
+
+
+def texts(value: object) -> list[str]:
+    """The texts in a list that a browser sent; nothing out of anything else."""
+    return [one for one in value if isinstance(one, str)] if isinstance(value, list) else []
 
 
 def a_text(value: object, what: str, *, longest: int = 2000) -> str:

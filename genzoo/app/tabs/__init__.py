@@ -5,11 +5,13 @@ from __future__ import annotations
 import gradio as gr
 
 from genzoo.app.page import Page
+from genzoo.app.tabs.evaluate import evaluate_tab
 from genzoo.app.tabs.runs import runs_tab
 from genzoo.app.tabs.sample import sample_tab
+from genzoo.app.tabs.teach import teach_tab
 from genzoo.app.text import plain
 
-NAMES = ("sample", "runs")
+NAMES = ("sample", "teach", "runs", "evaluate")
 
 
 def build_tabs(page: Page) -> gr.Blocks:
@@ -18,11 +20,15 @@ def build_tabs(page: Page) -> gr.Blocks:
         gr.Markdown(
             "# genzoo\nMake pictures, teach a model something of yours, and watch it learn.", elem_id="title"
         )
-        with gr.Tabs(elem_id="tabs") as tabs:
+        with gr.Tabs(elem_id="tabs", overflow_behavior="wrap") as tabs:
             with gr.Tab("Sample", id="sample"):
                 sample_tab(page, blocks)
+            with gr.Tab("Teach", id="teach"):
+                teach_tab(page, blocks)
             with gr.Tab("Runs", id="runs"):
                 runs_tab(page, blocks)
+            with gr.Tab("Evaluate", id="evaluate"):
+                evaluate_tab(page, blocks)
         blocks.load(_asked_tab, None, tabs, api_visibility="private", show_progress="hidden")
         blocks.load(lambda: page.worker.warm(), None, None, api_visibility="private", show_progress="hidden")
         tabs.select(None, None, None, js=_KEEP_TAB)

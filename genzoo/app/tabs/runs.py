@@ -9,7 +9,7 @@ from typing import Any
 import gradio as gr
 
 from genzoo.app.library import curves, previews
-from genzoo.app.page import Page, complain
+from genzoo.app.page import PRIVATE, QUIET, Page, complain, note, texts
 from genzoo.app.tabs.start import start_form
 from genzoo.app.text import plain
 from genzoo.core.errors import GenzooError, UsageError
@@ -34,8 +34,6 @@ STATES = {
 
 def runs_tab(page: Page, blocks: gr.Blocks) -> None:
     """Build the tab."""
-    private = {"api_visibility": "private"}
-    quiet = {**private, "show_progress": "hidden"}
     drawn = gr.State(None)
     with gr.Row():
         with gr.Column(scale=2, min_width=320, elem_classes="form-column"):
@@ -46,16 +44,7 @@ def runs_tab(page: Page, blocks: gr.Blocks) -> None:
                 elem_classes="runs",
                 elem_id="runs-list",
             )
-            empty = gr.Textbox(
-                NO_RUNS,
-                show_label=False,
-                container=False,
-                interactive=False,
-                lines=2,
-                elem_classes=["note", "empty"],
-                visible=False,
-                elem_id="runs-empty",
-            )
+            empty = note(NO_RUNS, "runs-empty", lines=2, also="empty", visible=False)
             with gr.Row():
                 stop = gr.Button("Stop and save", size="sm", elem_id="runs-stop")
                 resume = gr.Button("Go on", size="sm", elem_id="runs-resume")
@@ -77,33 +66,25 @@ def runs_tab(page: Page, blocks: gr.Blocks) -> None:
             )
             pictures = gr.Gallery(
                 label="Pictures while training",
-                columns=3,
+                show_label=False,
+                columns=2,
                 height="auto",
                 object_fit="contain",
                 interactive=False,
                 buttons=["fullscreen"],
                 elem_id="runs-pictures",
             )
-            told = gr.Textbox(
-                "",
-                show_label=False,
-                container=False,
-                interactive=False,
-                lines=1,
-                max_lines=14,
-                elem_classes=["note", "mono"],
-                elem_id="runs-told",
-            )
+            told = note("", "runs-told", most=14, also="mono")
     timer = gr.Timer(EVERY)
     shown = [chosen, empty, curve, plot, pictures, told, drawn]
     look = partial(look_at, page)
     for when in (blocks.load, timer.tick, chosen.change, curve.input, started.change):
-        when(look, [chosen, curve, drawn], shown, **quiet, concurrency_limit=AT_ONCE)
-    stop.click(partial(stop_runs, page), chosen, None, **private).then(
-        look, [chosen, curve, drawn], shown, **quiet
+        when(look, [chosen, curve, drawn], shown, **QUIET, concurrency_limit=AT_ONCE)
+    stop.click(partial(stop_runs, page), chosen, None, **PRIVATE).then(
+        look, [chosen, curve, drawn], shown, **QUIET
     )
-    resume.click(partial(resume_runs, page), chosen, None, **private).then(
-        look, [chosen, curve, drawn], shown, **quiet
+    resume.click(partial(resume_runs, page), chosen, None, **PRIVATE).then(
+        look, [chosen, curve, drawn], shown, **QUIET
     )
 
 
@@ -116,13 +97,19 @@ def look_at(page: Page, chosen: Any, curve: Any, drawn: Any) -> Iterator[list[An
     drawn: what is on the page already.
     """
     rows = listed(page)
-    names = [name for name in _texts(chosen) if name in dict(rows)][:TOGETHER]
+    names = [name for name in texts(chosen) if name in dict(rows)][:TOGETHER]
     if not drawn and not names and rows:
         names = [rows[0][0]]  # the first look shows the newest
     runs = [run for run in page.library.runs() if run.name in names]
     logged = {run.name: curves(run.path) for run in runs}
     kinds = sorted({kind for one in logged.values() for kind in one} - {"samples"}) or [USUAL_CURVE]
-    kind = curve if curve in kinds else USUAL_CURVE if USUAL_CURVE in kinds else kinds[0]
+    kind = (
+        curve
+        if isinstance(curve, str) and curve in kinds
+        else USUAL_CURVE
+        if USUAL_CURVE in kinds
+        else kinds[0]
+    )
     points = [(name, step, value) for name, one in logged.items() for step, value in one.get(kind, ())]
     made = _pictures_of(runs)
     words = "\n\n".join(filter(None, (_told(page, name) for name in names)))
@@ -143,7 +130,7 @@ def look_at(page: Page, chosen: Any, curve: Any, drawn: Any) -> Iterator[list[An
         yield [gr.skip()] * 7
         return
     out: list[Any] = [gr.skip()] * 7
-    if "rows" in new or _texts(chosen) != names:
+    if "rows" in new or texts(chosen) != names:
         out[0] = gr.CheckboxGroup([(label, name) for name, label in rows], value=names, visible=bool(rows))
         out[1] = gr.Textbox(visible=not rows)
     if "kinds" in new or kind != curve:
@@ -182,7 +169,7 @@ def listed(page: Page) -> list[tuple[str, str]]:
 
 def stop_runs(page: Page, chosen: Any) -> None:
     """Ask the ticked runs to save and stop."""
-    names = _texts(chosen)
+    names = texts(chosen)
     if not names:
         gr.Info("Tick a run first.")
         return
@@ -192,7 +179,7 @@ def stop_runs(page: Page, chosen: Any) -> None:
 
 def resume_runs(page: Page, chosen: Any) -> None:
     """Go on with the ticked runs."""
-    names = _texts(chosen)
+    names = texts(chosen)
     if not names:
         gr.Info("Tick a run first.")
         return
@@ -231,7 +218,3 @@ def _frame(points: list[tuple[str, int, float]]) -> Any:
 
     shown = [(plain(name, longest=40), step, value) for name, step, value in points]
     return pandas.DataFrame(shown, columns=["run", "step", "value"]) if shown else None
-
-
-def _texts(chosen: Any) -> list[str]:
-    return [name for name in chosen if isinstance(name, str)] if isinstance(chosen, list) else []

@@ -6,16 +6,15 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import gradio as gr
 from PIL import Image
 
-from genzoo.app.page import Page, complain
+from genzoo.app.page import PRIVATE, QUIET, Page, archived, complain, note
 from genzoo.app.tabs.sample_form import MOST_SEED, Wish, command_of, options_of
 from genzoo.app.text import plain
 from genzoo.core.errors import GenzooError, UsageError
-from genzoo.core.files import write_zip
 
 KEPT = 20  # results that a visit remembers
 FIRST = "Choose a model and press Make pictures. What you make appears here, with its settings."
@@ -26,8 +25,6 @@ FEW_PIXELS = 96
 def sample_tab(page: Page, blocks: gr.Blocks) -> None:
     """Build the tab."""
     form, history, control = gr.State(None), gr.State([]), gr.State(None)
-    private = {"api_visibility": "private"}
-    quiet = {**private, "show_progress": "hidden"}
     with gr.Row():
         with gr.Column(scale=2, min_width=320, elem_classes="form-column"):
             source = gr.Dropdown(
@@ -37,15 +34,7 @@ def sample_tab(page: Page, blocks: gr.Blocks) -> None:
                 info="A run, a file of weights or a taught concept",
                 elem_id="sample-model",
             )
-            about = gr.Textbox(
-                show_label=False,
-                container=False,
-                interactive=False,
-                lines=1,
-                elem_classes="note",
-                elem_id="sample-about",
-                value="Looking for models …",
-            )
+            about = note("Looking for models …", "sample-about")
             prompt = gr.Textbox(
                 label="Prompt",
                 lines=2,
@@ -125,6 +114,7 @@ def sample_tab(page: Page, blocks: gr.Blocks) -> None:
         with gr.Column(scale=3, min_width=320, elem_classes="result-column"):
             gallery = gr.Gallery(
                 label="Pictures",
+                show_label=False,
                 columns=4,
                 height="auto",
                 object_fit="contain",
@@ -132,15 +122,7 @@ def sample_tab(page: Page, blocks: gr.Blocks) -> None:
                 buttons=["download", "fullscreen"],
                 elem_id="sample-gallery",
             )
-            told = gr.Textbox(
-                FIRST,
-                show_label=False,
-                container=False,
-                interactive=False,
-                lines=1,
-                elem_classes="note",
-                elem_id="sample-told",
-            )
+            told = note(FIRST, "sample-told")
             with gr.Column(visible=False) as after:
                 earlier = gr.Dropdown([], label="Results of this visit", elem_id="sample-earlier")
                 with gr.Row():
@@ -160,24 +142,24 @@ def sample_tab(page: Page, blocks: gr.Blocks) -> None:
     shaped = [form, about, prompt, classes, controlled, negative, guidance, steps, sampler, control, seen]
     results = [gallery, told, history, after, earlier, download, command, make, stop]
     shape = partial(describe, page)
-    source.input(shape, source, shaped, **quiet)
-    blocks.load(partial(first_model, page), None, source, **quiet).then(shape, source, shaped, **quiet)
-    source.focus(partial(refreshed, page), None, source, **quiet)
-    photo.upload(partial(control_of_photo, page), [source, photo], [control, seen], **private)
-    photo.clear(lambda: (None, gr.Image(None, visible=False)), None, [control, seen], **quiet)
-    use_drawing.click(partial(control_of_drawing, page), [source, canvas], [control, seen], **private)
+    source.input(shape, source, shaped, **QUIET)
+    blocks.load(partial(first_model, page), None, source, **QUIET).then(shape, source, shaped, **QUIET)
+    source.focus(partial(refreshed, page), None, source, **QUIET)
+    photo.upload(partial(control_of_photo, page), [source, photo], [control, seen], **PRIVATE)
+    photo.clear(lambda: (None, gr.Image(None, visible=False)), None, [control, seen], **QUIET)
+    use_drawing.click(partial(control_of_drawing, page), [source, canvas], [control, seen], **PRIVATE)
     asked = [source, form, control, history, *fields]
     made = partial(make_pictures, page)
-    make.click(made, asked, results, **quiet)
-    prompt.submit(made, asked, results, **quiet)
-    again.click(lambda now: (int(now or 0) + 1) % MOST_SEED, seed, seed, **quiet).then(
-        made, asked, results, **quiet
+    make.click(made, asked, results, **QUIET)
+    prompt.submit(made, asked, results, **QUIET)
+    again.click(lambda now: (int(now or 0) + 1) % MOST_SEED, seed, seed, **QUIET).then(
+        made, asked, results, **QUIET
     )
-    stop.click(page.worker.stop, None, None, **quiet)
-    earlier.input(look_back, [history, earlier], [gallery, told, download, command], **quiet)
+    stop.click(page.worker.stop, None, None, **QUIET)
+    earlier.input(look_back, [history, earlier], [gallery, told, download, command], **QUIET)
     # the form of that model first, which sets its fields to what is usual
-    back = reuse.click(model_again, [history, earlier], source, **quiet).then(shape, source, shaped, **quiet)
-    back.then(settings_again, [history, earlier], [control, *fields], **quiet)
+    back = reuse.click(model_again, [history, earlier], source, **QUIET).then(shape, source, shaped, **QUIET)
+    back.then(settings_again, [history, earlier], [control, *fields], **QUIET)
 
 
 def first_model(page: Page) -> Any:
@@ -373,15 +355,8 @@ def _title(source: str, settings: Mapping[str, Any], options: Mapping[str, Any])
 
 
 def _zipped(place: Path, files: list[Path]) -> Path:
-    def put(path: Path) -> Any:
-        def write(member: IO[bytes]) -> None:
-            with path.open("rb") as file:
-                member.write(file.read())
-
-        return write
-
-    listed = [*files, *(path for path in (place / "samples.json", place / "grid.png") if path.is_file())]
-    return write_zip(place / "pictures.zip", {path.name: put(path) for path in listed})
+    more = [path for path in (place / "samples.json", place / "grid.png") if path.is_file()]
+    return archived(place / "pictures.zip", place, [*files, *more])
 
 
 def _sources(page: Page) -> list[tuple[str, str]]:

@@ -50,7 +50,7 @@ def options_of(form: Mapping[str, Any], wish: Wish) -> dict[str, Any]:
     if form["guidance_scale"] is not None:
         options["guidance_scale"] = a_number(wish.guidance, "guidance", 0, STRONGEST_GUIDANCE, whole=False)
     if wish.sampler and wish.sampler != form["sampler"]:
-        if wish.sampler not in form["samplers"]:
+        if wish.sampler not in list(form["samplers"]):
             raise UsageError("this model has no such sampler", fix="choose one of the list")
         options["sampler"] = wish.sampler
     return options
@@ -79,7 +79,7 @@ def _labels(names: Sequence[str], chosen: Any, num: int) -> dict[str, Any]:
     """One class for all, or several in turn; every class in turn when none is chosen."""
     if not chosen:
         return {}
-    if not isinstance(chosen, list) or any(name not in names for name in chosen):
+    if not isinstance(chosen, list) or any(name not in list(names) for name in chosen):
         raise UsageError("this model has no such class", fix="choose from the list")
     labels = [names.index(name) for name in chosen]
     return {"class_labels": labels[0] if len(labels) == 1 else [labels[i % len(labels)] for i in range(num)]}

@@ -9,7 +9,7 @@ from typing import Any
 import gradio as gr
 
 from genzoo.api.recipes.listing import describe
-from genzoo.app.page import Page, a_text, complain
+from genzoo.app.page import PRIVATE, QUIET, Page, a_choice, a_text, complain, note
 from genzoo.app.text import plain
 from genzoo.core.errors import GenzooError, UsageError
 
@@ -19,8 +19,6 @@ USUAL = "quickstart/dim_digits"
 
 def start_form(page: Page) -> gr.State:
     """Build the form; the state it returns changes when something was started."""
-    private = {"api_visibility": "private"}
-    quiet = {**private, "show_progress": "hidden"}
     started = gr.State(0)
     recipe = gr.Dropdown(recipes(), value=USUAL, label="Recipe", elem_id="start-recipe")
     name = gr.Textbox(
@@ -35,21 +33,12 @@ def start_form(page: Page) -> gr.State:
         max_length=4000,
         elem_id="start-settings",
     )
-    said = gr.Textbox(
-        "",
-        show_label=False,
-        container=False,
-        interactive=False,
-        lines=1,
-        max_lines=12,
-        elem_classes="note",
-        elem_id="start-said",
-    )
+    said = note("", "start-said", most=12)
     begin = gr.Button("Start training", variant="primary", elem_id="start-begin")
     check = partial(checked, page)
     for change in (recipe.input, overrides.input):
-        change(check, [recipe, overrides], said, **quiet, trigger_mode="always_last")
-    begin.click(partial(start, page), [recipe, name, overrides, started], [name, said, started], **private)
+        change(check, [recipe, overrides], said, **QUIET, trigger_mode="always_last")
+    begin.click(partial(start, page), [recipe, name, overrides, started], [name, said, started], **PRIVATE)
     return started
 
 
@@ -99,7 +88,6 @@ def start(page: Page, recipe: Any, name: Any, overrides: Any, started: int) -> l
 
 
 def _validated(page: Page, recipe: Any, overrides: Any) -> tuple[list[str], list[str], Any]:
-    if not isinstance(recipe, str) or recipe not in dict(describe("recipes")):
-        raise UsageError("there is no such recipe", fix="choose one of the list")
+    recipe = a_choice(recipe, dict(describe("recipes")), "recipe")
     found = page.worker.ask("validate", recipe=recipe, overrides=settings_of(overrides))
     return found["problems"], found["missing"], found["steps"]

@@ -38,8 +38,15 @@ class Lesson:
     photographs: Photographs
 
 
-def plan_lesson(name: str, photos: str | Path, base: str, *, class_word: str | None = None) -> Lesson:
-    """Look at the photographs and choose words. Raises UsageError, DataError."""
+def plan_lesson(
+    name: str, photos: str | Path, base: str, *, class_word: str | None = None, word: str = TOKEN
+) -> Lesson:
+    """Look at the photographs and choose words. Raises UsageError, DataError.
+
+    word: that will stand for the thing in prompts, such as "<new1>".
+    """
+    if not re.fullmatch(r"<[a-z][a-z0-9-]{0,30}>", word):
+        raise UsageError(f"{word[:40]!r} is no new word", fix="small letters and digits in brackets: <mycat>")
     words = re.findall(r"[\w'-]+", name.lower())
     while words and words[0] in OWNERS:
         words.pop(0)
@@ -50,7 +57,7 @@ def plan_lesson(name: str, photos: str | Path, base: str, *, class_word: str | N
     return Lesson(
         name="-".join(words) or thing.replace(" ", "-"),
         class_word=thing,
-        prompt=f"photo of a {TOKEN} {thing}",
+        prompt=f"photo of a {word} {thing}",
         image_size=size,
         photographs=look_at(photos, size),
     )

@@ -62,6 +62,24 @@ def test_one_line_teaches_and_serves_every_client(
     assert len(list((tmp_path / "taught" / "cat-class" / "images").iterdir())) == 2
 
 
+def test_a_word_and_a_place_of_ones_own(
+    sd: Path, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    own = ["--word", "<mycat>", "--run", str(tmp_path / "elsewhere" / "run")]
+    with pytest.raises(SystemExit) as ended:
+        main(["teach", "my cat", str(photos), "--base", str(sd), "--steps", "2", "--num-class", "0", *own])
+    assert not ended.value.code
+    assert list(read_concept(tmp_path / "elsewhere" / "run" / "concept.safetensors").tokens) == ["<mycat>"]
+    assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize("word", ["cat", "<>", "<My cat>", "<a><b>", "", "<" + "a" * 40 + ">"])
+def test_what_is_no_new_word_is_refused(sd: Path, photos: Path, word: str) -> None:
+    with pytest.raises(UsageError, match="no new word"):
+        plan_lesson("my cat", photos, str(sd), word=word)
+
+
 def test_the_recipe_alone_without_others_trains_half_as_long(
     sd: Path, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

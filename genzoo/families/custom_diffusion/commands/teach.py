@@ -33,6 +33,8 @@ def teach_command(
     ] = 100,
     steps: Annotated[int | None, typer.Option(min=1, help="of training; 250, or 125 without others")] = None,
     seed: Annotated[int, typer.Option(help="of what the base paints")] = 0,
+    word: Annotated[str, typer.Option(help="that stands for it in prompts")] = "<new1>",
+    run: Annotated[str | None, typer.Option(help="folder of the run; runs/NAME when left out")] = None,
     train: Annotated[bool, typer.Option("--train/--no-train", help="or write the recipe alone")] = True,
 ) -> None:
     """Teach a base a concept from photographs: choose words and steps, keep the recipe, train, export."""
@@ -41,7 +43,7 @@ def teach_command(
         from genzoo.families.custom_diffusion.data.regularization import generated
         from genzoo.families.custom_diffusion.teach import plan_lesson, write_lesson
 
-    lesson = plan_lesson(name, photos, base, class_word=class_word)
+    lesson = plan_lesson(name, photos, base, class_word=class_word, word=word)
     folder, device = output or f"taught/{lesson.name}", chosen_device(None)
     for note in lesson.photographs.notes:
         typer.echo(f"note: {note}")
@@ -65,4 +67,5 @@ def teach_command(
         # the command line we are in knows how to train
         root = context.find_root()
         command = root.command.get_command(root, "train")  # type: ignore[attr-defined]
-        command.main([str(recipe)], prog_name="genzoo train", standalone_mode=False)
+        place = [] if run is None else ["--output", run]
+        command.main([str(recipe), *place], prog_name="genzoo train", standalone_mode=False)

@@ -73,14 +73,15 @@ class MergeReport(Report):
         text += [f"renamed: {old} -> {new}" for old, new in self.renamed.items()]
         text.append("interference (row: whose words, column: which concept moves them)")
         for concept, row in zip(self.concepts, self.interference, strict=True):
-            text.append("  " + "  ".join(f"{value:5.2f}" for value in row) + f"  {_label(concept)}")
+            text.append("  " + "  ".join(f"{value:5.2f}" for value in row) + f"  {label_of(concept)}")
         for concept in self.concepts:
-            text.append(f"{_label(concept)}: {concept.verdict}")
+            text.append(f"{label_of(concept)}: {concept.verdict}")
             text += [f"  note: {note}" for note in concept.layout_notes]
         return text
 
 
-def _label(concept: ConceptReport) -> str:
+def label_of(concept: ConceptReport) -> str:
+    """What a concept is called in prompts, or its file."""
     return " | ".join(concept.phrases) or concept.source
 
 
