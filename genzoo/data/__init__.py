@@ -31,6 +31,12 @@ DATASETS.lazy(
     port=("pictures", "captioned_pictures"),
 )
 DATASETS.lazy(
+    "hf_folder",
+    "genzoo.data.arrow_folder:hf_folder",
+    help="a folder that Hugging Face's `datasets` saved (Arrow, extra `datasets`), read offline",
+    port=("pictures", "captioned_pictures"),
+)
+DATASETS.lazy(
     "video_folder",
     "genzoo.data.video_folder:video_folder",
     help="clips of root/class/*.mp4|avi|webm|..., root/class/clip/001.jpg, or without classes",

@@ -112,6 +112,7 @@ class ImageFolder:
         self.class_names: list[str] | None = self.listing.class_names
         self.num_classes: int | None = len(self.class_names) if self.class_names is not None else None
         self.labels = None if self.listing.labels is None else torch.from_numpy(self.listing.labels).long()
+        self._root = os.fspath(self.listing.root)
         self._inside = None if follow_links else self.listing.root
         for warning in suspicious_classes(self.class_names):
             logger.warning("%s: %s", shown(self.listing.root), warning)
@@ -156,7 +157,7 @@ class ImageFolder:
     def stamp(self, index: int) -> str:
         """Name, size and time of change: differs after an edit, without reading the file."""
         try:
-            status = self.path(index).stat()
+            status = os.stat(os.path.join(self._root, self.listing.files[index]))
         except OSError:  # a link to nowhere, or deleted since: fetch will name it
             return f"{self.listing.files[index]}|missing|0"
         return f"{self.listing.files[index]}|{status.st_size}|{status.st_mtime_ns}"

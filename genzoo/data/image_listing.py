@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,8 @@ logger = logging.getLogger(__name__)
 LAYOUT = "root/cat/1.jpg, root/dog/2.png, ... (a folder a class); or root/1.jpg, root/2.png, ... (no classes)"
 
 DIGITS = "0123456789"
-_NUMBER = re.compile("[0-9]+")
+_NUMBER = re.compile("([0-9]+)")
+MANY = 100_000  # runs of digits that are remembered while names are sorted
 
 # under these names genzoo writes overviews; only such files are opened while a million others are listed
 OVERVIEW_NAMES = ("grid", "preview", "control_edges", "concepts")
@@ -32,6 +33,12 @@ class Names(Sequence[str]):
     """Many strings in two arrays. A list of a million of them would be copied into every loader worker."""
 
     def __init__(self, names: Sequence[str]) -> None:
+        joined = np.frombuffer(os.fsencode("\0".join(names)), np.uint8)
+        between = np.flatnonzero(joined == 0)
+        if len(names) and len(between) == len(names) - 1:  # no name has the byte itself, as no file can
+            ends = np.append(between, len(joined)) - np.arange(len(names))
+            self._bytes, self._ends = joined[joined != 0], np.insert(ends, 0, 0)
+            return
         encoded = [os.fsencode(name) for name in names]
         self._bytes = np.frombuffer(b"".join(encoded), np.uint8)
         self._ends = np.cumsum([0, *map(len, encoded)])
@@ -195,12 +202,14 @@ def scan_folder(
     """
     files, folders = [], []
     try:
-        entries = [entry for entry in os.scandir(folder) if not _is_hidden(entry.name)]
+        with os.scandir(folder) as found:
+            # asked for each of a million files: a function of its own would cost as much as the listing
+            entries = [entry for entry in found if entry.name[0] != "." and entry.name != "__MACOSX"]
     except OSError as error:
         raise DataError("this folder cannot be read", where=shown(folder), why=str(error)) from error
-    names = {entry.name for entry in entries}
     prefix = "" if folder == root else f"{folder.relative_to(root)}{os.sep}"
     for entry in entries:
+        name = entry.name
         if _is_folder(entry):
             if entry.is_symlink() and not follow_links:
                 raise DataError(
@@ -209,16 +218,32 @@ def scan_folder(
                     fix="data.follow_links=true follows them",
                 )
             if holds_only_runs(Path(entry.path), extensions):
-                left.ours.append(f"{prefix}{entry.name}{os.sep}")
+                left.ours.append(f"{prefix}{name}{os.sep}")
             else:
-                folders.append(entry.name)
-        elif not entry.name.lower().endswith(extensions):
-            left.other.append(prefix + entry.name)
-        elif entry.name.startswith(OVERVIEW_NAMES) and is_overview(Path(entry.path), names):
-            left.ours.append(prefix + entry.name)
+                folders.append(name)
+        elif not name.lower().endswith(extensions):
+            left.other.append(prefix + name)
+        elif name.startswith(OVERVIEW_NAMES) and is_overview(Path(entry.path), _Beside(entries)):
+            left.ours.append(prefix + name)
         else:
-            files.append(prefix + entry.name)
-    return naturally_sorted(files), naturally_sorted(folders)
+            files.append(name)
+    return [prefix + name for name in naturally_sorted(files)], naturally_sorted(folders)
+
+
+class _Beside(Collection[str]):
+    """The names of a folder's entries, put together when one is looked for."""
+
+    def __init__(self, entries: Sequence[os.DirEntry[str]]) -> None:
+        self._entries = entries
+
+    def __contains__(self, name: object) -> bool:
+        return any(entry.name == name for entry in self._entries)
+
+    def __iter__(self) -> Iterator[str]:
+        return (entry.name for entry in self._entries)
+
+    def __len__(self) -> int:
+        return len(self._entries)
 
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:
@@ -228,19 +253,17 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
         return False
 
 
-def _is_hidden(name: str) -> bool:
-    return name.startswith(".") or name == "__MACOSX"
-
-
 def naturally_sorted(names: Sequence[str]) -> list[str]:
     """`sorted(names, key=natural)` by cheaper keys: folders of a million pictures are sorted."""
     numbers = _numbers_alone(names)
-    if numbers is not None:
-        return [name for _, name in sorted(zip(numbers, names, strict=True))]
-    return sorted(sorted(names), key=_text_key)
+    if numbers is None:
+        return [name for _, name in sorted(zip(map(_text_key, names), names, strict=True))]
+    if len(set(map(len, numbers))) == 1:  # with leading zeros they are in order as text
+        return sorted(names)
+    return [name for _, name in sorted(zip(map(int, numbers), names, strict=True))]
 
 
-def _numbers_alone(names: Sequence[str]) -> list[int] | None:
+def _numbers_alone(names: Sequence[str]) -> list[str] | None:
     """The numbers of names that differ in one number only, such as img_1.jpg and img_20.jpg; else None."""
     if not names:
         return None
@@ -250,21 +273,31 @@ def _numbers_alone(names: Sequence[str]) -> list[int] | None:
     prefix = first[:shared].rstrip(DIGITS)
     start = len(prefix)
     suffix = names[0][start:].lstrip(DIGITS)
-    texts = [name[start : len(name) - len(suffix)] for name in names]
-    alike = all(name.endswith(suffix) for name in names)
-    if not (alike and all(text.isascii() and text.isdigit() for text in texts)):
-        return None
-    return [int(text) for text in texts]
+    end = -len(suffix) or None
+    texts = [name[start:end] for name in names]
+    alike = all([name.endswith(suffix) for name in names])  # noqa: C419 - a list is faster than a generator
+    return texts if alike and "".join(texts).isascii() and all(map(str.isdigit, texts)) else None
 
 
 def _text_key(name: str) -> str:
     """Sorts as `natural` does: a number is its length and its digits, behind a byte before all others."""
-    return _NUMBER.sub(_as_text, name.casefold())
+    parts = _NUMBER.split(name.casefold())  # text and numbers in turn
+    parts[1::2] = map(_AS_TEXT.__getitem__, parts[1::2])
+    return "".join(parts)
 
 
-def _as_text(found: re.Match[str]) -> str:
-    digits = found[0].lstrip("0") or "0"
-    return f"\0{len(digits):03}{digits}"
+class _NumbersAsText(dict[str, str]):
+    """What stands for a run of digits in a key; names of random digits have few that differ."""
+
+    def __missing__(self, digits: str) -> str:
+        if len(self) > MANY:
+            self.clear()
+        short = digits.lstrip("0") or "0"
+        self[digits] = found = f"\0{len(short):03}{short}"
+        return found
+
+
+_AS_TEXT = _NumbersAsText()
 
 
 def natural(name: str) -> tuple[list[str | int], str]:

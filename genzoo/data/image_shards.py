@@ -21,6 +21,7 @@ from genzoo.data.image_decode import MAX_PIXELS
 from genzoo.data.image_listing import natural
 from genzoo.data.picture_view import CENTRAL, RANDOM, PictureView
 from genzoo.data.shard_index import NONE, open_index, require_header
+from genzoo.data.shard_places import RemoteFile, ShardPlace, place_of
 from genzoo.data.tar_members import BLOCK
 from genzoo.data.tar_samples import caption_of
 from genzoo.data.transforms import Size, sides
@@ -45,7 +46,8 @@ def image_shards(
 ) -> Dataset:
     """The pictures of root/*.tar, in the layout of webdataset; or their latents, as with `image_folder`.
 
-    index: the folder in which `genzoo prepare shards` wrote, beside the shards when left out.
+    root: a folder, or a URL that fsspec reads, such as s3://bucket/folder (extras `s3`, `gcs`).   index: the
+    folder in which `genzoo prepare shards` wrote, beside the shards when left out.
     """
     if crop == RANDOM and (latent_cache is not None or controls is not None):
         raise DataError(
@@ -78,7 +80,7 @@ class ImageShards:
         class_names: Sequence[str] | None = None,
         index: str | Path | None = None,
     ) -> None:
-        self.root, self.view, self.with_captions = Path(root).expanduser(), view, captions
+        self.root, self.view, self.with_captions = place_of(root), view, captions
         self.horizontal_flip = view.horizontal_flip
         self.sample_shape: tuple[int, ...] = (view.channels, *view.size)
         folder = None if index is None else Path(index).expanduser()
@@ -165,10 +167,9 @@ class ImageShards:
     def _read(self, number: int, offset: int, size: int, where: str) -> bytes:
         shard = self.shards[number]
         try:
-            descriptor = self._descriptor(number)
             if not shard.checked:
-                require_header(shard.path, os.pread(descriptor, BLOCK, offset - BLOCK), where, size)
-            data = os.pread(descriptor, size, offset)
+                require_header(shard.path, self._bytes(number, offset - BLOCK, BLOCK), where, size)
+            data = self._bytes(number, offset, size)
         except OSError as error:
             raise DataError("the shard cannot be read", where=where, why=str(error)) from error
         if len(data) != size:
@@ -179,11 +180,17 @@ class ImageShards:
             )
         return data
 
-    def _descriptor(self, number: int) -> int:
+    def _bytes(self, number: int, offset: int, size: int) -> bytes:
+        path = self.shards[number].path
+        if isinstance(path, RemoteFile):
+            return path.read(offset, size)
+        return os.pread(self._descriptor(number, path), size, offset)
+
+    def _descriptor(self, number: int, path: Path) -> int:
         if self._owner != os.getpid():  # a fork shares descriptors, and closing one would close both
             self._open, self._owner = OrderedDict(), os.getpid()
         if number not in self._open:
-            self._open[number] = os.open(self.shards[number].path, os.O_RDONLY)
+            self._open[number] = os.open(path, os.O_RDONLY)
             if len(self._open) > OPEN_SHARDS:
                 os.close(self._open.popitem(last=False)[1])
         self._open.move_to_end(number)
@@ -220,17 +227,19 @@ class ImageShards:
                 )
 
 
-def shards_in(root: Path) -> list[Path]:
+def shards_in(root: ShardPlace) -> list[ShardPlace]:
     """root/*.tar in natural order. Raises DataError where there are none."""
-    found = sorted(
-        (path for path in root.glob("*.tar") if path.is_file()), key=lambda path: natural(path.name)
-    )
+    try:
+        listed: list[ShardPlace] = [path for path in root.glob("*.tar") if path.is_file()]
+    except OSError as error:
+        raise DataError("the shards cannot be listed", where=str(root), why=str(error)) from error
+    found = sorted(listed, key=lambda path: natural(path.name))
     if not found:
         raise DataError("there are no shards here", where=str(root), fix="name a folder with .tar files")
     return found
 
 
-def _names(labels: np.ndarray, wanted: Sequence[str] | None, root: Path) -> list[str]:
+def _names(labels: np.ndarray, wanted: Sequence[str] | None, root: ShardPlace) -> list[str]:
     count = int(labels.max()) + 1
     if wanted is not None and len(wanted) < count:
         raise DataError(

@@ -17,6 +17,8 @@ from typing import Any
 
 import numpy as np
 import torch
+from safetensors import SafetensorError
+from safetensors.numpy import load
 from torch import Tensor
 
 from genzoo.core.errors import DataError, UsageError
@@ -24,6 +26,7 @@ from genzoo.core.files import as_safetensors, write_file
 from genzoo.core.reading import read_text
 from genzoo.core.tensor_files import look, open_tensors
 from genzoo.data.image_listing import Names
+from genzoo.data.shard_places import RemoteFile, ShardPlace
 from genzoo.data.tar_members import BLOCK, Member, header_size, refused
 from genzoo.data.tar_samples import (
     CAPTION,
@@ -40,6 +43,7 @@ SUFFIX = ".index.safetensors"
 FORMAT = "1"
 EDGE = 1 << 20  # bytes at each end of a shard that are hashed
 NONE = -1
+Row = tuple[str, tuple[int, int, int, int], int, int]  # key, places, class, number of the extension
 ANOTHER = "`genzoo prepare shards FOLDER` makes one of its own, which is then used"
 DALI_HEAD = re.compile(r"v1\.2 (\d+)")
 ARRAYS = ("offsets", "sizes", "labels", "caption_offsets", "caption_sizes", "extensions", "names", "ends")
@@ -50,7 +54,7 @@ class ShardIndex:
     """places: (n, 4) int64, offset and size of picture and caption, NONE where there is none.   labels: (n,)
     int64, NONE without class.   extensions: (n,) of PICTURES.   checked: whether headers were looked at."""
 
-    path: Path
+    path: ShardPlace
     keys: Names
     places: np.ndarray
     labels: np.ndarray
@@ -61,7 +65,7 @@ class ShardIndex:
         return len(self.labels)
 
 
-def make_index(path: Path, folder: Path | None = None) -> tuple[Path, ShardContent]:
+def make_index(path: ShardPlace, folder: Path | None = None) -> tuple[Path, ShardContent]:
     """Scan a shard, and write its index beside it, or into another folder. Raises DataError."""
     content = read_shard(path)
     samples = content.samples
@@ -83,7 +87,7 @@ def make_index(path: Path, folder: Path | None = None) -> tuple[Path, ShardConte
     return write_file(_claimed(index_path(path, folder)), as_safetensors(tensors, about)), content
 
 
-def is_current(path: Path, folder: Path | None = None) -> bool:
+def is_current(path: ShardPlace, folder: Path | None = None) -> bool:
     """Whether a shard has an index that is its own; another time alone is settled by a look at its ends."""
     known = _known(index_path(path, folder))
     state = _state(path)
@@ -92,23 +96,29 @@ def is_current(path: Path, folder: Path | None = None) -> bool:
     return known.get("mtime_ns") == state["mtime_ns"] or known.get("edges") == _edges(path)
 
 
-def _known(index: Path) -> dict[str, Any]:
+def _known(index: ShardPlace) -> dict[str, Any]:
     """What an index says of its shard; {} for none, or a damaged one. Raises DataError for the disk."""
 
     def read(file: Any) -> Any:
         about = file.metadata() or {}
         return json.loads(about["shard"]) if about.get("format") == FORMAT else {}
 
+    if not isinstance(index, Path):
+        return read(_Remote(index)) if index.exists() else {}
     found = look(index, read, "the index", error=DataError)
     return found if isinstance(found, dict) else {}
 
 
-def _claimed(index: Path) -> Path:
+def _claimed(index: ShardPlace) -> Path:
     """Where an index is written: nothing is there, or one of ours. Raises UsageError."""
 
     def has_format(file: Any) -> bool:
         return (file.metadata() or {}).get("format") is not None and set(ARRAYS) <= set(file.keys())
 
+    if not isinstance(index, Path):
+        raise UsageError(
+            "indices are not written behind URLs", why=str(index), fix="name a folder with --output"
+        )
     if os.path.lexists(index) and not look(index, has_format, "the index", error=DataError):
         raise UsageError(
             f"{index} is no index that genzoo wrote, and is not replaced",
@@ -117,7 +127,7 @@ def _claimed(index: Path) -> Path:
     return index
 
 
-def open_index(path: Path, folder: Path | None = None) -> ShardIndex:
+def open_index(path: ShardPlace, folder: Path | None = None) -> ShardIndex:
     """The index of a shard, its own or DALI's. Raises DataError where there is none that fits."""
     if is_current(path, folder):
         return _read(path, index_path(path, folder))
@@ -131,20 +141,23 @@ def open_index(path: Path, folder: Path | None = None) -> ShardIndex:
     )
 
 
-def index_path(path: Path, folder: Path | None = None) -> Path:
+def index_path(path: ShardPlace, folder: Path | None = None) -> ShardPlace:
     """Where the index of a shard lies."""
     return (folder or path.parent) / f"{path.name}{SUFFIX}"
 
 
-def require_header(path: Path, header: bytes, name: str, size: int) -> None:
+def require_header(path: ShardPlace, header: bytes, name: str, size: int) -> None:
     """Raise DataError unless a member of this size follows the header: an index of others may be old."""
     if header_size(header, where=path) != size:
         raise refused(path, name, "the index says another size than the archive")
 
 
-def _read(path: Path, index: Path) -> ShardIndex:
-    with open_tensors(index, "the index", error=DataError) as file:
-        arrays = {name: file.get_tensor(name).numpy() for name in ARRAYS}
+def _read(path: ShardPlace, index: ShardPlace) -> ShardIndex:
+    if isinstance(index, Path):
+        with open_tensors(index, "the index", error=DataError) as file:
+            arrays = {name: file.get_tensor(name).numpy() for name in ARRAYS}
+    else:
+        arrays = _Remote(index).arrays()
     places = np.stack(
         [arrays[name] for name in ("offsets", "sizes", "caption_offsets", "caption_sizes")], axis=1
     )
@@ -152,9 +165,36 @@ def _read(path: Path, index: Path) -> ShardIndex:
     return ShardIndex(path, keys, places, arrays["labels"], arrays["extensions"])
 
 
-def _from_dali(path: Path, idx: Path) -> ShardIndex:
+class _Remote:
+    """An index behind a URL, read whole. Raises DataError when it is damaged."""
+
+    def __init__(self, index: RemoteFile) -> None:
+        self._index, self._data = index, index.read()
+
+    def metadata(self) -> dict[str, str]:
+        """What the file says of itself."""
+        try:
+            end = 8 + int.from_bytes(self._data[:8], "little")
+            return dict(json.loads(self._data[8:end])["__metadata__"])
+        except (ValueError, KeyError, TypeError) as error:
+            raise self._damaged(error) from error
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """All of ARRAYS."""
+        try:
+            found = load(self._data)
+            return {name: found[name] for name in ARRAYS}
+        except (SafetensorError, ValueError, KeyError) as error:
+            raise self._damaged(error) from error
+
+    def _damaged(self, error: Exception) -> DataError:
+        return DataError("the index is damaged", where=str(self._index), why=str(error))
+
+
+def _from_dali(path: ShardPlace, idx: ShardPlace) -> ShardIndex:
     """A text index of wds2idx: "v1.2 n", then a line of `extension offset size name` of each member."""
-    lines = read_text(idx, "the index").splitlines()
+    text = read_text(idx, "the index") if isinstance(idx, Path) else idx.read().decode("utf-8", "replace")
+    lines = text.splitlines()
     head = DALI_HEAD.fullmatch(lines[0]) if lines else None
     if head is None or int(head[1]) != len(lines) - 1:
         raise DataError(
@@ -174,7 +214,7 @@ def _from_dali(path: Path, idx: Path) -> ShardIndex:
     )
 
 
-def _dali_row(line: str, path: Path, idx: Path) -> tuple[str, tuple[int, int, int, int], int, int] | None:
+def _dali_row(line: str, path: ShardPlace, idx: ShardPlace) -> Row | None:
     words = line.split(" ")
     parts = [words[start : start + 4] for start in range(0, len(words), 4)]
     if not all(len(part) == 4 and part[1].isdigit() and part[2].isdigit() for part in parts):
@@ -193,7 +233,7 @@ def _dali_row(line: str, path: Path, idx: Path) -> tuple[str, tuple[int, int, in
     return sample_key(place.name)[0], (place.offset, place.size, *around), number, PICTURES.index(picture)
 
 
-def _dali_class(path: Path, member: Member) -> int:
+def _dali_class(path: ShardPlace, member: Member) -> int:
     with path.open("rb") as file:
         file.seek(member.offset - BLOCK)
         require_header(path, file.read(BLOCK), member.name, member.size)
@@ -204,7 +244,7 @@ def _integers(values: Sequence[int]) -> Tensor:
     return torch.tensor(values, dtype=torch.int64)
 
 
-def _state(path: Path) -> dict[str, int]:
+def _state(path: ShardPlace) -> dict[str, int]:
     try:
         found = path.stat()
     except OSError as error:
@@ -212,7 +252,7 @@ def _state(path: Path) -> dict[str, int]:
     return {"size": found.st_size, "mtime_ns": found.st_mtime_ns}
 
 
-def _edges(path: Path) -> str:
+def _edges(path: ShardPlace) -> str:
     digest = hashlib.sha256()
     with path.open("rb") as file:
         digest.update(file.read(EDGE))

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import BinaryIO
 
 from genzoo.core.errors import DataError
+from genzoo.data.shard_places import ShardPlace
 
 BLOCK = 512
 MAX_EXTRA = 1 << 20  # bytes of a pax record or a long name
@@ -38,7 +38,7 @@ class _Extra:
     shared: dict[str, str] = field(default_factory=dict)
 
 
-def tar_members(file: BinaryIO, size: int, *, where: Path) -> Iterator[Member]:
+def tar_members(file: BinaryIO, size: int, *, where: ShardPlace) -> Iterator[Member]:
     """Every file in order. Raises DataError, with archive and member, for all that is no plain file.
 
     Such as links, devices, sparse files, paths that leave the archive, damaged or cut headers.
@@ -68,19 +68,19 @@ def tar_members(file: BinaryIO, size: int, *, where: Path) -> Iterator[Member]:
             yield member
 
 
-def header_size(header: bytes, *, where: Path) -> int:
+def header_size(header: bytes, *, where: ShardPlace) -> int:
     """The size that a header states, after its checksum was looked at. Raises DataError."""
     return _parsed(header, where)[2]
 
 
-def refused(where: Path, member: str, what: str) -> DataError:
+def refused(where: ShardPlace, member: str, what: str) -> DataError:
     """The one error of an archive that is not read."""
     return DataError(
         what, where=f"{where}: {member}" if member else str(where), fix="pack the shard anew, as plain files"
     )
 
 
-def _parsed(header: bytes, where: Path) -> tuple[bytes, str, int]:
+def _parsed(header: bytes, where: ShardPlace) -> tuple[bytes, str, int]:
     if len(header) < BLOCK:
         raise refused(where, "", "the archive is cut in a header")
     name = header[:100].split(b"\0", 1)[0]
@@ -99,7 +99,7 @@ def _parsed(header: bytes, where: Path) -> tuple[bytes, str, int]:
     return header[156:157], text, _number(header[124:136], text, where)
 
 
-def _number(digits: bytes, name: str, where: Path) -> int:
+def _number(digits: bytes, name: str, where: ShardPlace) -> int:
     if digits[0] & 0x80:  # base 256, whose next bit is the sign
         value = -1 if digits[0] & 0x40 else int.from_bytes(bytes([digits[0] & 0x3F]) + digits[1:], "big")
     else:
@@ -112,7 +112,7 @@ def _number(digits: bytes, name: str, where: Path) -> int:
     return value
 
 
-def _note(extra: _Extra, kind: bytes, content: bytes, name: str, where: Path) -> None:
+def _note(extra: _Extra, kind: bytes, content: bytes, name: str, where: ShardPlace) -> None:
     if kind == b"L":
         extra.long_name = content.split(b"\0", 1)[0].decode("utf-8", "surrogateescape")
     if kind in (b"L", b"K"):
@@ -136,7 +136,7 @@ def _described(extra: _Extra, name: str, length: int) -> tuple[str, int]:
     return name, length if size is None else int(size)
 
 
-def _records(content: bytes, name: str, where: Path) -> Iterator[tuple[str, str]]:
+def _records(content: bytes, name: str, where: ShardPlace) -> Iterator[tuple[str, str]]:
     position = 0
     while position < len(content) and content[position]:
         blank = content.find(b" ", position, position + 20)
@@ -151,13 +151,13 @@ def _records(content: bytes, name: str, where: Path) -> Iterator[tuple[str, str]
         position = end
 
 
-def _extra_content(file: BinaryIO, start: int, length: int, name: str, where: Path) -> bytes:
+def _extra_content(file: BinaryIO, start: int, length: int, name: str, where: ShardPlace) -> bytes:
     if length > MAX_EXTRA:
         raise refused(where, name, f"an extended header of {length:,} bytes")
     return _read(file, start, length)
 
 
-def _safe(name: str, where: Path) -> str:
+def _safe(name: str, where: ShardPlace) -> str:
     if name.startswith(("/", "\\")) or ".." in name.split("/") or "\0" in name:
         raise refused(where, name, "the path of a member leaves the archive")
     while name.startswith("./"):
@@ -165,7 +165,7 @@ def _safe(name: str, where: Path) -> str:
     return name
 
 
-def _require_plain(kind: bytes, name: str, where: Path) -> None:
+def _require_plain(kind: bytes, name: str, where: ShardPlace) -> None:
     if kind in LINKS:
         raise refused(where, name, "a member is a link")
     if kind in SPECIAL:
@@ -176,12 +176,12 @@ def _require_plain(kind: bytes, name: str, where: Path) -> None:
         raise refused(where, name, f"a member of unknown kind {kind!r}")
 
 
-def _require_inside(end: int, size: int, name: str, where: Path) -> None:
+def _require_inside(end: int, size: int, name: str, where: ShardPlace) -> None:
     if end > size:
         raise refused(where, name, "the archive is cut in a member, or its size lies")
 
 
-def _require_zeros(file: BinaryIO, position: int, size: int, where: Path) -> None:
+def _require_zeros(file: BinaryIO, position: int, size: int, where: ShardPlace) -> None:
     while position < size:
         block = _read(file, position, 1 << 20)
         if any(block) or not block:

@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import groupby
-from pathlib import Path
 from typing import BinaryIO
 
 from genzoo.core.errors import DataError
+from genzoo.data.shard_places import ShardPlace
 from genzoo.data.tar_members import Member, refused, tar_members
 
 PICTURES = ("jpg", "jpeg", "png", "webp")
@@ -39,7 +39,7 @@ class ShardContent:
     ignored: list[str] = field(default_factory=list)
 
 
-def read_shard(path: Path) -> ShardContent:
+def read_shard(path: ShardPlace) -> ShardContent:
     """Scan a shard once. Raises DataError for what `tar_members` refuses, and for samples that are none."""
     content, seen = ShardContent(), set[str]()
     try:
@@ -71,7 +71,7 @@ def caption_of(data: bytes, *, where: str) -> str:
         raise DataError("a caption is no UTF-8", where=where, why=str(error)) from error
 
 
-def class_of(data: bytes, path: Path, name: str) -> int:
+def class_of(data: bytes, path: ShardPlace, name: str) -> int:
     """A class file's integer. Raises DataError."""
     text = data.strip()
     if not text.isdigit():
@@ -79,7 +79,7 @@ def class_of(data: bytes, path: Path, name: str) -> int:
     return int(text)
 
 
-def _take(content: ShardContent, key: str, members: list[Member], file: BinaryIO, path: Path) -> None:
+def _take(content: ShardContent, key: str, members: list[Member], file: BinaryIO, path: ShardPlace) -> None:
     if not key:
         content.ignored += [member.name for member in members]
         return
@@ -104,7 +104,7 @@ def _take(content: ShardContent, key: str, members: list[Member], file: BinaryIO
     )
 
 
-def _distinct(members: Iterable[Member], path: Path) -> Iterator[tuple[str, Member]]:
+def _distinct(members: Iterable[Member], path: ShardPlace) -> Iterator[tuple[str, Member]]:
     seen = set[str]()
     for member in members:
         extension = sample_key(member.name)[1]
@@ -114,14 +114,14 @@ def _distinct(members: Iterable[Member], path: Path) -> Iterator[tuple[str, Memb
         yield extension, member
 
 
-def _label(file: BinaryIO, member: Member, path: Path) -> int:
+def _label(file: BinaryIO, member: Member, path: ShardPlace) -> int:
     if member.size > MAX_CLASS:
         raise refused(path, member.name, "a class is no integer")
     file.seek(member.offset)
     return class_of(file.read(member.size), path, member.name)
 
 
-def _bounded(member: Member | None, path: Path) -> Member | None:
+def _bounded(member: Member | None, path: ShardPlace) -> Member | None:
     if member is not None and member.size > MAX_CAPTION:
         raise refused(path, member.name, f"a caption of {member.size:,} bytes")
     return member

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from genzoo.core.errors import GenzooError, ShapeError, UsageError
 from genzoo.core.seeds import SampleStreams
+from genzoo.kernels.native.call import is_eager
 
 
 def sincos_1d(dim: int, positions: Tensor) -> Tensor:
@@ -106,7 +107,7 @@ class LabelEmbedding(nn.Module):
 
     def _check_range(self, class_labels: Tensor) -> None:
         # only where looking is free: an accelerator would wait for its queue, and asserts in the lookup
-        if class_labels.device.type != "cpu" or torch.compiler.is_compiling() or not class_labels.numel():
+        if class_labels.device.type != "cpu" or not is_eager(class_labels) or not class_labels.numel():
             return
         rows = self.embedding_table.num_embeddings
         low, high = int(class_labels.min()), int(class_labels.max())

@@ -2,21 +2,40 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import torch
+from torch import Tensor
+from torch._subclasses.fake_tensor import (
+    DataDependentOutputException,
+    DynamicOutputShapeException,
+    UnsupportedFakeTensorException,
+    UnsupportedOperatorException,
+)
 
 from genzoo.core.errors import NonFiniteError
+from genzoo.core.seeds import SampleStreams
 from genzoo.core.types import Batch
 from genzoo.data.inspection import evenly, inspect
 from genzoo.data.sample_stream import SampleStream, step_positions
-from genzoo.training.micro_step import micro_loss
+from genzoo.training.gpus_needed import gpus_needed
+from genzoo.training.micro_step import micro_loss, prepared_batch
 from genzoo.training.parts import Parts
-from genzoo.training.summary import Summary, activation_bytes, summarise
+from genzoo.training.step_memory import HOWS, StepCount, counted, fake_step, memory_of, real_step
+from genzoo.training.summary import Summary, summarise
 
+logger = logging.getLogger(__name__)
+
+FAKES_WILL_NOT_DO = (
+    DataDependentOutputException,
+    DynamicOutputShapeException,
+    UnsupportedFakeTensorException,
+    UnsupportedOperatorException,
+)
 FILES, SECONDS = 2000, 15.0  # that are read at most to find those that cannot be
 PATIENCE = 10.0  # seconds: a batch that took longer is not computed twice
 
@@ -30,26 +49,70 @@ def dry_run(
     micro_batches: Sequence[Batch],
     progress: Progress | None = None,
 ) -> Summary:
-    """Forward and backward of the first micro-batch, thrown away; again against the clock; a look at files.
+    """The memory of a step, and forward and backward of the first micro-batch, thrown away; a look at files.
 
-    stream: the data as training reads them.   progress: (files done, files to look at).
+    Where the memory would not do nothing is computed. stream: the data as training reads them.   progress:
+    (files done, files to look at).
     """
     parts.prepared.train()
+    batch = micro_batches[0]
     started = time.perf_counter()
-    with activation_bytes(parts.model) as kept:
-        loss = _forward_and_backward(parts, micro_batches[0])
-    first = time.perf_counter() - started
-    if not abs(loss) < float("inf"):
-        raise NonFiniteError(
-            f"the loss of the first batch is {loss}", fix="look at the data and at the model"
-        )
-    computing = first
-    if first < PATIENCE:
-        computing = _clocked(lambda: _forward_and_backward(parts, micro_batches[0]))
-    found = summarise(parts, output, activations=sum(kept.values()), loss=loss)
-    seconds = _step_seconds(parts, computing, _clocked(lambda: _read(parts, stream)))
+    (prepared, streams), preparing = counted(parts, lambda: prepared_batch(parts, batch))
+    seconds = time.perf_counter() - started
+    step = Step(parts, prepared, streams, preparing)
+    count = step.count_fake(parts.plan.per_device)
+    found = None if count is None else _summary(parts, output, step, count)
+    if found is None or found.memory_may_do:
+        started = time.perf_counter()
+        if count is None:
+            count, loss = step.count_real()
+        else:
+            loss = step.run()
+        computing = seconds + time.perf_counter() - started
+        if not abs(loss) < float("inf"):
+            raise NonFiniteError(
+                f"the loss of the first batch is {loss}", fix="look at the data and at the model"
+            )
+        if computing < PATIENCE:
+            computing = _clocked(lambda: _forward_and_backward(parts, batch))
+        reading = _clocked(lambda: _read(parts, stream))
+        found = found or _summary(parts, output, step, count)
+        found = replace(found, loss=loss, step_seconds=_step_seconds(parts, computing, reading))
     looked_at, unreadable = look_at_files(stream, progress)
-    return replace(found, step_seconds=seconds, looked_at=looked_at, unreadable=unreadable)
+    return replace(found, looked_at=looked_at, unreadable=unreadable)
+
+
+class Step:
+    """A prepared micro-batch, and the ways to count what a step with it takes."""
+
+    def __init__(self, parts: Parts, batch: Batch, streams: SampleStreams, preparing: int) -> None:
+        self.parts, self.batch, self.streams, self.preparing = parts, batch, streams, preparing
+
+    def count_fake(self, samples: int) -> StepCount | None:
+        """On fake tensors; None where they do not do: for parts of a model, on a GPU, or for this task."""
+        if self.parts.sharded or self.parts.device.type != "cpu":
+            return None
+        try:
+            return fake_step(self.parts, self.batch, self.streams, samples=samples, preparing=self.preparing)
+        except FAKES_WILL_NOT_DO as error:
+            logger.info("memory is counted in a pass: %s on tensors without values", type(error).__name__)
+            return None
+
+    def count_real(self) -> tuple[StepCount, float]:
+        """In a pass, with its loss."""
+        number = len(self.streams)
+        return real_step(self.parts, self.run, self.batch, samples=number, preparing=self.preparing)
+
+    def run(self) -> float:
+        """Forward and backward; the loss."""
+        return _pass(self.parts, self.parts.task.loss(self.parts.prepared, self.batch, self.streams).loss)
+
+
+def _summary(parts: Parts, output: Path, step: Step, count: StepCount) -> Summary:
+    memory = memory_of(parts, count)
+    second = step.count_fake(count.samples // 2 or 2) if count.how == HOWS[0] else None
+    gpus = [] if second is None else gpus_needed(parts, memory, count, second)
+    return summarise(parts, output, memory=memory, gpus=gpus)
 
 
 def look_at_files(stream: SampleStream, progress: Progress | None = None) -> tuple[int, list[str]]:
@@ -61,7 +124,10 @@ def look_at_files(stream: SampleStream, progress: Progress | None = None) -> tup
 
 
 def _forward_and_backward(parts: Parts, batch: Batch) -> float:
-    loss = micro_loss(parts, parts.prepared, batch).loss
+    return _pass(parts, micro_loss(parts, parts.prepared, batch).loss)
+
+
+def _pass(parts: Parts, loss: Tensor) -> float:
     parts.accelerator.backward(loss)
     parts.optimizer.zero_grad(set_to_none=True)
     if parts.device.type != "cpu":

@@ -18,13 +18,17 @@ def micro_loss(parts: Parts, model: nn.Module, batch: Batch) -> LossOutput:
     model: prepared or plain.   batch["position"]: (b,) int64, global positions of the samples. They seed one
     noise stream per sample, and the first of them seeds torch's global generator, from which dropout draws.
     """
+    return parts.task.loss(model, *prepared_batch(parts, batch))
+
+
+def prepared_batch(parts: Parts, batch: Batch) -> tuple[Batch, SampleStreams]:
+    """A micro-batch encoded by the task, and what its loss draws from."""
     seed, positions = parts.config.seed, batch["position"].tolist()
     streams = SampleStreams.from_seeds(seed, "noise", positions=positions)
     seed_global(mix_seed(seed, "dropout", positions[0]), parts.device)
     moved = {key: _move(value, parts.device, parts.dtype) for key, value in batch.items()}
     with torch.no_grad():
-        prepared = parts.task.prepare_batch(moved, streams)
-    return parts.task.loss(model, prepared, streams)
+        return parts.task.prepare_batch(moved, streams), streams
 
 
 def seed_global(seed: int, device: torch.device) -> None:

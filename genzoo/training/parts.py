@@ -28,9 +28,9 @@ class Parts:
     facts: about frozen helpers, such as the codec, kept in checkpoints and compared by a resumed run.
     items: how many of the data set are trained on.   dtype: of data and helpers, None leaves them alone.
     model: the task's, plain.   prepared: the same as the loss runs it.   parameters: the trained ones of
-    `model`.   frozen: the hash of its other ones.   optimizer: `optimization.optimizer` with the loss scale
-    around it.   average, profiles: of the parameters, where they are kept.   sharded: whether this process
-    holds parts of them only.
+    `model`.   frozen: the hash of its other ones.   optim: the recipe's section.   optimizer:
+    `optimization.optimizer` with the loss scale around it.   average, profiles: of the parameters, where they
+    are kept.   sharded: whether this process holds parts of them only.
     """
 
     task: Task
@@ -44,6 +44,7 @@ class Parts:
     prepared: nn.Module
     parameters: dict[str, nn.Parameter]
     frozen: str | None
+    optim: Mapping[str, Any]
     optimization: Optimization
     optimizer: Any
     average: ParameterAverage | None
@@ -101,6 +102,7 @@ def build_parts(
         prepared=prepared,
         parameters=parameters,
         frozen=frozen,
+        optim=optim,
         optimization=optimization,
         optimizer=optimizer,
         average=ParameterAverage(parameters, config) if config.ema_decay is not None else None,

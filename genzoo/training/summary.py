@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from genzoo.core.memory import free_host_memory
 from genzoo.core.model_state import stored_weights
 from genzoo.core.progress import clock
 from genzoo.data.label_check import class_counts, class_line
 from genzoo.training.config import TrainConfig
+from genzoo.training.gpus_needed import Needed, described
 from genzoo.training.parts import Parts
+from genzoo.training.step_memory import StepMemory
 
 SHOWN = 10  # unreadable files that are named
 
@@ -26,8 +26,9 @@ SHOWN = 10  # unreadable files that are named
 class Summary:
     """Sizes in bytes. classes: name to count.   kept: checkpoints that lie on the disk at once.
 
-    Known after a dry run: activations (of one micro-batch), loss, step_seconds (about; without previews and
-    evaluations), looked_at (files), unreadable ("file: reason").
+    Known after a dry run: memory (of one process), gpus (that would do), loss and step_seconds (about;
+    without previews and evaluations) where a batch was computed, looked_at (files), unreadable ("file:
+    reason").
     """
 
     model: str
@@ -42,17 +43,14 @@ class Summary:
     device: str
     processes: int
     output: str
-    weights_bytes: int
-    gradients_bytes: int
-    optimizer_bytes: int
-    ema_bytes: int
     checkpoint_bytes: int
     kept: int
     snapshot_bytes: int
     free_disk_bytes: int | None
     free_memory_bytes: int | None
     max_bad: int
-    activations_bytes: int | None = None
+    memory: StepMemory | None = None
+    gpus: Sequence[Needed] = ()
     loss: float | None = None
     step_seconds: float | None = None
     looked_at: int = 0
@@ -70,15 +68,26 @@ class Summary:
 
     @property
     def memory_bytes(self) -> int:
-        """Of one device, all together; sharding is not taken into account."""
-        fixed = self.weights_bytes + self.gradients_bytes + self.optimizer_bytes + self.ema_bytes
-        return fixed + (self.activations_bytes or 0)
+        """Of one device, at the moment when a step holds the most."""
+        return 0 if self.memory is None else self.memory.total
+
+    @property
+    def missing_memory_bytes(self) -> int:
+        """What a step takes beside what is there before it."""
+        there = 0 if self.memory is None else self.memory.weights + self.memory.helpers + self.memory.averages
+        return self.memory_bytes - there
+
+    @property
+    def memory_may_do(self) -> bool:
+        """Whether the device has room for a step, as far as it says."""
+        return self.free_memory_bytes is None or self.missing_memory_bytes <= self.free_memory_bytes
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values, for --json."""
         seconds = None if self.step_seconds is None else self.step_seconds * self.steps
         sums = {"memory_bytes": self.memory_bytes, "disk_bytes": self.disk_bytes, "run_seconds": seconds}
-        return asdict(self) | sums
+        gpus = [one._asdict() for one in self.gpus]
+        return asdict(self) | sums | {"gpus": gpus}
 
     def lines(self) -> list[str]:
         """A few lines for people."""
@@ -93,10 +102,11 @@ class Summary:
             f"backend     {self.device}, {self.processes} process(es)",
             f"output      {self.output} ({megabytes(self.checkpoint_bytes)} a checkpoint)",
         ]
-        if self.loss is not None:
-            lines.append(f"loss        {self.loss:.4f} (first batch, no update)")
-            memory, disk = _of(self.free_memory_bytes), _of(self.free_disk_bytes)
-            lines.append(f"memory      {megabytes(self.memory_bytes)} = {self._memory()}{memory}")
+        if self.memory is not None:
+            loss = "not computed" if self.loss is None else f"{self.loss:.4f} (first batch, no update)"
+            lines.append(f"loss        {loss}")
+            lines += self._memory(self.memory)
+            disk = _of(self.free_disk_bytes)
             lines.append(f"disk        {megabytes(self.disk_bytes)} = {self._disk()}{disk}")
             lines += [*self._time(), *self._files(), *self._warnings()]
         return lines
@@ -122,7 +132,7 @@ class Summary:
 
     def _warnings(self) -> list[str]:
         needs = {
-            "memory": (self.memory_bytes, self.free_memory_bytes),
+            "memory": (self.missing_memory_bytes, self.free_memory_bytes),
             "disk": (self.disk_bytes, self.free_disk_bytes),
         }
         return [
@@ -131,22 +141,29 @@ class Summary:
             if free is not None and needed > free
         ]
 
-    def _memory(self) -> str:
+    def _memory(self, memory: StepMemory) -> list[str]:
         parts = {
-            "weights": self.weights_bytes,
-            "gradients": self.gradients_bytes,
-            "optimizer": self.optimizer_bytes,
-            "EMA": self.ema_bytes,
-            "activations (about)": self.activations_bytes or 0,
+            "weights": memory.weights,
+            "helpers": memory.helpers,
+            "gradients": memory.gradients,
+            "optimizer": memory.optimizer,
+            "averages": memory.averages,
+            "DDP buckets": memory.buckets,
+            "activations": memory.activations,
         }
-        return " + ".join(f"{name} {megabytes(size)}" for name, size in parts.items() if size)
+        found = f"most {memory.phase}, counted {memory.how}"
+        lines = [f"memory      {megabytes(memory.total)}, {found}{_of(self.free_memory_bytes)}"]
+        lines += [f"  {name:<12}{megabytes(size)}" for name, size in parts.items() if size]
+        if self.gpus:
+            lines.append(f"GPUs        {described(self.gpus)}")
+        return lines
 
     def __str__(self) -> str:
         return "\n".join(self.lines())
 
 
 def summarise(
-    parts: Parts, output: Path, *, activations: int | None = None, loss: float | None = None
+    parts: Parts, output: Path, *, memory: StepMemory | None = None, gpus: Sequence[Needed] = ()
 ) -> Summary:
     """Count and add up, without running anything. output: the run's folder."""
     model, config = parts.model, parts.config
@@ -167,35 +184,15 @@ def summarise(
         device=str(parts.device),
         processes=parts.accelerator.num_processes,
         output=str(output),
-        weights_bytes=sum(t.nbytes for t in [*model.parameters(), *model.buffers()]),
-        gradients_bytes=trainable,
-        optimizer_bytes=slots,
-        ema_bytes=average,
         checkpoint_bytes=stored + average + slots,
         kept=checkpoints_kept(config),
         snapshot_bytes=trainable * len(config.ema_profiles) * (config.steps // config.snapshot_every),
         free_disk_bytes=_free_disk(output),
         free_memory_bytes=_free_memory(parts.device),
         max_bad=config.max_bad,
-        activations_bytes=activations,
-        loss=loss,
+        memory=memory,
+        gpus=gpus,
     )
-
-
-@contextmanager
-def activation_bytes(model: torch.nn.Module) -> Iterator[dict[int, int]]:
-    """Within the block, collect the sizes of what autograd keeps for the backward pass, less the weights."""
-    weights = {t.untyped_storage().data_ptr() for t in [*model.parameters(), *model.buffers()]}
-    kept: dict[int, int] = {}
-
-    def pack(tensor: Tensor) -> Tensor:
-        storage = tensor.untyped_storage()
-        if storage.data_ptr() not in weights:
-            kept[storage.data_ptr()] = storage.nbytes()
-        return tensor
-
-    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
-        yield kept
 
 
 def checkpoints_kept(config: TrainConfig) -> int:

@@ -57,6 +57,7 @@ SMALL: dict[Registry, dict[str, dict[str, Any]]] = {
         "video_folder": {"root": "@clips", "image_size": 8, "num_frames": 3},
         "emoji": EMOJI,
         "image_shards": {"root": "@shards", "image_size": 8, "captions": True},
+        "hf_folder": {"root": "@arrow", "image_size": 8, "captions": True},
         "placed_digits": {},
         "moving_emoji": {"names": ["cactus", "owl"], "num_frames": 3, "styles": ["noto"]},
         "concepts": {
@@ -100,6 +101,7 @@ class Workshop:
             makers: dict[str, Callable[[Path], object]] = {
                 "pictures": lambda path: draw(path, ["cats/0", "cats/1", "dogs/0"]),
                 "shards": pack,
+                "arrow": save_arrow,
                 "clips": lambda path: draw(path, [f"{k}/{i}" for k in ("in", "out") for i in range(6)]),
                 "vqvae": lambda path: save_file(self.fresh("vqvae").state_dict(), path),
                 "autoencoder": lambda path: self.fresh("autoencoder_kl").write(path),
@@ -129,6 +131,21 @@ def draw(folder: Path, names: list[str]) -> None:
         image = Image.new("RGB", (10, 9), (20 * number, 90, 200))
         image.putpixel((2, 3), (255, 255, 0))
         image.save(path)
+
+
+def save_arrow(folder: Path) -> None:
+    """Three captioned pictures of two classes, as `datasets` saves them."""
+    import datasets
+
+    draw(folder / "loose", ["0", "1", "2"])
+    columns = {
+        "picture": [str(folder / "loose" / f"{name}.png") for name in "012"],
+        "class": [0, 1, 0],
+        "text": [f"picture {name}" for name in "012"],
+    }
+    kinds = {"picture": datasets.Image(), "class": datasets.ClassLabel(names=["cat", "dog"])}
+    features = datasets.Features({**kinds, "text": datasets.Value("string")})
+    datasets.Dataset.from_dict(columns, features=features).save_to_disk(folder)
 
 
 def pack(folder: Path) -> None:

@@ -19,13 +19,17 @@ from torch.distributed.fsdp import fully_shard
 from toys import ToyDataset, ToyTask, toy_task, toy_trainer
 
 import genzoo.training.saving as saving_module
+from genzoo.api.recipes.build import build_dataset
+from genzoo.api.recipes.plan import plan_of
 from genzoo.core.checkpoint import checkpoint_steps, save_checkpoint
 from genzoo.core.errors import DataError
 from genzoo.core.model_state import restore_weights, stored_weights, trainable_parameters
-from genzoo.core.processes import World
+from genzoo.core.processes import World, connected
+from genzoo.core.recipe import recipe_from
 from genzoo.core.run_folder import RunFolder
 from genzoo.core.sharded import own_part
 from genzoo.core.stored_tensors import open_checkpoint
+from genzoo.data.image_folder import ImageFolder
 from genzoo.training.config import TrainConfig
 from genzoo.training.devices import build_accelerator, clip_gradients, gradient_norm
 from genzoo.training.ema import ParameterAverage
@@ -419,3 +423,34 @@ def train_until_told(output: str, **config: Any) -> None:
     """Train the toy for ever, and write this process's id to pid_RANK."""
     (Path(output).parent / f"pid_{os.environ['RANK']}").write_text(str(os.getpid()))
     toy_trainer(Path(output), steps=10**6, checkpoint_every=10**6, **config).fit()
+
+
+def share_data(output: str, data: dict[str, Any], *, travels: bool = True) -> None:
+    """Build a data set in every process; each writes how often it looked at files, and what it then has."""
+    looked = {"scandir": 0, "stat": 0}
+
+    def counted(name: str) -> Any:
+        original = vars(os)[name]
+
+        def call(*arguments: Any, **options: Any) -> Any:
+            looked[name] += str(data["root"]) in str(arguments[0])
+            return original(*arguments, **options)
+
+        return call
+
+    for name in looked:
+        setattr(os, name, counted(name))
+    if not travels:
+        ImageFolder.__reduce__ = lambda self: _refuse()  # type: ignore[method-assign]
+    model = {"name": "dit", "num_heads": 2, "patch_size": 2, "depth": 1, "hidden_size": 4}
+    task = {"name": "latent_diffusion"}
+    plan = plan_of(recipe_from({"name": "shared", "task": task, "model": model, "data": data}))
+    with connected() as world:
+        dataset: Any = build_dataset(plan, world)
+        found = {"fingerprint": dataset.fingerprint, "labels": dataset.labels.tolist(), **looked}
+        found["pixels"] = float(dataset.fetch(3)["pixels"].double().sum())
+        Path(output, f"data_{world.rank}.json").write_text(json.dumps(found))
+
+
+def _refuse() -> Any:
+    raise TypeError("a lock does not travel")

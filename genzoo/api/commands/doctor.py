@@ -34,6 +34,8 @@ OPTIONAL = {
     "torch-fidelity": "eval",
     "scipy": "eval",
     "peft": "lora",
+    "datasets": "datasets",
+    "fsspec": "remote",
 }
 
 

@@ -15,19 +15,23 @@ from genzoo.core.progress import Progress
 
 
 def prepare_shards_command(
-    folder: Annotated[str, typer.Argument(metavar="FOLDER", help="with the .tar files")],
+    folder: Annotated[
+        str,
+        typer.Argument(metavar="FOLDER", help="with the .tar files; or a URL, such as s3://bucket/folder"),
+    ],
     output: Annotated[
         str | None, typer.Option("--output", "-o", help="folder for the indices; beside the shards otherwise")
     ] = None,
 ) -> None:
     """Note where each sample of tar shards is, so that data set image_shards reads them in any order."""
-    require_path(folder, "a folder of shards", fix="check the path", error=DataError)
+    if "://" not in folder:
+        require_path(folder, "a folder of shards", fix="check the path", error=DataError)
     load_torch()
     from genzoo.api.preparation.shards import prepare_shards
 
     with connected() as world, Progress() as progress:
         report = prepare_shards(
-            Path(folder).expanduser(),
+            folder,
             None if output is None else Path(output).expanduser(),
             progress=progress.of("indexing"),
             world=world,

@@ -63,7 +63,7 @@ def prepare_controls(
     if control is None:
         raise UsageError(f"{recipe.source} names no extractor", fix="add task.control=canny")
     world = world or World.single()
-    extractor, dataset = build_control(control), build_dataset(plan)
+    extractor, dataset = build_control(control), build_dataset(plan, world)
     assert isinstance(dataset, CachedControls)
     dataset.share_work(world)
     report = build_latent_cache(

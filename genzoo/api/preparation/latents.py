@@ -39,7 +39,7 @@ def prepare_latents(
 
     plan, codec = _plan_and_codec(recipe)
     return build_latent_cache(
-        build_dataset(plan),
+        build_dataset(plan, world),
         codec,
         batch_size=batch_size,
         num_workers=num_workers,

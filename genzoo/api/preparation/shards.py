@@ -9,6 +9,7 @@ from pathlib import Path
 from genzoo.core.processes import World
 from genzoo.data.image_shards import shards_in
 from genzoo.data.shard_index import is_current, make_index, open_index
+from genzoo.data.shard_places import ShardPlace, place_of
 
 
 @dataclass(frozen=True)
@@ -22,7 +23,7 @@ class ShardReport:
 
 
 def prepare_shards(
-    folder: Path,
+    folder: str | Path,
     output: Path | None = None,
     *,
     progress: Callable[[int, int], None] | None = None,
@@ -30,10 +31,11 @@ def prepare_shards(
 ) -> ShardReport:
     """Index every shard of a folder that has no current index. Raises DataError for one that is not plain.
 
-    output: where the indices go, beside the shards when left out.   world: processes that share the work.
+    folder: or a URL that fsspec reads, behind which no index is written.   output: where the indices go,
+    beside the shards when left out.   world: processes that share the work.
     """
     world = world or World.single()
-    shards = shards_in(folder)
+    shards = shards_in(place_of(folder))
     mine = world.every(shards)
 
     def index() -> list[tuple[int, int, list[str]]]:
@@ -49,7 +51,7 @@ def prepare_shards(
     return ShardReport(len(shards), sum(row[0] for row in rows), sum(row[1] for row in rows), ignored)
 
 
-def _indexed(path: Path, output: Path | None) -> tuple[int, int, list[str]]:
+def _indexed(path: ShardPlace, output: Path | None) -> tuple[int, int, list[str]]:
     """Samples, whether the index was made, and what it leaves out."""
     if is_current(path, output):
         return len(open_index(path, output)), 0, []

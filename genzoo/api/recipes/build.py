@@ -12,10 +12,12 @@ from genzoo.api.recipes.plan import RunPlan, plan_of
 from genzoo.core.contracts import SamplesAsTrained, able
 from genzoo.core.errors import RecipeError
 from genzoo.core.node import Node
+from genzoo.core.processes import World
 from genzoo.core.recipe import Recipe
 from genzoo.core.registry import CODECS, DATASETS, MODELS, TASKS, Registry
 from genzoo.core.seeds import mix_seed
 from genzoo.core.signatures import AUTO
+from genzoo.data.shared_dataset import built_once
 
 if TYPE_CHECKING:
     from torch import nn
@@ -59,10 +61,12 @@ def build_model(plan: RunPlan) -> nn.Module:
     return model
 
 
-def build_dataset(plan: RunPlan) -> Dataset:
-    """The recipe's data set. Raises DataError when its files are missing."""
-    dataset: Dataset = _build(plan, "data", plan.data, DATASETS)
-    return dataset
+def build_dataset(plan: RunPlan, world: World | None = None) -> Dataset:
+    """The recipe's data set. Raises DataError when its files are missing.
+
+    world: processes that make this call together; the first one looks at the files, and tells the others.
+    """
+    return built_once(world or World.single(), lambda: _build(plan, "data", plan.data, DATASETS))
 
 
 def build_codec(plan: RunPlan) -> LatentCodec | None:

@@ -104,7 +104,7 @@ def build_trainer(
     if config is None:
         raise RecipeError(f"{recipe.source}: train: a recipe needs this section to be trained")
     world = joined(config)
-    dataset, codec = build_dataset(plan), build_codec(plan)
+    dataset, codec = build_dataset(plan, world), build_codec(plan)
     sharing = able(dataset, SharesWork)
     if sharing is not None:
         sharing.share_work(world)

@@ -25,6 +25,7 @@ from genzoo.families.car.var.blocks import Block, HeadNorm, own_precision
 from genzoo.families.car.var.positions import resized_positions, square_sides
 from genzoo.families.car.vqvae.model import PATCH_NUMS
 from genzoo.families.car.weights.init import base_std, reset_layers, shrink_residuals, undecayed_names
+from genzoo.kernels.native.call import is_eager
 from genzoo.nn.graphs import Graph, graph
 
 
@@ -142,8 +143,7 @@ class VAR(nn.Module):
     def condition(self, class_labels: Tensor) -> Tensor:
         """Class vectors (b, d). Raises ShapeError for a label that is none."""
         # only where looking is free: an accelerator would wait for its queue, and a graph holds no values
-        looks = class_labels.device.type == "cpu" and not torch.compiler.is_compiling()
-        if looks and class_labels.numel():
+        if class_labels.device.type == "cpu" and is_eager(class_labels) and class_labels.numel():
             low, high = int(class_labels.min()), int(class_labels.max())
             if low < 0 or high > self.num_classes:
                 raise ShapeError(

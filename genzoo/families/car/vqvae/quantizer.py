@@ -18,6 +18,7 @@ from genzoo.autoregression.scales import Scale, scale_sizes
 from genzoo.core.counts import Count
 from genzoo.core.errors import ShapeError, UsageError
 from genzoo.families.car.vqvae.dead_codes import dead_codes, drawn_anew
+from genzoo.kernels.native.call import is_eager
 
 # below this share the refinement is the identity and has no parameters
 SMALLEST_RATIO = 1e-6
@@ -159,7 +160,8 @@ class MultiScaleQuantizer(nn.Module):
 
     def embed(self, ids: Tensor, size: tuple[int, int]) -> Tensor:
         """Tokens of one scale as a map.   ids: (b, h w).   Returns (b, c, h, w)."""
-        low, high = (int(ids.min()), int(ids.max())) if ids.device.type == "cpu" and ids.numel() else (0, 0)
+        readable = ids.device.type == "cpu" and is_eager(ids) and ids.numel()
+        low, high = (int(ids.min()), int(ids.max())) if readable else (0, 0)
         if low < 0 or high >= len(self.weight) or ids.shape[1] != size[0] * size[1]:
             raise ShapeError(
                 f"tokens {tuple(ids.shape)} from {low} to {high} do not fit a {size[0]} x {size[1]} map and "

@@ -1,0 +1,295 @@
+"""The memory of an optimizer step: counted on tensors that have shapes alone, or as the step takes it.
+
+A step on fake tensors is the trainer's own: forward, backward, clipping, update, averages, with the task's
+loss on a batch that was prepared for real. What a kernel takes and frees inside itself, what an allocator
+rounds, and what CUDA keeps for itself is not in these numbers.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.nn.utils import clip_grads_with_norm_, get_total_norm
+from torch.nn.utils.stateless import _reparametrize_module
+from torch.utils._pytree import tree_leaves, tree_map
+
+from genzoo.core.seeds import SampleStreams
+from genzoo.core.sharded import own_part
+from genzoo.core.types import Batch
+from genzoo.training.allocations import AllocationCounter, Point
+from genzoo.training.ema import ParameterAverage
+from genzoo.training.optim import build_optimizer
+from genzoo.training.parts import Parts
+from genzoo.training.profiles import PowerAverages
+
+HOWS = ("on fake tensors", "in a pass", "by the device")
+
+
+@dataclass(frozen=True)
+class StepMemory:
+    """Bytes of one process, at the moment when a step holds the most.
+
+    weights: buffers included.   helpers: frozen modules beside the model, such as a codec.   buckets: DDP's
+    copies of the gradients.   activations: all else, what is saved for the backward pass above all.
+    phase: when that is.   how: it was found, one of HOWS.
+    """
+
+    weights: int
+    helpers: int
+    gradients: int
+    optimizer: int
+    averages: int
+    buckets: int
+    activations: int
+    phase: str
+    how: str
+
+    @property
+    def total(self) -> int:
+        """All together."""
+        kept = self.weights + self.helpers + self.optimizer + self.averages + self.buckets
+        return kept + self.gradients + self.activations
+
+
+@dataclass(frozen=True)
+class StepCount:
+    """What a step on so many samples holds beside the weights.
+
+    trainable: bytes of all gradients.   preparing: the most while the batch is encoded.   points: in forward
+    and backward, gradient by gradient.   updating: the most beside the gradients in the update.
+    """
+
+    samples: int
+    trainable: int
+    optimizer: int
+    averages: int
+    preparing: int
+    points: Sequence[Point]
+    updating: int
+    how: str
+
+    def largest(self, share: float = 1.0) -> tuple[str, Point]:
+        """The phase that holds the most, where a process keeps this share of the gradients, and its parts."""
+        inside = max(self.points, key=lambda point: point.gradients * share + point.others)
+        kept = round(self.trainable * share)
+        phases = {
+            "while the batch is encoded": Point(0, self.preparing),
+            "in forward and backward": Point(round(inside.gradients * share), inside.others),
+            "in the update": Point(kept, self.updating),
+        }
+        return max(phases.items(), key=lambda item: item[1].gradients + item[1].others)
+
+
+def memory_of(parts: Parts, count: StepCount) -> StepMemory:
+    """The memory of this process."""
+    world = parts.accelerator.num_processes
+    phase, point = count.largest()
+    return StepMemory(
+        weights=_size(_states(parts.model)),
+        helpers=_size(_helpers(parts)),
+        gradients=point.gradients,
+        optimizer=count.optimizer,
+        averages=count.averages,
+        buckets=count.trainable if world > 1 and not parts.sharded else 0,
+        activations=point.others,
+        phase=phase,
+        how=count.how,
+    )
+
+
+def fake_step(
+    parts: Parts, batch: Batch, streams: SampleStreams, *, samples: int, preparing: int
+) -> StepCount:
+    """Count a step of `samples` samples on fake tensors.
+
+    batch: prepared, of any number of samples.   preparing: bytes that it took to prepare these.
+    """
+    model, config, number = parts.model, parts.config, len(streams)
+    mode = FakeTensorMode(allow_non_fake_inputs=True)
+    with mode:
+        states = {name: _fake(mode, tensor) for name, tensor in _named_states(model)}
+        parameters = {name: states[name] for name in parts.parameters}
+        inputs = tree_map(lambda leaf: _resized(mode, leaf, number, samples), dict(batch))
+    streams = SampleStreams([streams.generators[i % number] for i in range(samples)])
+    counter = AllocationCounter(states.values())
+    with (
+        _nothing_kept(parts.task),
+        mode,
+        counter,
+        _reparametrize_module(model, states),
+        contextlib.ExitStack() as stack,
+    ):
+        average = ParameterAverage(parameters, config) if parts.average else None
+        profiles = PowerAverages(parameters, config.ema_profiles) if parts.profiles else None
+        averages = counter.live
+        for parameter in parameters.values():
+            parameter.grad = torch.zeros_like(parameter)
+        trainable = counter.live - averages
+        optimizer = build_optimizer(parameters, parts.optim).optimizer
+        optimizer.step()  # the first makes what the optimizer keeps
+        kept = counter.live - trainable
+        if parts.plan.accumulation == 1:
+            for parameter in parameters.values():
+                parameter.grad = None
+            for handle in counter.follow(parameters.values()):
+                stack.callback(handle.remove)
+        counter.hold(_tensors(inputs))
+        counter.restart(0 if parts.plan.accumulation == 1 else trainable)
+        parts.task.loss(model, inputs, streams).loss.backward()
+        points = [Point(gradients, others - kept) for gradients, others in counter.points]
+        counter.restart(trainable)
+        _clip(parameters, config.clip_grad_norm)
+        optimizer.step()
+        if average:
+            average.update()
+        if profiles:
+            profiles.update(1)
+        updating = counter.points[-1].others - kept
+    return StepCount(
+        samples=samples,
+        trainable=trainable,
+        optimizer=kept - averages,
+        averages=averages,
+        preparing=preparing * samples // number,
+        points=points,
+        updating=updating,
+        how=HOWS[0],
+    )
+
+
+def real_step(
+    parts: Parts, run: Callable[[], float], batch: Batch, *, samples: int, preparing: int
+) -> tuple[StepCount, float]:
+    """Count while `run` goes forward and backward for real; the update is added up. Returns its loss too."""
+    parameters = list(parts.parameters.values())
+    trainable = sum(own_part(parameter).nbytes for parameter in parameters)
+    if parts.device.type == "cuda":
+        points, loss = _by_the_device(parts.device, run)
+        how = HOWS[2]
+    else:
+        with AllocationCounter([*_states(parts.model), *_helpers(parts)]) as counter:
+            counter.hold(_tensors(batch))
+            handles = [] if parts.sharded else counter.follow(parameters)
+            loss = run()
+        for handle in handles:
+            handle.remove()
+        points, how = counter.points, HOWS[1]
+    averaged = len(parts.config.ema_profiles) + (parts.average is not None)
+    count = StepCount(
+        samples=samples,
+        trainable=trainable,
+        optimizer=round(trainable * parts.optimization.slots),
+        averages=trainable * averaged,
+        preparing=preparing,
+        points=points,
+        updating=trainable if averaged else 0,  # the way from an average to its weights
+        how=how,
+    )
+    return count, loss
+
+
+def counted(parts: Parts, action: Callable[[], Any]) -> tuple[Any, int]:
+    """What a real action returns, and the most bytes that it held."""
+    if parts.device.type == "cuda":
+        found: list[Any] = []
+        points, _ = _by_the_device(parts.device, lambda: found.append(action()) or 0.0)
+        return found[0], points[0].others
+    with AllocationCounter([*_states(parts.model), *_helpers(parts)]) as counter:
+        result = action()
+    return result, counter.peak
+
+
+def _by_the_device(device: torch.device, run: Callable[[], float]) -> tuple[list[Point], float]:
+    torch.cuda.reset_peak_memory_stats(device)
+    before = torch.cuda.memory_allocated(device)
+    loss = run()
+    return [Point(0, torch.cuda.max_memory_allocated(device) - before)], loss
+
+
+def _clip(parameters: Mapping[str, nn.Parameter], limit: float | None) -> None:
+    norm = get_total_norm([p.grad for p in parameters.values() if p.grad is not None])
+    if limit is not None:
+        clip_grads_with_norm_(parameters.values(), limit, norm)
+
+
+def _fake(mode: FakeTensorMode, tensor: Tensor) -> Any:
+    fake = mode.from_tensor(tensor)
+    vars(fake).update(vars(tensor))  # such as the mark of what does not decay
+    return fake
+
+
+def _resized(mode: FakeTensorMode, leaf: Any, number: int, samples: int) -> Any:
+    if not isinstance(leaf, Tensor):
+        return leaf
+    shape = (samples, *leaf.shape[1:]) if leaf.ndim and leaf.shape[0] == number else leaf.shape
+    return torch.empty(shape, dtype=leaf.dtype, device=leaf.device)
+
+
+def _tensors(batch: Batch) -> list[Tensor]:
+    return [leaf for leaf in tree_leaves(dict(batch)) if isinstance(leaf, Tensor)]
+
+
+def _named_states(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
+    yield from model.named_parameters()
+    yield from model.named_buffers()
+
+
+def _states(model: nn.Module) -> list[Tensor]:
+    return [own_part(tensor) for _, tensor in _named_states(model)]
+
+
+def _size(tensors: Sequence[Tensor]) -> int:
+    storages = {tensor.untyped_storage()._cdata: tensor.untyped_storage().nbytes() for tensor in tensors}
+    return sum(storages.values())
+
+
+def _helpers(parts: Parts) -> list[Tensor]:
+    """Weights of frozen modules that a task holds beside its model, in objects within objects."""
+    own = {id(module) for module in parts.model.modules()}
+    modules = [one for one in _reachable(parts.task) if isinstance(one, nn.Module) and id(one) not in own]
+    return [tensor for module in modules for tensor in (*module.parameters(False), *module.buffers(False))]
+
+
+def _reachable(start: object) -> list[Any]:
+    """An object, and those of this project, modules and dictionaries that it holds, at any depth."""
+    seen: dict[int, Any] = {}
+    waiting: list[Any] = [start]
+    while waiting:
+        one = waiting.pop()
+        own = one is start or isinstance(one, (nn.Module, dict)) or _is_ours(one)
+        if isinstance(one, (list, tuple)):
+            waiting += one
+        elif own and id(one) not in seen:
+            seen[id(one)] = one
+            waiting += _content(one).values()
+    return list(seen.values())
+
+
+def _is_ours(one: object) -> bool:
+    return type(one).__module__.startswith("genzoo.")
+
+
+def _content(one: Any) -> dict[Any, Any]:
+    """What an object or a dictionary holds, to be changed; nothing for objects without attributes."""
+    try:
+        return one if isinstance(one, dict) else vars(one)
+    except TypeError:
+        return {}
+
+
+@contextlib.contextmanager
+def _nothing_kept(task: object) -> Iterator[None]:
+    """Afterwards the task remembers nothing that it computed within: those tensors have no values."""
+    before = [(content, dict(content)) for content in map(_content, _reachable(task))]
+    try:
+        yield
+    finally:
+        for content, kept in before:
+            content.clear()
+            content.update(kept)

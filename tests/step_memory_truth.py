@@ -1,0 +1,35 @@
+"""What a step was foretold to take, and what it takes: for any trainer."""
+
+from __future__ import annotations
+
+from genzoo.training.allocations import AllocationCounter
+from genzoo.training.dry_run import Step
+from genzoo.training.micro_step import micro_loss, prepared_batch
+from genzoo.training.step_memory import StepMemory, counted, memory_of
+from genzoo.training.trainer import Trainer
+
+
+def foretold(trainer: Trainer) -> StepMemory:
+    batch = next(trainer._batches())[0]
+    (prepared, streams), preparing = counted(trainer.parts, lambda: prepared_batch(trainer.parts, batch))
+    step = Step(trainer.parts, prepared, streams, preparing)
+    return memory_of(trainer.parts, step.count_fake(len(streams)) or step.count_real()[0])
+
+
+def taken(trainer: Trainer) -> int:
+    """The most that two real steps hold, with what was there before."""
+    parts = trainer.parts
+    kept = [*parts.model.parameters(), *parts.model.buffers()]
+    averages = parts.average.tensors().values() if parts.average else ()
+    steps = [next(trainer._batches()) for _ in range(2)]
+    with AllocationCounter() as counter:
+        counter.hold([*kept, *averages])
+        for micro_batches in steps:
+            for parameter in parts.parameters.values():
+                parameter.grad = None
+            for batch in micro_batches:
+                micro_loss(parts, parts.model, batch).loss.backward()
+            parts.optimizer.step()
+            if parts.average:
+                parts.average.update()
+    return counter.peak
