@@ -21,7 +21,7 @@ class Point(NamedTuple):
     others: int
 
 
-class AllocationCounter(TorchDispatchMode):
+class AllocationCounter(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Counts while it is entered: every new storage among the results of an operation, until it is freed.
 
     What a kernel takes and frees inside itself is not seen.   live: bytes held now.   points: from one
@@ -30,7 +30,7 @@ class AllocationCounter(TorchDispatchMode):
 
     def __init__(self, known: Iterable[Tensor] = ()) -> None:
         """known: tensors that were there before, and are not counted."""
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.live = 0
         self.gradients = 0
         self.points = [Point(0, 0)]
@@ -52,7 +52,7 @@ class AllocationCounter(TorchDispatchMode):
 
     def follow(self, parameters: Iterable[nn.Parameter]) -> list[Any]:
         """Note each gradient when it is made; returns the handles of the hooks."""
-        return [one.register_post_accumulate_grad_hook(self._note_gradient) for one in parameters]
+        return [one.register_post_accumulate_grad_hook(self._note_gradient) for one in parameters]  # type: ignore[no-untyped-call]
 
     def hold(self, tensors: Iterable[Tensor]) -> None:
         """Count tensors that were there before."""
@@ -62,7 +62,7 @@ class AllocationCounter(TorchDispatchMode):
 
     def __enter__(self) -> AllocationCounter:
         self._patch.start()
-        entered: AllocationCounter = super().__enter__()
+        entered: AllocationCounter = super().__enter__()  # type: ignore[no-untyped-call]
         return entered
 
     def __exit__(
@@ -71,7 +71,7 @@ class AllocationCounter(TorchDispatchMode):
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        super().__exit__(kind, error, trace)
+        super().__exit__(kind, error, trace)  # type: ignore[no-untyped-call]
         self._patch.stop()
 
     def __torch_dispatch__(

@@ -141,7 +141,7 @@ def fake_step(
                 stack.callback(handle.remove)
         counter.hold(_tensors(inputs))
         counter.restart(0 if parts.plan.accumulation == 1 else trainable)
-        parts.task.loss(model, inputs, streams).loss.backward()
+        parts.task.loss(model, inputs, streams).loss.backward()  # type: ignore[no-untyped-call]
         points = [Point(gradients, others - kept) for gradients, others in counter.points]
         counter.restart(trainable)
         _clip(parameters, config.clip_grad_norm)
@@ -198,7 +198,12 @@ def counted(parts: Parts, action: Callable[[], Any]) -> tuple[Any, int]:
     """What a real action returns, and the most bytes that it held."""
     if parts.device.type == "cuda":
         found: list[Any] = []
-        points, _ = _by_the_device(parts.device, lambda: found.append(action()) or 0.0)
+
+        def run() -> float:
+            found.append(action())
+            return 0.0
+
+        points, _ = _by_the_device(parts.device, run)
         return found[0], points[0].others
     with AllocationCounter([*_states(parts.model), *_helpers(parts)]) as counter:
         result = action()
