@@ -20,6 +20,7 @@ from torch.autograd.graph import saved_tensors_hooks
 
 import genzoo.families.car.var.blocks
 import genzoo.nn.attention
+from genzoo.kernels import triton_host
 from genzoo.kernels.adaln import triton_adaln
 from genzoo.kernels.conv import triton_conv
 from genzoo.kernels.scan import triton_configs, triton_op
@@ -48,9 +49,8 @@ def fake_gpu(on_launch: Launch) -> Iterator[None]:
             return lambda *arguments, **constants: on_launch(self.name, arguments)
 
     with contextlib.ExitStack() as stack:
-        for module in (triton_op, triton_conv, triton_adaln):
-            stack.enter_context(mock.patch.object(module, "kernel", Recorder))
-            stack.enter_context(mock.patch.object(module, "on_device", _nowhere))
+        stack.enter_context(mock.patch.object(triton_host, "kernel", Recorder))
+        stack.enter_context(mock.patch.object(triton_host, "on_device", _nowhere))
         stack.enter_context(
             mock.patch.object(triton_configs, "_multiprocessors", return_value=MULTIPROCESSORS)
         )

@@ -15,6 +15,7 @@ from torch import Tensor
 from genzoo.kernels.tracing import constant_when_traced
 
 DTYPES = (torch.float32, torch.bfloat16, torch.float16)
+SUM_BLOCK = 512
 
 
 @constant_when_traced
@@ -97,6 +98,27 @@ def on_device(tensor: Tensor) -> AbstractContextManager[object]:
 def given(tensor: Tensor) -> Tensor | None:
     """None for the empty tensors that stand for absent outputs; kernels leave them out at compile time."""
     return tensor if tensor.numel() else None
+
+
+def sum_slots(sources: Sequence[Tensor], likes: Sequence[Tensor]) -> list[Tensor]:
+    """Partial sums added up in a fixed order: unlike atomics the same bits in every run.
+
+    sources: (outer, slots, size) float32, the last axis dense.   Returns one tensor like each of `likes`, of
+    outer * size values, in one launch.
+    """
+    targets = [empty_like(like) for like in likes]
+    shapes = tuple((t.numel(), *s.shape[1:], *s.stride()[:2]) for s, t in zip(sources, targets, strict=True))
+    blocks = max(-(-target.numel() // SUM_BLOCK) for target in targets)
+    kernel("triton_sums", "sum_slots_kernel")[(blocks, len(targets))](
+        tuple(sources),
+        tuple(targets),
+        shapes,
+        NUMBER=len(targets),
+        BLOCK=SUM_BLOCK,
+        num_warps=4,
+        enable_fp_fusion=True,
+    )
+    return targets
 
 
 def spread(tensors: Sequence[Tensor], present: Sequence[bool]) -> list[Tensor | None]:

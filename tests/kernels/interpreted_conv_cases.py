@@ -16,6 +16,7 @@ from golden.speed_cases import SET, check_conv
 from torch import Tensor
 
 from genzoo.core.errors import BackendUnavailable
+from genzoo.kernels import triton_host
 from genzoo.kernels.causal_conv1d import bidirectional_causal_conv1d, causal_conv1d
 from genzoo.kernels.conv import triton_conv
 from genzoo.kernels.conv.triton_kernels import row_offset
@@ -132,7 +133,7 @@ def test_nothing_is_launched_for_an_empty_tensor(monkeypatch: pytest.MonkeyPatch
     def refuse(module: str, name: str) -> None:
         raise AssertionError("launched")
 
-    monkeypatch.setattr(triton_conv, "kernel", refuse)
+    monkeypatch.setattr(triton_host, "kernel", refuse)
     tensors = make_inputs(2, 5, 3, 4)
     assert tensors[0] is not None
     tensors[0] = tensors[0][:0] if empty == "batch" else tensors[0][:, :0]

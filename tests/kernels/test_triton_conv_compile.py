@@ -11,6 +11,7 @@ import torch
 from kernels.triton_compiler import CAPABILITIES, Compiler, resources
 from torch import Tensor
 
+from genzoo.kernels import triton_host
 from genzoo.kernels.conv import triton_conv
 
 pytest.importorskip("triton", reason="Triton has no wheels for this platform")
@@ -25,7 +26,7 @@ def compiler(
 ) -> Iterator[Compiler]:
     monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path_factory.mktemp("triton")))
     stand_in = Compiler(request.param)
-    monkeypatch.setattr(triton_conv, "kernel", stand_in)
+    monkeypatch.setattr(triton_host, "kernel", stand_in)
     return stand_in
 
 
@@ -44,7 +45,7 @@ def test_both_directions_compile_without_spills(
     x, weight, bias = make_inputs((2, 256, 2304), taps, torch.bfloat16)
     outs = triton_conv.both_directions(x, weight, bias, weight, bias, silu=True)
     torch.autograd.backward(outs, [torch.zeros_like(out) for out in outs])
-    for compiled, limit in zip(compiler.compiled, registers, strict=True):
+    for compiled, limit in zip(compiler.compiled, (*registers, 64), strict=True):
         assert f"sm_{compiler.capability}" in compiled.asm["ptx"]
         used = resources(compiled, tmp_path)
         assert used["REG"] <= limit, used
@@ -57,4 +58,4 @@ def test_one_direction_and_odd_sizes_compile(compiler: Compiler, dtype: torch.dt
         x, weight, _ = make_inputs(shape, taps, dtype)
         out = triton_conv.one_direction(x, weight, None, silu=False, reverse=reverse)
         out.backward(torch.zeros_like(out))
-    assert len(compiler.compiled) == 4
+    assert len(compiler.compiled) == 6

@@ -17,10 +17,9 @@ from genzoo.kernels.triton_host import (
     dense_rows,
     empty_like,
     given,
-    kernel,
-    on_device,
     spread,
     strides,
+    sum_slots,
     zeros_like,
 )
 
@@ -78,8 +77,8 @@ def adaln_op(
     if x.numel():
         x, (placed, placed_strides) = dense_rows(x), _parameters(spread(tensors, present))
         columns = 1 << (x.shape[2] - 1).bit_length()
-        with on_device(x):
-            kernel("adaln.triton_kernels", "forward_kernel")[(x.shape[0] * x.shape[1],)](
+        with triton_host.on_device(x):
+            triton_host.kernel("adaln.triton_kernels", "forward_kernel")[(x.shape[0] * x.shape[1],)](
                 x,
                 strides(x),
                 placed,
@@ -135,8 +134,8 @@ def gradient_op(
     placed_grads = [None if g is None else dense_rows(g) for g in spread(grads, grads_present)]
     x1 = dense_rows(x1) if norm else x1
     placed, placed_strides = _parameters((gate, branch, shift, scale))
-    with on_device(like):
-        kernel("adaln.triton_kernels", "backward_kernel")[(conditions * chunks,)](
+    with triton_host.on_device(like):
+        triton_host.kernel("adaln.triton_kernels", "backward_kernel")[(conditions * chunks,)](
             tuple(placed_grads),
             tuple((0, 0) if g is None else strides(g) for g in placed_grads),
             (given(x1), given(mean), given(r)),
@@ -155,13 +154,11 @@ def gradient_op(
             num_warps=_warps(columns),
             enable_fp_fusion=True,
         )
-    sums = iter(slots.sum(1).unbind(1))
-    found = [
-        dbranch if t is branch else empty_like(t).copy_(next(sums))
-        for t in (gate, branch, shift, scale)
-        if t is not None
-    ]
-    return [dx, *(gradient for gradient in found if gradient is not None)]
+        summed = [tensor for tensor in (gate, shift, scale) if tensor is not None]
+        found = sum_slots(list(slots.unbind(2)), summed)
+    if dbranch is not None:
+        found.insert(1, dbranch)
+    return [dx, *found]
 
 
 @gradient_op.register_fake

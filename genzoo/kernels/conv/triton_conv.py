@@ -17,10 +17,9 @@ from genzoo.kernels import triton_host
 from genzoo.kernels.triton_host import (
     dense_rows,
     empty_like,
-    kernel,
-    on_device,
     spread,
     strides,
+    sum_slots,
     zeros_like,
 )
 
@@ -62,8 +61,8 @@ def conv_op(
     out, out_b = _outputs(x, present)
     if x.numel():
         x = dense_rows(x)
-        with on_device(x):
-            kernel("conv.triton_kernels", "forward_kernel")[_grid(x)](
+        with triton_host.on_device(x):
+            triton_host.kernel("conv.triton_kernels", "forward_kernel")[_grid(x)](
                 x,
                 strides(x),
                 _dense(spread(tensors, present)),
@@ -92,9 +91,10 @@ def gradient_op(
     x, grads = dense_rows(x), [dense_rows(grad) for grad in grads]
     taps, dx, directions = tensors[0].shape[1], empty_like(x), [present[0], present[2]]
     placed = spread(grads, directions)
-    slots = x.new_empty((_num_chunks(x) * x.shape[0], len(grads), taps + 1, x.shape[2]), dtype=torch.float32)
-    with on_device(x):
-        kernel("conv.triton_kernels", "backward_kernel")[_grid(x)](
+    row = len(grads) * (taps + 1) * x.shape[2]
+    slots = x.new_empty((1, _num_chunks(x) * x.shape[0], row), dtype=torch.float32)
+    with triton_host.on_device(x):
+        triton_host.kernel("conv.triton_kernels", "backward_kernel")[_grid(x)](
             x,
             strides(x),
             _dense(spread(tensors, present)),
@@ -108,13 +108,19 @@ def gradient_op(
             num_warps=1,
             enable_fp_fusion=True,
         )
-    sums = iter(slots.sum(0))
-    found: list[Tensor] = []
+        found = sum_slots(_slots_of(slots, taps, x.shape[2], present), tensors)
+    return [dx, *found]
+
+
+def _slots_of(slots: Tensor, taps: int, width: int, present: Sequence[bool]) -> list[Tensor]:
+    """The parts of a slot: (d, k) for the taps and (d,) for the bias of each direction that is there."""
+    parts, start = [], 0
     for weight, bias in (present[:2], present[2:]):
         if weight:
-            total = next(sums)
-            found += [total[:taps].t(), *([total[taps]] if bias else [])]
-    return [dx, *(empty_like(t).copy_(g) for g, t in zip(found, tensors, strict=True))]
+            middle, end = start + taps * width, start + (taps + 1) * width
+            parts += [slots[..., start:middle], *([slots[..., middle:end]] if bias else [])]
+            start = end
+    return parts
 
 
 @gradient_op.register_fake

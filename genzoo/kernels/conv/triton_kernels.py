@@ -164,8 +164,9 @@ def _zeros(LANES: tl.constexpr, NUMBER: tl.constexpr) -> tl.tensor:
 def _store_sums(
     slots: tl.tensor, sums: tl.tensor, channels: tl.tensor, width: tl.tensor, TAPS: tl.constexpr
 ) -> None:
-    for j in tl.static_range(TAPS + 1):
-        tl.store(slots + j * width + channels, sums[j], mask=channels < width)
+    for j in tl.static_range(TAPS):
+        tl.store(slots + channels * TAPS + j, sums[j], mask=channels < width)
+    tl.store(slots + TAPS * width + channels, sums[TAPS], mask=channels < width)
 
 
 @triton.jit
@@ -187,7 +188,7 @@ def backward_kernel(
     CHUNK: tl.constexpr,
     UNROLL: tl.constexpr,
 ) -> None:
-    """grads: of (out, out_b).   slots: (samples * chunks, directions, TAPS + 1, width) float32.
+    """grads: of (out, out_b).   slots: float32, of each program and direction (width, TAPS) and (width,).
 
     At row q the window holds x[q - K] to x[q]: those that p of the past at q needs, and p of the future at
     q - K. With the last k of either dp, dx at q - K is complete. Rows of a neighbour are visited for dx but

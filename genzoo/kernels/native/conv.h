@@ -4,6 +4,7 @@
  * row of x is read from memory once. Time here is the direction's own: row `at(t)` of the tensors is its step t.
  */
 #define CONV_TILE 64
+#define CONV_STEP 8 /* rows computed between two fetches, so that few of them are under way at once */
 
 typedef struct {
     int64_t batch, length, width, taps, silu, reverse;
@@ -24,6 +25,18 @@ static void NAME(conv_read)(const NAME(conv) *call, const tensor *x, int64_t b, 
         const int64_t t = start + s;
         if (t < 0 || t >= call->length) memset(out + s * BLOCK, 0, BLOCK * sizeof(REAL));
         else NAME(read_row)(NAME(row)(x, b, NAME(conv_row)(call, t), d), x->type, width, BLOCK, out + s * BLOCK);
+    }
+}
+
+/* Ask for the rows of steps start .. start + count, which are read or written soon. */
+static inline void NAME(conv_fetch)(const NAME(conv) *call, const tensor *x, int64_t b, int64_t start, int count,
+                                    int64_t d, int width) {
+    const int bytes = width * (x->type == BFLOAT16 ? 2 : (int)sizeof(REAL));
+    for (int s = 0; s < count; s++) {
+        const int64_t t = start + s;
+        if (t < 0 || t >= call->length) continue;
+        const char *row = (const char *)NAME(row)(x, b, NAME(conv_row)(call, t), d);
+        for (int i = 0; i < bytes; i += 64) __builtin_prefetch(row + i);
     }
 }
 
@@ -52,8 +65,13 @@ static void NAME(conv_forward_piece)(const NAME(conv) *call, int64_t b, int64_t 
     for (int64_t start = 0; start < call->length; start += CONV_TILE) {
         const int count = (int)(call->length - start < CONV_TILE ? call->length - start : CONV_TILE);
         NAME(conv_read)(call, &call->x, b, start - (taps - 1), count + taps - 1, d, width, x);
-        if (taps == 4) NAME(conv_rows)(4, count, (int)call->silu, x, weight, bias, out);
-        else NAME(conv_rows)(taps, count, (int)call->silu, x, weight, bias, out);
+        for (int s = 0; s < count; s += CONV_STEP) {
+            const int rows = count - s < CONV_STEP ? count - s : CONV_STEP;
+            NAME(conv_fetch)(call, &call->x, b, start + CONV_TILE + s, rows, d, width);
+            NAME(conv_fetch)(call, &call->out, b, start + s, rows, d, width);
+            if (taps == 4) NAME(conv_rows)(4, rows, (int)call->silu, x + s * BLOCK, weight, bias, out + s * BLOCK);
+            else NAME(conv_rows)(taps, rows, (int)call->silu, x + s * BLOCK, weight, bias, out + s * BLOCK);
+        }
         for (int s = 0; s < count; s++)
             NAME(write_row)(NAME(row)(&call->out, b, NAME(conv_row)(call, start + s), d), call->out.type, width,
                             out + s * BLOCK);
@@ -101,9 +119,12 @@ static void NAME(conv_backward_piece)(const NAME(conv) *call, int64_t b, int64_t
                 STORE(dweight + j * BLOCK + v, sum);
             }
         }
-        for (int s = 0; s < count; s++)
+        for (int s = 0; s < count; s++) {
+            NAME(conv_fetch)(call, &call->x, b, start + CONV_TILE + halo + s, 1, d, width);
+            NAME(conv_fetch)(call, &call->out, b, start + CONV_TILE + halo + s, 1, d, width);
             NAME(write_row)(NAME(row)(&call->dx, b, NAME(conv_row)(call, start + s), d), call->dx.type, width,
                             dx + s * BLOCK);
+        }
     }
     for (int i = 0; i < width; i++) {
         const int64_t at = b * call->width + d + i;

@@ -11,7 +11,7 @@ from torch import Tensor
 from genzoo.kernels.scan import triton_configs
 from genzoo.kernels.scan.record import Scan
 from genzoo.kernels.scan.triton_configs import Tiles, padded_state
-from genzoo.kernels.triton_host import dense_rows, empty_like, strides
+from genzoo.kernels.triton_host import dense_rows, empty_like, strides, sum_slots
 
 NO_STRIDES = (0, 0)
 ABSENT = ((None,) * 9, (NO_STRIDES,) * 4)
@@ -44,13 +44,21 @@ def gradient_buffers(scan: Scan, tiles: Tiles, chunks: int) -> tuple[Tensor | No
     return (*whole, *parts, *optional)
 
 
-def reduce_slots(scan: Scan, buffers: Sequence[Tensor | None]) -> list[Tensor | None]:
-    """Gradients of the seven tensors: slots added up, each in the dtype of its tensor."""
-    summed = [
-        None if buffer is None or tensor is None else buffer.sum(0).to(tensor.dtype)
-        for buffer, tensor in zip(buffers[2:], scan[2:], strict=True)
+def reduce_slots(scans: Sequence[Scan], buffers: Sequence[Sequence[Tensor | None]]) -> list[Tensor]:
+    """Gradients of the tensors of all scans that are there, in their order and dtypes: slots added up."""
+    parts = [
+        (slots.flatten(1)[None], tensor)
+        for scan, found in zip(scans, buffers, strict=True)
+        for slots, tensor in zip(found[2:], scan[2:], strict=True)
+        if slots is not None and tensor is not None
     ]
-    return [*buffers[:2], *summed]
+    summed = iter(sum_slots([slots for slots, _ in parts], [tensor for _, tensor in parts]))
+    return [
+        slots if place < 2 else next(summed)
+        for found in buffers
+        for place, slots in enumerate(found)
+        if slots is not None
+    ]
 
 
 class Results(NamedTuple):

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from genzoo.kernels import triton_host
 from genzoo.kernels.scan.record import Scan, unpack
 from genzoo.kernels.scan.triton_configs import (
     Split,
@@ -39,8 +40,6 @@ from genzoo.kernels.triton_host import (
     dense_rows,
     empty_like,
     given,
-    kernel,
-    on_device,
     strides,
     zeros_like,
 )
@@ -72,7 +71,8 @@ def scan_op(
         if (split.apart and both) or split.num_chunks(u.shape[1]) > 1:
             _launch_apart(scans, z, results, (first, second), split, tiles, flags, keep)
             return
-        kernel("scan.triton_forward", "forward_kernel")[(num_blocks(u.shape[2], tiles) * len(u),)](
+        grid = (num_blocks(u.shape[2], tiles) * len(u),)
+        triton_host.kernel("scan.triton_forward", "forward_kernel")[grid](
             *first,
             *second,
             *gate_arguments(z),
@@ -85,7 +85,7 @@ def scan_op(
         )
 
     key = ("forward", *tuning_key(scans[0], both, training, split))
-    with on_device(u):
+    with triton_host.on_device(u):
         launch(pick_tiles(key, forward_tiles(padded_state(A.shape[1])), launch))
     return tuple(results)  # type: ignore[return-value]
 
@@ -110,15 +110,17 @@ def _launch_apart(
     constants = tile_arguments(tiles, d_state)
     if chunks > 1:
         grid = (blocks * (chunks - 1) * batch, len(scans))
-        kernel("scan.triton_split", "chunk_states_kernel")[grid](*paired, *sizes, **flags, **constants)
+        triton_host.kernel("scan.triton_split", "chunk_states_kernel")[grid](
+            *paired, *sizes, **flags, **constants
+        )
     gate, outputs = gate_arguments(z), (results.out, given(results.y_sum))
     y_second = torch.empty_like(results.y_sum) if flags["BOTH"] else None
-    kernel("scan.triton_split", "forward_chunks_kernel")[(blocks * chunks * batch, len(scans))](
+    triton_host.kernel("scan.triton_split", "forward_chunks_kernel")[(blocks * chunks * batch, len(scans))](
         *paired, *gate, outputs, y_second, *sizes, **flags, KEEP=keep, SPLIT=chunks > 1, **constants
     )
     if y_second is not None:
         rest = {"KEEP": keep, "BLOCK": JOIN_BLOCK, "num_warps": 4, "enable_fp_fusion": True}
-        kernel("scan.triton_split", "join_kernel")[(-(-u.numel() // JOIN_BLOCK),)](
+        triton_host.kernel("scan.triton_split", "join_kernel")[(-(-u.numel() // JOIN_BLOCK),)](
             outputs, y_second, *gate, u.numel(), length, width, **rest
         )
 
@@ -174,7 +176,8 @@ def gradient_op(
         through = (grad_out, strides(grad_out), (gate, given(y_sum), grad_z), gate_strides)
         blocks, constants = num_blocks(width, tiles), tile_arguments(tiles, d_state)
         if chunks > 1:
-            kernel("scan.triton_split", "chunk_adjoints_kernel")[(blocks * (chunks - 1) * batch, len(scans))](
+            grid = (blocks * (chunks - 1) * batch, len(scans))
+            triton_host.kernel("scan.triton_split", "chunk_adjoints_kernel")[grid](
                 *arguments[0],
                 ends[0],
                 *arguments[1],
@@ -187,7 +190,7 @@ def gradient_op(
                 **flags,
                 **constants,
             )
-        kernel("scan.triton_backward", "backward_kernel")[(blocks * chunks * batch, len(scans))](
+        triton_host.kernel("scan.triton_backward", "backward_kernel")[(blocks * chunks * batch, len(scans))](
             *arguments[0],
             buffers[0],
             *arguments[1],
@@ -206,10 +209,10 @@ def gradient_op(
         )
 
     key = ("backward", *tuning_key(scans[0], both, split))
-    with on_device(grad_out):
+    with triton_host.on_device(grad_out):
         launch(pick_tiles(key, backward_tiles(padded_state(d_state)), launch))
-    gradients = [g for scan, slots in zip(scans, buffers, strict=True) for g in reduce_slots(scan, slots)]
-    return [gradient for gradient in (*gradients, grad_z) if gradient is not None]
+        gradients = reduce_slots(scans, buffers)
+    return gradients if grad_z is None else [*gradients, grad_z]
 
 
 @gradient_op.register_fake
