@@ -1,4 +1,4 @@
-.PHONY: attack check docs format test fuzz lowest
+.PHONY: attack check dist docs format test fuzz lowest
 check:
 	ruff check .
 	ruff format --check .
@@ -13,6 +13,13 @@ attack:
 # the site, in build/docs; a warning, such as a link to nothing, is an error, and nothing is fetched
 docs:
 	sphinx-build -q -E -W --keep-going -b html -d build/doctrees docs build/docs
+
+# what is uploaded, in dist/: built, looked at by twine, and small
+dist:
+	rm -rf dist
+	python -m build
+	python -m twine check --strict dist/*
+	test $$(cat dist/*.whl | wc -c) -lt 40000000
 
 format:
 	ruff check --fix .
