@@ -78,3 +78,10 @@ def test_a_link_to_nothing_is_found(tmp_path: Path) -> None:
     assert leads_somewhere(page, "#one-thing")
     assert not leads_somewhere(page, "#another")
     assert not leads_somewhere(page, "missing.md")
+
+
+def test_the_changelog_s_newest_release_is_this_version() -> None:
+    text = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+    sections = re.findall(r"^## (.+)$", text, re.MULTILINE)
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
+    assert sections[:2] == ["Unreleased", f"{genzoo.__version__} - {citation['date-released']}"]
