@@ -174,6 +174,8 @@ def read_index(path: Path) -> Known:
         table = _Table(**{name: tensor.numpy() for name, tensor in tensors.items()}, reasons=reasons)
         stamps: list[str] = json.loads(said["stamps"])
     except FAILURES as error:
-        logger.warning("%s is not used; the videos are looked at again: %s", shown(path), reason(error))
+        logger.warning(
+            "%s is damaged, or not given; the videos are looked at again: %s", shown(path), reason(error)
+        )
         return {}
     return {stamp: reasons.get(index) or table.facts(index) for index, stamp in enumerate(stamps)}
