@@ -272,7 +272,9 @@ def export(
     output: Annotated[str, typer.Argument(help="a new safetensors file, or a folder for layouts of several")],
     layout: Annotated[
         str | None,
-        typer.Option("--to", help="another project's layout, or graphs: onnx, exported, torchscript"),
+        typer.Option(
+            "--to", help="another project's layout, diffusers, or graphs: onnx, exported, torchscript"
+        ),
     ] = None,
     client: Annotated[
         str | None, typer.Option("--for", help="a program that shall use it, such as comfyui or a1111")
