@@ -361,6 +361,13 @@ class HasPatches(Protocol):
     patch_size: int
 
 
+class ChecksFlow(Protocol):
+    """A sampler that can say before anything is trained whether its settings fit a flow."""
+
+    def check_flow(self, flow: Any, options: Mapping[str, Any]) -> None:
+        """Raise UsageError for options of a section that this flow cannot be sampled with."""
+
+
 class RoutesTokens(Protocol):
     """A model whose blocks can leave some tokens out in training; `forward` then takes `route`."""
 

@@ -6,9 +6,11 @@ made so far, and needs more steps.
 
 from __future__ import annotations
 
+import inspect
 import itertools
 import math
-from typing import Literal
+from collections.abc import Mapping
+from typing import Any, Literal
 
 from torch import Tensor
 
@@ -56,6 +58,16 @@ def flow_sde(
         if last_step == "none"
         else final_step(velocity, x, flow, times[-1], last_step, form=form, norm=norm)
     )
+
+
+def _check_flow(flow: Flow, options: Mapping[str, Any]) -> None:
+    """As sampling does, of a section's options; those left out are the function's own."""
+    own = {name: one.default for name, one in inspect.signature(flow_sde).parameters.items()}
+    names = ("form", "method", "last_step", "steps", "last_step_size")
+    _check(flow, *(options.get(name, own[name]) for name in names))
+
+
+flow_sde.check_flow = _check_flow  # type: ignore[attr-defined]
 
 
 def noisy_step(

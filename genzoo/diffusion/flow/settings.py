@@ -9,7 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from genzoo.core.contracts import ChecksFlow, able
 from genzoo.core.errors import UsageError
+from genzoo.core.registry import SAMPLERS
 from genzoo.core.seeds import SampleStreams
 from genzoo.diffusion.flow.paths import (
     FLOW_PREDICTIONS,
@@ -50,6 +52,13 @@ class FlowSettings:
     def seen(self, times: Tensor) -> Tensor:
         """What the network is fed."""
         return (self.time_scale * times).to(torch.float32)
+
+
+def check_sampler(section: Mapping[str, Any], flow: Flow) -> None:
+    """Raise UsageError for a sampler section that cannot sample this flow, before anything is trained."""
+    checking = able(SAMPLERS.get(str(section["name"])), ChecksFlow)
+    if checking is not None:
+        checking.check_flow(flow, section)
 
 
 def flow_settings(

@@ -14,7 +14,7 @@ from genzoo.core.seeds import SampleStreams
 from genzoo.core.types import Batch, LatentCodec, LossOutput, mean_loss
 from genzoo.diffusion.flow.field import FlowGuidance, VelocityField, class_output
 from genzoo.diffusion.flow.paths import FlowPrediction, interpolate
-from genzoo.diffusion.flow.settings import DEFAULT_SAMPLER, PORT, flow_settings
+from genzoo.diffusion.flow.settings import DEFAULT_SAMPLER, PORT, check_sampler, flow_settings
 from genzoo.diffusion.flow.times import Times, num_tokens
 from genzoo.diffusion.labels import checked_dropout, class_conditions, num_classes_of, sampling_labels
 from genzoo.diffusion.latents import channel_axis_of, decoded, initial_noise, model_latent_shape
@@ -74,6 +74,7 @@ class FlowMatchingTask:
         self.settings = flow_settings(path, prediction, times, time_scale, tokens)
         self.sampler = merge_sampler(DEFAULT_SAMPLER if sampler is None else sampler, {}, port=PORT)
         split_guidance(self.sampler, FlowGuidance)
+        check_sampler(self.sampler, self.settings.flow)
         self.num_classes = num_classes_of(model)
         self.label_dropout = checked_dropout(model, label_dropout)
         self.routing = build_routing(routing, model)

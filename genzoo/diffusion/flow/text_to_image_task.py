@@ -13,7 +13,7 @@ from genzoo.core.types import Batch, LatentCodec, LossOutput, mean_loss
 from genzoo.diffusion.captions import check_captions, prompt_conditions, training_captions
 from genzoo.diffusion.flow.field import FlowGuidance, VelocityField, prompt_output
 from genzoo.diffusion.flow.paths import FlowPrediction, interpolate
-from genzoo.diffusion.flow.settings import DEFAULT_SAMPLER, PORT, flow_settings
+from genzoo.diffusion.flow.settings import DEFAULT_SAMPLER, PORT, check_sampler, flow_settings
 from genzoo.diffusion.flow.times import Times, num_tokens
 from genzoo.diffusion.latents import batch_latents, check_latents, initial_noise, model_latent_shape
 from genzoo.diffusion.precision import Arithmetic
@@ -57,6 +57,7 @@ class FlowTextToImageTask:
         self.settings = flow_settings(path, prediction, times, time_scale, tokens)
         self.sampler = merge_sampler(DEFAULT_SAMPLER if sampler is None else sampler, {}, port=PORT)
         split_guidance(self.sampler, FlowGuidance)
+        check_sampler(self.sampler, self.settings.flow)
         self.caption_dropout, self.prompts = caption_dropout, list(prompts)
         self._loss = build_loss(loss, port=PORT)
 
