@@ -8,7 +8,7 @@ import pytest
 
 from genzoo.api.run import load_run
 from genzoo.api.training.train import build_trainer
-from genzoo.core.errors import GenzooError, UsageError
+from genzoo.core.errors import GenzooError
 from genzoo.core.recipe import load_recipe
 
 FLOW, PAPER = "quickstart/dim_digits", "quickstart/dim_digits_paper"
@@ -62,10 +62,11 @@ def test_settings_that_cannot_work_are_refused_before_training(what: str, tmp_pa
 
 
 @pytest.mark.parametrize(
-    ("length", "named"), [(0.05, "kept no profiles"), (0.3, "0.289"), (-0.1, "0.289"), ("x", "ema is 'x'")]
+    ("length", "named"),
+    [(0.05, "stored averages to combine at 0 step(s)"), (0.3, "0.289"), (-0.1, "0.289"), ("x", "ema is 'x'")],
 )
 def test_averages_that_cannot_be_had_are_refused(trained: object, length: object, named: str) -> None:
     run = load_run(trained.folder)  # type: ignore[attr-defined]
-    with pytest.raises(UsageError) as caught:
+    with pytest.raises(GenzooError) as caught:
         run.sample(num=1, ema=length)
     assert named in str(caught.value)
