@@ -76,15 +76,18 @@ def best_is_told(folder: Path, chosen: Evaluation) -> bool:
 
 
 def tell_best(folder: Path, chosen: Evaluation) -> None:
-    """Write best.json anew from the newest checkpoint in best/ where a kill came before it; others go."""
-    kept = _by_step(folder / BEST)
-    if best_is_told(folder, chosen) or not kept:
+    """Write best.json anew from what is in best/ where a kill came before it; the best one stays, alone."""
+    if best_is_told(folder, chosen):
         return
-    step, name = _step_of(kept[-1]), str(chosen.keep_best)
-    result = read_result(folder, step)
-    if result is None or not _is_number(result.metrics.get(name)):
-        return
-    _tell(folder, name, result.metrics[name], kept[-1])
+    name, values = str(chosen.keep_best), {}
+    for path in _by_step(folder / BEST):
+        result = read_result(folder, _step_of(path))
+        if result is not None and _is_number(result.metrics.get(name)):
+            values[path] = result.metrics[name]
+    if values:
+        sign = 1 if chosen.lower_is_better() else -1
+        target = min(values, key=lambda path: sign * values[path])  # the oldest of equals
+        _tell(folder, name, values[target], target)
 
 
 def _tell(folder: Path, name: str, value: float, target: Path) -> None:
