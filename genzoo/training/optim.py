@@ -15,9 +15,9 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from genzoo.core.errors import RecipeError, UsageError
-from genzoo.core.model_state import require_same, undecayed_of
+from genzoo.core.model_state import assign, require_same, undecayed_of
 from genzoo.core.registry import OPTIMIZERS
-from genzoo.core.sharded import like, own_part
+from genzoo.core.sharded import own_part
 from genzoo.core.stored_tensors import shapes_of
 from genzoo.training.rates import Curve, decay_at, rate_curve
 
@@ -161,13 +161,14 @@ def load_optimizer_tensors(
     order = [p for group in optimizer.param_groups for p in group["params"]]
     names = {id(parameter): name for name, parameter in parameters.items()}
     state["state"] = {
-        index: {
-            slot: _placed(tensors[f"{names[id(parameter)]}/{slot}"], parameter)
-            for slot in saved[names[id(parameter)]]
-        }
+        index: {slot: _room(about, parameter) for slot, about in saved[names[id(parameter)]].items()}
         for index, parameter in enumerate(order)
         if names[id(parameter)] in saved
     }
+    # all room before the first value: between values that pass by, it would hold their memory in pieces
+    for index, slots in state["state"].items():
+        name = names[id(order[index])]
+        assign(slots, {slot: tensors[f"{name}/{slot}"] for slot in slots})
     optimizer.load_state_dict(state)
 
 
@@ -195,12 +196,11 @@ def _slot_like(parameter: nn.Parameter, slot: Tensor) -> Tensor:
     return torch.empty(shape, dtype=slot.dtype, device="meta")
 
 
-def _placed(tensor: Tensor, parameter: nn.Parameter) -> Tensor:
-    if tensor.shape != parameter.shape:
-        return tensor
-    placed = like(tensor, parameter.data)
-    # a part must not keep the memory of the whole
-    return placed if own_part(placed) is placed else placed.clone()
+def _room(about: Tensor, parameter: nn.Parameter) -> Tensor:
+    """Where a slot goes: with its parameter, shared out alike, or a count of its own."""
+    if about.shape != parameter.shape:
+        return torch.empty(about.shape, dtype=about.dtype)
+    return torch.empty_like(parameter.data, dtype=about.dtype, memory_format=torch.contiguous_format)
 
 
 def fusable(parameters: NamedParameters) -> bool:
