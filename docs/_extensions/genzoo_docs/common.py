@@ -61,7 +61,6 @@ COMMON = {
     "steps": "sampler steps.",
     "stochastic": "the form that adds noise in each step.",
     "strengths": "of the control, as further rows of the picture.",
-    "tensorboard": "write event files too.",
     "tolerance": "pixels by which an edge may be off.",
     "vb_weight": "of the variational bound.",
     "vq_weight": "of the term that keeps features and codes together.",
