@@ -142,7 +142,7 @@ def sent(repo_id: str, folder: Path, *, message: str, private: bool) -> str:
         api.upload_folder(repo_id=repo_id, folder_path=str(folder), commit_message=message)
         return str(address)
 
-    return str(_asked_for(put, repo_id, _page(repo_id), doing="write to"))
+    return str(_asked_for(put, repo_id, _page(repo_id), cannot="cannot write to"))
 
 
 def _download(repo_id: str, inside: PurePosixPath, revision: str | None) -> Path:
@@ -159,7 +159,7 @@ def _page(repo_id: str) -> str:
     return f"https://huggingface.co/{repo_id}"
 
 
-def _asked_for(get: Callable[..., str], what: str, where: str, doing: str = "fetch") -> str:
+def _asked_for(get: Callable[..., str], what: str, where: str, cannot: str = "cannot fetch") -> str:
     """What the hub's library gives, or a WeightsError that says what and why."""
     from huggingface_hub.errors import (
         HfHubHTTPError,
@@ -181,7 +181,7 @@ def _asked_for(get: Callable[..., str], what: str, where: str, doing: str = "fet
     ) as error:
         text = " ".join(str(error).split()) or "no message"
         raise WeightsError(
-            f"cannot {doing} {what}",
+            f"{cannot} {what}",
             where=where,
             why=f"{type(error).__name__}: {textwrap.shorten(text, 200, placeholder=' ...')}"
             + ("; the hub was asked once and does not answer" if absent else ""),
