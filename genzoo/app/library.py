@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import genzoo.api  # noqa: F401  (reads the cards)
+from genzoo.api.recipes.plan import task_name
 from genzoo.assets import asset
 from genzoo.assets.shipped import SCHEME, card, shipped_names
 from genzoo.core.errors import GenzooError, UsageError
@@ -199,8 +200,7 @@ def _shipped() -> dict[str, str]:
 
 
 def _generates(folder: Path) -> bool:
-    task = load_recipe(folder / "recipe.yaml").section("task")
-    return "generates" in TASKS.entry(str(task.get("name"))).port
+    return "generates" in TASKS.entry(task_name(load_recipe(folder / "recipe.yaml"))).port
 
 
 def _is_base(path: Path) -> bool:

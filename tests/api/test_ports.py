@@ -30,7 +30,7 @@ MISFITS: list[tuple[list[str], str, str]] = [
     (
         ["task.name=text_to_image"],
         "data.name",
-        "the task text_to_image, which takes one of emoji, image_shards",
+        "the task text_to_image, which takes one of emoji, hf_folder, image_shards",
     ),
     (["task.name=vqvae"], "sampler", "the task vqvae takes no sampler; leave this section out"),
     (["task.name=next_scale"], "codec", "the task next_scale needs a codec, which takes vqvae"),

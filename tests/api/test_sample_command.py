@@ -88,7 +88,7 @@ def test_two_values_of_one_option_are_refused(
         ("num=0", "num is 0"),
         ("num=1000000000000", "at most 1,000,000"),
         ("seed=1.5", "seed must be a whole number"),
-        ("batch_size=0", "batch_size is 0"),
+        ("batch_size=0", "batch_size must be at least 1, not 0"),
         ("block_size=-1", "block_size must be at least 1, not -1"),
         ("weights=mean", 'use "ema" or "raw"'),
         ("checkpoint=2.5", "checkpoint must be"),

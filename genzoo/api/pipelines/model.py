@@ -54,7 +54,10 @@ class LoadedRun(ExportedFile):
         said: Mapping[str, Any] = module.config
         folder = Path(str(said.get("_name_or_path") or ""))
         recipe = dict(said["recipe"])
-        recipe["codec"] = {**(recipe.get("codec") or {}), **carried_in(folder, recipe.get("codec"))} or None
+        recipe["codec"] = {
+            **(recipe.get("codec") or {}),
+            **carried_in(folder, recipe.get("codec") or {}),
+        } or None
         facts = (said["step"], said["weights"], said["classes"])
         exported = Exported(folder, said["architecture"], recipe, *facts)
         super().__init__(folder, recipe_of(exported), exported)

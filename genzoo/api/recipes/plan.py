@@ -99,6 +99,22 @@ def prompts_of(recipe: Recipe) -> list[str]:
     return list(recipe.section("task").get("prompts", [""]))
 
 
+def task_name(recipe: Recipe) -> str:
+    """Which task a recipe names, whether it is known or not."""
+    return str(recipe.section("task").get("name"))
+
+
+def steps_of(recipe: Recipe) -> int | None:
+    """Steps of the training; None where the recipe has none."""
+    return recipe.section("train").get("steps")
+
+
+def codec_section(recipe: Recipe) -> Mapping[str, Any]:
+    """The section `codec` as it is written; empty where there is none."""
+    found = recipe.data.get("codec")
+    return found if isinstance(found, Mapping) else {}
+
+
 def _read(recipe: Recipe) -> RunPlan:
     data = recipe.data
     problems = [*_outline_problems(data), *named_problems(data), *port_problems(data)]

@@ -39,10 +39,8 @@ def carry_codec(node: Node | None, codec: LatentCodec | None, folder: Path) -> d
     return {key: value for key, value in node.section().items() if key not in saved} | places
 
 
-def carried_in(folder: Path, codec: Any) -> dict[str, str]:
+def carried_in(folder: Path, codec: Mapping[str, Any]) -> dict[str, str]:
     """The values of a codec section that are places below `folder`, as whole paths by key."""
-    if not isinstance(codec, Mapping):
-        return {}
     names = {key: PurePosixPath(value) for key, value in codec.items() if isinstance(value, str)}
     return {
         key: str(folder / name)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from genzoo.api.recipes.build import assemble, build_codec, has_auto
+from genzoo.api.recipes.plan import codec_section
 from genzoo.api.runs.carried import carried_in
 from genzoo.api.runs.opened_file import OpenedFile
 from genzoo.api.runs.stored import ready
@@ -31,7 +32,7 @@ def open_exported(path: Path) -> ExportedFile | None:
     if found is None:
         return None
     recipe = recipe_of(found)
-    places = carried_in(found.path.parent, recipe.data.get("codec"))
+    places = carried_in(found.path.parent, codec_section(recipe))
     if places:
         recipe = recipe.replaced({f"codec.{key}": place for key, place in places.items()}, "beside the model")
     return ExportedFile(path, recipe, found)

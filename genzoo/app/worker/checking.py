@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from genzoo.api.recipes.plan import check_recipe
+from genzoo.api.recipes.plan import check_recipe, steps_of
 from genzoo.core.errors import RecipeError
 from genzoo.core.recipe import load_recipe
 
@@ -16,4 +16,4 @@ def validate(recipe: str, overrides: list[str], progress: Any = None) -> dict[st
         missing = check_recipe(loaded)
     except RecipeError as error:
         return {"problems": str(error).splitlines(), "missing": [], "steps": None}
-    return {"problems": [], "missing": missing, "steps": loaded.section("train").get("steps")}
+    return {"problems": [], "missing": missing, "steps": steps_of(loaded)}
