@@ -90,7 +90,9 @@ def places(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
 
 @pytest.fixture(autouse=True)
 def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A folder of its own, and a page that would be served until somebody stops it is not."""
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("genzoo.app.server.serve", lambda *_args, **_options: None)
 
 
 def options() -> Iterator[tuple[str, str, bool]]:
