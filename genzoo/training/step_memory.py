@@ -8,6 +8,7 @@ rounds, and what CUDA keeps for itself is not in these numbers.
 from __future__ import annotations
 
 import contextlib
+from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -280,10 +281,15 @@ def _is_ours(one: object) -> bool:
     return type(one).__module__.startswith("genzoo.")
 
 
+def _is_frozen(one: dict[Any, Any]) -> bool:
+    """Whether it is a kind of its own, such as diffusers' configurations, which nothing may change."""
+    return type(one) not in (dict, OrderedDict)
+
+
 def _content(one: Any) -> dict[Any, Any]:
     """What an object or a dictionary holds, to be changed; nothing for objects without attributes."""
     try:
-        return one if isinstance(one, dict) else vars(one)
+        return one if isinstance(one, dict) and not _is_frozen(one) else vars(one)
     except TypeError:
         return {}
 

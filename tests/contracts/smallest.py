@@ -74,6 +74,7 @@ SMALL: dict[Registry, dict[str, dict[str, Any]]] = {
     CODECS: {
         "identity": {"scale": 0.5},
         "autoencoder_kl": {"path": "@autoencoder"},
+        "autoencoder": {"path": "@autoencoder"},
         "vqvae": {"weights": "@vqvae", "patch_nums": TOKENS["patch_nums"]},
     },
 }  # fmt: skip

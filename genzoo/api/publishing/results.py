@@ -60,7 +60,8 @@ def table(results: list[EvaluationResult]) -> str:
         made = ", ".join(f"{key} {value}" for key, value in protocol_arguments(result).items())
         for name, value in result.metrics.items():
             interval = _interval(result, name)
-            between = f"{interval['low']:.4g} to {interval['high']:.4g}" if interval else ""
+            is_ranged = {"low", "high"} <= interval.keys()  # some methods give a standard error alone
+            between = f"{interval['low']:.4g} to {interval['high']:.4g}" if is_ranged else ""
             cells = (result.protocol, name, f"{value:.4g}", between, made)
             rows.append(f"| {' | '.join(cell.replace('|', '/') for cell in cells)} |")
     return "\n".join(rows)

@@ -38,7 +38,8 @@ def weight_change(run: MeasuredRun) -> dict[str, Any]:
     RUN/weight_change.json, and drawn in RUN/weight_change.svg where matplotlib is there (extra "plots").
     """
     task: Any = run.task()
-    before = load_parts(task.parts.source).unet.state_dict()
+    with torch.random.fork_rng(devices=[]):  # layers draw weights before those of the file replace them
+        before = load_parts(task.parts.source).unet.state_dict()
     layers = layer_changes(before, task.model.unet.state_dict())
     write_json(run.folder / "weight_change.json", [asdict(layer) for layer in layers])
     found: dict[str, Any] = {}
