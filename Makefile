@@ -1,4 +1,4 @@
-.PHONY: attack check dist docs format test fuzz lowest
+.PHONY: attack browser check dist docs format test fuzz lowest
 check:
 	ruff check .
 	ruff format --check .
@@ -9,6 +9,10 @@ check:
 # everything that tests/attack can try: takes hours
 attack:
 	GENZOO_ATTACK=whole pytest -n 0 -p no:cacheprovider tests/attack --log-cli-level=INFO
+
+# the page, used in Chromium: needs genzoo[app], playwright and the package chromium; minutes
+browser:
+	pytest -n 0 -p no:cacheprovider tests/app/test_in_the_browser.py
 
 # the site, in build/docs; a warning, such as a link to nothing, is an error, and nothing is fetched
 docs:

@@ -41,6 +41,7 @@ def drawn(task: Any, folder: Path, **preview: Any) -> np.ndarray[Any, Any]:
         is_main=True,
         world=World.single(),
         folder=SimpleNamespace(samples=folder),
+        recorders=(),
     )
     preview_function(Preview(**preview), block_size=2)(trainer, 5)
     return np.asarray(Image.open(folder / "step_00000005/grid.png").convert("L"))
