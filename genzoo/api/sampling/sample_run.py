@@ -56,6 +56,7 @@ def sample_run(
     on i alone, not on `num`.   compile, cuda_graphs, allow_tf32: see
     `Execution`; as the recipe says when left out.
     """
+    run, options = run.opened_with(options)  # a file may need its base before it tells anything
     how = Execution.chosen(run.plan.sampling, compile=compile, cuda_graphs=cuda_graphs, allow_tf32=allow_tf32)
     made = _prepare(run, num, seed, weights, checkpoint, device, block_size, how, options)
     with executed(made.task, how):
@@ -89,6 +90,7 @@ def sample_run_to(
     clip_format: of clips, "frames" (a folder of PNGs), "mp4" or "gif", `fps` frames a second.
     world: the processes that share the samples, those of torchrun when left out.
     """
+    run, options = run.opened_with(options)  # a file may need its base before it tells anything
     how = Execution.chosen(run.plan.sampling, compile=compile, cuda_graphs=cuda_graphs, allow_tf32=allow_tf32)
     made = _prepare(run, num, seed, weights, checkpoint, device, block_size, how, options)
     target = Path(folder)
@@ -118,7 +120,6 @@ def _prepare(
     how: Execution,
     options: Mapping[str, Any],
 ) -> _Prepared:
-    run, options = run.opened_with(options)
     path = run.checkpoint(checkpoint)
     task = run.task(weights=weights, checkpoint=path, device=device)
     if isinstance(options.get("sampler"), str):
