@@ -12,6 +12,7 @@ import multiprocessing
 import signal
 import time
 from collections.abc import Generator, Iterator
+from multiprocessing.connection import wait
 from multiprocessing.context import BaseContext
 from multiprocessing.process import BaseProcess
 from multiprocessing.sharedctypes import RawValue
@@ -104,6 +105,11 @@ class Workers:
                     if self.timeout is not None and time.monotonic() - waited_since >= self.timeout:
                         raise self._hanging() from error
                     continue  # it looked, as it does every few seconds, whether all workers are there
+                raise self._error(processes) from error
+            except (EOFError, OSError) as error:  # what a worker holds is asked for when it is gone
+                is_of_data = not self.num or str(error).startswith("Caught ")
+                if is_of_data or not wait([process.sentinel for process in processes], PATIENCE):
+                    raise
                 raise self._error(processes) from error
             yield batch
             waited_since = time.monotonic()

@@ -246,9 +246,8 @@ def test_a_failing_disk_is_one_error_and_leaves_no_part(
         if operation == "replace":
             patch.setattr(Path, "replace", full)
         else:
-            patch.setattr("genzoo.core.tensor_layout.as_bytes", full) if operation == "save" else patch.setattr(
-                os, "fsync", full
-            )
+            place = "genzoo.core.tensor_layout.as_bytes" if operation == "save" else "os.fsync"
+            patch.setattr(place, full)
         with pytest.raises(DataError, match=r"(?s)cannot be written.*No space left"):
             build(root, tmp_path / "c")
     assert list((tmp_path / "c").iterdir()) == []

@@ -10,7 +10,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ from torch.utils.data._utils import signal_handling
 
 import genzoo
 from genzoo.data.digits import Digits
-from genzoo.data.loader_workers import LoaderError, one_pass
+from genzoo.data.loader_workers import LoaderError, Workers, one_pass
 from genzoo.data.sample_stream import SampleStream, batches
 
 
@@ -69,6 +69,27 @@ def test_a_worker_that_is_killed_while_it_looks_at_a_flag_holds_nobody_up() -> N
 
 
 @pytest.mark.timeout(120)
+@pytest.mark.parametrize("error", [ConnectionResetError(104, "reset"), EOFError(), FileNotFoundError(2, "x")])
+def test_a_batch_that_went_with_its_worker_is_the_workers_end(error: Exception) -> None:
+    worker = multiprocessing.get_context("fork").Process(target=_killed)
+    worker.start()
+
+    def batches() -> Iterator[Any]:
+        raise error
+        yield
+
+    with pytest.raises(LoaderError, match="killed by signal 9"):
+        next(Workers(Digits(), 1)._watched(batches(), [worker]))
+
+
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_an_error_of_a_disk_stays_one(num_workers: int) -> None:
+    with pytest.raises(OSError, match="the disk says no"):
+        list(one_pass(_Items(_disk), num_workers=num_workers, batch_size=None))
+
+
+@pytest.mark.timeout(120)
 def test_a_worker_that_is_killed_in_one_pass_is_told() -> None:
     with pytest.raises(LoaderError, match="killed by signal 9"):
         list(one_pass(_Items(_killed), num_workers=2, batch_size=None))
@@ -98,6 +119,10 @@ class _Items(torch.utils.data.Dataset):
 
 def _killed() -> None:
     os.kill(os.getpid(), signal.SIGKILL)
+
+
+def _disk() -> None:
+    raise OSError(5, "the disk says no")
 
 
 def _refused() -> None:

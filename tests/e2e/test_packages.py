@@ -34,7 +34,7 @@ def test_the_wheel_is_whole_and_small(built: tuple[Path, Path]) -> None:
     with zipfile.ZipFile(wheel) as archive:
         names = set(archive.namelist())
         entry_points = next(archive.read(name) for name in names if name.endswith("entry_points.txt"))
-    assert b"genzoo = genzoo.cli:main" in entry_points
+    assert b"genzoo = genzoo.__main__:run" in entry_points
     assert {
         "genzoo/py.typed",
         "genzoo/__init__.pyi",
