@@ -209,7 +209,7 @@ def test_teaching_merging_and_export(browser: Any, server: Server, folder: Path,
         visit.wait("() => document.querySelectorAll('#teach-pictures img').length >= 1")
         taught = folder / "my-cat" / "concept.safetensors"
         assert taught.is_file()
-        shutil.copyfile(taught, folder / "dog.safetensors")
+        write_another_concept(taught, folder / "dog.safetensors")
         visit.page.locator("#merge > button").click()
         for name in ("my-cat/concept", "dog"):
             visit.tick("#merge-concepts", name)
@@ -245,6 +245,17 @@ def test_every_width_and_theme(browser: Any, server: Server, width: int, dark: b
             assert f"tab={tab.lower()}" in visit.page.url
         visit.page.reload()
         visit.page.wait_for_selector("#sample-make")
+
+
+def write_another_concept(taught: Path, target: Path) -> None:
+    """A concept of the same base that differs: the same one twice is refused."""
+    from dataclasses import replace
+
+    from genzoo.families.custom_diffusion import read_concept, write_concept
+
+    delta = read_concept(taught)
+    weights = {name: 1.01 * weight + 0.001 for name, weight in delta.weights.items()}
+    write_concept(replace(delta, weights=weights), target)
 
 
 def a_photo(number: int) -> bytes:

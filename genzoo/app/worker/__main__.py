@@ -42,7 +42,7 @@ def _answer(request: dict[str, Any], answers: Answers) -> None:
         done = act(progress=lambda *counts: answers.write(number, progress=counts), **request["given"])
         answers.write(number, done=done)
     except GenzooError as error:
-        answers.write(number, error=str(error))
+        answers.write(number, error=error.what, why=error.why, fix=error.fix)
     except Exception as error:  # whatever a library raises is told, and the next request is answered
         small = " Try fewer pictures." if is_out_of_memory(error) else ""
         answers.write(number, error=f"{type(error).__name__}: {str(error).partition(chr(10))[0]}{small}")

@@ -61,7 +61,7 @@ class Worker:
             while True:
                 answer = answers.get()
                 if "error" in answer:
-                    raise WorkError(answer["error"])
+                    raise WorkError(answer["error"], why=answer.get("why"), fix=answer.get("fix"))
                 kind = "done" if "done" in answer else "progress"
                 yield kind, answer[kind]
                 if kind == "done":
