@@ -205,7 +205,7 @@ def test_teaching_merging_and_export(browser: Any, server: Server, folder: Path,
         visit.page.get_by_label("number input for Pictures of its kind").fill("0")
         visit.page.get_by_label("number input for Steps of training").fill("10")
         visit.page.locator("#teach-begin").click()
-        visit.wait_text("#teach-state", "It is learnt")
+        visit.wait_text("#teach-state", "It is learnt. Try it")
         visit.wait("() => document.querySelectorAll('#teach-pictures img').length >= 1")
         taught = folder / "my-cat" / "concept.safetensors"
         assert taught.is_file()
@@ -229,7 +229,7 @@ def test_judging_and_comparing(browser: Any, server: Server) -> None:
         visit.tick("#evaluate-runs", "digits")
         visit.page.locator("#evaluate-num input").fill("32")
         visit.page.locator("#evaluate-begin").click()
-        visit.page.locator("#evaluate-table td", has_text="is better").first.wait_for()
+        visit.wait("() => document.querySelector('#evaluate-table')?.innerText.includes('is better')")
         assert "digits" in visit.page.locator("#evaluate-table").inner_text()
 
 

@@ -28,6 +28,7 @@ STATES = {
     "dead": "ended unexpectedly, can go on",
     "failed": "failed",
     "starting": "starting",
+    "measuring": "trained, now measured",
     "unreadable": "cannot be read",
 }
 
@@ -153,7 +154,9 @@ def listed(page: Page) -> list[tuple[str, str]]:
         state = "starting" if job.alive else "failed"
         found.append((job.name, f"{plain(job.name, longest=60)} — {STATES[state]}"))
     for run in page.library.runs():
-        state = "starting" if run.state != "running" and page.jobs.works_on(run.name) else run.state
+        state = run.state
+        if state != "running" and page.jobs.works_on(run.name):
+            state = "measuring" if state == "finished" else "starting"
         step, steps = run.status.get("step"), run.status.get("steps")
         counted = (
             f" · {step:,} of {steps:,} steps" if isinstance(step, int) and isinstance(steps, int) else ""

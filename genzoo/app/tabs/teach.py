@@ -219,7 +219,9 @@ def _told(page: Page, name: str) -> tuple[str, list[tuple[Path, str]]]:
         "finished": "It is learnt. Try it in the tab Sample",
         "interrupted": "It is stopped and can go on",
     }
-    words = states.get(run.state, f"It ended: {run.status.get('reason') or run.state}")
+    measuring = run.state == "finished" and page.jobs.works_on(name)
+    usual = f"It ended: {run.status.get('reason') or run.state}"
+    words = "It is learnt and being written" if measuring else states.get(run.state, usual)
     made = [(path, f"step {step:,}") for step, path in previews(run.path)[-4:][::-1]]
     return plain(f"{words}. Step {run.status.get('step', 0):,} of {run.status.get('steps', 0):,}{told}"), made
 
