@@ -39,7 +39,7 @@ def test_every_embedded_file_is_named_in_notice(name: str) -> None:
 
 
 def test_everything_that_ships_beside_code_is_named_in_notice() -> None:
-    own = {"NOTICE", "licenses", "__init__.py", "__pycache__"}
+    own = {"NOTICE", "licenses", "__init__.py", "shipped.py", "__pycache__"}
     shipped = {
         f"{path.relative_to(ASSETS).as_posix()}{'/' if path.is_dir() else ''}"
         for folder in (ASSETS, ASSETS / "emoji", ASSETS / "weights")
