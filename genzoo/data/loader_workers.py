@@ -108,7 +108,7 @@ class Workers:
                 raise self._error(processes) from error
             except (EOFError, OSError) as error:  # what a worker holds is asked for when it is gone
                 is_of_data = not self.num or str(error).startswith("Caught ")
-                if is_of_data or not wait([process.sentinel for process in processes], PATIENCE):
+                if is_of_data or not _ended(processes):
                     raise
                 raise self._error(processes) from error
             yield batch
@@ -136,6 +136,15 @@ class Workers:
     def _name(self, index: int) -> str:
         known = able(self.dataset, KnowsPath)
         return f"item {index}" if known is None else str(known.path(index))
+
+
+def _ended(processes: list[BaseProcess]) -> list[BaseProcess]:
+    """Those that are gone, or are going: their exit codes are there afterwards."""
+    sentinels = wait([process.sentinel for process in processes], PATIENCE)
+    ended = [process for process in processes if process.sentinel in sentinels]
+    for process in ended:
+        process.join(PATIENCE)
+    return ended
 
 
 def one_pass(items: Any, num_workers: int, **options: Any) -> Iterator[Any]:
