@@ -141,12 +141,12 @@ def test_a_tracker_that_fails_is_left_out_and_the_training_goes_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     service = Failing()
-    monkeypatch.setattr(trackers, "_BEGIN", {"trackio": lambda *given: (service, "mine")})
-    run = train(recipe("trackio"), output=tmp_path / "run")
+    monkeypatch.setattr(trackers, "_BEGIN", {"mlflow": lambda *given: (service, "mine")})
+    run = train(recipe("mlflow"), output=tmp_path / "run")
     assert run.step == 6
     assert service.heard[1][0] == 1
     assert len(service.heard) == 2
-    assert "trackio takes nothing more of this run: the service went away" in caplog.text
+    assert "mlflow takes nothing more of this run: the service went away" in caplog.text
 
 
 def test_a_tracker_that_cannot_begin_ends_the_run_before_its_first_step(
@@ -155,9 +155,9 @@ def test_a_tracker_that_cannot_begin_ends_the_run_before_its_first_step(
     def refuse(*given: Any) -> Any:
         raise ConnectionError("no such project")
 
-    monkeypatch.setattr(trackers, "_BEGIN", {"trackio": refuse})
+    monkeypatch.setattr(trackers, "_BEGIN", {"mlflow": refuse})
     with pytest.raises(ConnectionError, match="no such project"):
-        train(recipe("trackio"), output=tmp_path / "run")
+        train(recipe("mlflow"), output=tmp_path / "run")
     assert not list((tmp_path / "run").glob("checkpoints/step_*"))
 
 
