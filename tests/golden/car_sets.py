@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from golden.manifest import golden_root
+from golden.manifest import golden_root, read_golden
 from safetensors import safe_open
 from safetensors.torch import load_file
 from torch import Tensor
@@ -42,7 +42,7 @@ def recorded(set_name: str, part: str) -> dict[str, Tensor]:
 
 def stored_weights(file: str) -> dict[str, Tensor]:
     """Weights as float32; they were representable in the smaller types they are stored in."""
-    tensors = load_file(FOLDER / file)
+    tensors = read_golden(FOLDER / file)
     return {key: value.float() if value.is_floating_point() else value for key, value in tensors.items()}
 
 

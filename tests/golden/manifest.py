@@ -32,7 +32,7 @@ def golden_cases(set_name: str, file_key: str) -> list[dict[str, Any]]:
 
 
 def read_golden(path: Path) -> dict[str, Tensor]:
-    """The tensors of a file; of FILE.xz, losslessly packed, where recorded pictures would be large."""
+    """The tensors of a file; of FILE.xz, losslessly packed, where they would be large."""
     packed = path.with_name(f"{path.name}.xz")
     return load(lzma.decompress(packed.read_bytes())) if packed.is_file() else load_file(path)
 

@@ -7,8 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from golden.manifest import golden_cases, golden_root
-from safetensors.torch import load_file
+from golden.manifest import golden_cases, golden_root, read_golden
 from torch import Tensor
 
 from genzoo.families.custom_diffusion.edit.debias import debias_targets
@@ -25,7 +24,7 @@ TOLERANCE = 1e-9
 def everything() -> Tensors:
     folder = golden_root() / SET
     manifest = json.loads((folder / "manifest.json").read_text())
-    return load_file(folder / manifest["files"][FILE]["file"])
+    return read_golden(folder / manifest["files"][FILE]["file"])
 
 
 def under(tensors: Tensors, prefix: str) -> Tensors:
