@@ -20,7 +20,7 @@ from genzoo.core.types import Dataset
 from genzoo.data.cached_controls import CachedControls
 from genzoo.data.cached_latents import CachedLatents
 from genzoo.data.image_decode import MAX_PIXELS
-from genzoo.data.picture_view import CENTRAL, RANDOM, PictureView
+from genzoo.data.picture_view import CENTRAL, RANDOM, PictureView, SeesPictures
 from genzoo.data.transforms import Size, sides
 
 OFFLINE = ("HF_DATASETS_OFFLINE", "HF_HUB_OFFLINE")
@@ -62,7 +62,7 @@ def hf_folder(
     return source if controls is None else CachedControls(source, controls)
 
 
-class ArrowFolder:
+class ArrowFolder(SeesPictures):
     """fetch gives {"pixels": (channels, h, w) float32 in [-1, 1]}, with classes {"class_labels": int64 ()},
     and with captions {"captions": str}. Only the columns of pictures, classes and captions are read.
 
@@ -92,16 +92,6 @@ class ArrowFolder:
         self._caption, self._label = caption, label
         self.labels, self.class_names = _classes(self._rows, label, self.root)
         self.num_classes: int | None = None if self.class_names is None else len(self.class_names)
-
-    @property
-    def augments(self) -> bool:
-        """Whether fetch makes use of a generator."""
-        return self.view.augments
-
-    @property
-    def transform(self) -> str:
-        """What happens to a picture's bytes, flipping aside; part of a cache's keys."""
-        return self.view.transform
 
     @cached_property
     def fingerprint(self) -> str:

@@ -21,7 +21,7 @@ from genzoo.data.class_lists import ClassList, kept_labels
 from genzoo.data.image_decode import MAX_PIXELS, read_file
 from genzoo.data.image_listing import list_images, only_labels
 from genzoo.data.label_check import suspicious_classes
-from genzoo.data.picture_view import CENTRAL, RANDOM, PictureView
+from genzoo.data.picture_view import CENTRAL, RANDOM, PictureView, SeesPictures
 from genzoo.data.transforms import Size, sides
 
 logger = logging.getLogger(__name__)
@@ -69,7 +69,7 @@ def image_folder(
     return source if controls is None else CachedControls(source, controls)
 
 
-class ImageFolder:
+class ImageFolder(SeesPictures):
     """fetch gives {"pixels": (channels, h, w) float32 in [-1, 1]} and, with classes, {"class_labels": int64
     ()}.
 
@@ -116,16 +116,6 @@ class ImageFolder:
         self._inside = None if follow_links else self.listing.root
         for warning in suspicious_classes(self.class_names):
             logger.warning("%s: %s", shown(self.listing.root), warning)
-
-    @property
-    def augments(self) -> bool:
-        """Whether fetch makes use of a generator."""
-        return self.view.augments
-
-    @property
-    def transform(self) -> str:
-        """What happens to a file's bytes on the way to pixels, flipping aside; part of a cache's keys."""
-        return self.view.transform
 
     @cached_property
     def fingerprint(self) -> str:

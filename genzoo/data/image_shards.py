@@ -19,7 +19,7 @@ from genzoo.data.cached_controls import CachedControls
 from genzoo.data.cached_latents import CachedLatents
 from genzoo.data.image_decode import MAX_PIXELS
 from genzoo.data.image_listing import natural
-from genzoo.data.picture_view import CENTRAL, RANDOM, PictureView
+from genzoo.data.picture_view import CENTRAL, RANDOM, PictureView, SeesPictures
 from genzoo.data.shard_index import NONE, open_index, require_header
 from genzoo.data.shard_places import RemoteFile, ShardPlace, place_of
 from genzoo.data.tar_members import BLOCK
@@ -60,7 +60,7 @@ def image_shards(
     return source if controls is None else CachedControls(source, controls)
 
 
-class ImageShards:
+class ImageShards(SeesPictures):
     """fetch gives {"pixels": (channels, h, w) float32 in [-1, 1]}, with classes {"class_labels": int64 ()},
     and with captions {"captions": str}.
 
@@ -96,16 +96,6 @@ class ImageShards:
         self.num_classes: int | None = None if named is None else len(named)
         if captions:
             self._require_captions()
-
-    @property
-    def augments(self) -> bool:
-        """Whether fetch makes use of a generator."""
-        return self.view.augments
-
-    @property
-    def transform(self) -> str:
-        """What happens to a picture's bytes, flipping aside; part of a cache's keys."""
-        return self.view.transform
 
     @cached_property
     def fingerprint(self) -> str:

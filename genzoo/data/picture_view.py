@@ -59,3 +59,19 @@ class PictureView:
         if self.crop == "adm":
             return adm_centre_crop(image, self.size)
         return lanczos_crop(image, self.size, generator if self.crop == RANDOM else None)
+
+
+class SeesPictures:
+    """What data sets that show pictures through a view have in common."""
+
+    view: PictureView
+
+    @property
+    def augments(self) -> bool:
+        """Whether fetch makes use of a generator."""
+        return self.view.augments
+
+    @property
+    def transform(self) -> str:
+        """What happens to a picture's bytes on the way to pixels, flipping aside; part of a cache's keys."""
+        return self.view.transform
