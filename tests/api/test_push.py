@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -144,9 +145,8 @@ def evaluation(folder: Path, **changes: Any) -> None:
 def test_the_page_says_data_recipe_results_limits_licence_and_use(
     trained: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import shutil
-
-    shutil.copytree(trained.folder, tmp_path / "run")
+    # the run is shared: another test may have evaluated it
+    shutil.copytree(trained.folder, tmp_path / "run", ignore=shutil.ignore_patterns("evaluation"))
     evaluation(tmp_path / "run")
     write_repository(load_run(tmp_path / "run"), tmp_path / "out", "me/tiny", licence="cc-by-4.0")
     page = ModelCard.load(tmp_path / "out/README.md")

@@ -35,13 +35,15 @@ class Gate:
     """Writers of checkpoints wait here, and are counted; `open` lets them through."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.open, self.inside, self.most, self.began = threading.Event(), 0, 0, []
+        self.open, self.entered = threading.Event(), threading.Event()
+        self.inside, self.most, self.began = 0, 0, []
         self.write = saving_module.write_checkpoint
         monkeypatch.setattr(saving_module, "write_checkpoint", self)
 
     def __call__(self, root: Path, step: int, *args: Any, **kwargs: Any) -> Path:
         self.inside += 1
         self.began.append(step)
+        self.entered.set()
         self.most = max(self.most, self.inside)
         assert self.open.wait(PATIENCE)
         try:
@@ -85,6 +87,8 @@ def test_steps_go_on_beside_a_save_and_the_next_one_waits_for_it(tmp_path: Path,
     began = {}
 
     def look(trainer: TrainingView, step: int) -> None:
+        if step == 7:  # the thread of the first save may be slow to start
+            assert gate.entered.wait(PATIENCE)
         began[step] = list(gate.began)
         if step == 7:
             gate.open.set()
