@@ -13,7 +13,7 @@ from benchmarks.chart import Group, Line, bars, curves
 ROOT = Path(__file__).parent.parent
 START, END = "<!-- performance -->", "<!-- /performance -->"
 CHART, GROWTH = "docs/speed.svg", "docs/growth.svg"
-# (case, row) and what README calls it; the rest stands in docs/performance.md
+# (case, row) and what README's chart calls it; the rest stands in docs/performance.md
 HEADLINES = {
     ("selective_scan", "forward cpu l=1024"): "selective scan, 1,024 tokens",
     ("selective_scan_backward", "forward+backward l=1024"): "the same with gradients",
@@ -43,8 +43,8 @@ def pages() -> dict[Path, str]:
     reports = newest_results(ROOT / "benchmarks" / "results")
     readme, details = ROOT / "README.md", ROOT / "docs" / "performance.md"
     found = {
-        readme: with_table(readme.read_text(), headlines(reports)),
-        details: with_table(details.read_text(), table(reports)),
+        readme: with_table(readme.read_text(), summary([report for _, _, report in chosen(reports)])),
+        details: with_table(details.read_text(), f"{headlines(reports)}\n\n### All\n\n{table(reports)}"),
         ROOT / CHART: chart(reports),
     }
     measured = any(report["case"] == "token_growth" for report in reports)
@@ -118,7 +118,7 @@ def headlines(reports: list[dict[str, Any]]) -> str:
         own = next(name for name in row["ms"] if name not in row["times_slower"])
         ratio = row["times_slower"][peer]
         spread = f"{ratio['median']:.3g} ({ratio['min']:.3g} to {ratio['max']:.3g})"
-        times = [f"{row['ms'][name]['median']:.4g}" for name in (own, peer)]
+        times = [counted(row["ms"][name]["median"]) for name in (own, peer)]
         lines.append(f"| {title} | {times[0]} | {peer} {times[1]} | {spread} |")
     return "\n".join([*lines, "", summary([report for _, _, report in chosen(reports)])])
 
@@ -126,14 +126,20 @@ def headlines(reports: list[dict[str, Any]]) -> str:
 def summary(reports: list[dict[str, Any]]) -> str:
     """One line: processors, threads, versions and loads of all these reports."""
 
-    def named(values: list[Any]) -> str:
-        return ", ".join(dict.fromkeys(str(value) for value in values))
+    def named(values: list[Any], between: str = ", ") -> str:
+        return between.join(dict.fromkeys(str(value) for value in values))
 
-    machine = f"{named([r['hardware'] for r in reports])}, {named([r['threads'] for r in reports])} thread"
+    threads = named([r["threads"] for r in reports], " or ")
+    machine = f"{named([r['hardware'] for r in reports])}, {threads} thread{'s' * (threads != '1')}"
     torch = f"torch {named([r['versions']['torch'] for r in reports])}"
     loads = sorted(report.get("load", 0.0) for report in reports)
     commits = f"commit {named([report['commit'] for report in reports])}"
     return f"Measured on {machine}, load {loads[0]:.0f} to {loads[-1]:.0f}, {torch}, {commits}."
+
+
+def counted(ms: float) -> str:
+    """Milliseconds with at most four digits that count, and never as a power of ten."""
+    return f"{ms:,.0f}" if ms >= 1000 else f"{ms:.4g}"
 
 
 def table(reports: list[dict[str, Any]]) -> str:
@@ -155,8 +161,8 @@ def line(case: str, row: dict[str, Any]) -> str:
     """One comparison: medians in ms, and ratios of medians taken round by round."""
     peers = row["times_slower"]
     own = [name for name in row["ms"] if name not in peers]
-    times = ", ".join(f"{name} {row['ms'][name]['median']:.4g}" for name in [*own, *peers])
-    ratios = ", ".join(f"{name} {ratio['median']:.3g}" for name, ratio in peers.items())
+    times = " · ".join(f"{name} {counted(row['ms'][name]['median'])}" for name in [*own, *peers])
+    ratios = " · ".join(f"{name} {ratio['median']:.3g}" for name, ratio in peers.items())
     return f"| {case} | {row['name']} | {times} | {ratios} |"
 
 

@@ -16,7 +16,7 @@ version = release = genzoo.__version__
 copyright = f"{author}, Apache-2.0"
 
 extensions = ["myst_parser", "sphinx_design", "sphinx_copybutton", "sphinx.ext.autodoc", "genzoo_docs"]
-exclude_patterns = ["_extensions", "_build"]
+exclude_patterns = ["_extensions", "_build", "_static"]
 
 myst_enable_extensions = ["colon_fence", "dollarmath", "fieldlist", "deflist"]
 myst_heading_anchors = 3
@@ -30,6 +30,8 @@ autodoc_member_order = "bysource"
 python_use_unqualified_type_names = True
 
 html_theme = "furo"
+html_static_path = ["_static"]
+html_css_files = ["genzoo.css"]
 html_title = f"genzoo {version}"
 html_show_sphinx = False
 html_copy_source = False

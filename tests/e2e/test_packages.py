@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib.util
+import re
 import subprocess
 import sys
 import tarfile
@@ -62,7 +64,7 @@ def test_every_tracked_file_of_the_package_is_in_both(built: tuple[Path, Path]) 
     tracked = {name for name in listed.stdout.splitlines() if (ROOT / name).is_file()}
     assert tracked - in_wheel == set()
     assert tracked - in_source == set()
-    assert {"CHANGELOG.md", "CITATION.cff", "LICENSE", "NOTICE", "README.md"} <= in_source
+    assert {"CHANGELOG.md", "CITATION.cff", "LICENSE", "NOTICE", "README.md", "hatch_build.py"} <= in_source
 
 
 def test_an_index_would_take_both(built: tuple[Path, Path]) -> None:
@@ -71,3 +73,26 @@ def test_an_index_would_take_both(built: tuple[Path, Path]) -> None:
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stdout.count("PASSED") == 2
+
+
+def test_the_page_of_an_index_has_no_link_into_nothing(built: tuple[Path, Path]) -> None:
+    with zipfile.ZipFile(built[0]) as archive:
+        name = next(name for name in archive.namelist() if name.endswith("/METADATA"))
+        page = archive.read(name).decode().partition("\n\n")[2]
+    assert "100 samples, one row a digit" in page
+    assert re.findall(r"\]\((?!https://)[^)]*\)|<!--", page) == []
+
+
+def test_pictures_have_the_address_of_the_release_where_one_is_told() -> None:
+    specification = importlib.util.spec_from_file_location("hatch_build", ROOT / "hatch_build.py")
+    assert specification is not None
+    assert specification.loader is not None
+    module = importlib.util.module_from_spec(specification)
+    specification.loader.exec_module(module)
+    text = "![a row](docs/a.png) [how](docs/b.md) [paper](https://example.org) <b>\n"
+    place = "https://example.org/o/genzoo"
+    assert module.shown(text, place + "/", "1.2.3") == (
+        f"![a row]({place}/raw/v1.2.3/docs/a.png) [how]({place}/blob/v1.2.3/docs/b.md) "
+        "[paper](https://example.org) <b>\n"
+    )
+    assert module.shown(text, "", "1.2.3") == "*a row* how [paper](https://example.org) <b>\n"
