@@ -127,15 +127,52 @@ def test_only_the_branch_learns_unless_the_base_is_thawed() -> None:
     assert all(p.requires_grad for p in tiny_car(freeze_base=False).parameters())
 
 
-def test_gradient_checkpointing_changes_no_gradient() -> None:
+@pytest.mark.parametrize("option", ["gradient_checkpointing", "control_checkpointing"])
+def test_checkpointing_changes_no_gradient(option: str) -> None:
     gradients = []
     for checkpointing in (False, True):
-        model = tiny_car(gradient_checkpointing=checkpointing, drop_path=0.3).train()
+        model = tiny_car(**{option: checkpointing}, drop_path=0.3).train()
         torch.manual_seed(4)
         model(*inputs(), controls(model)).square().mean().backward()
         gradients.append([p.grad for p in model.parameters() if p.grad is not None])
     assert len(gradients[0]) == len(gradients[1]) > 0
     assert all(torch.equal(one, other) for one, other in zip(*gradients, strict=True))
+
+
+def stored_bytes(model: CAR) -> dict[str, int]:
+    """Bytes of activations that each block of the base and the control encoder keep for the backward pass."""
+    stored = dict.fromkeys([*map(str, range(len(model.base.blocks))), "encoder"], 0)
+    weights = {tensor.data_ptr() for tensor in model.parameters()}
+    inside = [""]
+
+    def keep(tensor: Tensor) -> Tensor:
+        if inside[-1] and tensor.untyped_storage().data_ptr() not in weights:
+            stored[inside[-1]] += tensor.nbytes
+        return tensor
+
+    named = [*zip(stored, [*model.base.blocks, model.car_control_convs], strict=True)]
+    for name, module in named:
+        module.register_forward_pre_hook(lambda *_, name=name: inside.append(name))
+        module.register_forward_hook(lambda *_: inside.pop() and None)
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        loss = model(*inputs(), controls(model)).square().mean()
+    loss.backward()
+    return stored
+
+
+def test_what_is_frozen_has_no_gradient_and_what_comes_first_stores_nothing() -> None:
+    model = tiny_car().train()
+    stored = stored_bytes(model)
+    assert all((p.grad is None) == name.startswith("base.") for name, p in model.named_parameters())
+    assert (stored["0"], stored["1"]) == (0, 0)
+    assert min(stored["2"], stored["3"], stored["encoder"]) > 0
+
+
+def test_a_control_that_is_encoded_again_is_not_stored() -> None:
+    again = stored_bytes(tiny_car(control_checkpointing=True).train())
+    once = stored_bytes(tiny_car().train())
+    assert (again.pop("encoder"), once.pop("encoder") > 0) == (0, True)
+    assert again == once
 
 
 def test_paths_are_dropped_in_training_only() -> None:

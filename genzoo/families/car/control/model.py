@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from einops import rearrange
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from genzoo.autoregression.scales import Scale, split_scales
 from genzoo.core.errors import ShapeError, UsageError, did_you_mean
@@ -42,6 +43,7 @@ class CAR(nn.Module):
     control_init: deviation of the fusion's convolutions: "released" 0.02, under which signals fade in narrow
     ones, or "fan_in".
     control_channels: of the control encoder; a map of side p has a control of side p * 2^(their number - 1).
+    control_checkpointing: encode the control again in the backward pass, which stores less.
     fusion, control_network, injection: the alternatives of the paper's Table 3.   The rest: as in VAR.
     """
 
@@ -71,6 +73,7 @@ class CAR(nn.Module):
         attn_l2_norm: bool = True,
         shared_adaln: bool = False,
         gradient_checkpointing: bool = False,
+        control_checkpointing: bool = False,
     ) -> None:
         arguments = {name: value for name, value in locals().items() if name not in ("self", "__class__")}
         super().__init__()
@@ -178,9 +181,15 @@ class CAR(nn.Module):
         self._check_control(control)
         if self.fusion == "conv":
             dtype = self.car_var_conv.weight.dtype
-            return [self.car_control_convs(picture.to(dtype)) for picture in control]
+            return [self._control_features(picture.to(dtype)) for picture in control]
         dtype = self.car_control_proj.weight.dtype
         return [self.car_control_proj(codes.to(dtype).movedim(1, -1)).movedim(-1, 1) for codes in control]
+
+    def _control_features(self, picture: Tensor) -> Tensor:
+        if self.arguments["control_checkpointing"] and torch.is_grad_enabled():
+            features: Tensor = checkpoint(self.car_control_convs, picture, use_reentrant=False)
+            return features
+        return self.car_control_convs(picture)  # type: ignore[no-any-return]
 
     def fuse(self, contents: Tensor, features: Tensor) -> Tensor:
         """What the branch reads at one scale.   contents: (b, l_k, d).   features: (b, d, h_k, w_k)."""
