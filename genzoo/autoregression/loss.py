@@ -28,17 +28,20 @@ def next_scale_loss(
     patch_nums: Sequence[Scale],
     *,
     label_smoothing: float = 0.0,
+    num_scales: int | None = None,
     last_scale_weight: float = 1.0,
 ) -> Mapping[str, Tensor]:
     """Mean cross-entropy over all tokens as "loss", and beside it the share of right tokens, in percent.
 
-    logits: (b, l, v).   ids: (b, l), the tokens of all scales.   last_scale_weight: of the finest scale's
-    tokens, for training that adds scales one by one.   "loss_last" and "accuracy_last" look at the finest
-    scale only.
+    logits: (b, l, v).   ids: (b, l), the tokens of all scales.   For training that adds scales one by one
+    num_scales says how many there are so far, whose tokens weigh as they will among all, and
+    last_scale_weight what the newest one's are multiplied by.   "cross_entropy_last" and "accuracy_last"
+    look at the newest scale only.
     """
-    begin, end = scale_bounds(patch_nums)[-1]
+    bounds = scale_bounds(patch_nums)
+    begin, end = bounds[-1 if num_scales is None else num_scales - 1]
     losses = token_losses(logits, ids, label_smoothing=label_smoothing)
-    weights = torch.full((ids.shape[1],), 1.0 / ids.shape[1], device=losses.device)
+    weights = torch.full((ids.shape[1],), 1.0 / bounds[-1][1], device=losses.device)
     weights[begin:end] *= last_scale_weight
     with torch.no_grad():
         plain = losses if not label_smoothing else token_losses(logits, ids)

@@ -256,7 +256,8 @@ class Trainer:
             loader_timeout=self.config.loader_timeout,
         ):
             self._note_unreadable(micro_batches)
-            yield micro_batches
+            when = {"step": self.step, "steps": self.config.steps}
+            yield [batch | when for batch in micro_batches]
 
     def _note_unreadable(self, micro_batches: Sequence[Batch]) -> None:
         for item in (item for batch in micro_batches for item in batch["bad"]):

@@ -10,7 +10,6 @@ COMMON = {
     "channels": "1 (grey) or 3 (colour).",
     "class_names": "sub-folders in the order of their labels; sorted by name when left out.",
     "columns": "of the grid.",
-    "control_checkpointing": "encode the control again in the backward pass: less memory, more time.",
     "crop": "adm (central), official (random, as VAR's and CAR's trainers cut) or official_centre.",
     "d_conv": "taps of the causal convolution.",
     "depth": "number of blocks.",

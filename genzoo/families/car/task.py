@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from genzoo.autoregression.loss import next_scale_loss
+from genzoo.autoregression.progressive import Stage, build_progressive
 from genzoo.autoregression.sampling import SampledScales, sample_scales
 from genzoo.core.contracts import HasFingerprint, MovesTo, able
 from genzoo.core.controls import build_control
@@ -61,9 +62,10 @@ class NextScaleTask:
     codec: a VQVAECodec of the model's scales.   sampler: a section {"name": "next_scale", "guidance_scale":
     2.5, ...}. label_dropout: probability of hiding a label in training, which guidance needs.
     control_dropout: of replacing a control by mid grey, which guidance against grey needs; the
-    paper never does. label_smoothing: of the cross-entropy.   control: the extractor of a CAR's controls, by
-    name or as {"name": ..., settings}, or a function from pixels (b, 3, h, w) to controls of that shape. It
-    says what the data's controls were made by, and makes them where the data have none.
+    paper never does. label_smoothing: of the cross-entropy.   progressive: {"until": 0.5, ...} adds the
+    scales one by one, see `genzoo.autoregression.progressive.Progressive`.   control: the extractor of a
+    CAR's controls, by name or as {"name": ..., settings}, or a function from pixels (b, 3, h, w) to controls
+    of that shape. It says what the data's controls were made by, and makes them where the data have none.
 
     Batches hold "pixels" (b, 3, h, w) in [-1, 1] or "moments" from a latent cache, "class_labels" (b,), and
     for a CAR "control" (b, 3, h, w) unless it is extracted.
@@ -81,6 +83,7 @@ class NextScaleTask:
         label_dropout: float = 0.1,
         label_smoothing: float = 0.0,
         control_dropout: float = 0.0,
+        progressive: Mapping[str, Any] | None = None,
         control: str | Mapping[str, Any] | Callable[[Tensor], Tensor] | None = None,
     ) -> None:
         if not isinstance(model, (VAR, CAR)):
@@ -105,6 +108,8 @@ class NextScaleTask:
         self.num_classes = model.num_classes
         self.label_dropout, self.label_smoothing = label_dropout, label_smoothing
         self.control_dropout = control_dropout
+        self._whole = Stage(num_scales=len(model.patch_nums), last_weight=1.0)
+        self.progressive = build_progressive(progressive, self._whole.num_scales)
         self.sampler = checked_options(sampler or {})
         self.control_name = _name_of(control)
         self.extract = build_control(control) if isinstance(control, (str, Mapping)) else control
@@ -137,28 +142,40 @@ class NextScaleTask:
         """Tokens, what is read from the second scale on, labels with some dropped, and the control's pyramid.
 
         Returns "ids" (b, l) int64, "teacher_input" (b, l - l_0, c), "class_labels" (b,), and for a CAR
-        "control", one tensor per scale.
+        "control", one tensor per scale. Where training is progressive, scales that come later are left out,
+        by the batch's "step" of "steps", and "stage" says so.
         """
         device = next(self.model.parameters()).device
         latents = self._latents(batch, generator, device)
         ids = self.codec.tokens(latents)
         labels = self._labels(batch).to(device)
+        stage = self._stage(batch)
+        read = self.codec.quantizer.teacher_input(ids)
         prepared: dict[str, Any] = {
-            "ids": torch.cat(ids, dim=1),
-            "teacher_input": torch.cat(self.codec.quantizer.teacher_input(ids), dim=1),
+            "ids": torch.cat(ids[: stage.num_scales], dim=1),
+            "teacher_input": torch.cat(read[: stage.num_scales - 1], dim=1),
             "class_labels": drop_labels(labels, self.label_dropout, self.num_classes, generator),
         }
+        if self.progressive is not None:
+            prepared["stage"] = stage
         if isinstance(self.model, CAR):
             control = drop_controls(self._control(batch).to(device), self.control_dropout, generator)
-            prepared["control"] = control_inputs(self.model, self.codec, control, exact=False)
+            pyramid = control_inputs(self.model, self.codec, control, exact=False)
+            prepared["control"] = pyramid[: stage.num_scales]
         return prepared
 
     def loss(self, model: nn.Module, batch: Batch, generator: SampleStreams | None = None) -> LossOutput:
         """Mean cross-entropy of a prepared batch; a function of the batch alone, but for dropped paths."""
         control = () if "control" not in batch else (batch["control"],)
-        logits = model(batch["class_labels"], batch["teacher_input"], *control)
+        stage: Stage = batch.get("stage", self._whole)
+        logits = model(batch["class_labels"], batch["teacher_input"], *control, num_scales=stage.num_scales)
         terms = next_scale_loss(
-            logits, batch["ids"], self.codec.patch_nums, label_smoothing=self.label_smoothing
+            logits,
+            batch["ids"],
+            self.codec.patch_nums,
+            label_smoothing=self.label_smoothing,
+            num_scales=stage.num_scales,
+            last_scale_weight=stage.last_weight,
         )
         return LossOutput(terms["loss"], {name: term.detach() for name, term in terms.items()})
 
@@ -247,6 +264,11 @@ class NextScaleTask:
             predict = predictor(self, model, labels, conditions, chosen)
             quantizer, patch_nums = self.codec.quantizer, self.codec.patch_nums
             return sample_scales(predict, quantizer, patch_nums, generator, chosen, given=given)
+
+    def _stage(self, batch: Batch) -> Stage:
+        if self.progressive is None or "step" not in batch:
+            return self._whole
+        return self.progressive.stage(batch["step"], batch["steps"], self._whole.num_scales)
 
     def _latents(self, batch: Batch, generator: SampleStreams, device: torch.device) -> Tensor:
         if "moments" in batch:

@@ -142,20 +142,25 @@ class CAR(nn.Module):
                 nn.init.zeros_(parameter)
 
     def forward(
-        self, class_labels: Tensor, teacher_input: Tensor | Sequence[Tensor], control: Sequence[Tensor]
+        self,
+        class_labels: Tensor,
+        teacher_input: Tensor | Sequence[Tensor],
+        control: Sequence[Tensor],
+        *,
+        num_scales: int | None = None,
     ) -> Tensor:
         """Logits of all tokens, given those of all coarser scales and the control.
 
         class_labels, teacher_input: as in VAR.   control: one (b, 3, f h_k, f w_k) in [-1, 1] per scale, f
-        the control_factor; for fusion "vqvae_encoder" one map (b, c, h_k, w_k) of codes.   Returns (b, l, v)
-        float32.
+        the control_factor; for fusion "vqvae_encoder" one map (b, c, h_k, w_k) of codes.   num_scales: stop
+        after so many, of which control then has no more.   Returns (b, l, v) float32.
         """
         base = self.base
         condition = base.condition(class_labels)
-        contents = base.contents(condition, teacher_input)
-        bias, tokens = base.bias(base.length), base.place(contents)
-        maps = self.fused(contents, self.encode_control(control))
-        outputs = self._control_outputs(base.place(maps), condition, bias)
+        contents = base.contents(condition, teacher_input, num_scales)
+        bias, tokens = base.bias(contents.shape[1]), base.place(contents)
+        maps = self.fused(contents, self.encode_control(control, num_scales))
+        outputs = self._control_outputs(base.place(maps), condition, bias, num_scales)
         modulations = base.modulations(base.blocks, condition)
         for index, (block, modulation) in enumerate(zip(base.blocks, modulations, strict=True)):
             if index >= self.num_injections:
@@ -173,12 +178,12 @@ class CAR(nn.Module):
         own = self.car_blocks if self.arguments["control_network"] == "transformer" else self.car_conv_blocks
         return [*self.base.compiled_blocks(), *own]
 
-    def encode_control(self, control: Sequence[Tensor]) -> list[Tensor]:
-        """One feature per token from the control of every scale: (b, d, h_k, w_k) each.
+    def encode_control(self, control: Sequence[Tensor], num_scales: int | None = None) -> list[Tensor]:
+        """One feature per token from the control of every scale, or of the first: (b, d, h_k, w_k) each.
 
         They depend on nothing else, so one result serves any number of samples and labels.
         """
-        self._check_control(control)
+        self._check_control(control, num_scales)
         if self.fusion == "conv":
             dtype = self.car_var_conv.weight.dtype
             return [self._control_features(picture.to(dtype)) for picture in control]
@@ -200,7 +205,7 @@ class CAR(nn.Module):
 
     def fused(self, contents: Tensor, features: Sequence[Tensor]) -> Tensor:
         """What the control branch reads, all scales one after another: (b, l, d)."""
-        parts = zip(split_scales(contents, self.patch_nums), features, strict=True)
+        parts = zip(split_scales(contents, self.patch_nums[: len(features)]), features, strict=True)
         return torch.cat([self.fuse(part, feature) for part, feature in parts], dim=1)
 
     def inject(self, tokens: Tensor, output: Tensor, index: int) -> Tensor:
@@ -236,10 +241,12 @@ class CAR(nn.Module):
         control = [torch.zeros(1, *shape, device=labels.device) for shape in self.control_shapes()]
         return labels, teacher_input, control
 
-    def _control_outputs(self, tokens: Tensor, condition: Tensor, bias: Tensor) -> list[Tensor]:
+    def _control_outputs(
+        self, tokens: Tensor, condition: Tensor, bias: Tensor, num_scales: int | None
+    ) -> list[Tensor]:
         """What each layer of the control branch says, (b, l, d) each, shallowest first."""
         if self.arguments["control_network"] == "conv":
-            return self.convolved(tokens, self.base.sizes)
+            return self.convolved(tokens, self.base.sizes[:num_scales])
         outputs = []
         modulations = self.base.modulations(self.car_blocks, condition)
         for block, modulation in zip(self.car_blocks, modulations, strict=True):
@@ -247,8 +254,8 @@ class CAR(nn.Module):
             outputs.append(tokens)
         return outputs
 
-    def _check_control(self, control: Sequence[Tensor]) -> None:
-        expected = self.control_shapes()
+    def _check_control(self, control: Sequence[Tensor], num_scales: int | None) -> None:
+        expected = self.control_shapes()[:num_scales]
         if len(control) != len(expected):
             raise ShapeError(
                 f"control has {len(control)} scales but patch_nums has {len(expected)}",
