@@ -193,8 +193,9 @@ class CAR(nn.Module):
     def _control_features(self, picture: Tensor) -> Tensor:
         if self.arguments["control_checkpointing"] and torch.is_grad_enabled():
             features: Tensor = checkpoint(self.car_control_convs, picture, use_reentrant=False)
-            return features
-        return self.car_control_convs(picture)  # type: ignore[no-any-return]
+        else:
+            features = self.car_control_convs(picture)
+        return features
 
     def fuse(self, contents: Tensor, features: Tensor) -> Tensor:
         """What the branch reads at one scale.   contents: (b, l_k, d).   features: (b, d, h_k, w_k)."""
