@@ -22,6 +22,8 @@ from genzoo.core.reading import read_bytes
 from genzoo.data.image_decode import MAX_PIXELS
 
 MAX_PICTURE = 64 * 1024**2  # bytes
+KINDS = {"PNG": "png", "GIF": "gif", "JPEG": "jpg", "WEBP": "webp"}
+"""What is shown, by Pillow's name for it."""
 PRIVATE: dict[str, Any] = {"api_visibility": "private"}
 QUIET: dict[str, Any] = {**PRIVATE, "show_progress": "hidden"}
 
@@ -44,12 +46,12 @@ class Page:
         """A copy of a picture that the browser may ask for; None for what is no picture."""
         try:
             content = read_bytes(picture, "a picture", max_bytes=MAX_PICTURE)
-            with Image.open(picture) as opened:
+            with Image.open(picture, formats=list(KINDS)) as opened:
                 small = opened.width * opened.height <= MAX_PIXELS
-                kind = {"PNG": "png", "GIF": "gif", "JPEG": "jpg", "WEBP": "webp"}.get(str(opened.format))
+                kind = KINDS[str(opened.format)]
         except (GenzooError, OSError, ValueError, SyntaxError):  # Pillow's words for damage
             return None
-        if kind is None or not small:
+        if not small:
             return None
         return str(write_file(self.new_place() / f"picture.{kind}", content, sync=False))
 

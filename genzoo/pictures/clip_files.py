@@ -19,6 +19,8 @@ from genzoo.pictures.animation import FPS, Animation, own_size, require_pyav
 from genzoo.pictures.pixels import png, to_pil
 
 MAX_BYTES = 4 * 1024**3  # of a film
+# playlists and scripts, which FFmpeg also takes for films, would have it read other files and addresses
+_FILM = {"format_whitelist": "mov,mp4", "protocol_whitelist": "none"}
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -42,7 +44,7 @@ def read_clip(path: Path) -> Tensor:
         with _decoding(path), Image.open(_content(path), formats=["GIF"]) as picture:
             frames = [np.array(frame.convert("RGB")) for frame in ImageSequence.Iterator(picture)]
     else:
-        with _decoding(path), require_pyav().open(_content(path)) as film:
+        with _decoding(path), require_pyav().open(_content(path), options=_FILM) as film:
             width, height = own_size(film.metadata, _stored_size(film))
             frames = [frame.to_ndarray(format="rgb24")[:height, :width] for frame in film.decode(video=0)]
     return torch.stack([torch.from_numpy(frame).permute(2, 0, 1) for frame in frames])

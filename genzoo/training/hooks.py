@@ -56,7 +56,7 @@ class MetricsHook(Hook):
 
     def on_picture(self, trainer: TrainingView, path: Path) -> None:
         if self._board is not None:
-            with Image.open(path) as picture:
+            with Image.open(path, formats=("PNG", "GIF")) as picture:
                 levels = np.asarray(picture.convert("RGB"))
             self._board.add_image("preview", levels, trainer.step, dataformats="HWC")
 

@@ -116,7 +116,7 @@ def _accelerates(name: str) -> Any:
 def _show_wandb(tracker: Any, path: Path, step: int) -> None:
     from PIL import Image
 
-    with Image.open(path) as picture:
+    with Image.open(path, formats=("PNG", "GIF")) as picture:
         tracker.log_images({"preview": [picture]}, step=step)
 
 

@@ -32,6 +32,7 @@ TENSORS = {
     "families/custom_diffusion/files/base_weights.py": "stays open; what it raises is told by named",
     "pretrained/loading.py": "files of others, of any format",
 }
+PICTURES = {"assets/build_emoji.py": "what ships"}
 OPENERS = {"safe_open", "load_file"}
 METHODS = {"read_text", "read_bytes"}
 MODULE = "genzoo.core.reading"
@@ -70,6 +71,23 @@ def test_files_of_tensors_are_opened_where_what_fails_is_told() -> None:
         if list(opens_tensors(path.read_text(encoding="utf-8")))
     }
     assert found == set(TENSORS), "read through genzoo.core.tensor_files"
+
+
+def opens_pictures(source: str) -> Iterator[int]:
+    """The lines of a module that let Pillow choose a decoder: that of EPS starts a program."""
+    for node in ast.walk(ast.parse(source)):
+        opening = isinstance(node, ast.Call) and ast.unparse(node.func).endswith("Image.open")
+        if opening and not any(one.arg == "formats" for one in node.keywords):
+            yield node.lineno
+
+
+def test_pictures_are_opened_by_the_decoders_that_are_named() -> None:
+    found = {
+        path.relative_to(ROOT / "genzoo").as_posix()
+        for path in sorted((ROOT / "genzoo").rglob("*.py"))
+        if list(opens_pictures(path.read_text(encoding="utf-8")))
+    }
+    assert found == set(PICTURES), "Image.open(..., formats=...)"
 
 
 @pytest.mark.parametrize("line", ["path.read_text()", "Path(a).read_bytes()", "json.load(f)", "np.load(f)"])

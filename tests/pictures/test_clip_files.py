@@ -10,6 +10,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from genzoo.core.errors import DataError
 from genzoo.data.own_outputs import is_overview
 from genzoo.pictures.animation import make_animation
 from genzoo.pictures.clip_files import read_clip, read_frames, write_clip
@@ -58,3 +59,17 @@ def test_frames_are_read_back_in_the_order_of_their_numbers(tmp_path: Path) -> N
     for number in (1000, 999, 0):
         Image.new("L", (3, 2), number % 256).save(tmp_path / f"{number:03d}.png")
     assert read_frames(tmp_path)[:, 0, 0, 0].tolist() == [0, 999 % 256, 1000 % 256]
+
+
+@pytest.mark.parametrize(
+    "script", ["ffconcat version 1.0\nfile other.mp4\n", "#EXTM3U\n#EXTINF:1,\nother.mp4\n"]
+)
+def test_a_script_in_the_place_of_a_film_reads_no_other_file(
+    script: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("av")
+    write_clip(tmp_path / "other.mp4", clip(2, 3, height=12, width=14))
+    (tmp_path / "0.mp4").write_text(script)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(DataError, match=r"0\.mp4"):
+        read_clip(tmp_path / "0.mp4")

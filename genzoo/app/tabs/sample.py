@@ -338,7 +338,7 @@ def _pictures(entry: Mapping[str, Any]) -> Any:
 
 
 def _width(file: Path) -> int:
-    with Image.open(file) as picture:
+    with Image.open(file, formats=("PNG",)) as picture:
         return picture.width
 
 
