@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.chart import Group, Line, bars, curves
+from benchmarks.range_chart import Range, ranges
 
 ROOT = Path(__file__).parent.parent
 START, END = "<!-- performance -->", "<!-- /performance -->"
-CHART, GROWTH = "docs/speed.svg", "docs/growth.svg"
+CHART, GROWTH, LEARNING = "docs/speed.svg", "docs/growth.svg", "docs/time_to_quality.svg"
 # (case, row) and what README's chart calls it; the rest stands in docs/performance.md
 HEADLINES = {
     ("selective_scan", "forward cpu l=1024"): "selective scan, 1,024 tokens",
@@ -47,8 +48,9 @@ def pages() -> dict[Path, str]:
         details: with_table(details.read_text(), f"{headlines(reports)}\n\n### All\n\n{table(reports)}"),
         ROOT / CHART: chart(reports),
     }
-    measured = any(report["case"] == "token_growth" for report in reports)
-    return found | ({ROOT / GROWTH: growth(reports)} if measured else {})
+    measured = {report["case"] for report in reports}
+    drawn = {"token_growth": (GROWTH, growth), "time_to_quality": (LEARNING, learning)}
+    return found | {ROOT / path: draw(reports) for case, (path, draw) in drawn.items() if case in measured}
 
 
 def newest_results(folder: Path) -> list[dict[str, Any]]:
@@ -108,6 +110,18 @@ def growth(reports: list[dict[str, Any]]) -> str:
         ("extra MB", lines(lambda row, who: float(row["extra_mb"][who]))),
     ]
     return curves("A forward pass of DiM-S/2 and DiT-S/2 against the number of tokens", panels)
+
+
+def learning(reports: list[dict[str, Any]]) -> str:
+    """CPU seconds of training until the digits are good, for each change to the recipe."""
+    found = []
+    for row in next(report for report in reports if report["case"] == "time_to_quality")["rows"]:
+        took, last = row.get("cpu_seconds", {}), max(looks[-1][1] for looks in row["looks"].values())
+        of = f"{row['reached']} of {len(row['seeds'])} seeds"
+        note = of if took else f"not after {last:.0f} s: {of}"
+        found.append(Range(row["help"], took.get("min"), took.get("median"), took.get("max"), note))
+    title = "Training until digits are drawn with accuracy 0.99 and diversity 0.82"
+    return ranges(title, "CPU seconds of training", found)
 
 
 def headlines(reports: list[dict[str, Any]]) -> str:
