@@ -23,6 +23,7 @@ LAYOUT = "root/cat/1.jpg, root/dog/2.png, ... (a folder a class); or root/1.jpg,
 
 DIGITS = "0123456789"
 _NUMBER = re.compile("([0-9]+)")
+_BEGINNING = re.compile("([^0-9]*)([0-9]*)" * 3)
 MANY = 100_000  # runs of digits that are remembered while names are sorted
 
 # under these names genzoo writes overviews; only such files are opened while a million others are listed
@@ -257,6 +258,9 @@ def naturally_sorted(names: Sequence[str]) -> list[str]:
     """`sorted(names, key=natural)` by cheaper keys: folders of a million pictures are sorted."""
     numbers = _numbers_alone(names)
     if numbers is None:
+        beginnings = list(map(_beginning, names))
+        if len(set(beginnings)) == len(names):  # what follows them decides nothing
+            return [name for _, name in sorted(zip(beginnings, names, strict=True))]
         return [name for _, name in sorted(zip(map(_text_key, names), names, strict=True))]
     if len(set(map(len, numbers))) == 1:  # with leading zeros they are in order as text
         return sorted(names)
@@ -277,6 +281,14 @@ def _numbers_alone(names: Sequence[str]) -> list[str] | None:
     texts = [name[start:end] for name in names]
     alike = all([name.endswith(suffix) for name in names])  # noqa: C419 - a list is faster than a generator
     return texts if alike and "".join(texts).isascii() and all(map(str.isdigit, texts)) else None
+
+
+def _beginning(name: str) -> tuple[str, int, str, int, str, int]:
+    """A name's first three texts and numbers, -1 where it has fewer; sorts as `natural` as far as it goes."""
+    found = _BEGINNING.match(name.casefold())
+    assert found is not None  # it matches anything
+    one, first, two, second, three, third = found.groups()
+    return one, int(first or -1), two, int(second or -1), three, int(third or -1)
 
 
 def _text_key(name: str) -> str:

@@ -24,6 +24,15 @@ def test_the_cheap_order_is_the_order_of_natural(seed: int) -> None:
     assert naturally_sorted(names) == sorted(names, key=natural)
 
 
+def test_names_of_random_digits_and_letters_are_in_the_same_order() -> None:
+    chance = random.Random(0)
+    names = ["".join(chance.choices("0123456789abcdef", k=12)) + ".JPEG" for _ in range(300)]
+    assert naturally_sorted(names) == sorted(names, key=natural)
+    # what follows three texts and numbers decides here, and a name that ends before it
+    tied = ["a1b2c3d10", "a1b2c3d9", "a1b2c3", "a1b2", "a1b2c", "A1b2c3d9", "a01b2c3d9"]
+    assert naturally_sorted(tied) == sorted(tied, key=natural)
+
+
 @pytest.mark.parametrize(
     "names",
     [
