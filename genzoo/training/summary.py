@@ -170,7 +170,7 @@ def summarise(
     trainable = sum(p.nbytes for p in parts.parameters.values())
     stored = sum(tensor.nbytes for tensor in stored_weights(model).values())  # of the whole
     average = trainable if parts.average else 0
-    slots = round(trainable * parts.optimization.slots)
+    slots = round(trainable * parts.optimization.slots) + trainable * len(config.ema_profiles)
     return Summary(
         model=type(model).__name__,
         parameters=sum(p.numel() for p in model.parameters()),

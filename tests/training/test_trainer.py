@@ -227,8 +227,9 @@ def test_a_dry_run_reports_and_leaves_nothing_behind(tmp_path: Path) -> None:
     assert all(parameter.grad is None for parameter in task.model.parameters())
 
 
-def test_the_size_of_a_checkpoint_is_foretold(tmp_path: Path) -> None:
-    trainer = toy_trainer(tmp_path, task=toy_task(hidden=300))
+@pytest.mark.parametrize("lengths", [(), (0.05, 0.1, 0.2)], ids=["no profiles", "three profiles"])
+def test_the_size_of_a_checkpoint_is_foretold(tmp_path: Path, lengths: tuple[float, ...]) -> None:
+    trainer = toy_trainer(tmp_path, task=toy_task(hidden=300), ema_profiles=lengths)
     foretold = trainer.dry_run().checkpoint_bytes
     trainer.fit()
     folder = next(iter(checkpoint_steps(tmp_path / "checkpoints").values()))
