@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from families.car.tiny import pictures, tiny_car, tiny_task, tiny_var
+from families.car.tiny import pictures, tiny_car, tiny_codec, tiny_task, tiny_var
 
-from benchmarks.cases import next_scale, next_scale_training
+from benchmarks.cases import collaborative, next_scale, next_scale_training
 from benchmarks.plain_next_scale import plain_decoder
 from benchmarks.registry import Options
 from genzoo.families.car.control.decoder import decoder_of
@@ -56,3 +56,20 @@ def test_a_training_step_is_measured(name: str, monkeypatch: pytest.MonkeyPatch)
     assert found["seconds"] > 0
     assert found["peak_mb"] > 100
     assert found["trained"] == sum(p.numel() for p in model.parameters() if p.requires_grad)
+
+
+def test_two_models_share_the_scales_of_a_picture(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+
+    def create(name: str) -> torch.nn.Module:
+        asked.append(name)
+        return tiny_var(depth=4 if name == "large" else 2)
+
+    monkeypatch.setattr(collaborative, "LABEL", 3)
+    monkeypatch.setattr(collaborative, "create_model", create)
+    monkeypatch.setattr(collaborative, "random_codec", lambda: tiny_codec(tmp_path))
+    settings = {"large": "large", "small": "small", "drafts": "2,1"}
+    rows = collaborative.collaborative_decoding(Options(repeats=1, settings=settings))
+    assert asked == ["large", "small"]
+    assert [row["name"] for row in rows] == ["2 of 3 scales", "1 of 3 scales"]
+    assert all(set(row["ms"]) == {"together", "large alone"} for row in rows)
