@@ -66,6 +66,7 @@ def test_two_models_share_the_scales_of_a_picture(tmp_path: Path, monkeypatch: p
         return tiny_var(depth=4 if name == "large" else 2)
 
     monkeypatch.setattr(collaborative, "LABEL", 3)
+    monkeypatch.setattr(collaborative, "SAMPLER", {"guidance_scale": 2.0, "top_k": 5})
     monkeypatch.setattr(collaborative, "create_model", create)
     monkeypatch.setattr(collaborative, "random_codec", lambda: tiny_codec(tmp_path))
     settings = {"large": "large", "small": "small", "drafts": "2,1"}
