@@ -42,6 +42,12 @@ METRICS.lazy(
     help="how well samples follow edges of unseen classes, beside the model without control",
     takes={"model": "controlled", "data": "pictures"},
 )
+METRICS.lazy(
+    "hed_embedding",
+    "genzoo.evaluation.hed_embedding:hed_embedding",
+    help="HED features of originals and of samples with control and without, in a plane by t-SNE",
+    takes={"model": "controlled", "data": "pictures"},
+)
 
 _HERE = "genzoo.evaluation.networks"
 FEATURES.lazy(

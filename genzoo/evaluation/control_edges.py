@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from genzoo.evaluation.controlled_samples import ControlledSamples, controlled_samples
+from genzoo.core.registry import DATASETS
+from genzoo.evaluation.controlled_samples import LISTS, ControlledSamples, controlled_samples
 from genzoo.evaluation.edges import EdgeAgreement, edge_agreement
+from genzoo.evaluation.nearest_neighbour import judge, real_images
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -27,6 +29,7 @@ def control_edges(
     shown: int = 12,
     strengths: Sequence[float] = (),
     guidance_scale: float | None = None,
+    k: int = 0,
 ) -> dict[str, Any]:
     """Sample under the controls of `num` pictures, and without any, with the same labels and seeds.
 
@@ -36,6 +39,8 @@ def control_edges(
     F1, precision and recall with the control, F1 without, their ratio, and the F1 that the codec's
     reconstructions reach, which bounds the first. samples/control_edges.png in the run's folder has a row
     each for controls, samples, samples at further `strengths` of the control, samples without it, originals.
+    With `k` the class is judged too: the share of samples, of those without control and of originals, that
+    their k nearest pictures vote into the class asked for; the originals themselves do not vote.
     """
     options: dict[str, Any] = {"seed": seed}
     options |= {} if guidance_scale is None else {"guidance_scale": guidance_scale}
@@ -59,7 +64,22 @@ def control_edges(
         "tolerance": tolerance,
         "classes": made.classes,
         "picture": str(path),
+        **(_right_classes(run, made, k) if k else {}),
     }
+
+
+def _right_classes(run: MeasuredRun, made: ControlledSamples, k: int) -> dict[str, float]:
+    """The share of samples in the class asked for, by pictures of all classes but the originals."""
+    data = run.plan.data.without(*LISTS, "controls")
+    real, labels = real_images(DATASETS.get(data.name)(**data.arguments))
+    own = made.pictures.flatten(1)
+    apart = torch.cdist(real, own, compute_mode="donot_use_mm_for_euclid_dist").amin(1) > 0
+    parts = {"": made.samples.pixels, "_uncontrolled": made.without.pixels, "_originals": own}
+    votes = {
+        name: judge(part.flatten(1).float(), made.labels, real[apart], labels[apart], k=k)
+        for name, part in parts.items()
+    }
+    return {f"accuracy{name}": vote["accuracy"] for name, vote in votes.items()}
 
 
 def agreement(found: Tensor, control: Tensor, *, tolerance: int) -> EdgeAgreement:

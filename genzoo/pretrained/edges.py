@@ -10,14 +10,14 @@ from genzoo.core.controls import control_fingerprint
 from genzoo.core.errors import UsageError
 from genzoo.pretrained.auxiliary import AuxiliaryDetector
 from genzoo.pretrained.control_pictures import as_control, check_resolution, looked_at, one_by_one
-from genzoo.pretrained.hed import WEIGHTS, load_hed
+from genzoo.pretrained.hed import MULTIPLE, WEIGHTS, load_hed
 from genzoo.pretrained.hed_controlnet import CONTROLNET_WEIGHTS, load_controlnet_hed
 from genzoo.pretrained.known_weights import file_sha256, find_weights
 
 NETWORKS = ("hed", "pidinet")
 PIDINET_FILE = "table5_pidinet.pth"
 PIDINET_URL = "https://huggingface.co/lllyasviel/Annotators"
-MULTIPLE, CONTROLNET_MULTIPLE = 16, 64
+CONTROLNET_MULTIPLE = 64
 
 
 class HEDEdges:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +27,7 @@ WEIGHTS = WeightsFile(
     package_path="weights/hed_bsds500.weights.h5",
 )
 STAGES = ((64, 64), (128, 128), (256, 256, 256), (512, 512, 512), (512, 512, 512))
+MULTIPLE = 16  # of pixels, that all stages see whole
 MEAN_BGR = (104.00699, 116.66877, 122.67892)
 
 
@@ -49,13 +51,25 @@ class HED(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Edge probability of each pixel; images: (b, 3, h, w) RGB in 0..255 -> (b, h, w)."""
-        x, size, sides = images.float().flip(1) - self.mean, images.shape[-2:], []
-        for number, (stage, side) in enumerate(zip(self.stages, self.sides, strict=True)):
+        size = images.shape[-2:]
+        sides = [
+            interpolate(side(x), size=size, mode="bilinear")
+            for side, x in zip(self.sides, self._outputs(images), strict=True)
+        ]
+        return self.fuse(torch.cat(sides, 1)).sigmoid()[:, 0]
+
+    def last_stage(self, images: Tensor) -> Tensor:
+        """What the last side output sees; images: (b, 3, h, w) RGB in 0..255 -> (b, 512, h / 16, w / 16)."""
+        return list(self._outputs(images))[-1]
+
+    def _outputs(self, images: Tensor) -> Iterator[Tensor]:
+        """Activations at the end of each stage."""
+        x = images.float().flip(1) - self.mean
+        for number, stage in enumerate(self.stages):
             x = max_pool2d(x, 2, ceil_mode=True) if number else x
             for layer in stage:  # type: ignore[attr-defined]
                 x = relu(layer(x))
-            sides.append(interpolate(side(x), size=size, mode="bilinear"))
-        return self.fuse(torch.cat(sides, 1)).sigmoid()[:, 0]
+            yield x
 
 
 def load_hed(weights: str | Path | None = None) -> HED:

@@ -26,7 +26,8 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "control_consistency": {"num": 2, "classes": "all"},
 }
 ELSEWHERE = {
-    "concept_study": "teaches a second concept: tests/families/custom_diffusion/test_concept_study.py"
+    "hed_embedding": "needs the weights of HED: tests/evaluation/test_hed_embedding.py",
+    "concept_study": "teaches a second concept: tests/families/custom_diffusion/test_concept_study.py",
 }
 every_metric = pytest.mark.parametrize("name", [name for name in METRICS if name not in ELSEWHERE])
 

@@ -145,3 +145,23 @@ def test_every_kind_of_control_has_its_measure() -> None:
     other = MEASURES["hed"](maps, -maps)
     assert other["ssim"] < 0.5
     assert MEASURES["depth"](maps, -maps)["rmse_aligned"] > 10
+
+
+def test_the_class_is_judged_by_pictures_other_than_the_originals(tmp_path: Path) -> None:
+    run = LineRun(tmp_path, emoji(), styles=["fluent_flat"])
+    plain = control_edges(run, num=6, classes="all", shown=2)
+    assert "accuracy" not in plain
+    run.sample = lambda **asked: Samples(  # type: ignore[method-assign]
+        control_of(run, len(asked["class_labels"]))
+        if "control" in asked
+        else line(40, len(asked["class_labels"]))
+    )
+    found = control_edges(run, num=6, classes="all", shown=2, k=1)
+    assert found["accuracy"] == found["accuracy_originals"], "samples that are the originals are judged alike"
+    assert found["accuracy"] < 1, "an original would be its own nearest picture"
+    assert 0 <= found["accuracy_uncontrolled"] <= 1
+
+
+def control_of(run: LineRun, num: int) -> Tensor:
+    data = run.dataset()
+    return torch.stack([data.fetch(index * len(data) // num)["pixels"] for index in range(num)])

@@ -6,7 +6,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from time import sleep
@@ -14,13 +14,15 @@ from time import sleep
 from genzoo.api.recipes.plan import check_recipe
 from genzoo.api.training.sweep_grid import Trial, trials
 from genzoo.core.errors import UsageError
-from genzoo.core.files import open_log
+from genzoo.core.files import open_log, write_json
+from genzoo.core.reading import read_record
 from genzoo.core.recipe import Recipe, load_recipe
 from genzoo.core.run_folder import RunFolder
 from genzoo.core.signatures import AUTO
 from genzoo.training.recipe_changes import changes
 
 LOG = "sweep.log"
+COST = "sweep_cost.json"
 POLL_SECONDS = 0.2
 
 
@@ -79,8 +81,9 @@ def run_sweep(
             while waiting and len(running) < jobs:
                 one = waiting.pop(0)
                 running[_start(recipe, one, jobs, words)] = one
-            for process in [process for process in running if process.poll() is not None]:
+            for process, seconds in _ended(running):
                 one = running.pop(process)
+                _add_cost(one.folder, seconds)
                 codes[one.folder.name] = process.returncode
                 told(one, process.returncode)
             sleep(POLL_SECONDS)
@@ -98,6 +101,32 @@ def _start(recipe: str, one: Planned, jobs: int, words: Sequence[str]) -> subpro
         return subprocess.Popen(
             [*command, "--output", str(one.folder)], stdout=log, stderr=subprocess.STDOUT, env=env
         )
+
+
+def _ended(running: Iterable[subprocess.Popen[bytes]]) -> list[tuple[subprocess.Popen[bytes], float]]:
+    """The processes that have ended, each with the seconds of processor that it and its own children took."""
+    found = []
+    for process in running:
+        before = _seconds_of_children()
+        if process.poll() is not None:  # its time is added to that of our children in this very call
+            found.append((process, _seconds_of_children() - before))
+    return found
+
+
+def _seconds_of_children() -> float:
+    times = os.times()
+    return times.children_user + times.children_system
+
+
+def _add_cost(folder: Path, seconds: float) -> None:
+    """Add to what earlier processes of the same run took. A folder without a run is left to the next try."""
+    if RunFolder(folder).has_run():
+        write_json(folder / COST, {"processor_seconds": round(processor_seconds(folder) + seconds, 2)})
+
+
+def processor_seconds(folder: Path) -> float:
+    """What the trainings of a folder took, start and report included; 0 where it is not known."""
+    return float(read_record(folder / COST).get("processor_seconds", 0))
 
 
 def _stop(running: dict[subprocess.Popen[bytes], Planned]) -> None:

@@ -17,10 +17,14 @@ _SAFE = re.compile(r"\w[\w.+-]*")
 
 @dataclass(frozen=True)
 class Trial:
-    """One combination. varied: its values of the settings that the sweep varies, as they were typed."""
+    """One combination. varied: its values of the settings that the sweep varies, as they were typed.
+
+    name: of the group, where it has one of its own.
+    """
 
     varied: tuple[tuple[str, str], ...]
     fixed: tuple[str, ...]
+    name: str = ""
 
     @property
     def overrides(self) -> list[str]:
@@ -30,7 +34,7 @@ class Trial:
     @property
     def group(self) -> str:
         """The combination without its seed: trials of one group tell the spread."""
-        return _label([pair for pair in self.varied if pair[0] != SEED]) or "as it is"
+        return self.name or _label([pair for pair in self.varied if pair[0] != SEED]) or "as it is"
 
     @property
     def folder(self) -> str:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from genzoo.api.training.sweep import Planned
+from genzoo.api.training.sweep import Planned, processor_seconds
 from genzoo.core.claims import claim_folder, strangers
 from genzoo.core.files import write_json
 from genzoo.core.reading import read_record
@@ -31,14 +31,29 @@ class Outcome:
 
 
 def measures_of(folder: Path) -> dict[str, float]:
-    """The numbers of a run: the mean of its last losses, the last held-out loss, and those of its report."""
+    """The numbers of a run: mean of its last losses, last held-out loss, report, processor seconds."""
     log = folder / "metrics.jsonl"
     logged = read_metrics(log) if log.is_file() else {}
     found = {name: _last(name, logged[name]) for name in LOGGED if name in logged}
-    for metric in read_record(folder / "report.json").get("metrics", []):
+    report = read_record(folder / "report.json").get("metrics", [])
+    for label, metric in zip(_labels(report), report, strict=True):
         for key, value in metric.get("result", {}).items():
             if isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value):
-                found[f"{metric['name']}.{key}"] = float(value)
+                found[f"{label}.{key}"] = float(value)
+    seconds = processor_seconds(folder)
+    return found | ({"processor_seconds": seconds} if seconds else {})
+
+
+def _labels(report: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Names of metrics; one that is measured several times is told by the options in which these differ."""
+    alike: dict[str, list[Mapping[str, Any]]] = {}
+    for metric in report:
+        alike.setdefault(metric["name"], []).append(metric.get("options", {}))
+    found = []
+    for metric in report:
+        options, others = metric.get("options", {}), alike[metric["name"]]
+        apart = [f"{k}={v}" for k, v in options.items() if any(other.get(k) != v for other in others)]
+        found.append(metric["name"] + (f"({', '.join(apart)})" if apart else ""))
     return found
 
 

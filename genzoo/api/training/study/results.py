@@ -1,0 +1,138 @@
+"""What a study came to: the numbers of every cell, and each sentence of the paper beside them."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from genzoo.api.training.study.definition import Claim, Study
+from genzoo.api.training.study.run import PlannedCell
+from genzoo.api.training.sweep_grid import SEED
+from genzoo.api.training.sweep_table import measures_of
+from genzoo.core.claims import claim_folder, refuse_links, strangers
+from genzoo.core.errors import UsageError
+from genzoo.core.files import write_file, write_json
+from genzoo.core.reading import read_record
+from genzoo.core.run_folder import RunFolder
+
+KINDS = ("json", "md", "svg")
+
+
+@dataclass(frozen=True)
+class CellResult:
+    """values: of each measure, by its heading, one for each seed that was run.   seeds: those."""
+
+    name: str
+    seeds: Sequence[str]
+    values: Mapping[str, Sequence[float]]
+
+
+def results_of(study: Study, planned: Sequence[PlannedCell]) -> list[CellResult]:
+    """Of every cell, what its finished runs measured."""
+    found = []
+    for one in planned:
+        finished = [run for run in one.runs if run.is_finished()]
+        measured = [measures_of(run.folder) for run in finished]
+        values = {
+            heading: [numbers[name] for numbers in measured if name in numbers]
+            for heading, name in study.measures.items()
+        }
+        found.append(CellResult(one.cell.name, [dict(run.trial.varied)[SEED] for run in finished], values))
+    return found
+
+
+def said(claim: Claim, results: Sequence[CellResult]) -> str:
+    """Whether it came out so here: yes or no where the ranges over seeds lie apart, else undecided."""
+    by_name = {result.name: result for result in results}
+    better = by_name[claim.better].values.get(claim.by, [])
+    other = by_name[claim.than].values.get(claim.against or claim.by, [])
+    if not better or not other:
+        return "not run"
+    numbers = f"{spread(better)} beside {spread(other)}"
+    if min(len(better), len(other)) == 1:
+        ahead = _median(better) < _median(other) if claim.lower else _median(better) > _median(other)
+        return f"{'yes' if ahead else 'no'}, by one seed: {numbers}"
+    if claim.lower:
+        better, other = [-value for value in better], [-value for value in other]
+    if min(better) > max(other):
+        return f"yes: {numbers}"
+    return f"no: {numbers}" if max(better) < min(other) else f"undecided, the ranges overlap: {numbers}"
+
+
+def spread(values: Sequence[float]) -> str:
+    """Median, with the lowest and the highest of several."""
+    if not values:
+        return "not run"
+    middle = _short(_median(values))
+    return middle if len(values) == 1 else f"{middle} ({_short(min(values))} to {_short(max(values))})"
+
+
+def _median(values: Sequence[float]) -> float:
+    return statistics.median(values)
+
+
+def _short(value: float) -> str:
+    return f"{value:.3g}" if abs(value) < 100 else f"{value:,.0f}"
+
+
+def as_markdown(study: Study, results: Sequence[CellResult]) -> str:
+    """The paper beside these runs: a table of cells, a list of sentences, and what was found."""
+    papers = list(dict.fromkeys(heading for cell in study.cells for heading in cell.paper))
+    heads = ["", "what", *(f"paper: {heading}" for heading in papers), *study.measures, "seeds"]
+    rows = [heads, ["---"] * len(heads)]
+    for cell, result in zip(study.cells, results, strict=True):
+        printed = [str(cell.paper.get(heading, "")) for heading in papers]
+        numbers = [spread(result.values[heading]) for heading in study.measures]
+        rows.append([f"`{cell.name}`", cell.about, *printed, *numbers, ", ".join(result.seeds) or "none"])
+    lines = [f"| {' | '.join(row)} |" for row in rows]
+    claims = [f"- {claim.says}. Here: {said(claim, results)}" for claim in study.claims]
+    parts = [
+        f"## {study.title}",
+        f"`genzoo sweep studies/{study.name}.yaml`, from recipe `{study.recipe}`. Paper: {study.paper}.",
+        "Here: median (lowest to highest) over seeds.\n\n" + "\n".join(lines),
+        *(["The paper says, and here:\n\n" + "\n".join(claims)] if claims else []),
+        *([study.found] if study.found else []),
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def as_json(study: Study, results: Sequence[CellResult]) -> dict[str, Any]:
+    """The same as data."""
+    return {
+        "study": study.name,
+        "paper": study.paper,
+        "cells": [asdict(result) for result in results],
+        "claims": [{"says": claim.says, "here": said(claim, results)} for claim in study.claims],
+    }
+
+
+def write_results(folder: Path, study: Study, results: Sequence[CellResult]) -> None:
+    """NAME.json, NAME.md and NAME.svg."""
+    from genzoo.api.training.study.drawing import draw
+
+    write_json(folder / f"{study.name}.json", as_json(study, results))
+    write_file(folder / f"{study.name}.md", as_markdown(study, results))
+    write_file(folder / f"{study.name}.svg", draw(study, results))
+
+
+def claim_study(study: Study, planned: Sequence[PlannedCell], folder: Path, place: Path) -> None:
+    """Raise UsageError when folders hold what no study of that name left there, before anything is written.
+
+    folder: of the runs.   place: of the results, among files of others.
+    """
+    trials = {run.folder.name for one in planned for run in one.every}
+    results = {f"{study.name}.{kind}" for kind in KINDS}
+    claim_folder(folder, what="a study", is_ours=lambda path: {*strangers(path)} <= trials | results)
+    for one in planned:
+        for run in one.every:
+            RunFolder(run.folder).require_own()
+    refuse_links(place, results)
+    known = read_record(place / f"{study.name}.json").get("study") == study.name
+    if not known and any((place / name).exists() for name in results):
+        raise UsageError(
+            f"{place} holds files of the names {', '.join(sorted(results))} which no study left there",
+            fix="name another folder with --results",
+        )
