@@ -28,6 +28,7 @@ def control_edges(
     seed: int = 0,
     shown: int = 12,
     strengths: Sequence[float] = (),
+    control_runs: Sequence[str] = (),
     guidance_scale: float | None = None,
     k: int = 0,
 ) -> dict[str, Any]:
@@ -38,7 +39,8 @@ def control_edges(
     edge agrees when the other map has one within `tolerance` pixels; counts are over all pictures. Returns
     F1, precision and recall with the control, F1 without, their ratio, and the F1 that the codec's
     reconstructions reach, which bounds the first. samples/control_edges.png in the run's folder has a row
-    each for controls, samples, samples at further `strengths` of the control, samples without it, originals.
+    each for controls, samples, samples at further `strengths` of the control, samples without it, originals;
+    with `control_runs`, further runs on the same base, one before the last for all their controls together.
     With `k` the class is judged too: the share of samples, of those without control and of originals, that
     their k nearest pictures vote into the class asked for; the originals themselves do not vote.
     """
@@ -52,6 +54,8 @@ def control_edges(
     path = run.folder / "samples" / "control_edges.png"
     path.parent.mkdir(parents=True, exist_ok=True)
     rows = _rows(run, made, shown, strengths, options)
+    if control_runs:
+        rows.insert(-1, _together(run, made, shown, control_runs, options))
     replace(made.samples, pixels=torch.cat(rows)).grid(columns=len(rows[0])).save(path)
     return {
         "f1": found[""].f1,
@@ -85,6 +89,22 @@ def _right_classes(run: MeasuredRun, made: ControlledSamples, k: int) -> dict[st
 def agreement(found: Tensor, control: Tensor, *, tolerance: int) -> EdgeAgreement:
     """Agreement of edge pictures (b, 3, h, w) in [-1, 1]; what is brighter than mid-grey is an edge."""
     return edge_agreement(found[:, 0] > 0, control[:, 0] > 0, tolerance=tolerance)
+
+
+def _together(
+    run: MeasuredRun, made: ControlledSamples, shown: int, others: Sequence[str], options: dict[str, Any]
+) -> Tensor:
+    """Samples under the run's own control and those of other runs, of the same pictures, equally strong."""
+    share = 1 / (1 + len(others))
+    samples = run.sample(
+        **options,
+        class_labels=made.labels[:shown].tolist(),
+        control_from=made.pictures[:shown],
+        control_runs=list(others),
+        control_scale=[share] * (1 + len(others)),
+    )
+    together: Tensor = samples.pixels
+    return together
 
 
 def _rows(

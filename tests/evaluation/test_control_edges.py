@@ -47,9 +47,16 @@ class LineRun:
         return pixels if is_drawing else line(10, len(pixels))
 
     def sample(
-        self, *, class_labels: list[int], seed: int, control: Tensor | None = None, control_scale: float = 1.0
+        self,
+        *,
+        class_labels: list[int],
+        seed: int,
+        control: Tensor | None = None,
+        control_scale: Any = 1.0,
+        **others: Any,
     ) -> Samples:
         self.asked.append({"labels": class_labels, "seed": seed, "control": control, "scale": control_scale})
+        self.asked[-1] |= others
         drawn = line(40, len(class_labels))
         return Samples(drawn if control is None else control.roll(1, dims=-1))
 
@@ -112,6 +119,18 @@ def test_rows_of_other_strengths_stand_between(tmp_path: Path) -> None:
     assert six == (four[0], four[1] // 4 * 6)
     assert [asked["scale"] for asked in run.asked[-2:]] == [0.5, 1.5]
     assert run.asked[-1]["labels"] == run.asked[-3]["labels"][:3]
+
+
+def test_controls_of_several_runs_have_a_row_of_their_own(tmp_path: Path) -> None:
+    lists = {"exclude_classes": ["Food & Drink", "Objects"]}
+    run = LineRun(tmp_path, emoji(**lists), styles=["fluent_flat"], **lists)
+    four = Image.open(control_edges(run, num=5, shown=3)["picture"]).size
+    five = Image.open(control_edges(run, num=5, shown=3, control_runs=["runs/b", "runs/c"])["picture"]).size
+    assert five == (four[0], four[1] // 4 * 5)
+    asked = run.asked[-1]
+    assert asked["control_runs"] == ["runs/b", "runs/c"]
+    assert asked["scale"] == [1 / 3] * 3
+    assert asked["control_from"].shape == (3, 3, 64, 64), "each run extracts its control from the originals"
 
 
 def test_consistency_of_edges_stands_beside_none_and_the_bound(tmp_path: Path) -> None:

@@ -56,7 +56,7 @@ def test_the_gradient_is_that_of_the_divergence() -> None:
 
 def test_groups_stay_together_and_neighbours_are_kept() -> None:
     x, labels = groups()
-    y = tsne(x, perplexity=8, steps=300)
+    y = tsne(x, perplexity=8, steps=600)
     assert y.shape == (60, 2)
     assert bool((labels[neighbours(y, 5)] == labels[:, None]).all())
     kept = (neighbours(x, 8)[:, :, None] == neighbours(y, 8)[:, None, :]).any(-1).double().mean().item()
