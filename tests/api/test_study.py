@@ -239,6 +239,16 @@ def test_a_study_runs_goes_on_and_keeps_its_results(
     assert json.loads((place / "little.json").read_text())["cells"][0]["seeds"] == ["3"]
     assert (place / "little.md").read_text() == out.rstrip("\n") + "\n"
     assert (place / "little.svg").read_text() == draw(study, results)
+    written = (place / "little.json").read_bytes()
+    code, out, _ = call(
+        capsys, "sweep", str(little), "--output", str(tmp_path / "none"), *words[4:], "--tell"
+    )
+    assert (code, (place / "little.json").read_bytes()) == (0, written), "what was kept stays"
+    little.write_text(little.read_text().replace("hidden_size: 32", "hidden_size: 40"))
+    code, out, _ = call(
+        capsys, "sweep", str(little), "--output", str(tmp_path / "none"), *words[4:], "--tell"
+    )
+    assert "| not run | not run | none |" in out, "but not for a cell that has changed"
 
 
 def test_files_of_others_are_not_replaced_and_options_of_studies_belong_to_them(

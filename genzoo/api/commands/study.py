@@ -39,14 +39,15 @@ def study_command(
         return
     place = Path(results) if results else folder
     claim_study(study, planned, folder, place)
+    kept = place / f"{study.name}.json"
 
     def written(one: Planned, code: int) -> None:
         told(one, code)
-        write_results(place, study, results_of(study, planned))
+        write_results(place, study, results_of(study, planned, kept))
 
     words = [word for name in loaded_modules() for word in ("--import", name)]
     codes = {} if told_only else run_study(study, wanted, jobs=jobs, words=words, told=written)
-    found = results_of(study, planned)
+    found = results_of(study, planned, kept)
     write_results(place, study, found)
     print_json(as_json(study, found)) if as_data else typer.echo(as_markdown(study, found))
     worst = max(codes.values(), key=abs, default=0)

@@ -23,15 +23,27 @@ KINDS = ("json", "md", "svg")
 
 @dataclass(frozen=True)
 class CellResult:
-    """values: of each measure, by its heading, one for each seed that was run.   seeds: those."""
+    """values: of each measure, by its heading, one for each seed that was run.   seeds: those.
+
+    recipe: the hash of the cell's recipe, whatever the seed.
+    """
 
     name: str
     seeds: Sequence[str]
     values: Mapping[str, Sequence[float]]
+    recipe: str = ""
 
 
-def results_of(study: Study, planned: Sequence[PlannedCell]) -> list[CellResult]:
-    """Of every cell, what its finished runs measured."""
+def results_of(study: Study, planned: Sequence[PlannedCell], kept: Path | None = None) -> list[CellResult]:
+    """Of every cell, what its finished runs measured.
+
+    kept: a file of earlier results, for cells that have no run here and have not changed since.
+    """
+    before = {
+        cell["name"]: CellResult(**cell)
+        for cell in (read_record(kept) if kept else {}).get("cells", [])
+        if list(cell["values"]) == list(study.measures)
+    }
     found = []
     for one in planned:
         finished = [run for run in one.runs if run.is_finished()]
@@ -40,7 +52,11 @@ def results_of(study: Study, planned: Sequence[PlannedCell]) -> list[CellResult]
             heading: [numbers[name] for numbers in measured if name in numbers]
             for heading, name in study.measures.items()
         }
-        found.append(CellResult(one.cell.name, [dict(run.trial.varied)[SEED] for run in finished], values))
+        seeds = [dict(run.trial.varied)[SEED] for run in finished]
+        own = one.runs[0].recipe.replaced({SEED: 0}, "every seed").sha256
+        earlier = before.get(one.cell.name)
+        stays = not finished and earlier is not None and earlier.recipe == own
+        found.append(earlier if stays and earlier else CellResult(one.cell.name, seeds, values, own))
     return found
 
 
