@@ -9,7 +9,8 @@ import typer
 
 from genzoo.api.commands.terminal import print_json
 from genzoo.api.training.study.definition import read_study
-from genzoo.api.training.study.results import as_json, as_markdown, claim_study, results_of, write_results
+from genzoo.api.training.study.files import claim_study, write_results
+from genzoo.api.training.study.results import as_json, as_markdown, results_of
 from genzoo.api.training.study.run import chosen, plan_study, run_study
 from genzoo.api.training.sweep import Planned
 from genzoo.core.plugins import loaded_modules

@@ -12,13 +12,7 @@ from genzoo.api.training.study.definition import Claim, Study
 from genzoo.api.training.study.run import PlannedCell
 from genzoo.api.training.sweep_grid import SEED
 from genzoo.api.training.sweep_table import measures_of
-from genzoo.core.claims import claim_folder, refuse_links, strangers
-from genzoo.core.errors import UsageError
-from genzoo.core.files import write_file, write_json
 from genzoo.core.reading import read_record
-from genzoo.core.run_folder import RunFolder
-
-KINDS = ("json", "md", "svg")
 
 
 @dataclass(frozen=True)
@@ -123,32 +117,3 @@ def as_json(study: Study, results: Sequence[CellResult]) -> dict[str, Any]:
         "cells": [asdict(result) for result in results],
         "claims": [{"says": claim.says, "here": said(claim, results)} for claim in study.claims],
     }
-
-
-def write_results(folder: Path, study: Study, results: Sequence[CellResult]) -> None:
-    """NAME.json, NAME.md and NAME.svg."""
-    from genzoo.api.training.study.drawing import draw
-
-    write_json(folder / f"{study.name}.json", as_json(study, results))
-    write_file(folder / f"{study.name}.md", as_markdown(study, results))
-    write_file(folder / f"{study.name}.svg", draw(study, results))
-
-
-def claim_study(study: Study, planned: Sequence[PlannedCell], folder: Path, place: Path) -> None:
-    """Raise UsageError when folders hold what no study of that name left there, before anything is written.
-
-    folder: of the runs.   place: of the results, among files of others.
-    """
-    trials = {run.folder.name for one in planned for run in one.every}
-    results = {f"{study.name}.{kind}" for kind in KINDS}
-    claim_folder(folder, what="a study", is_ours=lambda path: {*strangers(path)} <= trials | results)
-    for one in planned:
-        for run in one.every:
-            RunFolder(run.folder).require_own()
-    refuse_links(place, results)
-    known = read_record(place / f"{study.name}.json").get("study") == study.name
-    if not known and any((place / name).exists() for name in results):
-        raise UsageError(
-            f"{place} holds files of the names {', '.join(sorted(results))} which no study left there",
-            fix="name another folder with --results",
-        )
