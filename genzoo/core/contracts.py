@@ -131,6 +131,12 @@ class SuppliesLossOptions(Protocol):
     supplies: Sequence[str]
 
 
+class ShapesSlots(Protocol):
+    """An optimizer of which some slots are not shaped as their parameter."""
+
+    def slot_shape(self, slot: str, parameter: Tensor) -> tuple[int, ...] | None: ...
+
+
 class RefitsTensors(Protocol):
     """A model that can begin with tensors of another shape than its own."""
 

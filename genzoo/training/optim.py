@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from genzoo.core.contracts import ShapesSlots, able
 from genzoo.core.errors import RecipeError, UsageError
 from genzoo.core.model_state import assign, require_same, undecayed_of
 from genzoo.core.registry import OPTIMIZERS
@@ -186,13 +187,23 @@ def _expected(
         members = [names[id(parameter)] for parameter in group["params"]]
         kept = sorted((n for n in members if n in saved), key=lambda n: -parameters[n].ndim)
         slots = saved[kept[0]] if kept else usual
-        expected |= {f"{n}/{s}": _slot_like(parameters[n], slots[s]) for n in members for s in slots}
+        expected |= {
+            f"{n}/{s}": _slot_like(parameters[n], slots[s], _own_shape(optimizer, s, parameters[n]))
+            for n in members
+            for s in slots
+        }
     return expected
 
 
-def _slot_like(parameter: nn.Parameter, slot: Tensor) -> Tensor:
-    # a slot is a scalar count, or has the shape of its parameter
-    shape = () if slot.ndim == 0 and parameter.ndim else parameter.shape
+def _own_shape(optimizer: Optimizer, slot: str, parameter: nn.Parameter) -> tuple[int, ...] | None:
+    shaped = able(optimizer, ShapesSlots)
+    return None if shaped is None else shaped.slot_shape(slot, parameter)
+
+
+def _slot_like(parameter: nn.Parameter, slot: Tensor, own: tuple[int, ...] | None) -> Tensor:
+    # a slot is a scalar count, or has the shape of its parameter, or one that its optimizer tells
+    usual = () if slot.ndim == 0 and parameter.ndim else tuple(parameter.shape)
+    shape = usual if own is None else own
     return torch.empty(shape, dtype=slot.dtype, device="meta")
 
 
