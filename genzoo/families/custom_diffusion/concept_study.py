@@ -1,4 +1,4 @@
-"""A study that ends a small run: was the concept learnt, did other captions stay, does a merge keep two?"""
+"""A study that ends a small run: was the concept learnt, did other captions stay, does a merge keep all?"""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from genzoo.core import files
 from genzoo.core.errors import UsageError
 from genzoo.core.registry import DATASETS
 from genzoo.core.seeds import SampleStreams
@@ -51,31 +52,35 @@ def concept_study(
     run: MeasuredRun,
     *,
     second: Mapping[str, Any],
+    third: Mapping[str, Any] | None = None,
     gallery: Mapping[str, Any],
     captions: Sequence[str],
     merge: Mapping[str, Any] | None = None,
     samples_per_prompt: int = 4,
     seed: int = 0,
 ) -> dict[str, Any]:
-    """Teach a second concept from the same base, merge both in closed form, and compare samples.
+    """Teach a second concept from the same base, and a third, merge all in closed form, and compare samples.
 
-    second: {"concepts": [...], "phrases": [...]} in place of the run's own, and other settings of the model.
+    second, third: {"concepts": [...], "phrases": [...]} in place of the run's own, and other settings of the
+    model.
     gallery: a data section of other captioned pictures; their captions also regularise the merge.   captions:
     of the gallery, whose samples should stay.   merge: options of `merge_concepts`.
 
     "before" is the base under the prompts without the new word. Distances are those of `closeness`; "found"
     is the share of samples nearer to the concept than to the whole gallery, "named" the share of other
     captions whose samples are nearest to the gallery's picture of that caption. Pictures go to
-    samples/concepts.png, the merged concept to merged.safetensors.
+    samples/concepts.png, the merged concept to merged.safetensors, its report to
+    merged.txt.
     """
     if not captions or "concepts" not in second:
         raise UsageError("concept_study needs captions, and concepts of a second concept")
-    other = run.variant("second", _changes(second))
+    given = {"second": second} if third is None else {"second": second, "third": third}
+    taught_apart = {name: run.variant(name, _changes(one)) for name, one in given.items()}
     merged_file = run.folder / "merged.safetensors"
     collection = _gallery(gallery)
     base = run.plan.model.arguments["base_model"]
-    merge_concepts(
-        [run.folder.joinpath("concept.safetensors"), _written(other)],
+    merged = merge_concepts(
+        [run.folder.joinpath("concept.safetensors"), *map(_written, taught_apart.values())],
         base=base,
         captions=collection.captions,
         output=_fresh(merged_file),
@@ -86,13 +91,16 @@ def concept_study(
     draws = {
         "before": _base_draw(base, run, seed),
         "first": _task_draw(taught, seed),
-        "second": _task_draw(other.task(), seed),
+        **{name: _task_draw(other.task(), seed) for name, other in taught_apart.items()},
         "merged": _task_draw(_merged_task(base, merged_file, run), seed),
     }
     others = latent_features(_pixels(collection), vae)
-    result: dict[str, Any] = {}
+    told = merged_file.with_suffix(".txt")
+    files.put_file(told, "\n".join(merged.report.lines()) + "\n", sync=False)
+    result: dict[str, Any] = {"merge_report": str(told)}
     rows: list[tuple[str, Tensor]] = []
-    for name, subject in (("first", _subject(run)), ("second", _subject(other))):
+    for name, one in {"first": run, **taught_apart}.items():
+        subject = _subject(one)
         found = _samples(subject, draws["before"], draws[name], draws["merged"], samples_per_prompt)
         own = latent_features(subject.pictures, vae)
         for state, pixels in found.items():

@@ -100,7 +100,7 @@ def test_a_run_is_studied_with_a_second_concept_and_their_merge(
     second = {"concepts": [entry(pictures, 2, "pot")]}
     captions = list(Captioned.captions[:2])
     found = concept_study(run, second=second, gallery=captioned, captions=captions, samples_per_prompt=1)
-    numbers = {key: value for key, value in found.items() if key != "pictures"}
+    numbers = {key: value for key, value in found.items() if key not in ("pictures", "merge_report")}
     assert all(value >= 0 for value in numbers.values())
     assert {
         f"{who}_distance_{state}" for who in ("first", "second") for state in ("before", "after", "merged")
@@ -115,6 +115,16 @@ def test_a_run_is_studied_with_a_second_concept_and_their_merge(
     assert again == found
     with pytest.raises(UsageError, match="second concept"):
         concept_study(run, second={}, gallery=captioned, captions=captions)
+    third = {"concepts": [entry(pictures, 3, "pot")]}
+    more = concept_study(
+        run, second=second, third=third, gallery=captioned, captions=captions, samples_per_prompt=1
+    )
+    assert list(read_concept(run.folder / "merged.safetensors").tokens) == ["<new1>", "<new2>", "<new3>"]
+    assert more["first_distance_after"] == found["first_distance_after"]
+    assert {"third_found_merged", "drift_third", "named_third"} < set(more)
+    assert "<new3> pot" in Path(more["merge_report"]).read_text()
+    with Image.open(more["pictures"]) as sheet:
+        assert sheet.height == 14 * (64 + 2 + 14)
 
 
 def test_the_concept_of_a_shipped_base_finds_it_again(tmp_path: Path) -> None:
