@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 from families.custom_diffusion.pipelines import tiny_pipeline
-from families.custom_diffusion.tiny_bases import build_base, make_concept
+from families.custom_diffusion.tiny_bases import build_base, build_clip, make_concept
 from PIL import Image
 
 from genzoo.families.custom_diffusion.files.write_layouts import write_concept
@@ -24,6 +24,11 @@ def sd(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def sdxl(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return build_base(tmp_path_factory.mktemp("bases") / "sdxl", "sdxl")
+
+
+@pytest.fixture(scope="session")
+def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return build_clip(tmp_path_factory.mktemp("clip") / "tiny")
 
 
 def draw_pictures(folder: Path, num: int, *, seed: int = 0) -> Path:

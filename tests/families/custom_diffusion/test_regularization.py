@@ -19,26 +19,7 @@ from genzoo.families.custom_diffusion.data.pictures import regularisation_pictur
 from genzoo.families.custom_diffusion.data.regularization import from_folder, generated, retrieved
 from genzoo.pretrained.clip import Clip, load_clip
 
-CONFIG = {
-    "embed_dim": 6,
-    "vision_cfg": {"image_size": 8, "layers": 1, "width": 64, "patch_size": 8},
-    "text_cfg": {"context_length": 20, "vocab_size": 49408, "width": 8, "heads": 2, "layers": 2},
-}
 CAPTIONS = ("a cat", "a cat on a sofa", "my kitten", "a red car", "two boats at sea", "a cat in the snow")
-
-
-@pytest.fixture(scope="module")
-def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a tiny random open_clip model."""
-    import open_clip
-    from safetensors.torch import save_file
-
-    folder = tmp_path_factory.mktemp("clip") / "tiny"
-    folder.mkdir()
-    torch.manual_seed(0)
-    save_file(open_clip.CLIP(**CONFIG).state_dict(), folder / "open_clip_model.safetensors")
-    (folder / "open_clip_config.json").write_text(json.dumps({"model_cfg": CONFIG}))
-    return folder
 
 
 @pytest.fixture(scope="module")

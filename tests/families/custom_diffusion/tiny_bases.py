@@ -128,3 +128,20 @@ def make_concept(
         base_model=base.name,
         base_fingerprint=fingerprint(weights),
     )
+
+
+def build_clip(folder: Path) -> Path:
+    """A tiny random open_clip model."""
+    import open_clip
+    from safetensors.torch import save_file
+
+    config: dict[str, Any] = {
+        "embed_dim": 6,
+        "vision_cfg": {"image_size": 8, "layers": 1, "width": 64, "patch_size": 8},
+        "text_cfg": {"context_length": 20, "vocab_size": 49408, "width": 8, "heads": 2, "layers": 2},
+    }
+    folder.mkdir()
+    torch.manual_seed(0)
+    save_file(open_clip.CLIP(**config).state_dict(), folder / "open_clip_model.safetensors")
+    (folder / "open_clip_config.json").write_text(json.dumps({"model_cfg": config}))
+    return folder

@@ -109,9 +109,7 @@ def text_rows(model: nn.Module, text: Text, *, target: str = "keys_values") -> R
     kind = type(model).__name__
     if target == "text_projection":
         return _projection_rows(model, kind, text)
-    if kind not in EXACT:
-        raise UsageError(**_refusal(kind))
-    found = EXACT[kind](model, text)
+    found = reader_of(kind)(model, text)
     names = projections(model)
     return {name: _own_norm(model, kind, name, found) for name in names}
 
@@ -155,7 +153,7 @@ def _refusal(kind: str) -> Mapping[str, str]:
         why = "keys and values have no closed form there"
         return {
             "what": f"text tokens change with the picture in {kind}: {why}",
-            "fix": f'target "text_projection" ({PROJECTION[kind]})',
+            "fix": f'edit_model(..., target="text_projection") edits {PROJECTION[kind]}, linear in the text',
         }
     return {
         "what": f"nothing is known about how {kind} reads text",
@@ -166,6 +164,46 @@ def _refusal(kind: str) -> Mapping[str, str]:
 def _alone(module: Any, text: Text) -> Tensor:
     rows: Tensor = module(text.features[0][None])[0]
     return rows
+
+
+# parts of a model's names that make rows of a text before keys and values read them
+_BEFORE = ("caption_projection", "caption_norm", "text_embedder", "text_embedding_padding", "norm1_context")
+
+
+def reads_before(name: str) -> bool:
+    """Whether a weight of this name stands between the text encoder and the projections."""
+    return any(part in name for part in _BEFORE)
+
+
+def reader_of(kind: str) -> Reader:
+    """How a class of models makes rows of a text. Raises UsageError, with the reason, where keys and values
+    have no closed form.
+    """
+    if kind not in EXACT:
+        raise UsageError(**_refusal(kind))
+    return EXACT[kind]
+
+
+@torch.no_grad()
+def padding_rows(model: Any) -> Tensor | None:
+    """(n, d) rows that pictures look at wherever a text is short: HunyuanDiT's learnt ones, Wan's constant;
+    None where padding is masked.
+    """
+    kind = type(model).__name__
+    if kind == "HunyuanDiT2DModel":
+        learnt: Tensor = model.text_embedding_padding
+        return learnt
+    if kind == "WanTransformer3DModel":
+        embedder = model.condition_embedder.text_embedder
+        zeros = embedder.linear_1.weight.new_zeros(1, embedder.linear_1.weight.shape[1])
+        return _alone(embedder, Text((zeros,)))
+    return None
+
+
+def layer_norm_of(model: Any, name: str) -> Callable[[Tensor], Tensor]:
+    """What a layer puts before its own projection, row by row: the identity but for Lumina-Next."""
+    kind = type(model).__name__
+    return lambda rows: _own_norm(model, kind, name, rows)
 
 
 def stacked(rows: Sequence[Rows]) -> Rows:

@@ -16,17 +16,12 @@ from genzoo.core.errors import NonFiniteError, UsageError, WeightsError
 from genzoo.families.custom_diffusion.data.captions import chosen_captions
 from genzoo.families.custom_diffusion.edit import measure
 from genzoo.families.custom_diffusion.edit.debias import Classifier, debias_rounds
-from genzoo.families.custom_diffusion.edit.pictures import Drawn, with_pictures
+from genzoo.families.custom_diffusion.edit.pictures import Drawn, check_sampling, with_pictures
+from genzoo.families.custom_diffusion.edit.place import Group, Kept, Texts
 from genzoo.families.custom_diffusion.edit.report import EditsReport
-from genzoo.families.custom_diffusion.edit.rows import (
-    Kept,
-    TextRows,
-    check_different,
-    check_rows,
-    expanded,
-    kept_rows,
-)
+from genzoo.families.custom_diffusion.edit.rows import TextRows, check_different, check_rows, expanded
 from genzoo.families.custom_diffusion.edit.solve import keep_factor, plan_edit
+from genzoo.families.custom_diffusion.edit.text_models import TransformerTexts, check_model
 from genzoo.families.custom_diffusion.edit.verbs import RULES, Edit, Edits, read_edits
 from genzoo.families.custom_diffusion.edit.write import check_output, write_edited
 from genzoo.families.custom_diffusion.files.base_weights import (
@@ -34,6 +29,7 @@ from genzoo.families.custom_diffusion.files.base_weights import (
     base_name,
     base_place,
     fingerprint,
+    part_of,
 )
 from genzoo.families.custom_diffusion.files.concept import ConceptDelta
 from genzoo.pretrained.prompts import load_prompt_encoder
@@ -53,16 +49,17 @@ class EditedBase:
 
 @dataclass(frozen=True)
 class _Problem:
-    """C, T: (s, d) rows and where W_0 sends them now, of all edits.   spans: each edit's own.   kept: what
-    stays. lift: (s, d), W = W_0 + W_0 (T - C)^T lift.   alone: each edit's own lift, (s_e, d).
+    """C, T: (s, d) rows and where W_0 sends them now, of all edits.   spans: each edit's own.   kept: rows
+    that stay, (p, d). lift: (s, d), W = W_0 + W_0 (T - C)^T lift.   alone: each edit's own lift, (s_e, d).
+    names: the projections that see these rows.
     """
 
-    edits: tuple[Edit, ...]
+    names: tuple[str, ...]
     C: Tensor
     T: Tensor
     spans: list[slice]
     attributes: dict[int, list[Tensor]]
-    kept: Kept
+    kept: Tensor
     lift: Tensor
     alone: list[Tensor]
 
@@ -104,41 +101,28 @@ def edit_concepts(
     check_output(output, base)
     check_rows(rows)
     given = read_edits(edits)
+    check_model(base)
+    check_sampling(base, pictures=pictures, debias=any(edit.verb == "debias" for edit in given.edits))
     weights = BaseWeights(base)
     base_print = fingerprint(weights)
-    texts = TextRows(load_prompt_encoder(base))
-    if sum(texts.encoder.widths) != weights.width:
-        raise WeightsError(
-            f"the base's text encoders are {texts.encoder.widths} wide, its cross-attention reads "
-            f"{weights.width}",
-            where=str(base),
-        )
+    texts = _texts_of(base, weights)
     used = chosen_captions(captions, num_captions or (NUM_CAPTIONS if captions is None else None))
-    problem = _problem(given, texts, used, form, rows, lamb, share, weight, expand)
-    log: list[dict[str, Any]] = []
-    if problem.attributes:
-        T, log = debias_rounds(
-            problem.edits,
-            problem.attributes,
-            problem.T,
-            problem.spans,
-            base=base,
-            weights_of=lambda T: _edited(weights, problem.C, T, problem.lift, None)[0],
-            classifier=classifier,
-            rounds=rounds,
-        )
-        problem = dataclasses.replace(problem, T=T)
-    edited, gram, largest = _edited(weights, problem.C, problem.T, problem.lift, dtype)
+    kept = texts.kept(used, [edit.source for edit in given.edits], given.keep)
+    problems = [
+        _problem(given, texts, group, kept, form, rows, lamb, share, weight, expand)
+        for group in texts.groups(weights.key_values)
+    ]
+    problems, log = _debiased(problems, given, weights, base, classifier, rounds)
+    spans = problems[0].spans
+    edited, solved, largest = _edited(weights, problems, dtype)
     watched = [*others, *given.keep]
     if pictures and not watched:
         raise UsageError("pictures of which other texts?", fix="others, or edits that keep a text")
-    table = measure.interference(problem.alone, problem.spans, gram, problem.C)
-    found = measure.reports(
-        [edit.label for edit in problem.edits], problem.spans, problem.lift, gram, problem.C, problem.kept
-    )
+    table = measure.interference(spans, solved)
+    found = measure.reports([edit.label for edit in given.edits], spans, solved, kept)
     if pictures:
         drawn = Drawn(base, pictures)
-        found = with_pictures(found, problem.edits, drawn=drawn, weights=edited, others=watched)
+        found = with_pictures(found, given.edits, drawn=drawn, weights=edited, others=watched)
     report = EditsReport(
         base=base_name(base),
         base_fingerprint=base_print,
@@ -147,31 +131,45 @@ def edit_concepts(
         lamb=lamb,
         edits=measure.with_verdicts(found, table),
         interference=table,
-        notes=_notes(given, problem.kept, texts),
+        notes=[*_notes(given, kept), *texts.notes()],
         largest_change=largest,
         num_matrices=len(edited),
-        num_kept_rows=len(problem.kept.rows),
-        num_captions=len(problem.kept.captions),
+        num_kept_rows=len(kept.rows),
+        num_captions=len(kept.captions),
         width=weights.width,
         seconds=time.perf_counter() - started,
         rounds=log,
     )
     delta = ConceptDelta(
         weights=edited,
-        phrases=tuple(edit.source for edit in problem.edits),
+        phrases=tuple(edit.source for edit in given.edits),
         base_model=base_name(base),
         base_fingerprint=base_print,
-        notes={"edits": [dataclasses.asdict(edit) for edit in problem.edits], **base_place(base)},
+        notes={"edits": [dataclasses.asdict(edit) for edit in given.edits], **base_place(base)},
     )
     if fingerprint(weights) != base_print:
         raise WeightsError("the base changed on the disk during the edit", where=str(base), fix="edit again")
     return EditedBase(delta, report, write_edited(delta, report, base, output))
 
 
+def _texts_of(base: str | Path, weights: BaseWeights) -> Texts:
+    if part_of(base) == "transformer":
+        return TransformerTexts(base, weights.files)
+    texts = TextRows(load_prompt_encoder(base))
+    if sum(texts.encoder.widths) != weights.width:
+        raise WeightsError(
+            f"the base's text encoders are {texts.encoder.widths} wide, its cross-attention reads "
+            f"{weights.width}",
+            where=str(base),
+        )
+    return texts
+
+
 def _problem(
     given: Edits,
-    texts: TextRows,
-    captions: Sequence[str],
+    texts: Texts,
+    group: Group,
+    kept: Kept,
     form: str,
     rows: str,
     lamb: float,
@@ -181,31 +179,57 @@ def _problem(
 ) -> _Problem:
     pieces, targets, attributes, sizes, edit_weights = [], [], {}, [], []
     for number, edit in enumerate(given.edits):
-        sources, goals, others = _rows_of(edit, texts, rows, expand)
+        sources, goals, others = _rows_of(edit, texts, group, rows, expand)
         pieces.append(sources)
         targets.append(goals)
         sizes.append(len(sources))
         edit_weights += [edit.weight] * len(sources)
         if edit.verb == "debias":
             attributes[number] = others
-    C, T = torch.cat(pieces), torch.cat(targets)
-    kept = kept_rows(texts, captions, sources=[edit.source for edit in given.edits], explicit=given.keep)
-    factor = keep_factor(kept.rows, kept.weights, lamb)
+    C, T, stays = torch.cat(pieces), torch.cat(targets), group(kept.rows)
+    factor = keep_factor(stays, kept.weights, lamb)
     a = torch.tensor(edit_weights, dtype=torch.float64) * _row_weight(share, weight, kept, len(C))
     ends = torch.tensor(sizes).cumsum(0).tolist()
     spans = [slice(end - size, end) for end, size in zip(ends, sizes, strict=True)]
     plan = plan_edit(C, factor, weights=a, form=form)
     alone = [plan_edit(C[own], factor, weights=a[own], form=form) for own in spans]
     return _Problem(
-        edits=given.edits,
+        names=group.names,
         C=C,
         T=T,
         spans=spans,
         attributes=attributes,
-        kept=kept,
+        kept=stays,
         lift=plan.keep.T @ plan.lift,
         alone=[one.keep.T @ one.lift for one in alone],
     )
+
+
+def _debiased(
+    problems: list[_Problem],
+    given: Edits,
+    weights: BaseWeights,
+    base: str | Path,
+    classifier: Classifier | None,
+    rounds: int,
+) -> tuple[list[_Problem], list[dict[str, Any]]]:
+    """The problems with the targets of debias moved, and what each round found. All bases that are sampled
+    here have one group of projections.
+    """
+    problem = problems[0]
+    if not problem.attributes:
+        return problems, []
+    T, log = debias_rounds(
+        given.edits,
+        problem.attributes,
+        problem.T,
+        problem.spans,
+        base=base,
+        weights_of=lambda T: _edited(weights, [dataclasses.replace(problem, T=T)], None)[0],
+        classifier=classifier,
+        rounds=rounds,
+    )
+    return [dataclasses.replace(problem, T=T)], log
 
 
 def _row_weight(share: float | None, weight: float, kept: Kept, num_rows: int) -> float:
@@ -216,14 +240,14 @@ def _row_weight(share: float | None, weight: float, kept: Kept, num_rows: int) -
 
 
 def _rows_of(
-    edit: Edit, texts: TextRows, which: str, expand: str | None
+    edit: Edit, texts: Texts, group: Group, which: str, expand: str | None
 ) -> tuple[Tensor, Tensor, list[Tensor]]:
     """Rows of the source, where W_0 sends them, and of debias the rows of its attributes; (s, d) each."""
     sources, goals = [], []
     others: list[list[Tensor]] = [[] for _ in edit.shares]
     names = list(edit.shares) if edit.verb == "debias" else [] if edit.target is None else [edit.target]
     for forms in zip(expanded(edit.source, expand), *(expanded(name, expand) for name in names), strict=True):
-        c, *rest = texts.paired(forms, which)
+        c, *rest = map(group, texts.paired(forms, which))
         sources.append(c)
         if edit.verb == "debias":
             for rows, found in zip(others, rest, strict=True):
@@ -237,24 +261,29 @@ def _rows_of(
 
 
 def _edited(
-    weights: BaseWeights, C: Tensor, T: Tensor, lift: Tensor, dtype: torch.dtype | None
-) -> tuple[dict[str, Tensor], Tensor, float]:
-    """The projections, sum E^T E (s, s) over them, and the largest relative change of one."""
-    difference, square = T - C, lift @ lift.T
-    edited, gram, largest = {}, torch.zeros(len(C), len(C), dtype=torch.float64), 0.0
-    for name in weights.key_values:
-        W_0 = weights[name]
-        E = W_0.double() @ difference.T
-        one = E.T @ E
-        change = float((one * square).sum().clamp_min(0).sqrt() / W_0.double().norm())
-        W = torch.addmm(W_0.double(), E, lift).to(dtype or W_0.dtype)
-        if not bool(torch.isfinite(W).all()):
-            raise NonFiniteError(f"{name} became NaN or infinite", fix="a smaller strength, or another dtype")
-        edited[name], gram, largest = W, gram + one, max(largest, change)
-    return edited, gram, largest
+    weights: BaseWeights, problems: Sequence[_Problem], dtype: torch.dtype | None
+) -> tuple[dict[str, Tensor], list[measure.Solved], float]:
+    """The projections, what was solved for each group, and the largest relative change of one."""
+    edited, solved, largest = {}, [], 0.0
+    for problem in problems:
+        difference, square = problem.T - problem.C, problem.lift @ problem.lift.T
+        gram = torch.zeros(len(problem.C), len(problem.C), dtype=torch.float64)
+        for name in problem.names:
+            W_0 = weights[name]
+            E = W_0.double() @ difference.T
+            one = E.T @ E
+            change = float((one * square).sum().clamp_min(0).sqrt() / W_0.double().norm())
+            W = torch.addmm(W_0.double(), E, problem.lift).to(dtype or W_0.dtype)
+            if not bool(torch.isfinite(W).all()):
+                raise NonFiniteError(
+                    f"{name} became NaN or infinite", fix="a smaller strength, or another dtype"
+                )
+            edited[name], gram, largest = W, gram + one, max(largest, change)
+        solved.append(measure.Solved(problem.C, problem.kept, problem.lift, problem.alone, gram))
+    return {name: edited[name] for name in weights.key_values}, solved, largest
 
 
-def _notes(given: Edits, kept: Kept, texts: TextRows) -> list[str]:
+def _notes(given: Edits, kept: Kept) -> list[str]:
     sources = {edit.source.lower().strip() for edit in given.edits}
     notes = [
         f"{edit.label}: {edit.target!r} is edited too; the target is what it meant in the base"
@@ -263,6 +292,4 @@ def _notes(given: Edits, kept: Kept, texts: TextRows) -> list[str]:
     ]
     if kept.left_out:
         notes.append(f"{len(kept.left_out)} captions name what is edited and were not kept")
-    if len(texts.encoder.widths) == 2:
-        notes.append("the pooled text reaches the model beside keys and values, and is not edited")
     return notes

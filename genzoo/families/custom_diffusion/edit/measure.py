@@ -5,13 +5,27 @@ over all projections is (lift c)^T (sum E^T E) (lift c), whatever the number of 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from genzoo.families.custom_diffusion.edit.place import Kept
 from genzoo.families.custom_diffusion.edit.report import EditReport, verdict
-from genzoo.families.custom_diffusion.edit.rows import Kept
+
+
+@dataclass(frozen=True)
+class Solved:
+    """Projections that see the same rows.   C: (s, d) edited rows.   kept: (p, d).   lift: (s, d).   alone:
+    each edit's own lift.   gram: sum E^T E over the projections, (s, s).
+    """
+
+    C: Tensor
+    kept: Tensor
+    lift: Tensor
+    alone: list[Tensor]
+    gram: Tensor
 
 
 def movements(lift: Tensor, gram: Tensor, rows: Tensor) -> Tensor:
@@ -20,19 +34,22 @@ def movements(lift: Tensor, gram: Tensor, rows: Tensor) -> Tensor:
     return (reach * (gram @ reach)).sum(0).clamp_min(0)
 
 
-def residual(lift: Tensor, gram: Tensor, C: Tensor, own: slice) -> float:
-    """|W c - v| over |W_0 c - v| of the rows `own` of C (s, d)."""
-    missing = (lift @ C.T - torch.eye(len(C), dtype=C.dtype))[:, own]
-    left = (missing * (gram @ missing)).sum()
-    return float((left.clamp_min(0) / gram.diagonal()[own].sum().clamp_min(1e-300)).sqrt())
+def residual(solved: Sequence[Solved], own: slice) -> float:
+    """|W c - v| over |W_0 c - v| of the edited rows `own`."""
+    left, needed = torch.zeros(2, dtype=torch.float64)
+    for one in solved:
+        missing = (one.lift @ one.C.T - torch.eye(len(one.C), dtype=one.C.dtype))[:, own]
+        left = left + (missing * (one.gram @ missing)).sum().clamp_min(0)
+        needed = needed + one.gram.diagonal()[own].sum()
+    return float((left / needed.clamp_min(1e-300)).sqrt())
 
 
 def reports(
-    labels: Sequence[str], spans: Sequence[slice], lift: Tensor, gram: Tensor, C: Tensor, kept: Kept
+    labels: Sequence[str], spans: Sequence[slice], solved: Sequence[Solved], kept: Kept
 ) -> list[EditReport]:
     """One for each edit, without the verdict.   spans: its rows in C."""
-    caption_moves = _of_captions(movements(lift, gram, kept.rows), kept)
-    moves = movements(lift, gram, C)
+    caption_moves = _of_captions(sum_of(movements(one.lift, one.gram, one.kept) for one in solved), kept)
+    moves = sum_of(movements(one.lift, one.gram, one.C) for one in solved)
     found = []
     for label, own in zip(labels, spans, strict=True):
         moved = moves[own].mean().sqrt()
@@ -42,7 +59,7 @@ def reports(
             EditReport(
                 label=label,
                 num_rows=own.stop - own.start,
-                residual=residual(lift, gram, C, own),
+                residual=residual(solved, own),
                 moved=float(moved),
                 drift=float(shares.square().mean().sqrt()) if len(shares) else 0.0,
                 worst_drift=float(shares[worst]) if len(shares) else 0.0,
@@ -52,19 +69,22 @@ def reports(
     return found
 
 
-def interference(
-    lifts: Sequence[Tensor], spans: Sequence[slice], gram: Tensor, C: Tensor
-) -> list[list[float]]:
+def interference(spans: Sequence[slice], solved: Sequence[Solved]) -> list[list[float]]:
     """[i][j]: the movement of edit i's rows by edit j alone, as a share of what i needs."""
     table = []
     for own in spans:
-        needed = gram.diagonal()[own].sum().clamp_min(1e-300)
-        row = [
-            float((movements(lift, gram[other, other], C[own]).sum() / needed).sqrt())
-            for lift, other in zip(lifts, spans, strict=True)
+        needed = sum_of(one.gram.diagonal()[own].sum() for one in solved).clamp_min(1e-300)
+        moved = [
+            sum_of(movements(one.alone[j], one.gram[other, other], one.C[own]).sum() for one in solved)
+            for j, other in enumerate(spans)
         ]
-        table.append(row)
+        table.append([float((each / needed).sqrt()) for each in moved])
     return table
+
+
+def sum_of(parts: Iterable[Tensor]) -> Tensor:
+    """Of tensors of one shape, one at least."""
+    return torch.stack(list(parts)).sum(0)
 
 
 def with_verdicts(found: Sequence[EditReport], table: Sequence[Sequence[float]]) -> list[EditReport]:

@@ -10,14 +10,26 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from genzoo.core.errors import UsageError
 from genzoo.core.seeds import SampleStreams
 from genzoo.diffusion.prompted import sample_prompts, schedule_from
 from genzoo.families.custom_diffusion.data.latent_distances import latent_features
 from genzoo.families.custom_diffusion.edit.report import EditReport
 from genzoo.families.custom_diffusion.edit.verbs import Edit
+from genzoo.families.custom_diffusion.files.base_weights import part_of
 from genzoo.pretrained.text_to_image import TextToImageParts, load_parts
 
 SAMPLER = {"name": "ddim", "steps": 25, "guidance_scale": 2.0}
+
+
+def check_sampling(base: str | Path, *, pictures: int, debias: bool) -> None:
+    """Raise UsageError where an edit would have to sample a base that genzoo does not sample."""
+    if (pictures or debias) and part_of(base) == "transformer":
+        raise UsageError(
+            f"{'debias' if debias else 'pictures'} would sample the base",
+            why="of bases with a transformer keys and values are edited here, and nothing is sampled",
+            fix="leave it out, and sample the result with its pipeline in diffusers",
+        )
 
 
 class Drawn:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from genzoo.core.errors import NonFiniteError, UsageError
 from genzoo.families.custom_diffusion.data.phrases import row_keys
+from genzoo.families.custom_diffusion.edit.place import Group, Kept
 from genzoo.pretrained.prompts import PromptEncoder, PromptFeatures
 
 ROWS = ("tail", "last", "all")
@@ -24,21 +24,8 @@ SAME_ROW = 1e-9
 NUM_PADDING = 12
 
 
-@dataclass(frozen=True)
-class Kept:
-    """rows: (p, d).   weights: (p,), how often a row occurs.   captions, spans: of each caption the rows that
-    are its own, (index into rows).   left_out: captions that name what is edited.
-    """
-
-    rows: Tensor
-    weights: Tensor
-    captions: list[str]
-    spans: list[list[int]]
-    left_out: list[str]
-
-
 class TextRows:
-    """Padded features of texts, each encoded once."""
+    """Padded features of texts of Stable Diffusion, each encoded once."""
 
     def __init__(self, encoder: PromptEncoder) -> None:
         self.encoder = encoder
@@ -73,6 +60,20 @@ class TextRows:
         count = 1 if which == "last" else len(found[0][0]) - max(starts)
         return [rows[start : start + count] for (rows, _), start in zip(found, starts, strict=True)]
 
+    def groups(self, names: Sequence[str]) -> list[Group]:
+        """All keys and values see the same rows."""
+        return [Group(tuple(names))]
+
+    def kept(self, captions: Sequence[str], sources: Sequence[str], explicit: Sequence[str] = ()) -> Kept:
+        """See `kept_rows`."""
+        return kept_rows(self, captions, sources=sources, explicit=explicit)
+
+    def notes(self) -> list[str]:
+        """What an edit of keys and values does not reach."""
+        if len(self.encoder.widths) == 1:
+            return []
+        return ["the pooled text reaches the model beside keys and values, and is not edited"]
+
 
 def expanded(text: str, expand: str | None) -> list[str]:
     """The text alone, and in the templates of EXPANSIONS."""
@@ -99,6 +100,12 @@ def check_different(source: Tensor, target: Tensor, texts: tuple[str, str]) -> N
         )
 
 
+def names_one_of(caption: str, sources: Sequence[str]) -> bool:
+    """Whether one of some texts stands in a caption as whole words."""
+    named = "|".join(rf"\b{re.escape(word.strip())}\b" for word in sources)
+    return re.search(named, caption, re.IGNORECASE) is not None
+
+
 def kept_rows(
     texts: TextRows, captions: Sequence[str], *, sources: Sequence[str], explicit: Sequence[str] = ()
 ) -> Kept:
@@ -107,9 +114,8 @@ def kept_rows(
     captions that name a source are left out: they would hold on to what is edited.   explicit: texts that
     somebody asked to keep, never left out.
     """
-    named = re.compile("|".join(rf"\b{re.escape(word.strip())}\b" for word in sources), re.IGNORECASE)
-    left_out = [caption for caption in captions if named.search(caption)]
-    used = [*explicit, *(caption for caption in captions if not named.search(caption))]
+    left_out = [caption for caption in captions if names_one_of(caption, sources)]
+    used = [*explicit, *(caption for caption in captions if caption not in left_out)]
     edited = {texts.features(source)[1][:-1] for source in sources}
     counts: Counter[tuple[int, ...]] = Counter()
     places: dict[tuple[int, ...], int] = {}

@@ -16,14 +16,18 @@ from genzoo.core.errors import CheckpointError, WeightsError
 from genzoo.core.reading import read_json
 from genzoo.core.tensor_files import named
 from genzoo.families.custom_diffusion.files.weight_names import is_cross_attention, is_key_value
-from genzoo.pretrained.hub import SMALL, WHOLE, resolve
+from genzoo.pretrained.hub import SMALL, WHOLE, located, resolve
 
 SINGLE = ("diffusion_pytorch_model.safetensors", "diffusion_pytorch_model.fp16.safetensors")
 INDEX = "diffusion_pytorch_model.safetensors.index.json"
+# the folders that hold what paints, and what people call it
+MODELS = {"unet": "UNet", "transformer": "transformer"}
 
 
 class BaseWeights(Mapping[str, Tensor]):
-    """The cross-attention weights of base/unet, read from the disk at each access and never written."""
+    """The cross-attention weights of base/unet, or of base/transformer where there is no UNet, read from the
+    disk at each access and never written.
+    """
 
     def __init__(self, base: str | Path) -> None:
         self.base = str(base)
@@ -32,7 +36,7 @@ class BaseWeights(Mapping[str, Tensor]):
         self._handles = {path: _opened(path) for path in set(self._files.values())}
         if not any(map(is_key_value, self._files)):
             raise WeightsError(
-                "the base's UNet has no cross-attention",
+                f"the base's {MODELS[part_of(base)]} has no cross-attention",
                 where=self.base,
                 fix="use a text-to-image model in diffusers' layout, such as Stable Diffusion 1.x, 2.x or XL",
             )
@@ -104,18 +108,24 @@ def _opened(path: Path) -> Any:
         return safe_open(path, framework="pt")
 
 
+def part_of(base: str | Path) -> str:
+    """The folder of a base that holds what paints: "transformer" where that is there and no UNet."""
+    folder = Path(located(base)).expanduser()
+    return "transformer" if (folder / "transformer").is_dir() and not (folder / "unet").is_dir() else "unet"
+
+
 def _files(base: str | Path) -> list[Path]:
-    """The UNet's weight files: one, half precision, or shards."""
-    folder = Path(base).expanduser()
+    """The model's weight files: one, half precision, or shards."""
+    folder, part = Path(base).expanduser(), part_of(base)
     if not folder.is_dir():
-        return [resolve(base, SINGLE[0], subfolder="unet", together=WHOLE, instead=SMALL)]
-    found = [folder / "unet" / name for name in SINGLE if (folder / "unet" / name).is_file()]
+        return [resolve(base, SINGLE[0], subfolder=part, together=WHOLE, instead=SMALL)]
+    found = [folder / part / name for name in SINGLE if (folder / part / name).is_file()]
     if found:
         return found[:1]
-    if (folder / "unet" / INDEX).is_file():
-        return [resolve(base, name, subfolder="unet") for name in _shards(folder / "unet" / INDEX)]
+    if (folder / part / INDEX).is_file():
+        return [resolve(base, name, subfolder=part) for name in _shards(folder / part / INDEX)]
     raise WeightsError(
-        f"the base has no unet/{SINGLE[0]}",
+        f"the base has no {part}/{SINGLE[0]}",
         where=str(folder),
         fix="give a folder in diffusers' layout with safetensors weights",
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from genzoo.core.errors import UsageError
 from genzoo.core.reading import read_record
 from genzoo.core.recipe import MISSING, Recipe, recipe_from
 
@@ -13,6 +14,12 @@ def open_base(path: Path) -> Recipe | None:
     for anything else.
     """
     index = path / "model_index.json"
+    if index.is_file() and (path / "transformer").is_dir() and not (path / "unet").is_dir():
+        raise UsageError(
+            "text-to-image bases with a transformer are edited and their LoRA files merged here, not sampled",
+            where=str(path),
+            fix=f'diffusers.DiffusionPipeline.from_pretrained("{path}")("a prompt")',
+        )
     if not index.is_file() or not (path / "unet").is_dir():
         return None
     if "unet" not in read_record(index):

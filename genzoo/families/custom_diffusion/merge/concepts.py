@@ -21,6 +21,7 @@ from genzoo.families.custom_diffusion.files.base_weights import (
     base_name,
     base_place,
     fingerprint,
+    part_of,
 )
 from genzoo.families.custom_diffusion.files.concept import ConceptDelta
 from genzoo.families.custom_diffusion.files.write_layouts import (
@@ -87,6 +88,12 @@ def merge_concepts(
     """
     started = time.perf_counter()
     _check_output(output)
+    if part_of(base) == "transformer":
+        raise UsageError(
+            "concepts of bases with a transformer are merged in memory alone",
+            where=str(base),
+            fix="merge_models of genzoo.families.custom_diffusion, or LoRA files, which are merged there too",
+        )
     with doing("reading the concepts and the base"):
         entries = read_all(concepts)
         weights = BaseWeights(base)
