@@ -75,7 +75,7 @@ def lsq_merge(case: Case, data: Tensors) -> None:
     rows, P = [data[f"X{i}"] for i in range(count)], data["P"]
     weights, strengths = case["weights"], case["strengths"]
     factor = row_factor([*rows, P], [*weights, case["preserve_weight"]], case["lamb"])
-    merged = merge_changes(changes, rows, factor=factor, weights=weights, strengths=strengths)
+    merged = merge_changes(changes, factor=factor, strengths=strengths)
     largest = (data["merged"] - data["W0"]).abs().max()
     assert merged.up is not None
     assert merged.down is not None

@@ -93,6 +93,34 @@ def test_command_merges_loras_into_one_that_reads_as_the_report_says(
     torch.testing.assert_close(mean.changes[MODULES[4]].delta, wanted, atol=1e-6, rtol=1e-5)
 
 
+def test_command_writes_a_base_with_the_merge_in_its_weights(
+    sd: Path, loras: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out, before = tmp_path / "whole", {path: path.read_bytes() for path in sd.rglob("*") if path.is_file()}
+    arguments = ["merge-concepts", *loras, "--base", sd, "--phrase", "sks cat", "--phrase", "pll pot"]
+    assert command(*arguments, "-o", tmp_path / "one.safetensors") == 0
+    assert command(*arguments, "-o", out, "--as-base") == 0
+    assert {path: path.read_bytes() for path in before} == before
+    changes = read_lora(tmp_path / "one.safetensors", base_modules(sd)).changes
+    parts = load_parts(sd)
+    with changed(parts, changes, 1.0):
+        wanted = {name: value.clone() for name, value in parts.unet.state_dict().items()}
+        words = parts.text_encoders[0].state_dict()
+        wanted_words = {name: value.clone() for name, value in words.items()}
+    whole = load_parts(out)
+    for name, value in whole.unet.state_dict().items():
+        torch.testing.assert_close(value, wanted[name], atol=1e-6, rtol=1e-6)
+    for name, value in whole.text_encoders[0].state_dict().items():
+        torch.testing.assert_close(value, wanted_words[name], atol=1e-6, rtol=1e-6)
+    moved = f"{MODULES[4]}.weight"
+    assert not torch.equal(wanted[moved], parts.unet.state_dict()[moved])
+    assert (out / "report.txt").is_file()
+    assert command(*arguments, "-o", tmp_path / "two.safetensors", "--as-base") == 2
+    assert "a whole base is a folder" in capsys.readouterr().err
+    assert command("merge-concepts", loras[0], "--base", sd, "-o", out, "--as-base") == 2
+    assert "exists already" in capsys.readouterr().err
+
+
 def test_one_lora_alone_is_kept_with_its_strength(sd: Path, loras: list[Path]) -> None:
     merged = merge_loras(loras[:1], base=sd, prompts=["sks cat"], strengths=[0.5], keep=0.0, lamb=1e-12)
     own = read_lora(loras[0], base_modules(sd))

@@ -45,6 +45,9 @@ def merge_command(
     method: Annotated[
         str | None, typer.Option(metavar="least_squares|average|sum", help="of LoRA files alone")
     ] = None,
+    as_base: Annotated[
+        bool, typer.Option("--as-base", help="of LoRA files: write the base with the merge in its weights")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="print the report as JSON")] = False,
 ) -> None:
     """Merge concepts of one base model in closed form, or LoRA files by least squares, with a report."""
@@ -66,11 +69,15 @@ def merge_command(
             strengths=strengths,
             method=method or "least_squares",
             output=output,
+            as_base=as_base,
         )
         _tell(merged_loras.report, merged_loras.path, as_json)
         return
-    if method is not None:
-        raise UsageError("--method is of LoRA files", fix="concepts are merged in closed form alone")
+    if method is not None or as_base:
+        raise UsageError(
+            f"{'--as-base' if method is None else '--method'} is of LoRA files",
+            fix="concepts are merged in closed form alone, into a concept",
+        )
     merged = merge_concepts(
         paths,
         base=base,

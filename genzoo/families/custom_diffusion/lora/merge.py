@@ -14,12 +14,15 @@ from torch import Tensor
 from genzoo.core.errors import DataError, UsageError, WeightsError
 from genzoo.core.files import write_folder
 from genzoo.families.custom_diffusion.data.captions import default_captions
+from genzoo.families.custom_diffusion.edit.text_models import transformer_class
+from genzoo.families.custom_diffusion.files.base_weights import part_of
 from genzoo.families.custom_diffusion.files.report import Report
 from genzoo.families.custom_diffusion.files.write_layouts import write_new_file
 from genzoo.families.custom_diffusion.lora.changes import Change, LoraFile, combined
-from genzoo.families.custom_diffusion.lora.names import base_modules
+from genzoo.families.custom_diffusion.lora.names import ENCODERS, base_modules
+from genzoo.families.custom_diffusion.lora.pipeline import PipelineParts, check_lora_output
 from genzoo.families.custom_diffusion.lora.read import is_lora, read_lora
-from genzoo.families.custom_diffusion.lora.record import MAX_ROWS, changed, input_group, record_inputs
+from genzoo.families.custom_diffusion.lora.record import MAX_ROWS, Parts, changed, input_group, record_inputs
 from genzoo.families.custom_diffusion.lora.solve import (
     RowFactor,
     average,
@@ -27,7 +30,13 @@ from genzoo.families.custom_diffusion.lora.solve import (
     row_factor,
     squares,
 )
-from genzoo.families.custom_diffusion.lora.write import kohya_lora_bytes
+from genzoo.families.custom_diffusion.lora.write import (
+    check_base_output,
+    diffusers_lora_bytes,
+    kohya_lora_bytes,
+    peft_files,
+    write_merged_base,
+)
 from genzoo.families.custom_diffusion.merge.inputs import hash_files
 from genzoo.families.custom_diffusion.merge.low_rank import exact_factors
 from genzoo.pretrained.text_to_image import load_parts
@@ -93,6 +102,7 @@ def merge_loras(
     keep: float = 0.1,
     lamb: float = 1e-4,
     output: str | Path | None = None,
+    as_base: bool = False,
 ) -> MergedLoras:
     """Merge LoRA files of any layout so that each acts on its own inputs as it does alone, as far as that
     goes.
@@ -101,11 +111,16 @@ def merge_loras(
     method: "average" and "sum" of the changes by name.   keep: how much inputs under other prompts shall stay
     as they are, as a share of the concepts' own weight.   lamb: the ridge, as a share of the mean of M's
     diagonal.   output: a file that ends in .safetensors, kohya's layout, or a new folder with the report.
+    as_base: the folder is a copy of the base with the merge in its weights, which needs no LoRA any more.
     Inputs are never written. Raises UsageError, WeightsError, CheckpointError, DataError.
     """
     started = time.perf_counter()
     if output is not None and Path(output).exists():
         raise UsageError(f"{output} exists already", fix="name another output, or remove it")
+    if as_base:
+        check_base_output(output, base)
+    elif part_of(base) == "transformer":
+        check_lora_output(transformer_class(base), output)
     if method not in METHODS:
         raise UsageError(f"method={method!r} is not known", fix=f"one of {', '.join(METHODS)}")
     paths, hashes = _distinct(files)
@@ -131,6 +146,8 @@ def merge_loras(
         seconds=time.perf_counter() - started,
     )
     lora = LoraFile(merged, "kohya", trigger=", ".join(text[0] for text in texts))
+    if as_base and output is not None:
+        return MergedLoras(lora, report, write_merged_base(lora, base, output, _reports(report)))
     return MergedLoras(lora, report, _write(lora, report, modules, output, base))
 
 
@@ -159,7 +176,7 @@ def _merge(
 ) -> tuple[dict[str, Change], dict[str, list[float]], int]:
     names = sorted({name for lora in loras for name in lora.changes})
     groups = {input_group(name): name for name in names}
-    parts = load_parts(base)
+    parts: Parts = PipelineParts(base) if part_of(base) == "transformer" else load_parts(base)
     recorded = []
     for lora, strength, prompts in zip(loras, strengths, texts, strict=True):
         with changed(parts, lora.changes, strength):
@@ -173,24 +190,12 @@ def _merge(
         group = input_group(name)
         rows = [_rows(recorded[i], group, name) for i in range(len(loras))]
         if group not in factors:
-            factors[group] = _factor(rows, others.get(group), keep, lamb)
+            factors[group] = row_factor_of(rows, others.get(group), keep, lamb)
         full += sum(len(one) for one in rows) >= rows[0].shape[1]
         changes = [loras[i].changes[name] for i in holders]
-        scales = [strengths[i] for i in holders]
-        answers = {
-            "least_squares": merge_changes(
-                changes,
-                [rows[i] for i in holders],
-                factor=factors[group],
-                weights=[1.0] * len(holders),
-                strengths=scales,
-            ),
-            "average": average(changes, scales, total=float(len(loras))),
-            "sum": average(changes, scales, total=1.0),
-        }
-        for key, answer in answers.items():
-            for change, i in zip(changes, holders, strict=True):
-                sums[key][:, i] += torch.stack(squares(answer, change, strengths[i], rows[i]))
+        answers, lost = merged_module(changes, [strengths[i] for i in holders], holders, rows, factors[group])
+        for key, shares in lost.items():
+            sums[key][:, holders] += shares
         merged[name] = _stored(answers[method])
     residual = {
         key: (left / needed.clamp_min(1e-300)).sqrt().tolist() for key, (left, needed) in sums.items()
@@ -198,7 +203,36 @@ def _merge(
     return merged, residual, full
 
 
-def _factor(rows: Sequence[Tensor], others: Tensor | None, keep: float, lamb: float) -> RowFactor:
+def merged_module(
+    changes: Sequence[Change],
+    strengths: Sequence[float],
+    holders: Sequence[int],
+    rows: Sequence[Tensor],
+    factor: RowFactor,
+) -> tuple[dict[str, Change], dict[str, Tensor]]:
+    """One module by every method, and (2, n) of each: what its n changes lose, and what they want, squared.
+
+    holders: which files the changes are of.   rows: of all files.
+    """
+    answers = {
+        "least_squares": merge_changes(changes, factor=factor, strengths=strengths, pieces=holders),
+        "average": average(changes, strengths, total=float(len(rows))),
+        "sum": average(changes, strengths, total=1.0),
+    }
+    lost = {
+        key: torch.stack(
+            [
+                torch.stack(squares(answer, change, strength, rows[i]))
+                for change, strength, i in zip(changes, strengths, holders, strict=True)
+            ],
+            1,
+        )
+        for key, answer in answers.items()
+    }
+    return answers, lost
+
+
+def row_factor_of(rows: Sequence[Tensor], others: Tensor | None, keep: float, lamb: float) -> RowFactor:
     """Of all concepts' rows, those of concepts without this module too: there nothing shall change."""
     weights = [1.0] * len(rows)
     pieces = list(rows)
@@ -274,14 +308,29 @@ def _write(
     if output is None:
         return None
     path = Path(output)
+    if part_of(base) == "transformer":
+        return _write_for_transformer(lora, report, path)
     content = kohya_lora_bytes(lora, modules, name=path.stem, base=str(base))
     if path.suffix == ".safetensors":
         return write_new_file(path, content)
-    return write_folder(
-        path,
-        {
-            FILE: content,
-            "report.json": json.dumps(report.kept(), indent=2) + "\n",
-            "report.txt": "\n".join(report.lines()) + "\n",
-        },
-    )
+    return write_folder(path, {FILE: content, **_reports(report)})
+
+
+def _write_for_transformer(lora: LoraFile, report: LoraReport, path: Path) -> Path:
+    """A file for `pipeline.load_lora_weights`, or PEFT's folder."""
+    if path.suffix == ".safetensors":
+        return write_new_file(path, diffusers_lora_bytes(lora.changes))
+    words = [name for name in lora.changes if name.startswith(ENCODERS)]
+    if words:
+        raise UsageError(
+            f"PEFT's folder is of one model, and the files change a text encoder too ({words[0]})",
+            fix="an output that ends in .safetensors, or --as-base",
+        )
+    return write_folder(path, {**peft_files(lora.changes), **_reports(report)})
+
+
+def _reports(report: LoraReport) -> dict[str, str]:
+    return {
+        "report.json": json.dumps(report.kept(), indent=2) + "\n",
+        "report.txt": "\n".join(report.lines()) + "\n",
+    }

@@ -16,6 +16,8 @@ from genzoo.pretrained.hub import located
 
 Shape = tuple[int, ...]
 ENCODERS = ("text_encoder", "text_encoder_2")
+# the folders of a base that hold linear modules
+PARTS = ("unet", "transformer", *ENCODERS)
 _SIDE = re.compile(r"(?:(down|up)_blocks\.(\d+)\.attentions\.(\d+)|mid_block\.attentions\.0)\.(.*)$")
 _PROCESSOR = re.compile(r"(?P<block>.*\battn\d)\.processor\.to_(?P<what>[qkv]|out)$")
 
@@ -24,7 +26,7 @@ def base_modules(base: str | Path) -> dict[str, Shape]:
     """Shapes of all weights of two or four dimensions, by their module's name; headers alone are read."""
     folder = Path(located(base)).expanduser()
     found: dict[str, Shape] = {}
-    for part in ("unet", "transformer", *ENCODERS):
+    for part in PARTS:
         for path in sorted((folder / part).glob("*.safetensors")):
             with open_tensors(path, "the base's weights") as file:
                 for name in file.keys():  # noqa: SIM118

@@ -13,15 +13,18 @@ from genzoo.core.seeds import SampleStreams, mix_seed
 from genzoo.diffusion.prompted import sample_prompts, schedule_from
 from genzoo.families.custom_diffusion.lora.changes import Change
 from genzoo.families.custom_diffusion.lora.names import canonical
+from genzoo.families.custom_diffusion.lora.pipeline import PipelineParts
 from genzoo.pretrained.text_to_image import TextToImageParts
+
+Parts = TextToImageParts | PipelineParts
 
 # beyond the layer's width, more rows leave nothing to choose: the answer is the average's
 MAX_ROWS = 256
 STEPS, GUIDANCE = 4, 1.0
 
 
-def linear_modules(parts: TextToImageParts) -> dict[str, nn.Module]:
-    """The UNet's and the text encoders' modules by the names of `LoraFile`."""
+def linear_modules(parts: Parts) -> dict[str, nn.Module]:
+    """The UNet's or transformer's and the text encoders' modules by the names of `LoraFile`."""
     found = dict(parts.unet.named_modules())
     for number, encoder in enumerate(parts.text_encoders):
         part = "text_encoder" if number == 0 else "text_encoder_2"
@@ -35,7 +38,8 @@ def input_group(module: str) -> str:
     """
     attention, _, last = module.rpartition(".")
     if attention.endswith("attn2") and last in ("to_k", "to_v"):
-        return "text"
+        # a transformer's layers may have norms of their own before them
+        return "text" if name_of_unet(module) else f"{attention}.to_kv"
     if last in ("to_q", "to_k", "to_v") and attention.endswith("attn1"):
         return f"{attention}.to_qkv"
     if last in ("q_proj", "k_proj", "v_proj"):
@@ -43,9 +47,14 @@ def input_group(module: str) -> str:
     return module
 
 
+def name_of_unet(module: str) -> bool:
+    """Whether a module is one of a UNet of diffusers, whose text is the same in all layers."""
+    return module.startswith(("down_blocks.", "mid_block.", "up_blocks."))
+
+
 @torch.no_grad()
 def record_inputs(
-    parts: TextToImageParts, groups: Mapping[str, str], prompts: Sequence[str], *, seed: int = 0
+    parts: Parts, groups: Mapping[str, str], prompts: Sequence[str], *, seed: int = 0
 ) -> dict[str, Tensor]:
     """Rows (n, d), at most MAX_ROWS of each group, drawn with a fixed seed, while the prompts are sampled.
 
@@ -56,22 +65,29 @@ def record_inputs(
         modules[module].register_forward_pre_hook(_taking(kept[name])) for name, module in groups.items()
     ]
     try:
-        sample_prompts(
-            parts,
-            schedule_from(parts.scheduler),
-            list(prompts),
-            SampleStreams.from_seeds(seed, "record", positions=range(len(prompts))),
-            sampler={"name": "ddim", "steps": STEPS, "guidance_scale": GUIDANCE},
-        )
+        _sample(parts, prompts, seed)
     finally:
         for handle in handles:
             handle.remove()
     return {name: one.rows for name, one in kept.items() if one.seen}
 
 
+def _sample(parts: Parts, prompts: Sequence[str], seed: int) -> None:
+    if isinstance(parts, PipelineParts):
+        parts.sample(prompts, seed)
+        return
+    sample_prompts(
+        parts,
+        schedule_from(parts.scheduler),
+        list(prompts),
+        SampleStreams.from_seeds(seed, "record", positions=range(len(prompts))),
+        sampler={"name": "ddim", "steps": STEPS, "guidance_scale": GUIDANCE},
+    )
+
+
 @contextmanager
 @torch.no_grad()
-def changed(parts: TextToImageParts, changes: Mapping[str, Change], strength: float) -> Iterator[None]:
+def changed(parts: Parts, changes: Mapping[str, Change], strength: float) -> Iterator[None]:
     """A base with a LoRA in its weights; they are put back."""
     modules: dict[str, Any] = linear_modules(parts)
     before = {name: modules[name].weight.detach().clone() for name in changes}

@@ -1,16 +1,20 @@
-"""LoRA changes as files: kohya's layout, which every program reads, and PEFT's folder."""
+"""LoRA changes as files: kohya's layout, which every program reads, PEFT's folder, a whole base."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from pathlib import Path
 
 from torch import Tensor
 
+from genzoo.core import files
+from genzoo.core.errors import UsageError
 from genzoo.core.tensor_layout import tensor_bytes
+from genzoo.families.custom_diffusion.files.copied_base import base_folder, copy_base
 from genzoo.families.custom_diffusion.files.kohya import base_kind, kohya_bytes
 from genzoo.families.custom_diffusion.lora.changes import Change, LoraFile
-from genzoo.families.custom_diffusion.lora.names import Shape, kohya_name
+from genzoo.families.custom_diffusion.lora.names import ENCODERS, PARTS, Shape, canonical, kohya_name
 
 
 def kohya_lora_bytes(
@@ -27,6 +31,16 @@ def kohya_lora_bytes(
         tensors[f"{layer}.lora_up.weight"] = up.reshape(*up.shape, *shape[2:])
     kind = base_kind(widths[0] if widths else 0, base, sdxl=sdxl)
     return kohya_bytes(tensors, kind=kind, name=name, trigger=lora.trigger)
+
+
+def diffusers_lora_bytes(changes: Mapping[str, Change]) -> bytes:
+    """PEFT's names below the part of the pipeline, without alpha: for `pipeline.load_lora_weights`."""
+    tensors = {}
+    for module, change in changes.items():
+        up, down = _factors(change)
+        layer = module if module.startswith(ENCODERS) else f"transformer.{module}"
+        tensors[f"{layer}.lora_A.weight"], tensors[f"{layer}.lora_B.weight"] = down, up
+    return tensor_bytes(tensors, {"format": "pt"})
 
 
 def peft_files(changes: Mapping[str, Change]) -> dict[str, bytes]:
@@ -54,6 +68,34 @@ def peft_files(changes: Mapping[str, Change]) -> dict[str, bytes]:
         "adapter_config.json": (json.dumps(config, indent=2) + "\n").encode(),
         "adapter_model.safetensors": tensor_bytes(tensors, {"format": "pt"}),
     }
+
+
+def check_base_output(output: str | Path | None, base: str | Path) -> None:
+    """Before any work: whether a base with the merge in it can be written. Raises UsageError."""
+    if output is not None and Path(output).suffix == ".safetensors":
+        raise UsageError(f"{output} is one file, and a whole base is a folder", fix="name a new folder")
+    base_folder(base)
+
+
+def write_merged_base(
+    lora: LoraFile, base: str | Path, output: str | Path, reports: Mapping[str, str]
+) -> Path:
+    """A copy of the base whose weights are W + D, rounded to the dtype of W."""
+    source = base_folder(base)
+    weight_files = [path for part in PARTS for path in sorted((source / part).glob("*.safetensors"))]
+
+    def change(path: Path, name: str, W: Tensor) -> Tensor:
+        module = canonical(path.parent.name, name.removesuffix(".weight"))
+        if not name.endswith(".weight") or module not in lora.changes:
+            return W
+        return (W.double() + lora.changes[module].delta.reshape(W.shape)).to(W.dtype)
+
+    def fill(target: Path) -> None:
+        copy_base(source, target, weight_files, change)
+        for name, text in reports.items():
+            files.put_file(target / name, text, sync=False)
+
+    return files.write_folder(Path(output), fill)
 
 
 def _factors(change: Change) -> tuple[Tensor, Tensor]:
