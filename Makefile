@@ -6,9 +6,9 @@ check:
 	lint-imports
 	pytest -m "not gpu and not distributed"
 
-# everything that tests/attack can try: takes hours
+# everything that tests/attack can try: takes hours; GENZOO_ATTACK=2/8 make attack: the second of eight parts
 attack:
-	GENZOO_ATTACK=whole pytest -n 0 -p no:cacheprovider tests/attack --log-cli-level=INFO
+	GENZOO_ATTACK=$${GENZOO_ATTACK:-whole} pytest -n 0 -p no:cacheprovider tests/attack --log-cli-level=INFO
 
 # the page, used in Chromium: needs genzoo[app], playwright and the package chromium; minutes
 browser:

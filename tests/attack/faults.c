@@ -113,17 +113,15 @@ static int open_below(int dir, const char *path, int flags, mode_t mode) {
     if (!real) real = (int (*)(int, const char *, int, ...))dlsym(RTLD_NEXT, "openat64");
     char full[PATH_MAX];
     if (!armed || !below(dir, path, full)) return real(dir, path, flags, mode);
-    if (writing(flags)) {
-        if (strike(1)) return -1;
-    } else if (!(flags & (O_DIRECTORY | O_PATH))) {
-        struct stat about;
-        if (reads && fstatat(dir, path, &about, 0) == 0 && S_ISREG(about.st_mode) && strike(0)) return -1;
-    }
+    struct stat about;  // a folder is opened to be synced, and nothing is read from it
+    int reading = reads && !writing(flags) && !(flags & O_PATH);
+    int read_from = reading && fstatat(dir, path, &about, 0) == 0 && S_ISREG(about.st_mode);
+    if ((writing(flags) || read_from) && strike(writing(flags))) return -1;
     int fd = real(dir, path, flags, mode);
     if (fd >= 0) {
         adopt(fd, full);
         if (writing(flags)) note("open", full, "", flags & (O_TRUNC | O_APPEND | O_CREAT), NULL, 0);
-        else if (reads) note("read", full, "", 0, NULL, 0);
+        else if (read_from) note("read", full, "", 0, NULL, 0);
     }
     return fd;
 }

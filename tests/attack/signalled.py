@@ -1,7 +1,8 @@
-"""Training that sends itself, or its whole group, a signal in a state that is asked for."""
+"""Training that sends itself, its whole group or one of its workers a signal in a state that is asked for."""
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 from collections.abc import Callable
 from typing import Any
@@ -37,6 +38,13 @@ def train(arguments: list[str], folder: str, *, state: str, signum: int, group: 
     else:
         owner, name = STATES[state]
         setattr(owner, name, _once(getattr(owner, name), send))
+    attack_cases.command(arguments, folder)
+
+
+def lose_a_worker(arguments: list[str], folder: str) -> None:
+    """Run the command, and kill one of its loader workers in the first step."""
+    owner, name = STATES["step"]
+    setattr(owner, name, _once(getattr(owner, name), lambda: multiprocessing.active_children()[0].kill()))
     attack_cases.command(arguments, folder)
 
 

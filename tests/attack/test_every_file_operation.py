@@ -28,6 +28,8 @@ def test_a_command_survives_its_disk(
         losses += found
         for one in found:
             logger.warning("%s", one)  # told at once: a whole grid takes an hour
+        if counts.total() % 20 == 0:
+            logger.info("%s: up to operation %d, %s", scenario.name, operation.number, dict(counts))
     told = scenario.name, len(bench.operations), dict(counts), len(losses)
     logger.info("%s: %d operations, %s, %d losses", *told)
     assert not losses, "\n".join(losses)

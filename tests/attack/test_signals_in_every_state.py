@@ -19,22 +19,24 @@ from trees import content
 
 from genzoo.core.checkpoint import latest_valid
 from genzoo.core.run_folder import RunFolder
+from genzoo.training.config import SAVINGS
 
 SIGNALS = ("SIGTERM", "SIGINT", "SIGHUP", "SIGUSR1")
 ROOT = Path(__file__).resolve().parents[2]
 
 
 class Case(NamedTuple):
-    """workers: of the loader.   group: whether they get the signal, too."""
+    """workers: of the loader.   group: whether they get the signal, too.   save: train.save."""
 
     state: str
     signal: str
     group: bool
     workers: int
+    save: str = "foreground"
 
     def __str__(self) -> str:
         to = "group" if self.group else "process"
-        return f"{self.state}-{self.signal}-{to}-{self.workers}"
+        return f"{self.state}-{self.signal}-{to}-{self.workers}-{self.save}"
 
 
 POLITE = ("step", "save", "preview", "evaluation")
@@ -43,8 +45,10 @@ REDUCED = [
     *[Case(state, "SIGINT", False, 0) for state in POLITE],
     Case("step", "SIGHUP", True, 0),
     Case("step", "SIGUSR1", False, 2),
+    Case("step", "SIGTERM", True, 2, "background"),
+    Case("save", "SIGINT", False, 0, "background"),
 ]
-EVERY = [Case(*one) for one in itertools.product(POLITE, SIGNALS, (False, True), (0, 2))]
+EVERY = [Case(*one) for one in itertools.product(POLITE, SIGNALS, (False, True), (0, 2), SAVINGS)]
 OUTSIDE = list(itertools.product(["start-up", "report"], SIGNALS))
 LAUNCHED = [(name, group) for name in SIGNALS[:3] for group in (False, True)]
 
@@ -93,10 +97,8 @@ def gone(group: int) -> bool:
     return False
 
 
-def train_again(attacked: ForkServer, work: Path, workers: int) -> None:
-    child = attacked.start(
-        "attack_cases:command", env=cache(work), arguments=arguments(workers), folder=str(work)
-    )
+def train_again(attacked: ForkServer, work: Path, told: list[str]) -> None:
+    child = attacked.start("attack_cases:command", env=cache(work), arguments=told, folder=str(work))
     assert child.wait(120) == 0, child.output()
 
 
@@ -106,8 +108,9 @@ def test_a_signal_saves_in_every_state(
     attacked: ForkServer, work: Path, undisturbed: Path, case: Case
 ) -> None:
     signum = signal.Signals[case.signal]
+    told = arguments(case.workers, f"train.save={case.save}")
     child = attacked.start(
-        "signalled:train", env=cache(work), arguments=arguments(case.workers), folder=str(work),
+        "signalled:train", env=cache(work), arguments=told, folder=str(work),
         state=case.state, signum=int(signum), group=case.group,
     )  # fmt: skip
     assert child.wait(120) == 128 + signum, child.output()
@@ -117,7 +120,7 @@ def test_a_signal_saves_in_every_state(
     assert (status["state"], signum.name in status["reason"]) == ("interrupted", True)
     assert "this is a bug" not in child.output()
     assert "Traceback" not in child.output()
-    train_again(attacked, work, case.workers)
+    train_again(attacked, work, told)
     assert weights(work / "out") == weights(undisturbed)
 
 
@@ -133,9 +136,31 @@ def test_outside_the_steps_a_signal_ends_at_once_and_nothing_is_lost(
     assert child.wait(120) == (130 if name == "SIGINT" else -signum), child.output()
     assert gone(child.pid)
     assert RunFolder(work / "out").status().get("state") == {"start-up": None, "report": "finished"}[state]
-    train_again(attacked, work, 0)
+    train_again(attacked, work, arguments(0))
     assert weights(work / "out") == weights(undisturbed)
     assert (work / "out" / "report.json").is_file()
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("save", SAVINGS)
+def test_a_worker_that_is_killed_costs_no_step(
+    attacked: ForkServer, work: Path, tmp_path: Path, save: str
+) -> None:
+    bare = ("preview=null", "evaluation=null", "report=null", "train.checkpoint_every=100", "train.steps=24")
+    told = arguments(2, f"train.save={save}", *bare)
+    child = attacked.start("signalled:lose_a_worker", env=cache(work), arguments=told, folder=str(work))
+    assert child.wait(120) == 4, child.output()
+    assert "a loader worker is gone" in child.output()
+    assert "this is a bug" not in child.output()
+    newest = latest_valid(work / "out" / "checkpoints")
+    assert newest is not None
+    assert 1 <= int(newest.name.removeprefix("step_")) < 24
+    train_again(attacked, work, told)
+    other = tmp_path / "undisturbed"
+    other.mkdir()
+    copy_inputs(work, other, SCENARIOS[0])
+    train_again(attacked, other, arguments(0, *bare))
+    assert weights(work / "out") == weights(other / "out")
 
 
 @pytest.mark.slow

@@ -73,11 +73,25 @@ def files(root: Path, names: Iterable[str]) -> dict[str, Path]:
 
 
 def tree(root: Path, names: Iterable[str]) -> dict[str, Any]:
-    """The content of every file; of those that tell of one run, that they are there."""
-    return {
-        name: None if path.name in UNLIKE or path.name == "manifest.json" else content(path)
-        for name, path in files(root, names).items()
-    }
+    """The content of every file; of those that tell of one run, that they are there.
+
+    Shards of latents are one table: how many there are depends on how often it was begun.
+    """
+    found: dict[str, Any] = {}
+    for name, path in files(root, names).items():
+        if path.name.startswith("shard-"):
+            found.setdefault(str(Path(name).with_name("rows")), {}).update(_rows(content(path)["tensors"]))
+        else:
+            found[name] = None if path.name in (*UNLIKE, "manifest.json") else content(path)
+    return found
+
+
+def _rows(shard: dict[str, tuple[str, tuple[int, ...], bytes]]) -> dict[bytes, bytes]:
+    """The latents of each key."""
+    num = shard["keys"][1][0]
+    keys, moments = (shard[name][2] for name in ("keys", "moments"))
+    size, wide = len(keys) // num, len(moments) // num
+    return {keys[n * size : (n + 1) * size]: moments[n * wide : (n + 1) * wide] for n in range(num)}
 
 
 def leftovers(root: Path) -> list[str]:
