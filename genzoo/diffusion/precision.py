@@ -52,6 +52,8 @@ def at_precision(sampler: Callable[..., Tensor], precision: str) -> Callable[...
             with torch.autocast(device, dtype):
                 return network(*inputs)
 
-        return sampler(computed, x_T, *rest, **options)
+        # autocast forgets its copies of the weights when the outermost block ends: one cast for all steps
+        with torch.autocast(device, enabled=False):
+            return sampler(computed, x_T, *rest, **options)
 
     return sample

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from genzoo.core.errors import UsageError
 from genzoo.core.seeds import SampleStreams
@@ -94,3 +95,24 @@ def test_float32_takes_no_detour() -> None:
         return x
 
     assert at_precision(sampler, "fp32") is sampler
+
+
+class Casts(TorchDispatchMode):
+    """Counts copies of the weight in another dtype."""
+
+    count = 0
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        self.count += func is torch.ops.aten._to_copy.default and args[0].shape == (32, 32)
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("kind", TASKS)
+def test_weights_are_cast_once_for_all_steps(kind: str) -> None:
+    with Casts() as casts:
+        sampled(kind, "bf16")
+        assert casts.count == 1
+        sampled(kind, "bf16")  # another run casts anew: weights may have changed
+    assert casts.count == 2
