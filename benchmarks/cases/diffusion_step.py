@@ -69,7 +69,10 @@ def pair(size: str, mode: str, dtype: str, options: Options) -> dict[str, Any]:
             if not torch.isfinite(model.train(mode == "train")(*inputs(1))).all():
                 raise RuntimeError(f"{size}: the output is not finite; no timing")
     build = train_step if mode == "train" else sampling_step
-    seconds = interleave({name: build(model, dtype) for name, model in models.items()}, options.repeats)
+    calls = {name: build(model, dtype) for name, model in models.items()}
+    # as samplers do: the copies of weights that autocast makes are kept for all steps of a run
+    with torch.autocast("cpu", enabled=False) if mode == "sample" else contextlib.nullcontext():
+        seconds = interleave(calls, options.repeats, clock=options.settings.get("clock", "wall"))
     row = compare("dit", seconds)
     macs = {name: count_model(model, image_size=256)["gflops"] for name, model in models.items()}
     row |= {"macs_ratio": macs["dim"] / macs["dit"], "samples": BATCH}
@@ -82,13 +85,13 @@ def pair(size: str, mode: str, dtype: str, options: Options) -> dict[str, Any]:
 
 @case("train_step")
 def train_steps(options: Options) -> list[dict[str, Any]]:
-    """AdamW step on four 32x32 latents: DiM against DiT of the same name; sizes=s2,b4 dtypes=fp32,bf16."""
+    """AdamW step on four 32x32 latents: DiM against DiT; sizes=s2,b4 dtypes=fp32,bf16 clock=cpu."""
     return [pair(size, "train", dtype, options) for size, dtype in chosen(options)]
 
 
 @case("sampling_step")
 def sampling_steps(options: Options) -> list[dict[str, Any]]:
-    """Denoising step with guidance of four 32x32 latents: DiM against DiT; sizes=, dtypes=."""
+    """Denoising step with guidance of four 32x32 latents: DiM against DiT; sizes=, dtypes=, clock=."""
     return [pair(size, "sample", dtype, options) for size, dtype in chosen(options)]
 
 

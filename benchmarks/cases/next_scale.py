@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import tempfile
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -14,7 +13,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from benchmarks.measure import compare
+from benchmarks.measure import CLOCKS, compare
 from benchmarks.plain_next_scale import plain_decoder
 from benchmarks.registry import Options, case
 from genzoo.api import create_model
@@ -33,7 +32,6 @@ TARGETS = {"VAR fp32": 1.1, "VAR bf16": 2.2, "CAR fp32 first": 1.1, "CAR bf16 fi
 LABEL = 207
 PARTS = ("control", "blocks", "sampling", "decode")
 SAMPLER = {"guidance_scale": 5.0, "top_k": 900, "top_p": 0.95}
-CLOCKS = {"wall": time.perf_counter, "cpu": time.process_time}
 
 
 @dataclass
