@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
-from genzoo.kernels.adaln import triton_adaln
+from genzoo.kernels.adaln import cpu_adaln, triton_adaln
+from genzoo.kernels.gelu import TanhGelu
 
 NORM_EPS = 1e-6
 
@@ -33,9 +36,15 @@ def zero_linear(layer: nn.Module) -> None:
     nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
 
 
+def kernels_for(x: Tensor) -> Any:
+    """The fused kernels for a residual stream, a module of `kernels.adaln`; None for plain torch."""
+    module = {"cuda": triton_adaln, "cpu": cpu_adaln}.get(x.device.type)
+    return module if module is not None and module.unsupported_reason(x) is None else None
+
+
 def is_fused(x: Tensor) -> bool:
-    """Whether a residual stream goes through the fused kernels, which read shared rows where they lie."""
-    return x.is_cuda and triton_adaln.unsupported_reason(x) is None
+    """Whether a residual stream goes through fused kernels, which read shared rows where they lie."""
+    return kernels_for(x) is not None
 
 
 def modulate(x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
@@ -69,7 +78,8 @@ def modulated_norm(norm: nn.LayerNorm | nn.RMSNorm, x: Tensor, shift: Tensor, sc
 def gated_add(x: Tensor, gate: Tensor, branch: Tensor) -> Tensor:
     """x + gate * branch.   x, branch: (b, l, d).   gate: of `shared_rows`."""
     if is_fused(x):
-        return triton_adaln.gated_residual(x, gate, branch)
+        added: Tensor = kernels_for(x).gated_residual(x, gate, branch)
+        return added
     return torch.addcmul(x, gate[:, None], branch)
 
 
@@ -90,7 +100,9 @@ def gated_add_then_norm(
 
 def fused_norm(x: Tensor, shift: Tensor, scale: Tensor, eps: float) -> Tensor:
     """The norm without weights, scaled by 1 + scale and shifted, in one kernel.   Needs `is_fused(x)`."""
-    return triton_adaln.modulated_norm(x, shift, scale, eps=eps, out_dtype=_read_dtype(x, shift))
+    out_dtype = _read_dtype(x, shift)
+    out: Tensor = kernels_for(x).modulated_norm(x, shift, scale, eps=eps, out_dtype=out_dtype)
+    return out
 
 
 def fused_add_then_norm(
@@ -98,7 +110,10 @@ def fused_add_then_norm(
 ) -> tuple[Tensor, Tensor]:
     """x + gate * branch, and `fused_norm` of it, in one kernel.   Needs `is_fused(x)`."""
     out_dtype = _read_dtype(x, shift)
-    return triton_adaln.gated_residual_norm(x, gate, branch, shift, scale, eps=eps, out_dtype=out_dtype)
+    both: tuple[Tensor, Tensor] = kernels_for(x).gated_residual_norm(
+        x, gate, branch, shift, scale, eps=eps, out_dtype=out_dtype
+    )
+    return both
 
 
 def _read_dtype(x: Tensor, modulation: Tensor) -> torch.dtype:
@@ -116,7 +131,7 @@ class Mlp(nn.Module):
         super().__init__()
         width = int(hidden_size * mlp_ratio)
         self.fc1 = nn.Linear(hidden_size, width)
-        self.act = nn.GELU(approximate="tanh")
+        self.act = TanhGelu()
         self.fc2 = nn.Linear(width, hidden_size)
 
     def forward(self, x: Tensor) -> Tensor:

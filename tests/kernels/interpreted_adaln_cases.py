@@ -5,26 +5,21 @@ Not collected by itself: `test_triton_interpreter.py` runs it in a process of it
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
 import torch
 from golden.manifest import golden_cases
 from golden.speed_cases import SET, check_adaln
+from kernels.adaln_forms import BLOCKS, EPS, exact_both, forms_of, make_inputs, relative_error, run
 from torch import Tensor
-from torch.nn.functional import layer_norm
 
-from genzoo.families.car.var import blocks as var_blocks
-from genzoo.families.car.var.blocks import Block
-from genzoo.families.matten.blocks import AdaptiveMambaBlock
 from genzoo.kernels import triton_host
 from genzoo.kernels.adaln import triton_adaln
 from genzoo.nn import modulation
-from genzoo.nn.blocks import AttentionBlock, MambaBlock
-from genzoo.nn.modulation import FinalLayer
 
-EPS = 1e-6
+FORMS = forms_of(triton_adaln)
+fused_both = FORMS["both"][0]
 
 
 def count_launches(monkeypatch: pytest.MonkeyPatch) -> list[str]:
@@ -45,66 +40,6 @@ def count_launches(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 def few_rows(monkeypatch: pytest.MonkeyPatch) -> None:
     """Several programs for each condition at sizes that the interpreter can afford."""
     monkeypatch.setattr(triton_adaln, "ROWS", 3)
-
-
-def exact_norm(x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
-    each = len(x) // len(shift)
-    shift, scale = (t.repeat_interleave(each, 0)[:, None] for t in (shift, scale))
-    return layer_norm(x, x.shape[-1:], eps=EPS) * (1 + scale) + shift
-
-
-def exact_residual(x: Tensor, gate: Tensor, branch: Tensor) -> Tensor:
-    return x + gate.repeat_interleave(len(x) // len(gate), 0)[:, None] * branch
-
-
-def exact_both(
-    x: Tensor, gate: Tensor, branch: Tensor, shift: Tensor, scale: Tensor
-) -> tuple[Tensor, Tensor]:
-    x1 = exact_residual(x, gate, branch)
-    return x1, exact_norm(x1, shift, scale)
-
-
-def fused_norm(x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
-    return triton_adaln.modulated_norm(x, shift, scale, eps=EPS, out_dtype=shift.dtype)
-
-
-def fused_both(
-    x: Tensor, gate: Tensor, branch: Tensor, shift: Tensor, scale: Tensor
-) -> tuple[Tensor, Tensor]:
-    return triton_adaln.gated_residual_norm(x, gate, branch, shift, scale, eps=EPS, out_dtype=shift.dtype)
-
-
-FORMS: dict[str, tuple[Callable[..., Any], Callable[..., Any], tuple[str, ...]]] = {
-    "norm": (fused_norm, exact_norm, ("x", "shift", "scale")),
-    "residual": (triton_adaln.gated_residual, exact_residual, ("x", "gate", "branch")),
-    "both": (fused_both, exact_both, ("x", "gate", "branch", "shift", "scale")),
-}
-
-
-def make_inputs(b: int, c: int, l: int, d: int, dtype: torch.dtype = torch.float32) -> dict[str, Tensor]:
-    """x in float32, the others in `dtype`; x and branch halves, the modulation chunks of one tensor."""
-    g = torch.Generator().manual_seed(0)
-    stream = torch.randn(b, l, 2 * d, generator=g).chunk(2, dim=2)
-    chunks = torch.randn(c, 3 * d, generator=g).to(dtype).chunk(3, dim=1)
-    named = dict(zip(("gate", "shift", "scale"), chunks, strict=True))
-    return {"x": stream[0], "branch": stream[1].to(dtype), **named}
-
-
-def run(function: Callable[..., Any], tensors: Sequence[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
-    leaves = [t.detach().requires_grad_() for t in tensors]
-    found = function(*leaves)
-    outs = list(found) if isinstance(found, tuple) else [found]
-    # strided rows, and another cotangent for each output
-    grads = [torch.sin(torch.arange(2 * o.numel(), dtype=torch.float64) + i) for i, o in enumerate(outs)]
-    grads = [
-        g.view(*o.shape[:2], 2 * o.shape[2])[..., : o.shape[2]].to(o.dtype)
-        for g, o in zip(grads, outs, strict=True)
-    ]
-    return outs, list(torch.autograd.grad(outs, leaves, grads))
-
-
-def relative_error(value: Tensor, expected: Tensor) -> float:
-    return float((value.detach().double() - expected.detach()).norm() / expected.detach().norm())
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -181,28 +116,6 @@ def test_wide_rows_are_left_to_torch_with_the_reason() -> None:
     assert "float64" in (triton_adaln.unsupported_reason(torch.zeros(1, 2, 8, dtype=torch.float64)) or "")
 
 
-def dit_like(block: torch.nn.Module) -> Callable[[Tensor, Tensor], Tensor]:
-    torch.nn.init.normal_(block.adaLN_modulation[1].weight)  # type: ignore[index]
-    return lambda x, c: block(x, c)
-
-
-def var_like(block: Block) -> Callable[[Tensor, Tensor], Tensor]:
-    return lambda x, c: block(x, block.modulation(c.repeat_interleave(2, 0)))
-
-
-torch.manual_seed(0)  # the same weights in every run: bf16 in the interpreter is near the tolerance
-BLOCKS: dict[str, tuple[torch.nn.Module, Callable[..., Any]]] = {
-    "dim": (MambaBlock(12, d_state=2), dit_like),
-    "dit": (AttentionBlock(12, 3), dit_like),
-    "matten": (AdaptiveMambaBlock(12, d_state=2), dit_like),
-    "final": (FinalLayer(12, 5), dit_like),
-    "var": (
-        Block(12, 3, mlp_ratio=2.0, drop_path=0.0, l2_norm=True, shared_adaln=False),
-        var_like,
-    ),
-}
-
-
 @pytest.mark.parametrize("precision", [None, torch.bfloat16], ids=str)
 @pytest.mark.parametrize("name", BLOCKS)
 def test_every_block_computes_the_same_fused(
@@ -215,8 +128,7 @@ def test_every_block_computes_the_same_fused(
     results = []
     launched = count_launches(monkeypatch)
     for fused in (False, True):
-        for module in (modulation, var_blocks):
-            monkeypatch.setattr(module, "is_fused", lambda x, fused=fused: fused)
+        monkeypatch.setattr(modulation, "kernels_for", lambda x, fused=fused: triton_adaln if fused else None)
         leaves = [x.clone().requires_grad_(), c.clone().requires_grad_(), *block.parameters()]
         with torch.autocast("cpu", dtype=torch.bfloat16, enabled=precision is not None):
             out = call(*leaves[:2])

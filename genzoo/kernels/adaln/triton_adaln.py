@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from genzoo.kernels import triton_host
+from genzoo.kernels.adaln import parts
 from genzoo.kernels.triton_host import (
     dense_rows,
     empty_like,
@@ -25,7 +26,6 @@ from genzoo.kernels.triton_host import (
 
 MAX_WIDTH = 4096
 ROWS = 16
-NUM_PLACES = 4
 
 
 def unsupported_reason(x: Tensor) -> str | None:
@@ -73,7 +73,7 @@ def adaln_op(
     x: Tensor, tensors: Sequence[Tensor], present: Sequence[bool], eps: float, out_dtype: torch.dtype
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """tensors: those `present` of gate, branch, shift, scale.   Returns x1, out, mean, r; empty if absent."""
-    outputs = _outputs(x, tensors, present, out_dtype)
+    outputs = parts.outputs(x, tensors, present, out_dtype)
     if x.numel():
         x, (placed, placed_strides) = dense_rows(x), _parameters(spread(tensors, present))
         columns = 1 << (x.shape[2] - 1).bit_length()
@@ -85,7 +85,7 @@ def adaln_op(
                 placed_strides,
                 tuple(given(output) for output in outputs),
                 *x.shape[1:],
-                _rows_per_condition(x, tensors, present),
+                parts.rows_per_condition(x, tensors, present),
                 eps,
                 COLUMNS=columns,
                 num_warps=_warps(columns),
@@ -98,7 +98,7 @@ def adaln_op(
 def _(
     x: Tensor, tensors: Sequence[Tensor], present: Sequence[bool], eps: float, out_dtype: torch.dtype
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    return _outputs(x, tensors, present, out_dtype)
+    return parts.outputs(x, tensors, present, out_dtype)
 
 
 @torch.library.custom_op("genzoo::triton_adaln_backward", mutates_args=())
@@ -123,7 +123,7 @@ def gradient_op(
     norm, (_, length, width) = shift is not None, like.shape
     dx = torch.empty(like.shape if norm else (0,), dtype=dtype, device=like.device)
     dbranch = None if branch is None else empty_like(branch)
-    rows = _rows_per_condition(like, tensors, present)
+    rows = parts.rows_per_condition(like, tensors, present)
     conditions, chunks, columns = (
         like.shape[0] * length // rows,
         -(-rows // ROWS),
@@ -176,48 +176,11 @@ def _(
     return [grads[0].new_empty(shape, dtype=dtype), *(empty_like(tensor) for tensor in tensors)]
 
 
-def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
-    x, tensors, ctx.present, _, _ = inputs
-    x1, out, mean, r = output
-    ctx.dtype, ctx.out_like = x.dtype, (out.shape, out.dtype)
-    normed = x1 if ctx.present[0] else x
-    # a gate alone needs nothing of the stream itself
-    ctx.save_for_backward(normed if ctx.present[2] else x.new_empty(0), mean, r, *tensors)
-    ctx.set_materialize_grads(False)
-
-
 def _backward(ctx: Any, grad_x1: Tensor | None, grad_out: Tensor | None, *unused: object) -> tuple[Any, ...]:
-    x1, mean, r, *tensors = ctx.saved_tensors
-    gate, norm = ctx.present[0], ctx.present[2]
-    if norm and grad_out is None:
-        shape, dtype = ctx.out_like
-        grad_out = x1.new_zeros(shape, dtype=dtype)
-    grads = [grad_x1 if gate else None, grad_out if norm else None]
-    here = [grad is not None for grad in grads]
-    if not any(here):
-        return None, [None] * len(tensors), None, None, None
-    dx, *found = gradient_op(
-        [grad for grad in grads if grad is not None], here, x1, mean, r, tensors, ctx.present, ctx.dtype
-    )
-    return dx if norm or grad_x1 is None else grad_x1.to(ctx.dtype), found, None, None, None
+    return *parts.differentiate(ctx, grad_x1, grad_out, gradient_op), None, None, None
 
 
-torch.library.register_autograd(adaln_op, _backward, setup_context=_setup_context)
-
-
-def _outputs(
-    x: Tensor, tensors: Sequence[Tensor], present: Sequence[bool], out_dtype: torch.dtype
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    gate, norm, rows = present[0], present[2], x.shape[:2]
-    wide = x.dtype
-    for tensor in tensors[:2] if gate else ():
-        wide = torch.promote_types(wide, tensor.dtype)
-    return (
-        x.new_empty(x.shape if gate else (0,), dtype=wide),
-        x.new_empty(x.shape if norm else (0,), dtype=out_dtype),
-        x.new_empty(rows if norm else (0,), dtype=torch.float32),
-        x.new_empty(rows if norm else (0,), dtype=torch.float32),
-    )
+torch.library.register_autograd(adaln_op, _backward, setup_context=parts.setup_context)
 
 
 def _parameters(places: Sequence[Tensor | None]) -> tuple[tuple[Tensor | None, ...], tuple[Any, ...]]:
@@ -227,12 +190,6 @@ def _parameters(places: Sequence[Tensor | None]) -> tuple[tuple[Tensor | None, .
     row_strides = [0 if tensor is None else tensor.stride(0) for tensor in (gate, shift, scale)]
     branch_strides = (0, 0) if branch is None else strides(branch)
     return placed, (row_strides[0], branch_strides, *row_strides[1:])
-
-
-def _rows_per_condition(x: Tensor, tensors: Sequence[Tensor], present: Sequence[bool]) -> int:
-    """Consecutive rows that share a row of gate, shift and scale: the first or the last of the tensors."""
-    condition = tensors[0] if present[0] else tensors[-1]
-    return x.shape[0] // condition.shape[0] * x.shape[1]
 
 
 def _warps(columns: int) -> int:

@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensor
 
 from genzoo.kernels.native import build
 from genzoo.kernels.tracing import constant_when_traced
@@ -28,8 +29,15 @@ def unavailable_reason() -> str | None:
 
 
 def is_eager(x: Tensor) -> bool:
-    """Whether x is an ordinary tensor with memory, not one that a compiler or a fake mode traces."""
-    return not torch.compiler.is_compiling() and type(x) in (Tensor, torch.nn.Parameter)
+    """Whether x is an ordinary tensor with memory, not one that is traced or transformed."""
+    if torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active():
+        return False
+    return type(x) in (Tensor, torch.nn.Parameter)
+
+
+def is_fake(x: Tensor) -> bool:
+    """Whether x has a shape alone, to count what a step would take, and no compiler traces it."""
+    return not torch.compiler.is_compiling() and isinstance(x, FakeTensor)
 
 
 def real_dtype(x: Tensor) -> torch.dtype:

@@ -68,3 +68,38 @@ void NAME(genzoo_conv_backward)(const int64_t *p, int64_t threads) {
     call.dweight = NAME(next_array)(&p), call.dbias = NAME(next_array)(&p);
     NAME(conv_run)(&call, 1, (int)threads);
 }
+
+static NAME(adaln) NAME(adaln_from)(const int64_t **p) {
+    NAME(adaln) call;
+    memset(&call, 0, sizeof call);
+    call.length = (*p)[0], call.width = (*p)[1], call.rows = (*p)[2], call.conditions = (*p)[3];
+    memcpy(&call.eps, *p + 4, sizeof call.eps);
+    *p += 5;
+    tensor *parts[] = {&call.x, &call.branch, &call.gate, &call.shift, &call.scale, &call.x1, &call.out};
+    for (int i = 0; i < 7; i++) *parts[i] = NAME(next_tensor)(p);
+    call.mean = NAME(next_array)(p), call.r = NAME(next_array)(p);
+    return call;
+}
+
+void NAME(genzoo_adaln_forward)(const int64_t *p, int64_t threads) {
+    NAME(adaln) call = NAME(adaln_from)(&p);
+    NAME(adaln_run)(&call, 0, (int)threads);
+}
+
+void NAME(genzoo_adaln_backward)(const int64_t *p, int64_t threads) {
+    NAME(adaln) call = NAME(adaln_from)(&p);
+    call.dx = NAME(next_tensor)(&p), call.dbranch = NAME(next_tensor)(&p);
+    call.slots = NAME(next_array)(&p);
+    NAME(adaln_run)(&call, 1, (int)threads);
+}
+
+/* Rows of a piece, each of which has a slot for its sums. */
+void NAME(genzoo_adaln_rows)(int64_t *rows) { *rows = ADALN_ROWS; }
+
+/* With a gradient in the fourth place the result is that of x. */
+void NAME(genzoo_gelu)(const int64_t *p, int64_t threads) {
+    NAME(gelu) call;
+    call.count = *p++;
+    call.x = NAME(next_tensor)(&p), call.out = NAME(next_tensor)(&p), call.grad = NAME(next_tensor)(&p);
+    NAME(gelu_run)(&call, (int)threads);
+}

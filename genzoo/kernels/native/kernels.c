@@ -1,8 +1,9 @@
-/* genzoo's CPU kernels: the selective scan and the causal depthwise convolution.
+/* genzoo's CPU kernels: the selective scan, the causal depthwise convolution, and what surrounds them in a block.
  *
  * Plain C99 with GCC's vector extensions, compiled once with PRECISION_F32 and once with PRECISION_F64. Entry points
  * take one array of 64-bit integers, laid out as entry.h reads it and as the Python modules write it.
  */
+#include <math.h>
 #include "tensors.h"
 
 #ifdef PRECISION_F64
@@ -21,4 +22,6 @@
 #include "adjoint.h"
 #include "scan_backward.h"
 #include "conv.h"
+#include "adaln.h"
+#include "gelu.h"
 #include "entry.h"

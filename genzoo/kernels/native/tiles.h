@@ -5,6 +5,36 @@ static inline char *NAME(row)(const tensor *x, int64_t b, int64_t t, int64_t d) 
     return x->data + (b * x->batch_stride + t * x->row_stride + d) * (x->type == BFLOAT16 ? 2 : (int64_t)sizeof(REAL));
 }
 
+/* LANES values from the i-th of a row on, of either type; bfloat16 only where REAL is float. */
+static inline V NAME(take)(const char *row, int64_t type, int64_t i) {
+#if !IS_DOUBLE
+    if (type == BFLOAT16) {
+        typedef uint16_t halves __attribute__((vector_size(VECTOR_BYTES / 2)));
+        halves bits;
+        memcpy(&bits, (const uint16_t *)row + i, sizeof bits);
+        return (V)(__builtin_convertvector(bits, IV) << 16);
+    }
+#endif
+    (void)type;
+    return LOAD((const REAL *)row + i);
+}
+
+static inline void NAME(put)(char *row, int64_t type, int64_t i, V x) {
+#if !IS_DOUBLE
+    if (type == BFLOAT16) {
+        typedef uint16_t halves __attribute__((vector_size(VECTOR_BYTES / 2)));
+        typedef uint32_t words __attribute__((vector_size(VECTOR_BYTES)));
+        words bits = (words)x, nan = (words)(x != x);
+        bits = (bits + 0x7fff + ((bits >> 16) & 1)) >> 16;
+        halves rounded = __builtin_convertvector((nan & 0x7fc0) | (~nan & bits), halves);
+        memcpy((uint16_t *)row + i, &rounded, sizeof rounded);
+        return;
+    }
+#endif
+    (void)type;
+    STORE((REAL *)row + i, x);
+}
+
 /* width <= room values; the rest of `room` becomes zero. A full block is moved without a call. */
 static inline void NAME(read_row)(const char *p, int64_t type, int width, int room, REAL *out) {
     if (type == REAL_TYPE && width == BLOCK && room == BLOCK) {
@@ -13,7 +43,9 @@ static inline void NAME(read_row)(const char *p, int64_t type, int width, int ro
     }
     if (type == BFLOAT16) {
         const uint16_t *q = (const uint16_t *)p;
-        for (int i = 0; i < width; i++) out[i] = (REAL)from_bfloat16(q[i]);
+        int i = 0;
+        for (; i + LANES <= width; i += LANES) STORE(out + i, NAME(take)(p, type, i));
+        for (; i < width; i++) out[i] = (REAL)from_bfloat16(q[i]);
     } else {
         memcpy(out, p, (size_t)width * sizeof(REAL));
     }
@@ -27,7 +59,9 @@ static inline void NAME(write_row)(char *p, int64_t type, int width, const REAL 
     }
     if (type == BFLOAT16) {
         uint16_t *q = (uint16_t *)p;
-        for (int i = 0; i < width; i++) q[i] = to_bfloat16((float)x[i]);
+        int i = 0;
+        for (; i + LANES <= width; i += LANES) NAME(put)(p, type, i, LOAD(x + i));
+        for (; i < width; i++) q[i] = to_bfloat16((float)x[i]);
     } else {
         memcpy(p, x, (size_t)width * sizeof(REAL));
     }

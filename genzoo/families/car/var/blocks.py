@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn.functional import layer_norm, linear, normalize, scaled_dot_product_attention
 
 from genzoo.core.errors import UsageError
+from genzoo.kernels.gelu import TanhGelu
 from genzoo.nn.modulation import fused_add_then_norm, fused_norm, gated_add, is_fused
 
 NORM_EPS = 1e-6
@@ -86,7 +87,7 @@ class FeedForward(nn.Module):
     def __init__(self, hidden_size: int, inner_size: int) -> None:
         super().__init__()
         self.fc1 = nn.Linear(hidden_size, inner_size)
-        self.act = nn.GELU(approximate="tanh")
+        self.act = TanhGelu()
         self.fc2 = nn.Linear(inner_size, hidden_size)
 
     def forward(self, x: Tensor) -> Tensor:
