@@ -31,6 +31,8 @@ ALLOCATIONS = (
 VIEWS = ("detach", "_unsafe_view")
 TWO_LAUNCHES = ("slice_backward", "select_backward", "native_layer_norm_backward")
 ROWS_ONLY = ("embedding", "index_select", "gather")
+# values that one block of a launch over many tensors works on, and blocks of a launch
+FOREACH_CHUNK, FOREACH_BLOCKS = 65536, 320
 
 
 class LaunchCounter(TorchDispatchMode):
@@ -70,12 +72,25 @@ class LaunchCounter(TorchDispatchMode):
             raise AssertionError(f"{func.name()} on a GPU: the fused kernels were not chosen")
         out = func(*args, **kwargs)
         name = func._schema.name.removeprefix("aten::")
+        if name.startswith("_foreach_"):
+            self._add_foreach(name, args, out)
+            return out
         if not _writes(func, name) or not any(isinstance(leaf, Tensor) for leaf in tree_leaves(out)):
             return out
         flops = flop_registry.get(func.overloadpacket)
         work = 0.0 if flops is None else float(flops(*args, **kwargs, out_val=out))
         self.add(name, _moved(name, args, kwargs, out), work, 2 if name in TWO_LAUNCHES else 1)
         return out
+
+    def _add_foreach(self, name: str, args: tuple[Any, ...], out: Any) -> None:
+        """A call on lists of tensors, whose first list is written where nothing is returned."""
+        read = [leaf for leaf in tree_leaves(args) if isinstance(leaf, Tensor)]
+        written = out or args[0]
+        chunks = sum(-(-tensor.numel() // FOREACH_CHUNK) for tensor in args[0])
+        moved = sum(_size(tensor) for tensor in [*read, *written])
+        if name == "_foreach_copy_":  # what is overwritten is not read
+            moved -= sum(_size(tensor) for tensor in written)
+        self.add(name, moved, launches=-(-chunks // FOREACH_BLOCKS))
 
 
 @contextmanager

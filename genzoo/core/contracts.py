@@ -485,6 +485,12 @@ class SkipsDecay(Protocol):
     undecayed: Collection[str]
 
 
+class KeepsExact(Protocol):
+    """uncast: of a module, names of parameters inside it that are read in float32 even under autocast."""
+
+    uncast: Collection[str]
+
+
 class MarkedUndecayed(Protocol):
     """_no_weight_decay: True on a parameter of other projects' modules that never decays."""
 

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from genzoo.nn.attention import Attention
+from genzoo.nn.casting import cast_together
 from genzoo.nn.depthwise import DepthwiseConv2d
 from genzoo.nn.mamba import MambaMixer
 from genzoo.nn.modulation import (
@@ -56,6 +57,7 @@ class AttentionBlock(nn.Module):
         self.adaLN_modulation = adaln_modulation(hidden_size, 6 if modulation_shift else 4)
         xavier_linears(self.attn, self.mlp)
 
+    @cast_together
     def forward(self, x: Tensor, c: Tensor, *, rotation: tuple[Tensor, Tensor] | None = None) -> Tensor:
         """x: (b, l, d).   c: (b, d), or a row for several consecutive ones.   Returns (b, l, d).
 
@@ -96,6 +98,7 @@ class MambaBlock(nn.Module):
         xavier_linears(self.mlp)
         self.conv2d = None if conv_grid is None else DepthwiseConv2d(hidden_size, conv_grid)
 
+    @cast_together
     def forward(self, x: Tensor, c: Tensor, *, kept: Tensor | None = None) -> Tensor:
         """x: (b, l, d).   c: (b, d), or a row for several consecutive ones.   Returns (b, l, d).
 

@@ -23,6 +23,7 @@ from genzoo.core.errors import ShapeError, UsageError
 from genzoo.kernels.causal_conv1d import bidirectional_causal_conv1d, causal_conv1d
 from genzoo.kernels.scan import Scan, scan_both, scan_one
 from genzoo.nn.depthwise import DepthwiseConv2d
+from genzoo.nn.few_launches import decays, read_and_pass
 from genzoo.nn.grid_order import GridOrder
 
 MIXERS = ("v2", "v1", "none")
@@ -75,6 +76,7 @@ class MambaMixer(nn.Module):
         self.mixer, self.divide_output, self.layer_scale = mixer, divide_output, layer_scale
         self.vim_compat_init, self.scan_backend = vim_compat_init, scan_backend
         self.undecayed: tuple[str, ...] = ()  # decays and skips are no maps
+        self.uncast = ("dt_proj.bias", "dt_proj_b.bias")[: 2 if mixer == "v2" else 1]  # the scan adds them
 
         if grid is None and (order != "rows" or conv2d):
             raise UsageError(
@@ -150,13 +152,9 @@ class MambaMixer(nn.Module):
         taps, backend = self._taps(""), conv_backend(self.scan_backend)
         if self.mixer == "v2":
             u, u_b = bidirectional_causal_conv1d(x, *taps, *self._taps("_b"), backend=backend)
-            first, second = self._branch(u, ""), self._branch(u_b, "_b")
         else:
-            first = self._branch(causal_conv1d(x, *taps, backend=backend), "")
-            if self.mixer == "none":
-                return scan_one(first, z=z, softplus=True, backend=self.scan_backend)[0]
-            second = first._replace(A=_decay(self.get_parameter("A_b_log")))
-        return scan_both(first, second, z=z, softplus=True, backend=self.scan_backend)
+            u = u_b = causal_conv1d(x, *taps, backend=backend)
+        return self._scan_directions(u, u_b, z)
 
     def _scan_plane(self, conv: DepthwiseConv2d, x: Tensor, z: Tensor, kept: Tensor | None) -> Tensor:
         """As `_scan`, after a convolution in the plane, which is left out where tokens are missing."""
@@ -165,38 +163,33 @@ class MambaMixer(nn.Module):
         elif kept is None:
             x = conv(x)
         u = F.silu(x)
-        first = self._branch(u, "")
+        return self._scan_directions(u, u, z)
+
+    def _scan_directions(self, u: Tensor, u_b: Tensor, z: Tensor) -> Tensor:
+        """u_b: what the reverse direction of a "v2" reads."""
+        names = ("A_log",) if self.mixer == "none" else ("A_log", "A_b_log")
+        A, *A_b = decays([self.get_parameter(name) for name in names])
+        first = self._branch(u, "", A)
         if self.mixer == "none":
             return scan_one(first, z=z, softplus=True, backend=self.scan_backend)[0]
-        second = (
-            self._branch(u, "_b")
-            if self.mixer == "v2"
-            else first._replace(A=_decay(self.get_parameter("A_b_log")))
-        )
+        second = self._branch(u_b, "_b", A_b[0]) if self.mixer == "v2" else first._replace(A=A_b[0])
         return scan_both(first, second, z=z, softplus=True, backend=self.scan_backend)
 
     def _taps(self, suffix: str) -> tuple[Tensor, Tensor | None]:
         conv = self.get_submodule(f"conv1d{suffix}")
         assert isinstance(conv, nn.Conv1d)
-        return conv.weight[:, 0], conv.bias
+        return conv.weight.squeeze(1), conv.bias
 
-    def _branch(self, u: Tensor, suffix: str) -> Scan:
+    def _branch(self, u: Tensor, suffix: str, A: Tensor) -> Scan:
         dt_proj = getattr(self, f"dt_proj{suffix}")
-        dt, B, C = getattr(self, f"x_proj{suffix}")(u).split(
-            [self.dt_rank, self.d_state, self.d_state], dim=-1
-        )
-        A = _decay(getattr(self, f"A{suffix}_log"))
+        read, u = read_and_pass(getattr(self, f"x_proj{suffix}"), u)
+        dt, B, C = read.split([self.dt_rank, self.d_state, self.d_state], dim=-1)
         return Scan(u, F.linear(dt, dt_proj.weight), A, B, C, getattr(self, f"D{suffix}"), dt_proj.bias)
 
 
 def conv_backend(scan_backend: str) -> str:
     """The convolution's backend for a scan's: only "cpu" and "torch" exist for both."""
     return scan_backend if scan_backend in ("cpu", "torch") else "auto"
-
-
-def _decay(A_log: Tensor) -> Tensor:
-    # at least float32: rounding A to bfloat16 changes the time constants of the slow states
-    return -torch.exp(A_log if A_log.dtype == torch.float64 else A_log.float())
 
 
 def _init_dt(dt_proj: nn.Module) -> None:

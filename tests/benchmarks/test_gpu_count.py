@@ -44,6 +44,9 @@ def test_what_is_counted() -> None:
     assert counted(lambda a, b: a[:1].expand(4, 5) * 2) == (1, 20 + 80, 0)
     assert counted(lambda a, b: a.zero_()) == (1, 80, 0)
     assert counted(lambda a, b: a.mul_(2)) == (1, 2 * 80, 0)
+    assert counted(lambda a, b: torch._foreach_neg([a, b])) == (1, 2 * (80 + 140), 0)
+    assert counted(lambda a, b: torch._foreach_neg_([a, b])) == (1, 2 * (80 + 140), 0)
+    assert counted(lambda a, b: torch._foreach_copy_([a.half(), b.half()], [a, b])) == (3, 2 * 330, 0)
     assert counted(lambda a, b: a @ b) == (1, 80 + 140 + 112, 2 * 4 * 5 * 7)
 
 

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from genzoo.core.errors import UsageError, did_you_mean
 from genzoo.nn.attention import Attention
 from genzoo.nn.blocks import xavier_linears
+from genzoo.nn.casting import cast_together
 from genzoo.nn.mamba import MambaMixer
 from genzoo.nn.modulation import (
     NORM_EPS,
@@ -45,6 +46,7 @@ class AdaptiveMambaBlock(nn.Module):
         if residual == "as_printed":
             nn.init.ones_(self.adaLN_modulation[1].bias[hidden_size:])  # type: ignore[index]
 
+    @cast_together
     def forward(self, x: Tensor, c: Tensor) -> Tensor:
         """x: (b, l, d).   c: (b, d), or a row for several consecutive ones.   Returns (b, l, d)."""
         if self.residual == "dit":

@@ -13,6 +13,7 @@ from torch.nn.functional import layer_norm, linear, normalize, scaled_dot_produc
 
 from genzoo.core.errors import UsageError
 from genzoo.kernels.gelu import TanhGelu
+from genzoo.nn.casting import cast_together
 from genzoo.nn.modulation import fused_add_then_norm, fused_norm, gated_add, is_fused
 
 NORM_EPS = 1e-6
@@ -131,6 +132,7 @@ class Block(nn.Module):
             return (self.ada_gss + condition).unbind(2)
         return rearrange(self.ada_lin(condition), "b (six d) -> b 1 six d", six=6).unbind(2)
 
+    @cast_together
     def forward(
         self,
         x: Tensor,
