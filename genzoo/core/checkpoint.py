@@ -38,10 +38,13 @@ from genzoo.core.files import free_name, put_file, sync_path
 from genzoo.core.finite import require_finite
 from genzoo.core.leftovers import remove, remove_leftovers, temporary
 from genzoo.core.processes import World
-from genzoo.core.tensor_stream import put_tensors
+from genzoo.core.tensor_rows import FilesInRows, Written, can_be_filled, own_parts_of
+from genzoo.core.tensor_stream import Segment, begin_tensors
 
 logger = logging.getLogger(__name__)
 
+ABOUT = {"format": "pt"}
+Digests = Mapping[str, "str | list[Segment] | OSError"]
 Verify = Callable[[Path, Collection[str]], int]
 """(folder of a step, parts) -> the step, or CheckpointError: `verify_checkpoint`, or one that remembers."""
 
@@ -115,19 +118,55 @@ def write_checkpoint(
     world: World,
 ) -> Path:
     """`save_checkpoint` of tensors that were found finite.   tensors: of "model", "ema" and "optimizer"."""
-    final = root / step_folder(step)
-    unfinished = temporary(final)
-    attempt = partial(_attempt, final, unfinished, tensors)
-    world.on_first(lambda: attempt(lambda: _begin(unfinished, step, state)))
-    written = {
-        f"{part}.safetensors": put_tensors(
-            unfinished / f"{part}.safetensors", content, {"format": "pt"}, writes=world.is_first
+    files = begin_in_rows(root, step, tensors, state, world)
+    if files is not None:
+        written = world.together(lambda: files.write(own_parts_of(tensors)))
+        return finish_in_rows(root, step, tensors, files, written, keep_last=keep_last, keep_every=keep_every)
+    unfinished = _begun(root, step, tensors, state, world)
+    streams = {
+        f"{part}.safetensors": begin_tensors(
+            unfinished / f"{part}.safetensors", content, ABOUT, writes=world.is_first
         )
         for part, content in tensors.items()
     }
-    world.on_first(lambda: attempt(lambda: _finish(unfinished, final, step, written)))
-    world.on_first(lambda: _prune(root, step, keep_last, keep_every))
-    return final
+    digests = {name: file.digest() for name, file in streams.items()}
+    return _finished(root, step, tensors, unfinished, digests, world, (keep_last, keep_every))
+
+
+def begin_in_rows(
+    root: Path,
+    step: int,
+    tensors: Mapping[str, Mapping[str, Tensor]],
+    state: Mapping[str, Any],
+    world: World,
+) -> FilesInRows | None:
+    """Make the files of a step for its processes to fill; None where they hold no rows, or see no folder
+    together. All of them call it; each then writes by itself, and all call `finish_in_rows`.
+    """
+    if not can_be_filled(tensors, world):
+        return None
+    unfinished = _begun(root, step, tensors, state, world)
+    if not world.all_agree(unfinished.is_dir()):
+        world.on_first(lambda: remove(unfinished))
+        return None
+    files = FilesInRows(unfinished, tensors, ABOUT, world)
+    world.on_first(lambda: _attempt(root / step_folder(step), unfinished, tensors, files.make))
+    return files
+
+
+def finish_in_rows(
+    root: Path,
+    step: int,
+    tensors: Mapping[str, Mapping[str, Tensor]],
+    files: FilesInRows,
+    written: Written,
+    *,
+    keep_last: int,
+    keep_every: int,
+) -> Path:
+    """Commit what all processes wrote.   written: by this one."""
+    world, joined = files.world, files.joined(written)
+    return _finished(root, step, tensors, files.folder, joined, world, (keep_last, keep_every))
 
 
 def latest_valid(root: Path, verify: Verify = verify_checkpoint) -> Path | None:
@@ -206,6 +245,39 @@ def _attempt(
         raise _cannot_save(final, tensors, error) from error
 
 
+def _begun(
+    root: Path,
+    step: int,
+    tensors: Mapping[str, Mapping[str, Tensor]],
+    state: Mapping[str, Any],
+    world: World,
+) -> Path:
+    """The folder in which a step is written, with its state, as the first process named it."""
+
+    def begin() -> Path:
+        unfinished = temporary(root / step_folder(step))
+        _attempt(root / step_folder(step), unfinished, tensors, lambda: _begin(unfinished, step, state))
+        return unfinished
+
+    return world.on_first(begin)
+
+
+def _finished(
+    root: Path,
+    step: int,
+    tensors: Mapping[str, Mapping[str, Tensor]],
+    unfinished: Path,
+    written: Digests,
+    world: World,
+    kept: tuple[int, int],
+) -> Path:
+    final = root / step_folder(step)
+    finish = partial(_finish, unfinished, final, step, written)
+    world.on_first(lambda: _attempt(final, unfinished, tensors, finish))
+    world.on_first(lambda: _prune(root, step, *kept))
+    return final
+
+
 def _begin(unfinished: Path, step: int, state: Mapping[str, Any]) -> None:
     unfinished.parent.mkdir(parents=True, exist_ok=True)
     remove_leftovers(unfinished.parent, only_writer=True)
@@ -213,8 +285,8 @@ def _begin(unfinished: Path, step: int, state: Mapping[str, Any]) -> None:
     put_file(unfinished / "state.json", canonical(dict(state) | {"step": step}))
 
 
-def _finish(unfinished: Path, final: Path, step: int, written: Mapping[str, str | OSError]) -> None:
-    digests: dict[str, str] = {}
+def _finish(unfinished: Path, final: Path, step: int, written: Digests) -> None:
+    digests: dict[str, str | list[Segment]] = {}
     for name, outcome in written.items():
         if isinstance(outcome, OSError):
             raise outcome

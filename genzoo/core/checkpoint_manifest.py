@@ -11,9 +11,9 @@ import json
 import os
 import re
 import stat
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from safetensors import safe_open
 from safetensors.torch import load_file
@@ -23,9 +23,11 @@ from genzoo.core.errors import CheckpointError, is_out_of_memory
 from genzoo.core.files import put_file
 from genzoo.core.reading import reason
 from genzoo.core.tensor_files import AGAIN, FAILURES, of_disk
+from genzoo.core.tensor_stream import Segment
 
-FORMAT = 1
+FORMATS = (1, 2)  # the second knows files that several processes filled, hashed piece by piece
 PARTS = ("model", "ema", "optimizer")
+BLOCK = 1 << 20
 MAX_JSON_BYTES = 64 * 1024 * 1024
 STEP_FOLDER = re.compile(r"step_(\d{8,})")
 FILES = (*[f"{part}.safetensors" for part in PARTS], "state.json")
@@ -35,19 +37,18 @@ class CheckpointNotGiven(CheckpointError):
     """The disk does not give a checkpoint just now, which says nothing about what it holds."""
 
 
-def write_manifest(folder: Path, step: int, digests: Mapping[str, str]) -> None:
+def write_manifest(folder: Path, step: int, digests: Mapping[str, str | Sequence[Segment]]) -> None:
     """Put sizes and hashes of the folder's files, which are complete and synced, into manifest.json.
 
-    digests: sha256 of those that were hashed while they were written.
+    digests: sha256 of those that were hashed while they were written, of the whole or of each segment.
     """
-    files = {
-        name: {
-            "bytes": (folder / name).stat().st_size,
-            "sha256": digests.get(name) or file_digest(folder / name),
-        }
-        for name in FILES
-    }
-    put_file(folder / "manifest.json", canonical({"format": FORMAT, "step": step, "files": files}))
+    files: dict[str, dict[str, Any]] = {}
+    for name in FILES:
+        known = digests.get(name) or file_digest(folder / name)
+        hashes = {"sha256": known} if isinstance(known, str) else {"segments": [list(one) for one in known]}
+        files[name] = {"bytes": (folder / name).stat().st_size} | hashes
+    version = FORMATS[any("segments" in record for record in files.values())]
+    put_file(folder / "manifest.json", canonical({"format": version, "step": step, "files": files}))
 
 
 def verify_checkpoint(path: Path, parts: Collection[str] = PARTS) -> int:
@@ -60,8 +61,8 @@ def verify_checkpoint(path: Path, parts: Collection[str] = PARTS) -> int:
         recorded = manifest["files"][name]
         _require_regular(path, name, recorded["bytes"])
         with read_in(path, name):
-            digest = file_digest(path / name)
-        if digest != recorded["sha256"]:
+            as_recorded = _holds(path / name, recorded)
+        if not as_recorded:
             raise corrupt(path, f"{name} does not match its recorded hash")
     return int(manifest["step"])
 
@@ -86,9 +87,14 @@ def holds_average(path: Path) -> bool:
 
 
 def weights_digest(path: Path, weights: str) -> str:
-    """The hash that the manifest records of the averaged ("ema") or raw weights. Raises CheckpointError."""
+    """The hash of the file of the averaged ("ema") or raw weights. Raises CheckpointError."""
     one = weights == "raw" or read_json(path, "state.json").get("averaged")  # stored once, they serve as both
-    return str(_read_manifest(path)["files"]["model.safetensors" if one else "ema.safetensors"]["sha256"])
+    name = "model.safetensors" if one else "ema.safetensors"
+    recorded = _read_manifest(path)["files"][name]
+    if "sha256" in recorded:
+        return str(recorded["sha256"])
+    with read_in(path, name):
+        return file_digest(path / name)  # the same however many processes wrote it
 
 
 def read_tensors(path: Path, part: str) -> dict[str, Tensor]:
@@ -136,10 +142,19 @@ def canonical(value: Mapping[str, Any]) -> bytes:
 
 def file_digest(path: Path) -> str:
     """sha256 of a file."""
-    digest = hashlib.sha256()
     with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
+        return _digest(file)
+
+
+def _digest(file: BinaryIO, size: int | None = None) -> str:
+    """sha256 of the next `size` bytes, or of all that follow."""
+    digest, left = hashlib.sha256(), size
+    while left is None or left > 0:
+        block = file.read(BLOCK if left is None else min(BLOCK, left))
+        if not block:
+            break
+        digest.update(block)
+        left = None if left is None else left - len(block)
     return digest.hexdigest()
 
 
@@ -152,10 +167,10 @@ def _read_manifest(path: Path) -> dict[str, Any]:
     if written != canonical(manifest):
         raise corrupt(path, "manifest.json was altered")
     version = manifest.get("format")
-    if isinstance(version, int) and version > FORMAT:
-        raise corrupt(path, f"its format {version} is newer than this genzoo's {FORMAT}; update genzoo")
+    if isinstance(version, int) and version > max(FORMATS):
+        raise corrupt(path, f"its format {version} is newer than this genzoo's {max(FORMATS)}; update genzoo")
     files = manifest.get("files")
-    if version != FORMAT or not isinstance(files, dict) or set(files) != set(FILES):
+    if version not in FORMATS or not isinstance(files, dict) or set(files) != set(FILES):
         raise corrupt(path, "manifest.json does not describe a checkpoint")
     if not all(_is_record(record) for record in files.values()):
         raise corrupt(path, "manifest.json lacks sizes or hashes")
@@ -166,7 +181,31 @@ def _read_manifest(path: Path) -> dict[str, Any]:
 
 
 def _is_record(record: object) -> bool:
-    return isinstance(record, dict) and isinstance(record.get("bytes"), int) and "sha256" in record
+    if not isinstance(record, dict) or not isinstance(record.get("bytes"), int):
+        return False
+    return "sha256" in record or _covers(record.get("segments"), record["bytes"])
+
+
+def _covers(segments: object, size: int) -> bool:
+    """Whether segments follow one another from a file's first byte to its last."""
+    if not isinstance(segments, list):
+        return False
+    end = 0
+    for one in segments:
+        if not (isinstance(one, list) and [type(value) for value in one] == [int, int, str]):
+            return False
+        if one[0] != end or one[1] < 1:
+            return False
+        end += one[1]
+    return end == size
+
+
+def _holds(file: Path, recorded: Mapping[str, Any]) -> bool:
+    """Whether a file's bytes have the recorded hash, or hashes."""
+    if "sha256" in recorded:
+        return file_digest(file) == str(recorded["sha256"])
+    with file.open("rb") as opened:
+        return all(_digest(opened, size) == digest for _, size, digest in recorded["segments"])
 
 
 def _require_regular(path: Path, name: str, size: int | None = None) -> None:

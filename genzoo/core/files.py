@@ -164,6 +164,18 @@ def open_new(path: Path) -> BinaryIO:
     return path.open("xb", buffering=0)
 
 
+def make_sized(path: Path, size: int) -> None:
+    """A new file of so many bytes, to be filled by several processes. Raises OSError."""
+    tidy(path.parent)
+    with path.open("xb") as file:
+        file.truncate(size)
+
+
+def open_to_fill(path: Path) -> BinaryIO:
+    """A file that `make_sized` made, for bytes at their places. Raises OSError."""
+    return path.open("r+b", buffering=0)
+
+
 def put_in_place(part: Path, path: Path) -> None:
     """Give a finished and synced `temporary(path)` its name, in place of what had it. Raises OSError."""
     part.replace(path)

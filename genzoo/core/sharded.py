@@ -40,3 +40,35 @@ def like(value: Tensor, target: Tensor) -> Tensor:
     mesh = target.device_mesh
     # no source: each process takes its rows of the value that it has, and nothing is sent
     return distribute_tensor(value.to(target.device), mesh, target.placements, src_data_rank=None)
+
+
+def is_in_rows(tensor: Tensor) -> bool:
+    """Whether processes hold nothing but rows of it, one behind the other, or all of it."""
+    if able(tensor, Shards) is None:
+        return True
+    from torch.distributed.tensor import DTensor, Shard
+
+    assert isinstance(tensor, DTensor)
+    cut = [one for one in tensor.placements if not one.is_replicate()]
+    return all(isinstance(one, Shard) and one.dim == 0 for one in cut) and len(cut) < 2
+
+
+def first_row(tensor: Tensor) -> int | None:
+    """Which of a tensor's rows is the first that this process holds; None where another holds the same rows.
+
+    Of a sharded tensor that `is_in_rows`: each of w processes holds ceil(rows / w), the last ones fewer or
+    none.
+    """
+    from torch.distributed.tensor import DTensor
+
+    assert isinstance(tensor, DTensor)
+    places = tensor.device_mesh.get_coordinate()
+    assert places is not None  # every process is in the mesh
+    start = 0
+    for number, (place, placement) in enumerate(zip(places, tensor.placements, strict=True)):
+        if placement.is_shard():
+            rows = tensor.shape[0]
+            start = min(rows, place * -(-rows // tensor.device_mesh.size(number)))
+        elif place:
+            return None
+    return start

@@ -43,16 +43,22 @@ def tensor_bytes(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> 
 def header(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> memoryview:
     """The file's first bytes. Only names, shapes and dtypes are looked at."""
     about: dict[str, object] = {"__metadata__": dict(sorted(metadata.items()))} if metadata else {}
-    start = 0
-    for name in in_order(tensors):
-        tensor = tensors[name]
-        end = start + math.prod(tensor.shape) * tensor.dtype.itemsize
-        shape = list(tensor.shape)
-        about[name] = {"dtype": CODES[tensor.dtype], "shape": shape, "data_offsets": [start, end]}
-        start = end
+    for name, (start, end) in spans(tensors).items():
+        code, shape = CODES[tensors[name].dtype], list(tensors[name].shape)
+        about[name] = {"dtype": code, "shape": shape, "data_offsets": [start, end]}
     text = json.dumps(about, separators=(",", ":"), ensure_ascii=False).encode()
     text += b" " * (-len(text) % ALIGNMENT)
     return memoryview(len(text).to_bytes(8, "little") + text)
+
+
+def spans(tensors: Mapping[str, Tensor]) -> dict[str, tuple[int, int]]:
+    """Where each tensor's bytes begin and end behind the header, in the file's order."""
+    found, start = {}, 0
+    for name in in_order(tensors):
+        end = start + math.prod(tensors[name].shape) * tensors[name].dtype.itemsize
+        found[name] = (start, end)
+        start = end
+    return found
 
 
 def in_order(tensors: Mapping[str, Tensor]) -> list[str]:

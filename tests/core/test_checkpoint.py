@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import random
@@ -19,7 +20,7 @@ from torch import Tensor
 
 from genzoo.core import checkpoint as store
 from genzoo.core.checkpoint import checkpoint_steps, latest_valid, load_checkpoint, save_checkpoint
-from genzoo.core.checkpoint_manifest import canonical, file_digest, verify_checkpoint
+from genzoo.core.checkpoint_manifest import canonical, file_digest, verify_checkpoint, weights_digest
 from genzoo.core.errors import CheckpointError, NonFiniteError
 
 FILES = ("model.safetensors", "ema.safetensors", "optimizer.safetensors", "state.json", "manifest.json")
@@ -365,6 +366,47 @@ def rehashed(path: Path, **files: bytes) -> Path:
         manifest["files"][name] = {"bytes": len(data), "sha256": file_digest(path / name)}
     (path / "manifest.json").write_bytes(canonical(manifest))
     return path
+
+
+def in_segments(path: Path, *places: tuple[int, int]) -> Path:
+    """The step as several processes write it, with a hash of each (offset, bytes) of its weights."""
+    data = (path / "model.safetensors").read_bytes()
+    manifest = json.loads((path / "manifest.json").read_bytes())
+    hashes = [[at, size, hashlib.sha256(data[at : at + size]).hexdigest()] for at, size in places]
+    manifest["files"]["model.safetensors"] = {"bytes": len(data), "segments": hashes}
+    (path / "manifest.json").write_bytes(canonical(manifest | {"format": 2}))
+    return path
+
+
+def test_weights_that_several_processes_hashed_are_read_and_every_byte_counts(tmp_path: Path) -> None:
+    path = save(tmp_path, 5)
+    digest, size = weights_digest(path, "raw"), (path / "model.safetensors").stat().st_size
+    in_segments(path, (0, 9), (9, 40), (49, size - 49))
+    assert_same(load_checkpoint(path).weights, content(5)["weights"])
+    assert weights_digest(path, "raw") == digest
+    whole = (path / "model.safetensors").read_bytes()
+    for place in (0, 8, 9, 48, 49, size - 1):
+        (path / "model.safetensors").write_bytes(
+            whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :]
+        )
+        with pytest.raises(CheckpointError, match="does not match its recorded hash"):
+            load_checkpoint(path)
+
+
+@pytest.mark.parametrize(
+    "cuts",
+    [[], [(0, 9)], [(0, 9), (10, None)], [(0, 9), (8, None)], [(9, None), (0, 9)], [(0, 0), (0, None)]],
+    ids=str,
+)
+def test_hashes_that_do_not_follow_one_another_are_refused(
+    tmp_path: Path, cuts: list[tuple[int, int | None]]
+) -> None:
+    """cuts: (offset, bytes), None up to the end."""
+    path = save(tmp_path, 5)
+    size = (path / "model.safetensors").stat().st_size
+    in_segments(path, *[(at, size - at if count is None else count) for at, count in cuts])
+    with pytest.raises(CheckpointError, match=r"manifest\.json lacks sizes or hashes"):
+        load_checkpoint(path)
 
 
 HOSTILE_TENSORS = {

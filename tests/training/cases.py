@@ -29,6 +29,7 @@ from genzoo.core.recipe import recipe_from
 from genzoo.core.run_folder import RunFolder
 from genzoo.core.sharded import own_part
 from genzoo.core.stored_tensors import open_checkpoint
+from genzoo.core.tensor_rows import FilesInRows
 from genzoo.data.image_folder import ImageFolder
 from genzoo.training.config import TrainConfig
 from genzoo.training.devices import build_accelerator, clip_gradients, gradient_norm
@@ -356,12 +357,18 @@ def train_recipe_with_file_limit(output: str, recipe: dict[str, Any], limit: int
     train_recipe(output, recipe)
 
 
-def load_and_save(run: str, output: str, recipe: dict[str, Any]) -> None:
-    """Restore a run's newest checkpoint, sharded or not, and save the same step elsewhere."""
+def load_and_save(run: str, output: str, recipe: dict[str, Any], *, shared: bool = True) -> None:
+    """Restore a run's newest checkpoint, sharded or not, and save the same step elsewhere.
+
+    shared: False where process 1 does not see what the first one writes.
+    """
     from genzoo.api.training.train import build_trainer
     from genzoo.core.recipe import recipe_from
     from genzoo.training.state import capture, restore
 
+    sees = Path.is_dir
+    if not shared and os.environ["RANK"] == "1":
+        Path.is_dir = lambda self: not self.name.startswith(".tmp-") and sees(self)  # type: ignore[method-assign]
     trainer, _ = build_trainer(recipe_from(recipe), output=output)
     newest = next(iter(checkpoint_steps(Path(run) / "checkpoints").values()))
     restore(trainer.parts, open_checkpoint(newest, trainer.world, trainer.device))
@@ -369,6 +376,34 @@ def load_and_save(run: str, output: str, recipe: dict[str, Any]) -> None:
     if trainer.is_sharded or trainer.is_main:
         parts = {"weights": content.weights, "ema": content.ema, "optimizer": content.optimizer}
         save_checkpoint(Path(output), 4, **parts, state={}, world=trainer.world)
+
+
+def train_recipe_and_spoil(output: str, recipe: dict[str, Any]) -> None:
+    """Train from a recipe; before the second save an average that process 1 holds is no number."""
+    save = Saver.save
+
+    def spoilt(saver: Saver, content: Any, step: int) -> None:
+        if os.environ["RANK"] == "1" and step == 4:
+            parts = map(own_part, content.ema.values())
+            next(part for part in parts if part.numel()).fill_(float("inf"))
+        save(saver, content, step)
+
+    Saver.save = spoilt  # type: ignore[method-assign]
+    train_recipe(output, recipe)
+
+
+def train_recipe_and_lose_writer(output: str, recipe: dict[str, Any]) -> None:
+    """Train from a recipe; process 1 is killed when it is to write its rows of the second checkpoint."""
+    write, written = FilesInRows.write, []
+
+    def fatal(files: FilesInRows, own: Any) -> Any:
+        written.append(files.folder)
+        if os.environ["RANK"] == "1" and len(written) == 2:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return write(files, own)
+
+    FilesInRows.write = fatal  # type: ignore[method-assign]
+    train_recipe(output, recipe)
 
 
 def rows_held(output: str, rows: list[int]) -> None:

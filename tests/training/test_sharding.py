@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,8 @@ from golden.many_processes_sets import layouts
 from recipe_cases import TINY
 from toys import toy_task, toy_trainer
 
-from genzoo.core.checkpoint import Checkpoint
+from genzoo.core.checkpoint import Checkpoint, latest_valid
+from genzoo.core.checkpoint_manifest import verify_checkpoint, weights_digest
 from genzoo.core.errors import RecipeError, UsageError
 from genzoo.core.processes import World
 from genzoo.core.run_folder import read_metrics
@@ -23,6 +25,7 @@ from genzoo.training.sharding import blocks_of, group_size, is_sharding
 pytestmark = pytest.mark.distributed
 LIMIT = 300.0  # seconds for a group of processes, on a machine that has other work
 EXACT = 1e-12
+FILES = ("model.safetensors", "ema.safetensors", "optimizer.safetensors")
 
 RECIPE: dict[str, Any] = {
     **TINY,
@@ -168,19 +171,78 @@ def test_bytes_of_checkpoints_do_not_depend_on_how_many_hold_the_model(
     tmp_path: Path, fork_server: ForkServer, alone: Path
 ) -> None:
     # the same state, restored and saved again: the step after would round differently
-    recipe, saved = changed(RECIPE, sharding="full"), []
-    for world in (1, 2, 3):
-        output = tmp_path / str(world)
+    recipe, original = changed(RECIPE, sharding="full"), final(alone).path
+    for world, shared in ((1, True), (2, True), (3, True), (2, False)):
+        output = tmp_path / f"{world}-{shared}"
         children = fork_server.start_ranks(
-            "cases:load_and_save", world=world, run=str(alone), output=str(output), recipe=recipe
+            "cases:load_and_save",
+            world=world,
+            run=str(alone),
+            output=str(output),
+            recipe=recipe,
+            shared=shared,
         )
         for child in children:
             assert child.wait(LIMIT) == 0, child.output()
-        saved.append({path.name: path.read_bytes() for path in (output / "step_00000004").iterdir()})
-    parts = ("model.safetensors", "ema.safetensors", "optimizer.safetensors")
-    assert all(one[part] == saved[0][part] for one in saved for part in parts)
-    original = final(alone).path
-    assert all((original / part).read_bytes() == saved[0][part] for part in parts)
+        step = output / "step_00000004"
+        assert all((step / part).read_bytes() == (original / part).read_bytes() for part in FILES)
+        assert verify_checkpoint(step) == 4
+        assert weights_digest(step, "raw") == weights_digest(original, "raw")
+        in_rows = world > 1 and shared  # each process wrote its own, and hashed that
+        assert (
+            len(hashes(step, "model.safetensors")) > world
+            if in_rows
+            else hashes(step, "model.safetensors") is None
+        )
+        assert [path.name for path in output.iterdir()] == [step.name]
+
+
+def hashes(step: Path, name: str) -> list[Any] | None:
+    return json.loads((step / "manifest.json").read_bytes())["files"][name].get("segments")
+
+
+def test_rows_that_are_written_beside_the_steps_are_those_of_the_foreground(
+    tmp_path: Path, fork_server: ForkServer
+) -> None:
+    runs = []
+    for save in ("foreground", "background"):
+        recipe = changed(RECIPE, sharding="full", save=save, ema_profiles=[0.1, 0.2])
+        runs.append(train(fork_server, tmp_path / save, recipe, 2))
+    one, other = (sorted((run / "checkpoints").rglob("*.*")) for run in runs)
+    assert [path.name for path in one] == [path.name for path in other]
+    assert len(one) == 2 * (len(FILES) + 2)
+    assert all(a.read_bytes() == b.read_bytes() for a, b in zip(one, other, strict=True))
+    assert hashes(final(runs[1]).path, "optimizer.safetensors")
+    assert json.loads((runs[1] / "status.json").read_bytes())["state"] == "finished"
+
+
+def test_a_process_that_is_killed_while_rows_are_written_costs_that_checkpoint_alone(
+    tmp_path: Path, fork_server: ForkServer, alone: Path, saving: dict[str, Any]
+) -> None:
+    run, recipe = tmp_path / "run", changed(RECIPE, sharding="full", collective_timeout=120, **saving)
+    first, second = fork_server.start_ranks(
+        "cases:train_recipe_and_lose_writer", world=2, output=str(run), recipe=recipe
+    )
+    assert second.wait(LIMIT) == -9
+    assert first.wait(LIMIT) == 1
+    assert "process 1 of 2 ended without a word" in first.output()
+    assert latest_valid(run / "checkpoints") == run / "checkpoints" / "step_00000002"
+    assert_same_run(train(fork_server, run, recipe, 2), alone)
+    assert not list((run / "checkpoints").glob(".tmp-*"))
+
+
+def test_a_value_that_is_no_number_in_one_process_ends_all_and_leaves_no_checkpoint(
+    tmp_path: Path, fork_server: ForkServer, saving: dict[str, Any]
+) -> None:
+    children = fork_server.start_ranks(
+        "cases:train_recipe_and_spoil",
+        world=2,
+        output=str(tmp_path / "run"),
+        recipe=changed(RECIPE, sharding="full", **saving),
+    )
+    assert [child.wait(LIMIT) for child in children] == [5, 5]
+    assert all("values that are not finite; no checkpoint was written" in one.output() for one in children)
+    assert [path.name for path in (tmp_path / "run" / "checkpoints").iterdir()] == ["step_00000002"]
 
 
 def test_a_full_disk_is_told_by_every_process(
@@ -196,7 +258,7 @@ def test_a_full_disk_is_told_by_every_process(
     for child in children:
         assert child.wait(LIMIT) == 4, child.output()
         assert "cannot write the checkpoint of" in child.output()
-    assert not list((tmp_path / "run" / "checkpoints").glob("step_*"))
+    assert not list((tmp_path / "run" / "checkpoints").iterdir())
 
 
 def test_rows_are_held_as_the_golden_table_says(tmp_path: Path, fork_server: ForkServer) -> None:
