@@ -20,6 +20,10 @@ THEME = gr.themes.Base(
     button_primary_background_fill_hover="*primary_800",
     button_primary_background_fill_dark="*primary_600",
     button_primary_text_color="white",
+    body_text_color_subdued="*neutral_500",
+    body_text_color_subdued_dark="*neutral_400",
+    block_info_text_color="*neutral_500",
+    block_info_text_color_dark="*neutral_400",
 )
 
 CSS = """
@@ -36,6 +40,7 @@ footer {display: none !important}
   resize: none; padding: 4px 2px !important; opacity: 1 !important;
   color: var(--body-text-color-subdued) !important; -webkit-text-fill-color: currentColor}
 .grid-wrap {height: auto !important; max-height: 560px !important; min-height: 160px}
+input[role=listbox] {text-overflow: ellipsis; padding-right: 34px !important}
 .pixels img {image-rendering: pixelated}
 .mono textarea {font-family: var(--font-mono); font-size: .85rem}
 .runs .wrap {flex-direction: column; align-items: stretch; gap: 6px}

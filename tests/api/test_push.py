@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -243,7 +244,10 @@ def test_names_of_others_are_no_markup() -> None:
     assert plain("\n") == "unnamed"
 
 
-def test_a_concept_goes_to_the_hub_and_into_a_merge(hub: Hub, tmp_path: Path) -> None:
+def test_concepts_go_to_the_hub_and_from_there_into_a_merge(
+    hub: Hub, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from genzoo.families.custom_diffusion import write_concept
     from genzoo.families.custom_diffusion.files.read_layouts import read_concept
 
     changes = ["train.steps=1", "train.batch_size=2", "preview=null", "report=[]", "train.tensorboard=false"]
@@ -257,3 +261,18 @@ def test_a_concept_goes_to_the_hub_and_into_a_merge(hub: Hub, tmp_path: Path) ->
     word = next(iter(concept.tokens))
     made = genzoo.from_pretrained("me/concept").sample(num=1, prompt=f"a {word}", steps=2)
     assert made.pixels.shape[0] == 1
+
+    moved = {name: 1.01 * weight + 0.001 for name, weight in concept.weights.items()}
+    write_concept(replace(concept, weights=moved), Path("other.safetensors"))
+    said(["push", "other.safetensors", "me/other"], capsys)
+    local = ["concept_run/concept.safetensors", "other.safetensors"]
+    how = ["--base", "assets:text_to_image_emoji", "--num-captions", "20", "--rename"]
+    out = said(
+        ["merge-concepts", "hf://me/concept", "hf://me/other:0.5", *how, "-o", "hub.safetensors"], capsys
+    )
+    said(["merge-concepts", local[0], f"{local[1]}:0.5", *how, "-o", "here.safetensors"], capsys)
+    assert all(line in out for line in ("concept: ", "other: "))
+    merged, expected = read_concept("hub.safetensors"), read_concept("here.safetensors")
+    assert merged.weights.keys() == expected.weights.keys()
+    assert all(torch.equal(merged.weights[name], weight) for name, weight in expected.weights.items())
+    assert len(merged.tokens) == 2 * len(concept.tokens)

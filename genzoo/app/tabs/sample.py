@@ -344,7 +344,12 @@ def _width(file: Path) -> int:
 
 def _said(options: Mapping[str, Any]) -> list[str]:
     """Settings as one would say them."""
-    words = {"num": "{} pictures", "seed": "seed {}", "steps": "{} steps", "guidance_scale": "guidance {:g}"}
+    words = {
+        "num": "{} picture" if options.get("num") == 1 else "{} pictures",
+        "seed": "seed {}",
+        "steps": "{} steps",
+        "guidance_scale": "guidance {:g}",
+    }
     words |= {"control_scale": "strength {:g}", "sampler": "sampler {}", "negative_prompt": "without {}"}
     return [words[name].format(value) for name, value in options.items() if name in words]
 

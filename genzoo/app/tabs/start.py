@@ -70,7 +70,7 @@ def checked(page: Page, recipe: Any, overrides: Any) -> str:
         return plain("\n".join(problems), longest=2000, lines=True)
     if missing:
         return plain(f"Still to say: {', '.join(f'{key}=…' for key in missing)}")
-    return f"Looks right{f': {steps:,} steps' if isinstance(steps, int) else ''}."
+    return f"Looks right{f': {steps:,} step' + 's' * (steps != 1) if isinstance(steps, int) else ''}."
 
 
 def start(page: Page, recipe: Any, name: Any, overrides: Any, started: int) -> list[Any]:

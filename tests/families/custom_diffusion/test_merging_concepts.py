@@ -21,6 +21,7 @@ from genzoo.families.custom_diffusion.files.apply import apply_concept
 from genzoo.families.custom_diffusion.files.base_weights import BaseWeights, fingerprint
 from genzoo.families.custom_diffusion.files.read_layouts import read_concept
 from genzoo.families.custom_diffusion.merge.concepts import merge_concepts
+from genzoo.families.custom_diffusion.merge.inputs import labels_of
 from genzoo.pretrained.prompts import load_prompt_encoder
 from genzoo.pretrained.text_to_image import load_parts
 
@@ -123,6 +124,26 @@ def test_one_word_claimed_twice_is_reported_as_lost(sd: Path) -> None:
     assert all(concept.lost_share > 0.3 for concept in report.concepts)
     with pytest.raises(UsageError, match="same feature"):
         merge_concepts(pair, base=sd, captions=CAPTIONS, conflicts="error")
+
+
+def test_concepts_of_one_file_name_are_told_apart_by_their_folders(sd: Path) -> None:
+    concept = make_concept(sd, 1, token="<new1>", phrase="<new1> cat")
+    names = [
+        "cat/concept.safetensors",
+        "/x/dog/concept.safetensors",
+        "hf://me/pot",
+        "/x/dog/concept.safetensors",
+    ]
+    assert labels_of(["a/one.safetensors", concept, "b/two.safetensors"]) == [
+        "one.safetensors", "concept 2", "two.safetensors",
+    ]  # fmt: skip
+    assert labels_of(names) == [
+        "cat/concept.safetensors",
+        "dog/concept.safetensors",
+        "pot",
+        "dog/concept.safetensors",
+    ]
+    assert labels_of(["runs/cat/a", "old/cat/a", "a"]) == ["runs/cat/a", "old/cat/a", "a"]
 
 
 def test_tokens_that_clash_are_refused_or_renamed(sd: Path) -> None:

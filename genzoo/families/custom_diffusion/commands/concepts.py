@@ -59,11 +59,11 @@ def merge_command(
         from genzoo.families.custom_diffusion.lora.merge import merge_loras, only_loras
         from genzoo.families.custom_diffusion.merge.concepts import merge_concepts
 
-    paths = [str(here(path)) for path in paths]
+    local = [str(here(path)) for path in paths]
     phrases = [[part.strip() for part in text.split("+")] for text in phrase] if phrase else None
-    if only_loras(paths):
+    if only_loras(local):
         merged_loras = merge_loras(
-            paths,
+            local,
             base=base,
             prompts=phrases,
             strengths=strengths,

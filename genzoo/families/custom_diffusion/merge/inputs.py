@@ -39,16 +39,29 @@ def read_all(concepts: Sequence[Source]) -> list[Entry]:
     if isinstance(concepts, (str, Path)) or not concepts:
         raise UsageError("there is nothing to merge", fix="pass a list of concept files")
     entries = []
-    for number, source in enumerate(concepts, 1):
+    for source, label in zip(concepts, labels_of(concepts), strict=True):
         if isinstance(source, ConceptDelta):
-            entries.append(Entry(f"concept {number}", source, None, []))
+            entries.append(Entry(label, source, None, []))
         else:
-            entries.append(Entry(Path(source).name, read_concept(source), hash_files(Path(source)), []))
+            entries.append(Entry(label, read_concept(source), hash_files(Path(source)), []))
     repeated = [k for k, n in Counter(entry.sha256 for entry in entries if entry.sha256).items() if n > 1]
     if repeated:
         names = [entry.label for entry in entries if entry.sha256 == repeated[0]]
         raise UsageError(f"{' and '.join(names)} are the same concept", fix="give each concept once")
     return entries
+
+
+def labels_of(concepts: Sequence[Source]) -> list[str]:
+    """What each is called: its file's name, with as many folders before it as tell it from the others."""
+    paths = [() if isinstance(source, ConceptDelta) else Path(source).parts for source in concepts]
+    found = []
+    for number, own in enumerate(paths, 1):
+        others = [parts for index, parts in enumerate(paths, 1) if index != number and parts != own]
+        length = next(
+            (n for n in range(1, len(own)) if all(own[-n:] != parts[-n:] for parts in others)), len(own)
+        )
+        found.append("/".join(own[-length:]) if own else f"concept {number}")
+    return found
 
 
 def check_concept(delta: ConceptDelta, base: BaseWeights, where: str, base_print: str | None) -> None:
