@@ -10,7 +10,7 @@ check:
 attack:
 	GENZOO_ATTACK=$${GENZOO_ATTACK:-whole} pytest -n 0 -p no:cacheprovider tests/attack --log-cli-level=INFO
 
-# the page, used in Chromium: needs genzoo[app], playwright and the package chromium; minutes
+# the page, used in Chromium: needs genzoo[app] and playwright; .ci/browser installs the package chromium; minutes
 browser:
 	pytest -n 0 -p no:cacheprovider tests/app/test_in_the_browser.py
 
