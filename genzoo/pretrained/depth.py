@@ -22,6 +22,7 @@ from genzoo.pretrained.control_pictures import (
 )
 from genzoo.pretrained.hub import fetched, resolve
 from genzoo.pretrained.known_weights import file_sha256
+from genzoo.pretrained.quiet import without_bars
 
 FILES = ("config.json", "preprocessor_config.json", "model.safetensors")
 ADVICE = (
@@ -90,9 +91,10 @@ def _load(weights: str) -> Any:
 
     place = fetched(weights, FILES, together=FILES)
     try:
-        model = AutoModelForDepthEstimation.from_pretrained(
-            place, dtype=torch.float32, use_safetensors=True, local_files_only=True
-        )
+        with without_bars():
+            model = AutoModelForDepthEstimation.from_pretrained(
+                place, dtype=torch.float32, use_safetensors=True, local_files_only=True
+            )
     except (OSError, ValueError, RuntimeError) as error:
         raise WeightsError(
             "the depth model cannot be read",

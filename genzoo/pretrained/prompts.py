@@ -18,6 +18,7 @@ from genzoo.core.errors import UsageError, WeightsError
 from genzoo.core.reading import read_json
 from genzoo.pretrained.hub import SMALL, WHOLE, fetched, is_hub_id, located, resolve
 from genzoo.pretrained.prompt_text import chunks_of
+from genzoo.pretrained.quiet import without_bars
 from genzoo.pretrained.text_features import encode_ids
 
 
@@ -163,15 +164,15 @@ def load_prompt_encoder(base: str | Path) -> PromptEncoder:
             tokenizers.append(
                 CLIPTokenizer.from_pretrained(tokens, subfolder=f"tokenizer{suffix}", local_files_only=True)
             )
-            models.append(
-                cls.from_pretrained(
+            with without_bars():
+                model = cls.from_pretrained(
                     encoder,
                     subfolder=f"text_encoder{suffix}",
                     dtype=torch.float32,
                     use_safetensors=True,
                     local_files_only=True,
                 )
-            )
+            models.append(model)
         except (OSError, ValueError, RuntimeError) as error:
             raise WeightsError(
                 f"cannot read tokenizer{suffix} or text_encoder{suffix}",

@@ -55,6 +55,7 @@ def test_it_is_readable_by_people_too(photos: Path, gz: Gz) -> None:
     for text in (
         "3 classes: 0 a (4), 1 b (5), 2 c (6)",
         "unreadable  1\n  a/1.png",
+        "or train with train.max_bad=1",
         "b/0.png = c/again.png",
         "notes.txt",
     ):

@@ -164,7 +164,12 @@ def _some(names: Sequence[str], most: int = SHOWN) -> str:
 
 def _named(bad: Sequence[str]) -> list[str]:
     more = [f"  ... and {len(bad) - LINES:,} more; --json lists all"] if len(bad) > LINES else []
-    return [f"  {line}" for line in bad[:LINES]] + more
+    then = (
+        [f"  take them out, or train with train.max_bad={len(bad)}: it ends at the first otherwise"]
+        if bad
+        else []
+    )
+    return [f"  {line}" for line in bad[:LINES]] + more + then
 
 
 def _groups(groups: Sequence[Sequence[str]]) -> str:

@@ -44,7 +44,13 @@ def test_one_line_teaches_and_serves_every_client(
     with pytest.raises(SystemExit) as ended:
         main(["teach", "My cat", str(photos), "--base", str(sd), "--steps", "2", "--num-class", "2"])
     assert not ended.value.code
-    shown = capsys.readouterr().out
+    said = capsys.readouterr()
+    shown = said.out
+    assert "Loading weights" not in shown + said.err  # a bar of transformers
+    assert shown.splitlines()[-2:] == [
+        "concept: runs/cat/concept.safetensors; for other programs: runs/cat/clients, see clients.txt there",
+        "try it: genzoo sample runs/cat --prompt 'photo of a <new1> cat'",
+    ]
     assert "4 photographs, called 'photo of a <new1> cat'" in shown
     lesson, run = tmp_path / "taught" / "cat", tmp_path / "runs" / "cat"
     assert (lesson / "photographs.png").is_file()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -69,3 +71,12 @@ def teach_command(
         command = root.command.get_command(root, "train")  # type: ignore[attr-defined]
         place = [] if run is None else ["--output", run]
         command.main([str(recipe), *place], prog_name="genzoo train", standalone_mode=False)
+        typer.echo("\n".join(_next_steps(Path(run or f"runs/{lesson.name}"), lesson.prompt)))
+
+
+def _next_steps(run: Path, prompt: str) -> list[str]:
+    """Where what was learnt is, and what to do with it."""
+    return [
+        f"concept: {run}/concept.safetensors; for other programs: {run}/clients, see clients.txt there",
+        f"try it: genzoo sample {shlex.quote(str(run))} --prompt {shlex.quote(prompt)}",
+    ]
