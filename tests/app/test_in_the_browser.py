@@ -21,13 +21,6 @@ pytestmark = [
 ]
 
 HOSTILE = ['<img src=x onerror="window.PWN=1">', "a\u202egnp.exe", "[c](javascript:window.PWN=1)"]
-LEVELS = """() => {
-  const shown = document.querySelector('#sample-control img'), canvas = document.createElement('canvas');
-  [canvas.width, canvas.height] = [shown.naturalWidth, shown.naturalHeight];
-  const drawn = canvas.getContext('2d');
-  drawn.drawImage(shown, 0, 0);
-  const values = drawn.getImageData(0, 0, canvas.width, canvas.height).data.filter((_, at) => at % 4 === 0);
-  return {least: Math.min(...values), most: Math.max(...values)} }"""
 TINY = ["train.batch_size=4", "train.checkpoint_every=2", "preview.every=2", "preview.num=4", "report=null"]
 
 
@@ -47,17 +40,6 @@ def folder(run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     place = tmp_path_factory.mktemp("page") / "runs"
     shutil.copytree(run, place / "digits")
     return place
-
-
-@pytest.fixture(scope="module")
-def controlled(folder: Path) -> str:
-    """The name of a run that follows a control."""
-    from genzoo.api.run import train
-    from genzoo.core.recipe import load_recipe
-
-    changes = ["train.steps=1", "train.batch_size=2", "preview=null", "report=null"]
-    train(load_recipe("quickstart/car_canny_emoji", changes), output=folder / "follows")
-    return "follows"
 
 
 @pytest.fixture(scope="module")
@@ -249,31 +231,6 @@ def test_judging_and_comparing(browser: Any, server: Server) -> None:
         visit.page.locator("#evaluate-begin").click()
         visit.wait("() => document.querySelector('#evaluate-table')?.innerText.includes('is better')")
         assert "digits" in visit.page.locator("#evaluate-table").inner_text()
-
-
-def test_a_drawing_is_followed(browser: Any, server: Server, controlled: str) -> None:
-    with visiting(browser, server.link) as visit:
-        visit.choose("#sample-model", controlled)
-        visit.page.wait_for_selector("#sample-photo")
-        visit.page.get_by_role("button", name="Or draw").click()
-        visit.page.get_by_role("button", name="Use the drawing").click()
-        visit.page.get_by_text("nothing is drawn yet").first.wait_for()
-        visit.page.locator("#sample-canvas canvas").first.scroll_into_view_if_needed()
-        place = visit.page.locator("#sample-canvas canvas").first.bounding_box()
-        middle = (place["x"] + place["width"] / 2, place["y"] + place["height"] / 2)
-        visit.page.mouse.move(middle[0] - 60, middle[1] - 40)
-        visit.page.mouse.down()
-        visit.page.mouse.move(middle[0] + 60, middle[1] + 40, steps=12)
-        visit.page.mouse.up()
-        visit.page.get_by_role("button", name="Use the drawing").click()
-        visit.wait("() => document.querySelector('#sample-control img')?.naturalWidth > 100")
-        levels = visit.page.evaluate(LEVELS)
-        assert levels["most"] > 200
-        assert levels["least"] < 30
-        visit.page.get_by_label("number input for Pictures").fill("1")
-        visit.page.locator("#sample-make").click()
-        visit.wait_text("#sample-told", "strength 1")
-        visit.wait("() => document.querySelectorAll('#sample-gallery img').length >= 1")
 
 
 @pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
