@@ -9,6 +9,7 @@ from html import escape
 
 WIDTH, LEFT, RIGHT, TOP = 760, 300, 60, 34
 BAR, GAP, TITLE = 15, 5, 20
+NAME_HEIGHT = 15
 STYLE = """
  text{fill:#222} .s{fill:#666;font-size:11px} .b{fill:#c8843c}
  .g{stroke:#bbb;stroke-dasharray:2 3} .o{stroke:#2c7a5b;stroke-width:2}
@@ -116,13 +117,14 @@ def _panel(unit: str, lines: Sequence[Line], left: int, width: int, bottom: int)
     parts.append(
         f'<text class="s" x="{left + width / 2}" y="{bottom + 34}" text-anchor="middle">tokens</text>'
     )
-    for line in lines:
+    names_end = -math.inf
+    for line in sorted(lines, key=lambda line: -line.points[-1][1]):
         placed = [place(x, y) for x, y in line.points]
         way = " ".join(f"{x:.1f},{y:.1f}" for x, y in placed)
         parts.append(f'<polyline class="l{line.kind}" points="{way}"/>')
-        parts.append(
-            f'<text x="{placed[-1][0] + 6:.1f}" y="{placed[-1][1] + 4:.1f}">{escape(line.name)}</text>'
-        )
+        # names of curves that end together stand below each other
+        names_end = max(placed[-1][1] + 4, names_end + NAME_HEIGHT)
+        parts.append(f'<text x="{placed[-1][0] + 6:.1f}" y="{names_end:.1f}">{escape(line.name)}</text>')
     return parts
 
 
