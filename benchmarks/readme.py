@@ -48,7 +48,7 @@ def pages() -> dict[Path, str]:
         details: with_table(details.read_text(), f"{headlines(reports)}\n\n### All\n\n{table(reports)}"),
         ROOT / CHART: chart(reports),
     }
-    measured = {report["case"] for report in reports}
+    measured = {report["case"] for report in reports if len(report["rows"]) > 1}  # one row compares nothing
     drawn = {"token_growth": (GROWTH, growth), "time_to_quality": (LEARNING, learning)}
     return found | {ROOT / path: draw(reports) for case, (path, draw) in drawn.items() if case in measured}
 

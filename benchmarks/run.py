@@ -63,7 +63,8 @@ def run_case(case: Case, options: Options) -> dict[str, Any]:
     rows = case.run(options)
     for row in rows:
         print("  " + describe(row))
-    return {"case": case.name, **environment(), "settings": options.settings, "rows": rows}
+    settings = {name: value for name, value in options.settings.items() if name != "folder"}  # of one machine
+    return {"case": case.name, **environment(), "settings": settings, "rows": rows}
 
 
 def describe(row: dict[str, Any]) -> str:

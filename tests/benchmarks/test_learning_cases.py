@@ -15,8 +15,10 @@ from benchmarks.cases import sampling_steps, time_to_quality
 from benchmarks.cases.time_to_quality import Change, reached, row, run_cell
 from benchmarks.digit_quality import class_energy
 from benchmarks.range_chart import Range, ranges
-from benchmarks.registry import Options
+from benchmarks.registry import Case, Options
+from benchmarks.run import run_case
 
+NAME = "time_to_quality"
 GOOD = {"accuracy": 0.993, "diversity": 0.84, "energy": 0.1}
 GOOD |= {f"held_out_{name}": value for name, value in GOOD.items()}
 POOR = {**GOOD, "accuracy": 0.5}
@@ -149,6 +151,25 @@ def test_a_chart_of_ranges_has_a_dot_for_each_median_and_says_what_was_not_reach
     texts = [element.text for element in root.iter("{http://www.w3.org/2000/svg}text")]
     assert {"first & best", "25", "never", "not reached: 0 of 3", "10", "100"} <= {*texts}
     assert len(list(root.iter("{http://www.w3.org/2000/svg}circle"))) == 1
+
+
+@pytest.mark.parametrize("changes", [1, 2])
+def test_a_chart_is_drawn_when_there_is_something_to_compare(
+    changes: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    took = {"median": 31.0, "min": 29.0, "max": 37.0}
+    made = {"help": "all", "seeds": [0], "reached": 1, "cpu_seconds": took, "looks": {"0": [[50, 31.0]]}}
+    others = [
+        one for one in readme.newest_results(readme.ROOT / "benchmarks" / "results") if one["case"] != NAME
+    ]
+    reports = [*others, {"case": NAME, "rows": [made] * changes}]
+    monkeypatch.setattr(readme, "newest_results", lambda folder: reports)
+    assert (readme.ROOT / readme.LEARNING in readme.pages()) == (changes > 1)
+
+
+def test_a_report_does_not_say_where_its_cells_were_kept() -> None:
+    case = Case("any", "cpu", "nothing", lambda options: [])
+    assert run_case(case, Options(settings={"folder": "cells", "seeds": "3"}))["settings"] == {"seeds": "3"}
 
 
 def test_the_chart_of_time_to_quality_says_how_many_seeds_got_there_and_how_long_others_tried() -> None:
