@@ -70,9 +70,7 @@ def merge_all(shapes: dict[str, tuple[int, int]]) -> dict[str, float]:
 
 @case("lora_merge")
 def run(options: Options) -> list[dict[str, Any]]:
-    """Least squares of three LoRA files of rank 16 on SDXL's 722 modules, report included; every=N takes
-    each Nth module.
-    """
+    """Least squares of three LoRA files on SDXL's 722 modules, with report; every=N: each Nth module."""
     step = int(options.settings.get("every", "1"))
     shapes = dict(list(modules().items())[::step])
     spent = merge_all(shapes)
