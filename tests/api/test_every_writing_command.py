@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import time
 from collections.abc import Iterator
@@ -105,3 +106,15 @@ def test_the_same_command_writes_the_same_bytes_on_another_day(
     assert first
     assert first.keys() == second.keys()
     assert [name for name in first if first[name] != second[name]] == []
+
+
+@every
+def test_a_place_whose_name_is_no_utf8_is_written_or_refused_before_anything(
+    inputs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], case: Writing
+) -> None:
+    name = os.fsdecode(b"caf\xe9 \xff") + Path(case.out).suffix
+    code = run(case.words, str(tmp_path / name))
+    said = capsys.readouterr().err
+    assert code in (0, 2), said
+    assert "this is a bug" not in said
+    assert bool(list(tmp_path.iterdir())) == (code == 0), said

@@ -84,3 +84,17 @@ def test_other_weights_in_the_folder_of_samples_are_refused(trained: Run, tmp_pa
     with pytest.raises(UsageError, match="other settings"):
         trained.sample_to(out, num=2, steps=2, weights="raw")
     assert content(out) == before
+
+
+def test_the_weights_of_another_run_of_the_same_name_and_step_are_other_weights(
+    trained: Run, tmp_path: Path
+) -> None:
+    other = train(
+        recipe_from({**TINY, "train": {**TINY["train"], "seed": 8}}), output=tmp_path / trained.folder.name
+    )
+    out = tmp_path / "samples"
+    trained.sample_to(out, num=2, steps=2)
+    before = content(out)
+    with pytest.raises(UsageError, match=r"weights_sha256: "):
+        other.sample_to(out, num=2, steps=2)
+    assert content(out) == before

@@ -36,11 +36,20 @@ def copy_inputs(inputs: Path, work: Path, scenario: Scenario) -> None:
 
 
 TRAIN = ("train", "recipe.yaml", "--output", "out")
+BESIDE = (*TRAIN, "train.save=background")  # in TRAIN's place: saved by a thread beside the steps
 SCENARIOS = (
     Scenario("train", TRAIN, ("recipe.yaml", "pictures"), ("out", "cache")),
     Scenario(
         "train, resuming",
         TRAIN,
+        ("recipe.yaml", "pictures"),
+        ("out", "cache"),
+        stopped_at=("rename", "-step_00000004"),
+    ),
+    Scenario("train beside the steps", BESIDE, ("recipe.yaml", "pictures"), ("out", "cache")),
+    Scenario(
+        "train beside the steps, resuming",
+        BESIDE,
         ("recipe.yaml", "pictures"),
         ("out", "cache"),
         stopped_at=("rename", "-step_00000004"),
@@ -95,8 +104,15 @@ SCENARIOS = (
 JUDGE = ("--protocol", "quick-pixels", "--num", "8", "--output", "out.json")
 RESULTS = ("first.json", "second.json", "first.terms.safetensors", "second.terms.safetensors")
 LORAS = ("lora1.safetensors", "lora2.safetensors")
+# what these read another command reads too
+NOT_READ = (
+    "train",
+    "train beside the steps",
+    "train beside the steps, resuming",
+    "merge-concepts to a folder",
+)
 READING = (
-    *(one for one in SCENARIOS if one.name not in ("train", "merge-concepts to a folder")),
+    *(one for one in SCENARIOS if one.name not in NOT_READ),
     Scenario("sample a file", ("sample", "exported.safetensors", "--num", "5", "--out", "out"),
              ("exported.safetensors",), ("out",)),
     Scenario("evaluate an npz", ("evaluate", "pictures.npz", "--reference", "pictures", *JUDGE),
