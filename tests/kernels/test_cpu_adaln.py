@@ -119,6 +119,21 @@ def test_the_custom_op_has_a_correct_fake_kernel_and_autograd(form: str) -> None
     torch.library.opcheck(cpu_adaln._adaln, arguments, atol=1e-5, rtol=1e-4)
 
 
+@pytest.mark.filterwarnings("ignore:.*torch.jit.*:FutureWarning")
+def test_a_trace_by_example_computes_with_what_it_is_given() -> None:
+    inputs = make_inputs(2, 2, 3, 8)
+    norm, names = modulation.plain_norm(8), ("x", "gate", "branch", "shift", "scale")
+
+    def both(*tensors: Tensor) -> tuple[Tensor, Tensor]:
+        return modulation.gated_add_then_norm(norm, *tensors)  # type: ignore[arg-type]
+
+    ones = tuple(torch.ones_like(inputs[name]) for name in names)
+    traced = torch.jit.trace(both, ones, check_trace=False)
+    given = [inputs[name] for name in names]
+    for found, expected in zip(traced(*given), both(*given), strict=True):
+        torch.testing.assert_close(found, expected)
+
+
 def test_what_cannot_run_is_left_to_torch_with_the_reason(monkeypatch: pytest.MonkeyPatch) -> None:
     x = torch.zeros(1, 2, 8)
     assert cpu_adaln.unsupported_reason(x) is None

@@ -70,6 +70,7 @@ def test_extremes_are_the_identity_zero_and_nan(dtype: torch.dtype) -> None:
 
 
 @needs_c
+@pytest.mark.filterwarnings("ignore:.*torch.jit.*:FutureWarning")
 def test_the_perceptrons_use_it_and_transforms_and_compilers_get_torchs(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -85,6 +86,8 @@ def test_the_perceptrons_use_it_and_transforms_and_compilers_get_torchs(
     expected = gelu(x, approximate="tanh")
     torch.testing.assert_close(torch.func.vmap(gelu_tanh)(x), expected)
     assert torch.equal(torch.compile(gelu_tanh, fullgraph=True, backend="eager")(x), expected)
+    traced = torch.jit.trace(gelu_tanh, torch.zeros(2, 3), check_trace=False)
+    torch.testing.assert_close(traced(x), expected)
     assert torch.equal(gelu_tanh(x.half()), gelu(x.half(), approximate="tanh"))
     assert calls == []
 

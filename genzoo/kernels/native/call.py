@@ -30,9 +30,10 @@ def unavailable_reason() -> str | None:
 
 def is_eager(x: Tensor) -> bool:
     """Whether x is an ordinary tensor with memory, not one that is traced or transformed."""
-    if torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active():
+    # a trace by example holds ordinary tensors, and would keep the numbers that C made of them
+    if torch.compiler.is_compiling() or torch.jit.is_tracing():
         return False
-    return type(x) in (Tensor, torch.nn.Parameter)
+    return type(x) in (Tensor, torch.nn.Parameter) and not torch._C._are_functorch_transforms_active()
 
 
 def is_fake(x: Tensor) -> bool:
