@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -43,6 +43,7 @@ NOUNS = {
 }
 """Sections that may be given by a name alone in overrides, and where their nouns lie below configs/."""
 _KEY = re.compile(r"[A-Za-z_][\w-]*(\.[\w-]+)*")
+_NAME = re.compile(r"[A-Za-z_][\w./-]*")
 
 
 @dataclass(frozen=True)
@@ -103,8 +104,9 @@ def load_recipe(path_or_name: str | Path, overrides: Sequence[str] = ()) -> Reci
 
     A changed `name` inside a section drops the keys that belonged to the old name. A changed `base` swaps the
     noun: of the section's own keys those stay that the new noun has too, all of them where its name is the
-    same. `codec=identity` is a section by name alone. A recipe's `aliases:` maps short names to dotted
-    keys, for overrides only. Raises RecipeError.
+    same. Overrides say it in any order: `task.loss.a=1 task.loss.name=b` is `task.loss.name=b task.loss.a=1`.
+    `codec=identity` is a section by name alone. A recipe's `aliases:` maps short names to dotted keys, for
+    overrides only. Raises RecipeError.
     """
     if not isinstance(path_or_name, (str, Path)):
         raise RecipeError(
@@ -116,8 +118,8 @@ def load_recipe(path_or_name: str | Path, overrides: Sequence[str] = ()) -> Reci
     chain = includes.chain(path)
     aliases = _aliases(chain.pop("aliases", None), display(path))
     tree: Tree = chain
-    for override in overrides:
-        tree = _overridden(tree, _unabbreviated(override, aliases), includes)
+    for override in _names_first(_unabbreviated(override, aliases) for override in overrides):
+        tree = _overridden(tree, override, includes)
     return _recipe(includes.expand(tree, path), display(path), tuple(overrides))
 
 
@@ -125,7 +127,7 @@ def with_overrides(recipe: Recipe, overrides: Sequence[str]) -> Recipe:
     """An expanded recipe with "key=value" settings put in place of its own. Raises RecipeError."""
     tree: Tree = tree_of(recipe.data, recipe.origins, default=recipe.source)
     includes = _Includes(Path(recipe.source))
-    for override in overrides:
+    for override in _names_first(overrides):
         tree = _overridden(tree, override, includes)
     tree = includes.expand(tree, Path(recipe.source)) if overrides else tree
     return _recipe(tree, recipe.source, (*recipe.overrides, *overrides))
@@ -221,6 +223,28 @@ def _unabbreviated(override: str, aliases: Mapping[str, str]) -> str:
     key, equals, value = override.partition("=")
     first, dot, rest = key.partition(".")
     return f"{aliases.get(first, first)}{dot}{rest}{equals}{value}"
+
+
+def _names_first(overrides: Iterable[str]) -> list[str]:
+    """The same overrides; what names a section stands before what sets its keys, which it would drop."""
+    ordered: list[str] = []
+    for override in overrides:
+        section = _named_section(override)
+        place = len(ordered)
+        if section is not None:
+            inside = (key.startswith(f"{section}.") and _named_section(key) != section for key in ordered)
+            place = next((number for number, is_inside in enumerate(inside) if is_inside), place)
+        ordered.insert(place, override)
+    return ordered
+
+
+def _named_section(override: str) -> str | None:
+    """The section whose name or noun an override gives: "task" for task.name=dit or task.base=FILE."""
+    key, _, value = override.partition("=")
+    section, _, last = key.rpartition(".")
+    if last in ("name", "base") and section:
+        return section
+    return key if key in NOUNS and _NAME.fullmatch(value) and value != "null" else None
 
 
 def _overridden(tree: Tree, text: str, includes: _Includes) -> Tree:

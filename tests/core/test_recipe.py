@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from genzoo.core.errors import RecipeError
-from genzoo.core.recipe import load_recipe, recipe_from
+from genzoo.core.recipe import load_recipe, recipe_from, with_overrides
 from genzoo.core.recipe_source import MAX_BYTES, MAX_DEPTH, MAX_VALUES
 
 
@@ -120,6 +120,24 @@ def test_override_of_base_keeps_siblings_and_of_name_drops_them(project: Path) -
     assert renamed.data["data"] == {"name": "digits"}
     through_base = load_recipe(project / "recipes/first.yaml", ["model.name=mlp", "model.layers=1"])
     assert through_base.data["model"] == {"name": "mlp", "layers": 1}
+
+
+@pytest.mark.parametrize("name", ["model.name=mlp", "model.base=models/other", "model=other", "model=mlp"])
+def test_overrides_of_one_line_say_a_section_in_any_order(project: Path, name: str) -> None:
+    first = project / "recipes/first.yaml"
+    after = load_recipe(first, [name, "model.layers=1", "model.classes=7"])
+    before = load_recipe(first, ["model.layers=1", name, "model.classes=7"])
+    assert (before.data, before.data["model"]["layers"]) == (after.data, 1)
+    again = load_recipe(first, ["model.layers=1", "model.name=net", name, "model.classes=7"])
+    assert again.data == after.data
+    assert with_overrides(load_recipe(first), ["model.layers=1", name, "model.classes=7"]).data == after.data
+
+
+def test_a_section_that_is_replaced_as_a_whole_forgets_what_was_said_before(project: Path) -> None:
+    first = project / "recipes/first.yaml"
+    assert load_recipe(first, ["codec.path=x", "codec=null"]).data["codec"] is None
+    data = load_recipe(first, ["data.size=3", "data={name: digits, size: 4}"]).data["data"]
+    assert data == {"name": "digits", "size": 4}
 
 
 def test_a_changed_name_in_a_derived_recipe_replaces_the_node(project: Path) -> None:
