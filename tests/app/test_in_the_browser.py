@@ -143,6 +143,7 @@ def test_two_people_see_the_same_runs_and_not_each_others_forms(browser: Any, se
             visit.tab("Runs")
             visit.page.get_by_role("button", name="Train something new").click()
         one.page.locator("#start-settings textarea").fill("train.steps=oops")
+        one.page.keyboard.press("Tab")  # out of the field
         one.wait_text("#start-said", "train.steps")
         assert other.text("#start-settings") == ""
         one.page.locator("#start-settings textarea").fill("train.steps=1 report=null train.batch_size=2")

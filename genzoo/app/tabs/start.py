@@ -36,7 +36,8 @@ def start_form(page: Page) -> gr.State:
     said = note("", "start-said", most=12)
     begin = gr.Button("Start training", variant="primary", elem_id="start-begin")
     check = partial(checked, page)
-    for change in (recipe.input, overrides.input):
+    # leaving the field counts too: what is pasted while the page still loads is not seen as typing
+    for change in (recipe.input, overrides.input, overrides.blur):
         change(check, [recipe, overrides], said, **QUIET, trigger_mode="always_last")
     begin.click(partial(start, page), [recipe, name, overrides, started], [name, said, started], **PRIVATE)
     return started
