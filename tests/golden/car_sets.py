@@ -10,8 +10,6 @@ from typing import Any
 
 import torch
 from golden.manifest import golden_root, read_golden
-from safetensors import safe_open
-from safetensors.torch import load_file
 from torch import Tensor
 
 from genzoo.families.car.control.model import CAR
@@ -29,15 +27,14 @@ MASKED = -1e9  # stands for -inf in the recorded logits
 
 def recorded_keys(set_name: str, part: str) -> list[str]:
     """The tensors recorded for a part of a set; never empty."""
-    with safe_open(FOLDER / MANIFEST[set_name][part]["files"]["io"], "pt") as file:
-        keys = sorted(file.keys())
+    keys = sorted(recorded(set_name, part))
     assert keys, f"{set_name}/{part}: nothing is recorded"
     return keys
 
 
 @cache
 def recorded(set_name: str, part: str) -> dict[str, Tensor]:
-    return load_file(FOLDER / MANIFEST[set_name][part]["files"]["io"])
+    return read_golden(FOLDER / MANIFEST[set_name][part]["files"]["io"])
 
 
 def stored_weights(file: str) -> dict[str, Tensor]:
