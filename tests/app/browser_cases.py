@@ -105,8 +105,8 @@ class Visit:
         pwned = self.page.evaluate("window.PWN ?? null")
         self.context.close()
         assert pwned is None
-        assert self.outside == []
-        assert self.errors == []
+        assert self.outside == [], self.outside
+        assert self.errors == [], self.errors
 
 
 @contextlib.contextmanager

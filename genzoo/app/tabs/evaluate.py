@@ -87,7 +87,7 @@ def look_at(page: Page, chosen: Any, protocol: Any, drawn: Any) -> list[Any]:
     out: list[Any] = [gr.skip()] * 6
     out[1], out[5] = words, now
     if listed != before.get("listed"):
-        out[0] = gr.CheckboxGroup(listed, value=names)
+        out[0] = gr.CheckboxGroup(listed, **({} if texts(chosen) == names else {"value": names}))
     if any(now[key] != before.get(key) for key in ("names", "stamps", "protocol")):
         out[2], out[3], out[4] = _compared(
             page, [name for name, each in zip(names, results, strict=True) if each], protocol

@@ -132,7 +132,9 @@ def look_at(page: Page, chosen: Any, curve: Any, drawn: Any) -> Iterator[list[An
         return
     out: list[Any] = [gr.skip()] * 7
     if "rows" in new or texts(chosen) != names:
-        out[0] = gr.CheckboxGroup([(label, name) for name, label in rows], value=names, visible=bool(rows))
+        # ticks are left alone where they hold: one may have been made since this look began
+        ticks = {} if texts(chosen) == names else {"value": names}
+        out[0] = gr.CheckboxGroup([(label, name) for name, label in rows], visible=bool(rows), **ticks)
         out[1] = gr.Textbox(visible=not rows)
     if "kinds" in new or kind != curve:
         out[2] = gr.Dropdown([(word.replace("_", " "), word) for word in kinds], value=kind)
