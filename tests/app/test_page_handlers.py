@@ -79,6 +79,17 @@ def test_names_that_are_not_listed_do_nothing(page: Page, name: Any) -> None:
     assert asked(page) == []
 
 
+def test_a_tick_that_is_made_while_the_list_grows_is_left_alone(
+    page: Page, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runs, "listed", lambda page: [("a", "first"), ("b", "second")])
+    grown = list(runs.look_at(page, ["a"], "loss", {"rows": [("a", "first")]}))[0][0]
+    assert [value for _, value in grown.choices] == ["a", "b"]
+    assert "value" not in grown.constructor_args
+    gone = list(runs.look_at(page, ["a", "c"], "loss", {"rows": [("a", "first")]}))[0][0]
+    assert gone.constructor_args["value"] == ["a"]
+
+
 @pytest.mark.parametrize("name", [*NAMES, "a", "a/b", ".hidden"], ids=lambda name: repr(name)[:20])
 def test_a_training_of_a_bad_name_is_not_started(
     page: Page, name: Any, monkeypatch: pytest.MonkeyPatch
