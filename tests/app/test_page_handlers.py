@@ -83,10 +83,10 @@ def test_a_tick_that_is_made_while_the_list_grows_is_left_alone(
     page: Page, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(runs, "listed", lambda page: [("a", "first"), ("b", "second")])
-    grown = list(runs.look_at(page, ["a"], "loss", {"rows": [("a", "first")]}))[0][0]
+    grown = next(iter(runs.look_at(page, ["a"], "loss", {"rows": [("a", "first")]})))[0]
     assert [value for _, value in grown.choices] == ["a", "b"]
     assert "value" not in grown.constructor_args
-    gone = list(runs.look_at(page, ["a", "c"], "loss", {"rows": [("a", "first")]}))[0][0]
+    gone = next(iter(runs.look_at(page, ["a", "c"], "loss", {"rows": [("a", "first")]})))[0]
     assert gone.constructor_args["value"] == ["a"]
 
 
