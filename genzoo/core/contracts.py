@@ -134,7 +134,8 @@ class SuppliesLossOptions(Protocol):
 class ShapesSlots(Protocol):
     """An optimizer of which some slots are not shaped as their parameter."""
 
-    def slot_shape(self, slot: str, parameter: Tensor) -> tuple[int, ...] | None: ...
+    def slot_shape(self, slot: str, parameter: Tensor) -> tuple[int, ...] | None:
+        """The shape of such a slot; None for those that are shaped as their parameter."""
 
 
 class RefitsTensors(Protocol):

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 import torch
@@ -41,6 +42,12 @@ def dynamic_map(*, signed: bool, bits: int = 8) -> Tensor:
     return torch.tensor(sorted(values), dtype=torch.float32)
 
 
+@cache
+def _tables(device: torch.device) -> tuple[Tensor, Tensor]:
+    """The maps of the first and the second moment, sent to a device once and not at every step."""
+    return dynamic_map(signed=True).to(device), dynamic_map(signed=False).to(device)
+
+
 def quantise(x: Tensor, table: Tensor) -> tuple[Tensor, Tensor]:
     """Codes (uint8) of x's shape, and the largest magnitude of each block of 256, in order of memory."""
     flat = x.reshape(-1)
@@ -64,7 +71,6 @@ class AdamW8bit(Optimizer):
 
     def __init__(self, groups: list[dict[str, Any]], **defaults: Any) -> None:
         super().__init__(groups, defaults)
-        self._tables = (dynamic_map(signed=True), dynamic_map(signed=False))
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
@@ -89,7 +95,7 @@ class AdamW8bit(Optimizer):
 
     def _move(self, parameter: Tensor, gradient: Tensor, group: dict[str, Any]) -> None:
         state, small = self.state[parameter], parameter.numel() < SMALL
-        tables = [table.to(parameter.device) for table in self._tables]
+        tables = _tables(parameter.device)
         if not state:
             state["step"] = torch.zeros((), dtype=torch.float32)
             moments = [torch.zeros_like(gradient), torch.zeros_like(gradient)]
