@@ -34,30 +34,6 @@ def unsupported_reason(x: Tensor) -> str | None:
     return call.unavailable_reason()
 
 
-def gated_residual(x: Tensor, gate: Tensor, branch: Tensor) -> Tensor:
-    """x + gate branch, in the widest of the three dtypes."""
-    return _run(x, (gate, branch, None, None), 0.0, x.dtype)[0]
-
-
-def modulated_norm(x: Tensor, shift: Tensor, scale: Tensor, *, eps: float, out_dtype: torch.dtype) -> Tensor:
-    """norm(x) (1 + scale) + shift."""
-    return _run(x, (None, None, shift, scale), eps, out_dtype)[1]
-
-
-def gated_residual_norm(
-    x: Tensor,
-    gate: Tensor,
-    branch: Tensor,
-    shift: Tensor,
-    scale: Tensor,
-    *,
-    eps: float,
-    out_dtype: torch.dtype,
-) -> tuple[Tensor, Tensor]:
-    """x1 = x + gate branch, and norm(x1) (1 + scale) + shift."""
-    return _run(x, (gate, branch, shift, scale), eps, out_dtype)
-
-
 def _run(
     x: Tensor, places: Sequence[Tensor | None], eps: float, out_dtype: torch.dtype
 ) -> tuple[Tensor, Tensor]:
@@ -69,6 +45,9 @@ def _run(
         return _eagerly(x, tensors, present, eps, out_dtype)[:2]
     x1, out, _, _ = _EagerAdaln.apply(present, eps, out_dtype, x, *tensors)
     return x1, out
+
+
+gated_residual, modulated_norm, gated_residual_norm = parts.forms_of(_run)
 
 
 def _eagerly(

@@ -13,6 +13,37 @@ import torch
 from torch import Tensor
 
 Results = tuple[Tensor, Tensor, Tensor, Tensor]
+Run = Callable[[Tensor, Sequence["Tensor | None"], float, torch.dtype], tuple[Tensor, Tensor]]
+Forms = tuple[Callable[..., Tensor], Callable[..., Tensor], Callable[..., tuple[Tensor, Tensor]]]
+
+
+def forms_of(run: Run) -> Forms:
+    """A backend's three calls.   run: of x, (gate, branch, shift, scale), eps, out's dtype; gives x1, out."""
+
+    def gated_residual(x: Tensor, gate: Tensor, branch: Tensor) -> Tensor:
+        """x + gate branch, in the widest of the three dtypes."""
+        return run(x, (gate, branch, None, None), 0.0, x.dtype)[0]
+
+    def modulated_norm(
+        x: Tensor, shift: Tensor, scale: Tensor, *, eps: float, out_dtype: torch.dtype
+    ) -> Tensor:
+        """norm(x) (1 + scale) + shift."""
+        return run(x, (None, None, shift, scale), eps, out_dtype)[1]
+
+    def gated_residual_norm(
+        x: Tensor,
+        gate: Tensor,
+        branch: Tensor,
+        shift: Tensor,
+        scale: Tensor,
+        *,
+        eps: float,
+        out_dtype: torch.dtype,
+    ) -> tuple[Tensor, Tensor]:
+        """x1 = x + gate branch, and norm(x1) (1 + scale) + shift."""
+        return run(x, (gate, branch, shift, scale), eps, out_dtype)
+
+    return gated_residual, modulated_norm, gated_residual_norm
 
 
 def outputs(

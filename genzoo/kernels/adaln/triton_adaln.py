@@ -36,36 +36,15 @@ def unsupported_reason(x: Tensor) -> str | None:
     return reason
 
 
-def gated_residual(x: Tensor, gate: Tensor, branch: Tensor) -> Tensor:
-    """x + gate branch, in the widest of the three dtypes."""
-    return _run(x, (gate, branch, None, None), 0.0, x.dtype)[0]
-
-
-def modulated_norm(x: Tensor, shift: Tensor, scale: Tensor, *, eps: float, out_dtype: torch.dtype) -> Tensor:
-    """norm(x) (1 + scale) + shift."""
-    return _run(x, (None, None, shift, scale), eps, out_dtype)[1]
-
-
-def gated_residual_norm(
-    x: Tensor,
-    gate: Tensor,
-    branch: Tensor,
-    shift: Tensor,
-    scale: Tensor,
-    *,
-    eps: float,
-    out_dtype: torch.dtype,
-) -> tuple[Tensor, Tensor]:
-    """x1 = x + gate branch, and norm(x1) (1 + scale) + shift."""
-    return _run(x, (gate, branch, shift, scale), eps, out_dtype)
-
-
 def _run(
     x: Tensor, places: Sequence[Tensor | None], eps: float, out_dtype: torch.dtype
 ) -> tuple[Tensor, Tensor]:
     tensors = [tensor for tensor in places if tensor is not None]
     x1, out, _, _ = adaln_op(x, tensors, [tensor is not None for tensor in places], eps, out_dtype)
     return x1, out
+
+
+gated_residual, modulated_norm, gated_residual_norm = parts.forms_of(_run)
 
 
 @torch.library.custom_op("genzoo::triton_adaln", mutates_args=())
