@@ -54,14 +54,19 @@ def applies(x: Tensor) -> bool:
     return torch.is_autocast_enabled("cuda")
 
 
-def _cast_places(block: nn.Module) -> Iterator[tuple[nn.Module, str]]:
-    """The trained float32 weights and biases of the linear layers inside."""
-    exact = {
+def exact_parameters(model: nn.Module) -> set[int]:
+    """The identities of those parameters inside that are read in float32 even under autocast."""
+    return {
         id(module.get_parameter(name))
-        for module in block.modules()
+        for module in model.modules()
         if (keeping := able(module, KeepsExact)) is not None
         for name in keeping.uncast
     }
+
+
+def _cast_places(block: nn.Module) -> Iterator[tuple[nn.Module, str]]:
+    """The trained float32 weights and biases of the linear layers inside."""
+    exact = exact_parameters(block)
     for module in block.modules():
         if not isinstance(module, nn.Linear):
             continue

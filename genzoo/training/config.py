@@ -50,6 +50,9 @@ class TrainConfig:
     collective_timeout: seconds after which a process gives up waiting for the others.
     sharding: "full" shares weights, gradients, averages and optimizer out over all processes, "hybrid" over
         groups of `shard_size`, by default those of one machine; "none" keeps all of it in each.
+    frozen_in_16_bits: under bf16 or fp16, weights that are not trained lie in memory rounded as the steps
+        read them anyway; losses, gradients and checkpoints stay the same. Previews during training use the
+        rounded weights, and hold them in float32 meanwhile.
     compile: blocks are compiled by torch.compile at their first call; weights keep their names.
     allow_tf32: on a GPU, float32 products keep 10 bits of their factors' fractions and are several times
         faster.
@@ -87,6 +90,7 @@ class TrainConfig:
     collective_timeout: float = 1800.0
     sharding: Sharding = "none"
     shard_size: int | None = None
+    frozen_in_16_bits: bool = False
     compile: bool = False
     allow_tf32: bool = False
 
@@ -97,7 +101,7 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         problems = [*_counts(self), *_fractions(self), *_ema_schedule(self), *_profiles(self)]
-        problems += _sharding(self)
+        problems += [*_sharding(self), *_frozen(self)]
         unknown = [name for name in self.trackers if name not in TRACKERS]
         if unknown:
             hint = did_you_mean(str(unknown[0]), TRACKERS) or f"known are {', '.join(TRACKERS)}"
@@ -185,6 +189,16 @@ def _sharding(config: TrainConfig) -> list[str]:
         return ["train.compile: blocks that are shared out are not compiled; use sharding: none"]
     if config.sharding != "none" and config.precision == "fp16":
         return ["train.sharding: fp16's loss scale is untested over shards; use precision: bf16"]
+    return []
+
+
+def _frozen(config: TrainConfig) -> list[str]:
+    if not config.frozen_in_16_bits:
+        return []
+    if config.precision not in ("bf16", "fp16"):
+        return [f"train.frozen_in_16_bits: under {config.precision} steps read all bits; use precision: bf16"]
+    if config.sharding != "none":
+        return ["train.frozen_in_16_bits: shards are of one type; use sharding: none"]
     return []
 
 

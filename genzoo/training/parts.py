@@ -16,6 +16,7 @@ from genzoo.nn.compiled import compile_blocks
 from genzoo.training import devices
 from genzoo.training.config import BatchPlan, TrainConfig, plan_batch
 from genzoo.training.ema import ParameterAverage
+from genzoo.training.frozen_storage import FrozenStorage
 from genzoo.training.optim import Optimization, build_optimizer
 from genzoo.training.profiles import PowerAverages
 from genzoo.training.sharding import is_sharding, shard
@@ -28,9 +29,10 @@ class Parts:
     facts: about frozen helpers, such as the codec, kept in checkpoints and compared by a resumed run.
     items: how many of the data set are trained on.   dtype: of data and helpers, None leaves them alone.
     model: the task's, plain.   prepared: the same as the loss runs it.   parameters: the trained ones of
-    `model`.   frozen: the hash of its other ones.   optim: the recipe's section.   optimizer:
-    `optimization.optimizer` with the loss scale around it.   average, profiles: of the parameters, where they
-    are kept.   sharded: whether this process holds parts of them only.
+    `model`.   frozen: the hash of its other ones.   frozen_storage: these, where they lie in 16 bits.
+    optim: the recipe's section.   optimizer: `optimization.optimizer` with the loss scale around it.
+    average, profiles: of the parameters, where they are kept.   sharded: whether this process holds parts of
+    them only.
     """
 
     task: Task
@@ -44,6 +46,7 @@ class Parts:
     prepared: nn.Module
     parameters: dict[str, nn.Parameter]
     frozen: str | None
+    frozen_storage: FrozenStorage | None
     optim: Mapping[str, Any]
     optimization: Optimization
     optimizer: Any
@@ -85,6 +88,7 @@ def build_parts(
     else:
         prepared = accelerator.prepare_model(model)
     model = accelerator.unwrap_model(prepared)
+    storage = FrozenStorage(model, config.precision) if config.frozen_in_16_bits else None
     if config.compile:
         compile_blocks(model)
     parameters = trainable_parameters(model)
@@ -102,6 +106,7 @@ def build_parts(
         prepared=prepared,
         parameters=parameters,
         frozen=frozen,
+        frozen_storage=storage,
         optim=optim,
         optimization=optimization,
         optimizer=optimizer,

@@ -27,6 +27,7 @@ ASIDE = (
     *("train.trackers*", "train.tracker_project"),
     *("train.tensorboard", "train.deterministic", "train.collective_timeout"),
     *("train.sharding", "train.shard_size", "train.compile", "train.allow_tf32"),
+    "train.frozen_in_16_bits",
 )
 """What a step computes does not depend on these, but for rounding."""
 

@@ -161,8 +161,11 @@ class Trainer:
             self.model.train(training)
 
     def _whole(self) -> contextlib.AbstractContextManager[None]:
-        """Within the block, all weights are in this process."""
-        return gathered(self.model) if self.is_sharded else contextlib.nullcontext()
+        """Within the block, all weights are in this process, and of one type."""
+        if self.is_sharded:
+            return gathered(self.model)
+        storage = self.parts.frozen_storage
+        return contextlib.nullcontext() if storage is None else storage.widened()
 
     @contextlib.contextmanager
     def _running(self, resume: str | Path) -> Iterator[Running]:

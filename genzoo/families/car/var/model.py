@@ -41,6 +41,7 @@ class VAR(nn.Module):
 
     # not lvl_1L: it tells the scales where weights lie alone
     derived_buffers = ("attn_bias_for_masking",)
+    uncast = ("head.weight", "head.bias", "head_nm.ada_lin.1.weight", "head_nm.ada_lin.1.bias")
 
     def __init__(
         self,
