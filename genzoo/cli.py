@@ -165,7 +165,9 @@ def validate(
 def train(
     recipe: RecipeArgument,
     overrides: Overrides = None,
-    output: Annotated[str | None, typer.Option(help="the run's folder; runs/NAME when left out")] = None,
+    output: Annotated[
+        str | None, typer.Option("--output", "-o", help="the run's folder; runs/NAME when left out")
+    ] = None,
     resume: Annotated[str, typer.Option(metavar="auto|never|PATH", help="where to continue")] = "auto",
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="one batch: classes, files, memory, disk, time; then stop")
@@ -322,7 +324,9 @@ def export(
 def rerun(
     run: RunArgument,
     overrides: Overrides = None,
-    output: Annotated[str | None, typer.Option(help="folder of the new run; RUN-rerun when left out")] = None,
+    output: Annotated[
+        str | None, typer.Option("--output", "-o", help="folder of the new run; RUN-rerun when left out")
+    ] = None,
     steps: Annotated[int | None, typer.Option(min=1, help="stop after so many steps")] = None,
     compare: Annotated[bool, typer.Option("--compare", help="print how far the losses differ")] = False,
     as_json: AsJson = False,

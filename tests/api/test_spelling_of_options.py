@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import typer
+from command_cases import all_commands
 
 from genzoo.cli import _add_registered_commands, app
 from genzoo.core.errors import UsageError
@@ -73,3 +74,14 @@ def test_the_same_said_twice_is_said_once() -> None:
 def test_a_value_of_the_wrong_type_is_refused_as_that_of_an_option() -> None:
     with pytest.raises(Exception, match="valid integer"):
         parsed("evaluate", "X", "num=many")
+
+
+def test_where_it_writes_is_called_the_same_in_every_command() -> None:
+    spelt = {
+        name: set(param.opts)
+        for name, command in all_commands()
+        for param in command.params
+        if param.param_type_name == "option" and param.name in ("out", "output")
+    }
+    assert {"train", "sample", "evaluate", "sweep", "compare", "plot", "rerun"} <= set(spelt)
+    assert [name for name, opts in spelt.items() if not {"--output", "-o"} <= opts] == []

@@ -29,7 +29,8 @@ def compare_command(
         typer.Option(metavar="METRIC=VALUE", help="epochs until a run's logged evaluations reach a value"),
     ] = None,
     output: Annotated[
-        Path | None, typer.Option(help="folder for one HTML page, the JSON, and plots as SVG and PNG")
+        Path | None,
+        typer.Option("--output", "-o", help="folder for one HTML page, the JSON, and plots as SVG and PNG"),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="print JSON")] = False,
 ) -> None:

@@ -96,7 +96,9 @@ def evaluate_command(
         str | None,
         typer.Option(metavar="jackknife|line", help="also Fréchet distances at infinitely many samples"),
     ] = None,
-    output: Annotated[Path | None, typer.Option(help="write the result's JSON here")] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="write the result's JSON here")
+    ] = None,
     report: Annotated[bool, typer.Option("--report", help="write one HTML page beside the result")] = False,
     device: Annotated[str | None, typer.Option(help="cpu or cuda; the accelerator when there is one")] = None,
     batch_size: Annotated[int, typer.Option(min=1, help="images at once; does not change the numbers")] = 64,

@@ -28,7 +28,10 @@ def plot_command(
         ),
     ],
     output: Annotated[
-        Path | None, typer.Option(help="folder for the PNG files; RUN/plots of a single run when left out")
+        Path | None,
+        typer.Option(
+            "--output", "-o", help="folder for the PNG files; RUN/plots of a single run when left out"
+        ),
     ] = None,
     as_json: AsJson = False,
 ) -> None:

@@ -74,7 +74,12 @@ def sample_command(
     ] = None,
     out: Annotated[
         str | None,
-        typer.Option(help="folder for the pictures; one below the run for each set of options if left out"),
+        typer.Option(
+            "--out",
+            "--output",
+            "-o",
+            help="folder for the pictures; one below the run for each set of options if left out",
+        ),
     ] = None,
     seed: Annotated[
         int | None, typer.Option(help="0 when left out; picture i depends on the seed and on i only")

@@ -27,7 +27,7 @@ def sweep_command(
         typer.Argument(metavar="KEY=VALUE[,VALUE]...", help="settings; those with several values are varied"),
     ] = None,
     output: Annotated[
-        str | None, typer.Option(help="folder of the runs; runs/sweep_NAME when left out")
+        str | None, typer.Option("--output", "-o", help="folder of the runs; runs/sweep_NAME when left out")
     ] = None,
     results: Annotated[
         str | None, typer.Option(help="folder of a study's results; with its runs when left out")
