@@ -11,6 +11,7 @@ from genzoo.api.runs.located import located
 from genzoo.api.runs.run_data import RunData
 from genzoo.api.training.train import train_recipe
 from genzoo.core.errors import DataError
+from genzoo.core.paths import beside
 from genzoo.core.recipe import with_overrides
 from genzoo.core.recipe_history import Phase, phases_of
 from genzoo.core.run_folder import read_metrics
@@ -38,9 +39,7 @@ def rerun_recipe(
     steps: stop after so many.   changes: "key=value" that hold from the first step on, such as
     data.root=ELSEWHERE. Raises UsageError when the folder holds a run.
     """
-    folder = (
-        Path(output) if output is not None else run.folder.with_name(f"{run.folder.resolve().name}-rerun")
-    )
+    folder = Path(output) if output is not None else beside(run.folder, "-rerun")
     phases = phases_of(run.folder, run.step) or [Phase(0, run.recipe)]
     ends = [*(phase.after for phase in phases[1:]), steps]
     resume = "never"

@@ -29,6 +29,20 @@ def require_path(
     raise error(f"{str(path)[:200]} is not {what}", why="nothing is there", fix=hint + fix)
 
 
+def named(path: str | Path) -> Path:
+    """The path, or the place that it stands for where it is no name itself (`.`, `..`)."""
+    path = Path(path)
+    return path if path.name not in ("", "..") else path.resolve()
+
+
+def beside(path: str | Path, suffix: str) -> Path:
+    """The path of that name and a suffix. Raises UsageError for a root, which has nothing beside it."""
+    place = named(path)
+    if not place.name:
+        raise UsageError(f"nothing can be written beside {path}", fix="name the place: --output PLACE")
+    return place.with_name(f"{place.name}{suffix}")
+
+
 def _near(path: Path, also: Path) -> list[str]:
     """Paths of like names beside the one that is missing, and in the folder `also`."""
     found = []

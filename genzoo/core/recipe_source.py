@@ -6,6 +6,8 @@ Environment interpolation does not exist.
 
 from __future__ import annotations
 
+import codecs
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,6 +18,7 @@ from genzoo.core.recipe_tree import Leaf, Tree
 MAX_BYTES = 64 * 1024
 MAX_DEPTH = 24
 MAX_VALUES = 4000
+_SURPRISING = re.compile(r"[-+]?(0[0-7_]+|[1-9][0-9_]*(:[0-5]?[0-9])+(\.[0-9_]*)?)")  # base 8 and base 60
 
 
 def display(path: Path) -> str:
@@ -131,11 +134,14 @@ def read_tree(path: Path) -> dict[str, Tree]:
     try:
         with path.open("rb") as file:
             raw = file.read(MAX_BYTES + 1)
-        text = raw.decode("utf-8-sig")
+        is_wide = raw.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))  # as PowerShell's > writes
+        text = raw.decode("utf-16" if is_wide else "utf-8-sig")
     except OSError as error:
         raise RecipeError(f"{origin}: cannot be read: {error.strerror}") from error
     except UnicodeDecodeError as error:
-        raise RecipeError(f"{origin}: is not UTF-8 text (byte {error.start})") from error
+        raise RecipeError(
+            f"{origin}: is not UTF-8 text (byte {error.start})", fix="save it as UTF-8"
+        ) from error
     if len(raw) > MAX_BYTES:
         raise RecipeError(f"{origin}: is larger than {MAX_BYTES // 1024} KiB, which no recipe needs")
     tree = parse(text, origin)
@@ -206,12 +212,23 @@ def _check_events(events: Iterator[Any], origin: str) -> None:
         elif isinstance(event, kinds.CollectionEndEvent):
             depth -= 1
         count += isinstance(event, kinds.NodeEvent)
+        if isinstance(event, kinds.ScalarEvent) and event.implicit[0] and _SURPRISING.fullmatch(event.value):
+            raise RecipeError(
+                f"{origin}: YAML reads {event.value} as the number {_surprise(event.value)}",
+                fix=f'write the number that is meant, or "{event.value}" in quotes for text',
+            )
         if depth > MAX_DEPTH:
             raise RecipeError(
                 f"{origin}, line {event.start_mark.line + 1}: is nested deeper than {MAX_DEPTH} levels"
             )
         if count > 2 * MAX_VALUES:
             raise RecipeError(f"{origin}: holds more than {MAX_VALUES} values")
+
+
+def _surprise(text: str) -> object:
+    import yaml
+
+    return yaml.safe_load(text)
 
 
 def _wrap(value: Any, origin: str, key: str) -> Tree:

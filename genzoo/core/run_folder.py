@@ -69,7 +69,8 @@ class RunFolder:
         """
         require_utf8(self.path)
         refuse_links(self.path, WRITTEN)
-        if any(name for name in strangers(self.path) if not name.endswith(LOGS)):
+        is_file = self.path.exists() and not self.path.is_dir()
+        if is_file or any(name for name in strangers(self.path) if not name.endswith(LOGS)):
             claim_folder(self.path, what="a run", is_ours=lambda path: self._is_run())
 
     def _is_run(self) -> bool:

@@ -192,6 +192,8 @@ def _is_finite(value: Real) -> bool:
 
 _WORDS = {int: "a whole number", float: "a finite number", bool: "true or false", str: "text", Path: "a path"}
 
+_MANY = {int: "whole numbers", float: "finite numbers", str: "texts", Path: "paths"}
+
 
 def describe(annotation: Any) -> str:
     """A type in words a recipe's author knows."""
@@ -203,11 +205,18 @@ def describe(annotation: Any) -> str:
     if origin is Literal:
         return "one of " + ", ".join(repr(choice) for choice in arguments)
     if origin in (collections.abc.Sequence, list, tuple):
-        inner = [part for part in arguments if part is not Ellipsis]
-        return f"a list of {describe(inner[0])} values" if inner else "a list"
+        return _described_list(origin, arguments)
     if origin in (collections.abc.Mapping, dict):
         return "a mapping"
     return _WORDS.get(annotation, getattr(annotation, "__name__", str(annotation)))
+
+
+def _described_list(origin: Any, arguments: tuple[Any, ...]) -> str:
+    inner = [part for part in arguments if part is not Ellipsis]
+    if not inner:
+        return "a list"
+    many = f"{len(inner)} " if origin is tuple and len(inner) == len(arguments) else ""
+    return f"a list of {many}{_MANY.get(inner[0]) or f'values, each {describe(inner[0])}'}"
 
 
 def _annotation(factory: Callable[..., Any], parameter: inspect.Parameter) -> Any:

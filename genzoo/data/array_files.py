@@ -128,7 +128,7 @@ def check_levels(array: Array, source: str, *, dims: int) -> Array:
     """The array, if it holds pictures (n, h, w, c), or clips of as many more axes: uint8, 1 or 3 channels."""
     layout = "(n, h, w, 3)" if dims == 4 else "(n, frames, h, w, 3)"
     if array.dtype != np.uint8:
-        raise _wrong_type(array, source)
+        raise _wrong_type(array, source, layout if array.ndim != dims else "")
     if array.ndim == dims and not array.size:
         raise DataError(f"{source} holds no pictures: it is {array.shape}")
     if array.ndim != dims or array.shape[-1] not in (1, 3):
@@ -140,9 +140,11 @@ def check_levels(array: Array, source: str, *, dims: int) -> Array:
     return array
 
 
-def _wrong_type(array: Array, source: str) -> DataError:
-    if array.dtype.kind not in "fiub" or not array.size:
-        return DataError(f"{source} holds {array.dtype} {array.shape}; pictures are uint8 0..255")
+def _wrong_type(array: Array, source: str, layout: str) -> DataError:
+    """The error for values that are no levels.   layout: of pictures, where the shape is another."""
+    if array.dtype.kind not in "fiub" or not array.size or layout:
+        wanted = f"uint8 {layout}".rstrip()
+        return DataError(f"{source} holds {array.dtype} {array.shape}; pictures are {wanted} 0..255")
     bad = np.size(array) - np.count_nonzero(np.isfinite(array))
     if bad:
         return DataError(

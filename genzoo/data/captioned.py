@@ -88,7 +88,8 @@ def listed_pictures(folder: Path) -> tuple[list[str], list[str]]:
 
 def _found(folder: Path, name: str) -> Path:
     """A listed picture: where the list says, beside the list, or in images/ when the folder was moved."""
-    places = (Path(name), folder / name, folder / IMAGES / Path(name).name)
+    named = Path(name), Path(name.replace("\\", "/"))  # as it is, or written on Windows
+    places = [at for one in named for at in (one, folder / one, folder / IMAGES / one.name)]
     return next((place for place in places if place.is_file()), places[0])
 
 
@@ -107,7 +108,13 @@ def _table(path: Path) -> Iterator[Captioned]:
     for row in rows:
         if row.get(picture):
             text = " ".join(row.get(caption, "").split())
-            yield Captioned(path.parent / row[picture], text, row.get("url", ""))
+            yield Captioned(_beside(path.parent, row[picture]), text, row.get("url", ""))
+
+
+def _beside(folder: Path, name: str) -> Path:
+    """A picture that a table names, from Windows too: with \\ between folders."""
+    place, other = folder / name, folder / name.replace("\\", "/")
+    return other if other != place and not place.is_file() and other.is_file() else place
 
 
 def _sidecars(folder: Path) -> Iterator[Captioned]:

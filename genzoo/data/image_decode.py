@@ -22,6 +22,7 @@ from genzoo.core.errors import DataError
 from genzoo.core.reading import reason, shown
 
 FORMATS = ("JPEG", "PNG", "WEBP")
+SIGNATURES = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n")
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".webp")
 MAX_PIXELS = 89_478_485  # where Pillow begins to warn of decompression bombs: 256 MiB as RGB
 MAX_BYTES = 512 * 1024**2
@@ -94,8 +95,11 @@ def decode_image(data: bytes, *, where: str, channels: int = 3, max_pixels: int 
     except DataError:
         raise
     except UnidentifiedImageError as error:
+        is_one = data.startswith(SIGNATURES) or data[8:12] == b"WEBP"
         raise DataError(
-            "this is not a JPEG, PNG or WebP picture", where=where, why=f"it begins with {data[:12]!r}"
+            "this picture is damaged" if is_one else "this is not a JPEG, PNG or WebP picture",
+            where=where,
+            why=f"it begins with {data[:12]!r}",
         ) from error
     except Exception as error:  # hostile bytes make decoders raise nearly anything
         raise DataError("this picture cannot be decoded", where=where, why=reason(error)) from error

@@ -127,8 +127,9 @@ def too_many_bad(bad: Bad, max_bad: int) -> DataError:
 
 
 def one_line(error: DataError) -> str:
-    """An error as 'file: reason', for lists."""
-    return ": ".join(part for part in (error.where, error.what, error.why) if part)
+    """An error as 'file: reason (way on)', for lists."""
+    told = ": ".join(part for part in (error.where, error.what, error.why) if part)
+    return f"{told} ({error.fix})" if error.fix else told
 
 
 def step_positions(step: int, *, batch_size: int, per_device: int, rank: int, world: int) -> list[range]:

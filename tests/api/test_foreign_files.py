@@ -87,8 +87,15 @@ def test_controls_of_other_pictures_are_not_replaced(
     with pytest.raises(SystemExit) as stop:
         main([*call, "other"])
     assert stop.value.code == 2
-    assert "no extractor made" in capsys.readouterr().err
+    assert "no place for controls" in capsys.readouterr().err
     assert content(project / "other") == before
+    classes = project / "photos/../classes"
+    (classes / "cat").mkdir(parents=True)
+    Image.new("L", (4, 4)).save(classes / "cat/9.png")  # of another name than any control
+    with pytest.raises(SystemExit) as stop:
+        main([*call, "classes"])
+    assert stop.value.code == 2
+    assert sorted(path.name for path in classes.rglob("*")) == ["9.png", "cat"]
     for _ in range(2):  # its own are found again
         with pytest.raises(SystemExit) as stop:
             main([*call, "edges"])

@@ -10,7 +10,7 @@ import pytest
 
 from genzoo.api.sampling.prompt_list import folder_name, read_prompt_list, sample_list_to
 from genzoo.cli import main
-from genzoo.core.errors import DataError
+from genzoo.core.errors import DataError, UsageError
 from genzoo.evaluation.evaluate_concepts import read_prompts
 
 
@@ -39,6 +39,21 @@ def test_each_prompt_has_a_folder_and_every_picture_its_prompt(tmp_path: Path) -
     # the whole, and one prompt's folder alone
     assert read_prompts(root)["000-a-new1-cat/000000"] == "a <new1> cat"
     assert read_prompts(root / "001-a-pot-blue")["000000"] == "a pot, blue"
+
+
+def test_a_folder_of_others_is_not_written_and_ones_own_grows(tmp_path: Path) -> None:
+    run, prompts = Drawing(), ["a cat"]
+    for mine, text in (("photo.png", ""), ("prompts.json", '["a cat"]'), ("prompts.json", '{"a": "a cat"}')):
+        (tmp_path / mine).write_text(text)  # such as the list itself
+        with pytest.raises(UsageError, match="no place for samples of prompts"):
+            sample_list_to(run.sample_to, tmp_path, prompts, num=1)
+        assert [path.name for path in tmp_path.iterdir()] == [mine]
+        assert (tmp_path / mine).read_text() == text
+        (tmp_path / mine).unlink()
+    root = sample_list_to(run.sample_to, tmp_path / "out", prompts, num=1)
+    (root / "000-a-cat/samples.json").write_text("{}")
+    sample_list_to(run.sample_to, root, [*prompts, "a dog"], num=2)
+    assert len(json.loads((root / "prompts.json").read_text())) == 4
 
 
 def test_tables_of_bare_stems_and_of_other_folders_are_read_as_before(tmp_path: Path) -> None:
@@ -71,7 +86,9 @@ def test_command_takes_one_of_prompt_and_prompts(tmp_path: Path, capsys: pytest.
     (tmp_path / "a.txt").write_text("a cat\n")
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "recipe.yaml").write_text("")
-    with pytest.raises(SystemExit) as ended:
-        main(["sample", str(tmp_path / "run"), "--prompt", "a", "--prompts", str(tmp_path / "a.txt")])
-    assert ended.value.code in (2, 4)
+    for other, said in ((["--prompt", "a"], "both say what to show"), (["--npz"], "--npz is of one folder")):
+        with pytest.raises(SystemExit) as ended:
+            main(["sample", str(tmp_path / "run"), *other, "--prompts", str(tmp_path / "a.txt")])
+        assert ended.value.code == 2
+        assert said in capsys.readouterr().err
     assert not (tmp_path / "run" / "samples").exists()

@@ -71,3 +71,10 @@ def test_a_file_has_no_data_to_change(run: Path, gz: Gz) -> None:
         ).code
         == 2
     )
+
+
+def test_the_recipe_of_a_run_finds_its_data_from_within_the_run(run: Path, gz: Gz) -> None:
+    os.chdir(run)
+    answer = gz("train", "recipe.yaml", "train.steps=6", "--output", ".")
+    assert answer.code == 0, answer.text
+    assert (run / "checkpoints/step_00000006").is_dir()

@@ -15,6 +15,11 @@ from users_cases import Gz
         "sampler.steps=0",
         "preview.steps=0",
         "optim.warmup_steps=-3",
+        "preview.num=0",
+        "evaluation.num=0",
+        "report.0.rows=0",
+        "report.1.num=0",
+        "report.1.k=-1",
     ],
 )
 def test_a_number_that_nothing_can_use_is_found_by_validate(gz: Gz, wrong: str) -> None:

@@ -79,6 +79,25 @@ def test_override_values_are_typed_as_yaml(project: Path, text: str, value: obje
     assert type(recipe.data["data"]["extra"]) is type(value)
 
 
+@pytest.mark.parametrize(("text", "read"), [("010", 8), ("-0_7", -7), ("1:30", 90), ("[2, 16:9]", 969)])
+def test_numbers_that_yaml_reads_in_another_base_are_refused(project: Path, text: str, read: int) -> None:
+    recipe = project / "recipes/first.yaml"
+    with pytest.raises(RecipeError, match=rf"override data.size: YAML reads .* as the number {read}"):
+        load_recipe(recipe, [f"data.size={text}"])
+    (project / "recipes/third.yaml").write_text(f"base: first\ndata: {{size: {text}}}\n")
+    with pytest.raises(RecipeError, match=rf"third.yaml: YAML reads .* as the number {read}"):
+        load_recipe(project / "recipes/third.yaml")
+    quoted = load_recipe(recipe, ['data.root="010"', "data.size=0x10", "model.width=1_000"])
+    assert (quoted.data["data"]["root"], quoted.data["data"]["size"]) == ("010", 16)
+    assert quoted.data["model"]["width"] == 1000
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+def test_a_recipe_may_begin_with_a_mark(project: Path, encoding: str) -> None:
+    (project / "recipes/marked.yaml").write_text("base: first\nname: größer\n", encoding=encoding)
+    assert load_recipe(project / "recipes/marked.yaml").data["name"] == "größer"
+
+
 def test_overrides_reach_list_items_and_make_sections(project: Path) -> None:
     recipe = load_recipe(
         project / "recipes/first.yaml", ["report.0.rows=7", "preview.every=5", "data.root=x"]
@@ -222,9 +241,10 @@ def test_alias_bombs_and_binary_files_are_refused(project: Path) -> None:
     path.write_text(bomb)
     with pytest.raises(RecipeError, match=r"bomb\.yaml"):
         load_recipe(path)
-    path.write_bytes(b"\xff\xfe\x00\x01")
-    with pytest.raises(RecipeError, match="UTF-8"):
-        load_recipe(path)
+    for content in (b"\x89PNG\r\n\x1a\n\xff", b"\xff\xfe\x00\x01\x00", b"\xff\xfe\x00\xd8"):
+        path.write_bytes(content)
+        with pytest.raises(RecipeError, match="UTF-8"):
+            load_recipe(path)
 
 
 def test_include_bombs_are_refused(project: Path) -> None:

@@ -65,6 +65,62 @@ def test_a_cell_too_many_is_an_error_and_quotes_hold_delimiters(tmp_path: Path) 
         read_collection(file)
 
 
+BROKEN = {
+    "a quote that nothing closes": ('file_name,caption\n0.png,"a\n1.png,b\n', r'close every "'),
+    "text behind a quote": ('file_name,caption\n0.png,"a"b\n', r"the table cannot be read"),
+    "two columns of one name": ("file_name,caption,Caption\n0.png,a,b\n", r"'caption' stands there twice"),
+    "names alone": ("file_name,caption\n", r"no rows below its names"),
+    "nothing": ("", r"no rows below its names"),
+    "a NUL": ("file_name,caption\n0.png,a\0b\n", r"the table holds NUL characters"),
+}
+
+
+@pytest.mark.parametrize("what", BROKEN)
+def test_a_table_that_would_be_misread_is_an_error(tmp_path: Path, what: str) -> None:
+    text, said = BROKEN[what]
+    (tmp_path / "t.csv").write_text(text)
+    with pytest.raises(DataError, match=said):
+        read_table(tmp_path / "t.csv", ("file_name", "caption"))
+
+
+@pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be", "utf-32"])
+def test_wide_text_without_a_mark_is_named(tmp_path: Path, encoding: str) -> None:
+    (tmp_path / "t.csv").write_text("file_name,caption\n0.png,a\n", encoding=encoding)
+    with pytest.raises(DataError, match=r"(?s)NUL characters.*save it as UTF-8"):
+        read_table(tmp_path / "t.csv", ("file_name",))
+
+
+@pytest.mark.parametrize("first", ["sep=;\n", "SEP=;\n", "\n", ""])
+def test_columns_are_found_whatever_a_spreadsheet_puts_around_them(tmp_path: Path, first: str) -> None:
+    folder = pictures(tmp_path / "d", 2)
+    text = "File_Name; CAPTION ;URL\n0.png;a, b;http://x\n1.png;c;\n"
+    (folder / "metadata.csv").write_text(first + text)
+    found = read_collection(folder)
+    assert [(one.path.name, one.caption, one.url) for one in found] == [
+        ("0.png", "a, b", "http://x"),
+        ("1.png", "c", ""),
+    ]
+
+
+def test_pictures_are_found_by_paths_of_windows(tmp_path: Path) -> None:
+    pictures(tmp_path / "sub", 2)
+    (tmp_path / "metadata.csv").write_text("file_name,caption\nsub\\0.png,a\n.\\sub\\1.png,b\n")
+    assert [one.path.is_file() for one in read_collection(tmp_path)] == [True, True]
+    (tmp_path / "images.txt").write_text("C:\\old\\0.png\n")
+    (tmp_path / "caption.txt").write_text("a\n")
+    (tmp_path / "sub").rename(tmp_path / "images")
+    assert listed_pictures(tmp_path)[0] == [str(tmp_path / "images" / "0.png")]
+
+
+def test_a_key_that_an_object_has_twice_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "a.json").write_text('[{"instance_prompt": "a", "instance_prompt": "b"}]')
+    with pytest.raises(DataError, match="'instance_prompt' stands there twice"):
+        read_json(tmp_path / "a.json")
+    (tmp_path / "t.jsonl").write_text('{"file_name": "0.png", "text": "a", "text": "b"}\n')
+    with pytest.raises(DataError, match=r"(?s)line 1 is not JSON.*'text' stands there twice"):
+        read_table(tmp_path / "t.jsonl", ("file_name",))
+
+
 def test_what_is_not_utf_8_is_named_and_never_replaced(tmp_path: Path) -> None:
     folder = pictures(tmp_path / "d", 1)
     (folder / "0.txt").write_text("ein Hüt", encoding="latin-1")

@@ -16,6 +16,7 @@ from genzoo.assets.shipped import is_shipped
 from genzoo.core.claims import claim_file
 from genzoo.core.errors import UsageError
 from genzoo.core.files import write_file
+from genzoo.core.paths import beside
 from genzoo.core.processes import chosen_device, connected
 from genzoo.core.progress import Progress
 
@@ -125,6 +126,9 @@ def evaluate_command(
     options = settings_from([text for text in settings or [] if text not in changes])
     run = _run_in(source, changes)
     named = load_protocol(protocol)
+    if output is None and run is None:
+        output = _beside(source, named)
+        claim_file(output, overwrite=overwrite, is_ours=is_result)
     if report and named.kind == "clips":
         raise UsageError("--report shows pictures, not clips", fix="leave it out; grid.gif shows the clips")
     judging: dict[str, Any] = {"protocol": named, "reference": reference, "num": num, "network": network}
@@ -163,7 +167,7 @@ def evaluate_command(
             result = evaluate_run(run, network_weights=weights, **judging, **sampling)
     if not world.is_first:
         return
-    target = claim_file(output or default_output(source, run, result), overwrite=overwrite, is_ours=is_result)
+    target = claim_file(output or _within(run, result), overwrite=overwrite, is_ours=is_result)
     result.save(target)
     typer.echo(f"result: {target}", err=True)
     if report:
@@ -199,11 +203,15 @@ def _run_in(source: Path, changes: Sequence[str]) -> Run | None:
     return load_run(source, changes) if is_run else None
 
 
-def default_output(source: Path, run: Run | None, result: EvaluationResult) -> Path:
-    """Where a result goes when no file is named: into the run, or beside what was judged."""
-    if run is not None:
-        return run.folder / "evaluation" / f"{result.protocol}-{result.generated['folder']}.json"
-    return source.with_name(f"{source.stem if source.is_file() else source.name}.{result.protocol}.json")
+def _beside(source: Path, protocol: Protocol) -> Path:
+    """Where the result of files goes when no place is named."""
+    return beside(source.with_suffix("") if source.is_file() else source, f".{protocol.name}.json")
+
+
+def _within(run: Run | None, result: EvaluationResult) -> Path:
+    """Where the result of a run goes when no place is named."""
+    assert run is not None
+    return run.folder / "evaluation" / f"{result.protocol}-{result.generated['folder']}.json"
 
 
 def write_report(

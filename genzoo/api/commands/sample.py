@@ -103,6 +103,8 @@ def sample_command(
     require_run(run)
     if prompts is not None and prompt:
         raise UsageError("--prompt and --prompts both say what to show", fix="give one of them")
+    if prompts is not None and npz:
+        raise UsageError("--npz is of one folder, --prompts makes one for each prompt", fix="leave one out")
     listed = None if prompts is None else read_prompt_list(prompts)
     load_torch()
     from genzoo.api.run import load_run

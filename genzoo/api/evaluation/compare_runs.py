@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from genzoo.core.errors import DataError, GenzooError, MissingDependencyError, UsageError
+from genzoo.core.paths import named
 from genzoo.evaluation.comparison.curves import Curve, Reached, epochs_to_reach, read_curves
 from genzoo.evaluation.comparison.rows import Row, Table, as_data, higher_is_better, tables_of
 from genzoo.evaluation.result import EvaluationResult, is_result, load_result
@@ -95,9 +96,10 @@ def _labels(sources: Sequence[Path]) -> dict[str, Path]:
     """A short name for each source; as much of its path as tells them apart."""
     if len({source.resolve() for source in sources}) < len(sources):
         raise UsageError("one source is named twice")
-    names = [str(source) for source in sources]
-    for depth in range(1, 1 + max((len(source.parts) for source in sources), default=1)):
-        names = ["/".join(source.parts[-depth:]) for source in sources]
+    places = [named(source) for source in sources]
+    names = [str(place) for place in places]
+    for depth in range(1, 1 + max((len(place.parts) for place in places), default=1)):
+        names = ["/".join(place.parts[-depth:]) for place in places]
         if len(set(names)) == len(names):
             break
     return {name.removesuffix(".json"): source for name, source in zip(names, sources, strict=True)}
@@ -110,8 +112,9 @@ def _results_of(source: Path, protocol: str | None) -> list[tuple[Path, Evaluati
         if not is_result(source):
             raise DataError(f"{source} is not a result of genzoo evaluate")
     elif source.is_dir():
-        beside = [path for path in source.parent.glob("*.json") if path.name.startswith(f"{source.name}.")]
-        places = [*source.glob("*.json"), *(source / "evaluation").glob("*.json"), *beside]
+        place = named(source)
+        near = [path for path in place.parent.glob("*.json") if path.name.startswith(f"{place.name}.")]
+        places = [*source.glob("*.json"), *(source / "evaluation").glob("*.json"), *near]
         during = {path for path in places if path.name.startswith("step_")}
         last = sorted(during)[-1:] if len(places) == len(during) else []
         paths = [path for path in [*sorted(set(places) - during), *last] if is_result(path)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -11,7 +12,7 @@ from torch import Tensor
 
 from genzoo.api.recipes.build import build_dataset
 from genzoo.api.recipes.plan import plan_of
-from genzoo.core.claims import claim_file, require_apart
+from genzoo.core.claims import claim_folder, require_apart
 from genzoo.core.controls import build_control
 from genzoo.core.errors import DataError, UsageError
 from genzoo.core.files import write_file
@@ -97,7 +98,7 @@ def extract_folder(
     extractor, folder = build_control(control), Path(output)
     extractor.to(chosen_device(device))
     root, files = _pictures(Path(source).expanduser())
-    _require_free(root, files, folder, single=Path(source).expanduser().is_file())
+    _require_free(root, folder, single=Path(source).expanduser().is_file())
     world.wait()  # nobody writes while others look whether the places are free
     mine = world.every(list(enumerate(files)))
     own = world.together(lambda: _extract_all(root, mine, folder, extractor, progress))
@@ -172,20 +173,21 @@ def _pictures(source: Path) -> tuple[Path, list[str]]:
     return listing.root, list(_unique(listing.files[:]))
 
 
-def _require_free(root: Path, files: list[str], folder: Path, *, single: bool) -> None:
-    """Refuse a folder whose files would be replaced though no extractor made them, or that is the source."""
+def _require_free(root: Path, folder: Path, *, single: bool) -> None:
+    """Refuse a folder that holds anything but controls and their sheet, or that is the source."""
     if not single:
         require_apart(root, folder)
-    sheet = folder / SHEET
-    if sheet.exists():
-        claim_file(sheet, is_ours=is_overview)
-    for name in files:
-        target = (folder / name).with_suffix(".png")
-        if target.exists() and EXTRACTOR not in control_facts(target):
-            raise UsageError(
-                f"{target} is a picture that no extractor made, and would be replaced",
-                fix="name a new folder",
-            )
+    claim_folder(folder, what="controls", is_ours=_holds_controls)
+
+
+def _holds_controls(folder: Path) -> bool:
+    """Whether extractors made all that lies in a folder; what is hidden is nobody's."""
+    files = (Path(place, name) for place, _, names in os.walk(folder) for name in names)
+    return all(path.name.startswith(".") or _is_control(path) for path in files)
+
+
+def _is_control(path: Path) -> bool:
+    return path.suffix == ".png" and (EXTRACTOR in control_facts(path) or is_overview(path))
 
 
 def _unique(names: list[str]) -> Iterator[str]:

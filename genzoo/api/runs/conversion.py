@@ -125,11 +125,13 @@ def export(
         return write_file(output, partial(_export_part, own, notes))
     if own is not None:
         return own.export(output, **notes)
+    _require_suffix(Path(output))
     chosen = run.choose(run.checkpoint(), weights)
     tensors: dict[str, Tensor] = dict(task.model.state_dict())
     if layout is not None:
         if layout not in CONVERTERS:
-            raise UsageError(f"there is no layout {layout!r}", fix=did_you_mean(layout, CONVERTERS))
+            known = f"one of {', '.join([*CONVERTERS.names(), *GRAPHS])}"
+            raise UsageError(f"there is no layout {layout!r}", fix=did_you_mean(layout, CONVERTERS) or known)
         converter = CONVERTERS.get(layout)()
         _check_task(converter, run.plan.task)
         tensors = converter.from_genzoo(tensors)
@@ -145,6 +147,15 @@ def export(
     with doing(f"writing {output}"):
         # the same bytes from the same run: the format's own library puts the metadata in any order
         return write_tensors(Path(output), tensors, metadata, World.single())
+
+
+def _require_suffix(output: Path) -> None:
+    """Raise UsageError for a file whose name does not say what it holds: nothing would read it again."""
+    if output.suffix != ".safetensors":
+        raise UsageError(
+            f"{output} is to hold safetensors, and its name does not end so",
+            fix=f"name it {output.with_suffix('.safetensors')}",
+        )
 
 
 def export_for(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
@@ -36,6 +37,9 @@ if TYPE_CHECKING:
 def open_stored(folder: str | Path, changes: Sequence[str] = ()) -> StoredRun:
     """The run in a folder.   changes: see `StoredRun`. Raises UsageError when there is none."""
     path = Path(folder)
+    around = _run_around(path)
+    if around is not None:
+        raise UsageError(f"{folder} is a part of the run {around}", fix=f"name the run: {around}")
     if path.is_file():
         raise UsageError(
             f"{folder} is a file that cannot be sampled as it is",
@@ -49,6 +53,16 @@ def open_stored(folder: str | Path, changes: Sequence[str] = ()) -> StoredRun:
             fix="name the --output of a training",
         )
     return StoredRun(path, load_recipe(path / "recipe.yaml"), changes=changes)
+
+
+def _run_around(path: Path) -> Path | None:
+    """The run whose recipe, checkpoints, checkpoint or file of a checkpoint this is."""
+    place = path.absolute()
+    for above in place.parents[:3]:
+        part = place.relative_to(above).parts[0]
+        if part in ("recipe.yaml", "checkpoints") and (above / "recipe.yaml").is_file():
+            return Path(os.path.relpath(above))
+    return None
 
 
 class StoredRun:

@@ -7,9 +7,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from genzoo.core.claims import claim_folder, strangers
 from genzoo.core.errors import DataError
 from genzoo.core.files import write_json
 from genzoo.core.processes import World
+from genzoo.core.reading import read_record
 from genzoo.data.text_files import read_json, read_lines
 
 PROMPTS = "prompts.json"
@@ -41,6 +43,15 @@ def folder_name(number: int, prompt: str) -> str:
     return f"{number:03d}-{words}" if words else f"{number:03d}"
 
 
+def _is_own(folder: Path) -> bool:
+    """Whether folders of samples and their table are all that lies in a folder, but for what is hidden."""
+    names = [name for name in strangers(folder) if not name.startswith(".")]
+    samples = [name for name in names if name != PROMPTS]
+    if not samples or (PROMPTS in names and not read_record(folder / PROMPTS)):
+        return False  # a list or table of the user's own
+    return all((folder / name / "samples.json").is_file() for name in samples)
+
+
 def sample_list_to(
     sample_to: Callable[..., Any], folder: str | Path, prompts: Sequence[str], *, num: int, **options: Any
 ) -> Path:
@@ -49,6 +60,7 @@ def sample_list_to(
     sample_to: of a run. The same call again makes what is missing.
     """
     root = Path(folder)
+    World.current().on_first(lambda: claim_folder(root, what="samples of prompts", is_ours=_is_own))
     table: dict[str, str] = {}
     for number, prompt in enumerate(prompts):
         name = folder_name(number, prompt)

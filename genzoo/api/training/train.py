@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from genzoo.api.recipes.build import assemble, build_codec, build_dataset, resolve
 from genzoo.api.recipes.facts import latent_facts
 from genzoo.api.recipes.plan import RunPlan, plan_of
+from genzoo.api.runs.located import located
 from genzoo.api.runs.stored import StoredRun, open_stored
 from genzoo.api.runs.warm_start import WarmStartReport, warm_start_model
 from genzoo.api.training.evaluation_hook import EvaluationHook
@@ -97,6 +98,8 @@ def build_trainer(
 
     resume: as in `train`; a run that goes on from a checkpoint does not look at `init_from` again.
     """
+    if Path(recipe.source).name == "recipe.yaml":  # a run's: its data are found from where it was started
+        recipe = located(recipe, Path(recipe.source).parent)
     plan = plan_of(recipe)
     folder = Path(output) if output is not None else Path("runs") / recipe.name
     RunFolder(folder).require_own()  # before anything slow, and in a dry run too
