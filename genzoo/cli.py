@@ -68,6 +68,14 @@ RecipeArgument = Annotated[
         autocompletion=completion.recipes,
     ),
 ]
+RecipeOrRun = Annotated[
+    str,
+    typer.Argument(
+        metavar="RECIPE|RUN",
+        help="path of a recipe, the name of a shipped one, or a run, whose recipe is meant",
+        autocompletion=completion.recipes,
+    ),
+]
 Overrides = Annotated[
     list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="settings that replace the recipe's")
 ]
@@ -122,12 +130,12 @@ def list_(
 
 @app.command()
 def show(
-    recipe: RecipeArgument,
+    recipe: RecipeOrRun,
     overrides: Overrides = None,
     plain: Annotated[bool, typer.Option("--plain", help="without the origin of each value")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Print a recipe with every include expanded, and where each value comes from."""
+    """Print a recipe, or a run's, with every include expanded, and where each value comes from."""
     from genzoo.api.recipes.show import annotated, find
 
     found = find(recipe, overrides or [])
@@ -140,16 +148,17 @@ def show(
 @app.command()
 def validate(
     recipes: Annotated[
-        list[str], typer.Argument(metavar="RECIPE... [KEY=VALUE]...", autocompletion=completion.recipes)
+        list[str],
+        typer.Argument(metavar="RECIPE|RUN... [KEY=VALUE]...", autocompletion=completion.recipes),
     ],
     as_json: AsJson = False,
 ) -> None:
     """Check recipes against the code they name; every problem is listed at once."""
-    from genzoo.core.recipe import load_recipe
+    from genzoo.api.recipes.named import recipe_named
 
     overrides = [text for text in recipes if "=" in text]
     # read first: a misspelt name is answered before anything heavy is imported
-    loaded = {text: load_recipe(text, overrides) for text in recipes if "=" not in text}
+    loaded = {text: recipe_named(text, overrides) for text in recipes if "=" not in text}
     load_torch()
     from genzoo.api.recipes.plan import check_recipe
 
@@ -198,7 +207,12 @@ def train(
 @app.command()
 def count(
     model: Annotated[
-        str, typer.Argument(help="a name of `genzoo list models`", autocompletion=completion.models)
+        str,
+        typer.Argument(
+            metavar="MODEL|RUN",
+            help="a name of `genzoo list models`, or a run, whose model is meant",
+            autocompletion=completion.models,
+        ),
     ],
     overrides: Annotated[
         list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="model arguments")
@@ -211,14 +225,21 @@ def count(
 ) -> None:
     """Count parameters and multiply-adds of one forward pass."""
     from genzoo.api.recipes.listing import require_model
+    from genzoo.api.recipes.named import recipe_of_run
     from genzoo.core.recipe_source import is_file
 
-    if not is_file(Path(model)):
+    is_run = not is_file(Path(model)) and recipe_of_run(model) is not None
+    if is_run and overrides:
+        raise UsageError(f"{model} is a run, whose model is as it is", fix=f"leave {overrides[0]} out")
+    if not is_run and not is_file(Path(model)):
         require_model(model)
     load_torch()
     from genzoo.api.recipes.models import count as count_model
+    from genzoo.api.run import load_run
 
-    found = count_model(model, image_size=image_size, paper=paper, **settings_from(overrides or []))
+    counted = load_run(model).task(device="cpu").model if is_run else model
+    found = count_model(counted, image_size=image_size, paper=paper, **settings_from(overrides or []))
+    found = {"model": model, **found}
     if as_json:
         print_json(found)
         return
@@ -366,7 +387,7 @@ def doctor(as_json: AsJson = False) -> None:
 
 @prepare.command(cls=EitherSpelling)
 def latents(
-    recipe: RecipeArgument,
+    recipe: RecipeOrRun,
     overrides: Overrides = None,
     batch_size: AtOnce = 32,
     num_workers: Workers = 0,
@@ -378,9 +399,9 @@ def latents(
     as_json: AsJson = False,
 ) -> None:
     """Encode a recipe's images into data.latent_cache; later calls redo what changed."""
-    from genzoo.core.recipe import load_recipe
+    from genzoo.api.recipes.named import recipe_named
 
-    loaded = load_recipe(recipe, overrides or [])
+    loaded = recipe_named(recipe, overrides or [])
     load_torch()
     from genzoo.api.preparation.latents import check_latents, prepare_latents
 

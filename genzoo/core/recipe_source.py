@@ -76,8 +76,13 @@ def find_recipe(name: str | Path) -> Path:
         found = inside(root, str(name))
         if found is not None:
             return found
+    if is_file(path / "recipe.yaml"):
+        raise RecipeError(
+            f"{name} is a run, not a recipe",
+            fix=f"name its recipe, {path / 'recipe.yaml'}; or train it once more: genzoo rerun {name}",
+        )
     if is_dir(path):
-        raise RecipeError(f"{name} is a folder, not a recipe", fix="name the recipe.yaml inside it")
+        raise RecipeError(f"{name} is a folder, and holds no recipe.yaml", fix="name a file inside it")
     known = [known for root in roots("recipes") for known in names_in(root)]
     stem = Path(str(name)).with_suffix("").name
     hint = did_you_mean(stem, known) or did_you_mean(stem, [k.rpartition("/")[2] for k in known])

@@ -10,6 +10,8 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from genzoo.core.errors import UsageError, WeightsError
+from genzoo.core.progress import doing
+from genzoo.pretrained.quiet import without_hub_bars
 from genzoo.pretrained.shipped import is_shipped, shipped
 
 ANSWERS_WITHIN = 10.0  # seconds that the hub has for one answer
@@ -110,13 +112,16 @@ def fetch(repo_id: str, patterns: Sequence[str], *, revision: str | None = None)
     """
     from huggingface_hub import snapshot_download
 
-    options: dict[str, Any] = {"revision": revision, "allow_patterns": list(patterns)}
+    from genzoo.pretrained.fetching import Fetching
+
+    options: dict[str, Any] = {"revision": revision, "allow_patterns": list(patterns), "tqdm_class": Fetching}
 
     def get(**only: Any) -> str:
         return snapshot_download(repo_id, **options, **only)
 
     what = f"{repo_id}{f' at {revision}' if revision else ''}"
-    return Path(_asked_for(get, what, f"{_page(repo_id)}/tree/{revision or 'main'}"))
+    with doing(f"fetching {what}"):
+        return Path(_asked_for(get, what, f"{_page(repo_id)}/tree/{revision or 'main'}"))
 
 
 def sent(repo_id: str, folder: Path, *, message: str, private: bool) -> str:
@@ -139,7 +144,8 @@ def sent(repo_id: str, folder: Path, *, message: str, private: bool) -> str:
         api = HfApi()
         # the visibility of one that is there already stays what it is
         address = api.create_repo(repo_id, private=private, exist_ok=True)
-        api.upload_folder(repo_id=repo_id, folder_path=str(folder), commit_message=message)
+        with without_hub_bars():
+            api.upload_folder(repo_id=repo_id, folder_path=str(folder), commit_message=message)
         return str(address)
 
     return str(_asked_for(put, repo_id, _page(repo_id), cannot="cannot write to"))
@@ -148,11 +154,14 @@ def sent(repo_id: str, folder: Path, *, message: str, private: bool) -> str:
 def _download(repo_id: str, inside: PurePosixPath, revision: str | None) -> Path:
     from huggingface_hub import hf_hub_download
 
+    from genzoo.pretrained.fetching import Fetching
+
     def get(**only: Any) -> str:
-        return hf_hub_download(repo_id, str(inside), revision=revision, **only)
+        return hf_hub_download(repo_id, str(inside), revision=revision, tqdm_class=Fetching, **only)
 
     page = f"{_page(repo_id)}/blob/{revision or 'main'}/{inside}"
-    return Path(_asked_for(get, f"{inside} of {repo_id}", page))
+    with doing(f"fetching {inside} of {repo_id}"):
+        return Path(_asked_for(get, f"{inside} of {repo_id}", page))
 
 
 def _page(repo_id: str) -> str:

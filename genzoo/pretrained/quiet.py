@@ -1,4 +1,4 @@
-"""Third parties that read weights say nothing meanwhile: a line of ours says what is being waited for."""
+"""Third parties that fetch and read weights draw no bars: lines of ours say what is being waited for."""
 
 from __future__ import annotations
 
@@ -18,3 +18,18 @@ def without_bars() -> Iterator[None]:
     finally:
         if shown:
             logging.enable_progress_bar()
+
+
+@contextmanager
+def without_hub_bars() -> Iterator[None]:
+    """None of the hub's library in a block, unless HF_HUB_DISABLE_PROGRESS_BARS decides about them."""
+    from huggingface_hub import constants, utils
+
+    if constants.HF_HUB_DISABLE_PROGRESS_BARS is not None or utils.are_progress_bars_disabled():
+        yield
+        return
+    utils.disable_progress_bars()
+    try:
+        yield
+    finally:
+        utils.enable_progress_bars()

@@ -22,8 +22,8 @@ from genzoo.api.run import Run, load_run
 from genzoo.cli import main
 from genzoo.core.errors import UsageError, WeightsError
 from genzoo.core.recipe import recipe_from
+from genzoo.pretrained import fetching, hub_runs
 from genzoo.pretrained import hub as hub_files
-from genzoo.pretrained import hub_runs
 
 TOKEN = "hf_" + "nobodyshallseethis"
 
@@ -70,6 +70,28 @@ def test_a_run_comes_back_from_the_hub_as_it_went(
     assert torch.equal(load_run("again.safetensors").sample(num=3, seed=4).pixels, expected)
     pipeline = genzoo.pipelines.DiTPipeline.from_pretrained("me/tiny")
     assert torch.equal(pipeline.samples(3, seed=4).pixels, expected)
+
+
+def test_nobody_but_genzoo_speaks_while_a_run_goes_and_comes(
+    hub: Hub, trained: Run, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("TQDM_POSITION", "-1")  # bars are drawn where there is no terminal, too
+    push(trained, "me/tiny")
+    load_run("hf://me/tiny")
+    assert "it/s" not in capfd.readouterr().err  # as bars of that library say
+
+
+def test_bytes_that_are_fetched_are_told_now_and_then(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(fetching, "LINE_SECONDS", 0.0)
+    caplog.set_level("INFO", "genzoo")
+    with fetching.Fetching(total=4_000_000, unit="B", desc="model.safetensors") as bytes_of_one:
+        bytes_of_one.update(3_000_000)
+    with fetching.Fetching(total=2, desc="Fetching 2 files") as files:
+        files.update(1)
+    assert caplog.messages == ["fetched 3 of 4 MB"]
+    assert capfd.readouterr().err == ""
 
 
 def test_code_and_pickles_of_a_repository_are_not_fetched(hub: Hub, trained: Run, tmp_path: Path) -> None:

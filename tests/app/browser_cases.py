@@ -100,6 +100,18 @@ class Visit:
     def tick(self, place: str, part: str) -> None:
         self.page.locator(f"{place} label", has_text=part).first.locator("input").check()
 
+    def draw(self, place: str) -> None:
+        """A stroke across the middle of a canvas."""
+        canvas = self.page.locator(place).first
+        canvas.scroll_into_view_if_needed()
+        box = canvas.bounding_box()
+        assert box is not None
+        x, y, mouse = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2, self.page.mouse
+        mouse.move(x - 60, y - 40)
+        mouse.down()
+        mouse.move(x + 60, y + 40, steps=6)
+        mouse.up()
+
     def close(self) -> None:
         """Close; nothing went out, nothing failed, nothing that was typed became part of the page."""
         pwned = self.page.evaluate("window.PWN ?? null")

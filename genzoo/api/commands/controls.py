@@ -21,10 +21,11 @@ from genzoo.api.commands.terminal import (
 from genzoo.core.errors import UsageError
 from genzoo.core.processes import connected
 from genzoo.core.progress import Progress
+from genzoo.core.recipe_source import is_file
 
 
 def prepare_controls_command(
-    source: Annotated[str, typer.Argument(metavar="RECIPE|FOLDER|PICTURE", help="whose pictures")],
+    source: Annotated[str, typer.Argument(metavar="RECIPE|RUN|FOLDER|PICTURE", help="whose pictures")],
     overrides: Annotated[
         list[str] | None,
         typer.Argument(
@@ -42,11 +43,11 @@ def prepare_controls_command(
     as_json: AsJson = False,
 ) -> None:
     """Extract the controls of a recipe's pictures into data.controls, or of a folder as PNG files; once."""
-    from genzoo.core.recipe import load_recipe
+    from genzoo.api.recipes.named import recipe_named
 
     is_folder = _is_folder(source)
     # read first: a misspelt name is answered before anything heavy is imported
-    recipe = None if is_folder or control or output else load_recipe(source, overrides or [])
+    recipe = None if is_folder or control or output else recipe_named(source, overrides or [])
     load_torch()
     from genzoo.api.preparation.controls import extract_folder, prepare_controls
 
@@ -93,4 +94,6 @@ def prepare_controls_command(
 
 def _is_folder(source: str) -> bool:
     path = Path(source).expanduser()
+    if is_file(path / "recipe.yaml"):  # a run, whose data are meant
+        return False
     return path.is_dir() or (path.is_file() and path.suffix not in (".yaml", ".yml"))

@@ -17,8 +17,8 @@ def latent_statistics_command(
     recipe: Annotated[
         str,
         typer.Argument(
-            metavar="RECIPE",
-            help="path of a recipe, or the name of a shipped one",
+            metavar="RECIPE|RUN",
+            help="path of a recipe, the name of a shipped one, or a run, whose recipe is meant",
             autocompletion=completion.recipes,
         ),
     ],
@@ -32,9 +32,9 @@ def latent_statistics_command(
     as_json: AsJson = False,
 ) -> None:
     """Measure mean and deviation of each channel of a recipe's latents, for codec.statistics=FILE."""
-    from genzoo.core.recipe import load_recipe
+    from genzoo.api.recipes.named import recipe_named
 
-    loaded = load_recipe(recipe, overrides or [])
+    loaded = recipe_named(recipe, overrides or [])
     claim_file(output, overwrite=overwrite)
     load_torch()
     from genzoo.api.preparation.latent_statistics import measure_latents

@@ -10,8 +10,9 @@ from diffusers.configuration_utils import ConfigMixin, register_to_config
 from diffusers.models.modeling_utils import ModelMixin
 
 from genzoo.api.recipes.build import assemble, build_codec, build_model, has_auto
+from genzoo.api.recipes.named import recipe_of
 from genzoo.api.runs.carried import carried_in
-from genzoo.api.runs.exported_file import ExportedFile, recipe_of
+from genzoo.api.runs.exported_file import ExportedFile
 from genzoo.api.runs.stored import ready
 from genzoo.core.errors import WeightsError
 from genzoo.core.exported import Exported

@@ -12,7 +12,7 @@ from genzoo.core.errors import RecipeError
 from genzoo.core.exported import read_exported
 from genzoo.core.progress import doing
 from genzoo.core.recipe import load_section
-from genzoo.core.recipe_source import display
+from genzoo.core.recipe_source import display, is_file
 from genzoo.core.registry import MODELS
 from genzoo.core.signatures import AUTO
 
@@ -76,7 +76,9 @@ def count(
 
     if isinstance(model_or_name, torch.nn.Module):
         return count_model(model_or_name, image_size=image_size, paper=paper)
-    with doing(f"building {model_or_name}"), torch.device("meta"):  # a billion parameters, none of them held
+    # a billion parameters, none of them held; the weights of a file have to be
+    where = "cpu" if is_file(Path(str(model_or_name))) else "meta"
+    with doing(f"building {model_or_name}"), torch.device(where):
         model = create_model(model_or_name, **overrides)
     with doing(f"counting {model_or_name}"):
         return {"model": model_or_name, **count_model(model, image_size=image_size, paper=paper)}

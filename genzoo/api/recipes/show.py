@@ -7,21 +7,16 @@ from pathlib import Path
 from typing import Any
 
 from genzoo.api.recipes.listing import nouns
-from genzoo.assets.shipped import is_shipped, shipped_folder
+from genzoo.api.recipes.named import recipe_named
 from genzoo.core.errors import RecipeError
-from genzoo.core.recipe import Recipe, load_recipe, load_section, recipe_from
+from genzoo.core.recipe import Recipe, load_section, recipe_from
 from genzoo.core.recipe_source import display
-from genzoo.pretrained.hub_runs import is_hub_run, recipe_of_hub
 
 
 def find(name: str, overrides: list[str]) -> Recipe:
-    """A recipe by path or name; of shipped weights or of a hub, by address; or a model of configs/models."""
-    if is_shipped(name):
-        return load_recipe(shipped_folder(name) / "recipe.yaml", overrides)
-    if is_hub_run(name):
-        return load_recipe(recipe_of_hub(name), overrides)
+    """A recipe by path or name, the recipe of a run, or a model of configs/models."""
     try:
-        return load_recipe(name, overrides)
+        return recipe_named(name, overrides)
     except RecipeError:
         noun: Path | None = nouns("models").get(name)
         if noun is None or overrides:

@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from genzoo.api.recipes.build import assemble, build_codec, has_auto
+from genzoo.api.recipes.named import recipe_of
 from genzoo.api.recipes.plan import codec_section
 from genzoo.api.runs.carried import carried_in
 from genzoo.api.runs.opened_file import OpenedFile
 from genzoo.api.runs.stored import ready
 from genzoo.core.checkpoint_manifest import file_digest
-from genzoo.core.errors import UsageError, WeightsError
-from genzoo.core.exported import RECIPE, Exported, read_exported, read_pipeline
-from genzoo.core.recipe import MISSING, recipe_from
-from genzoo.core.registry import DATASETS
-from genzoo.core.signatures import parameters
+from genzoo.core.errors import WeightsError
+from genzoo.core.exported import Exported, read_exported, read_pipeline
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -64,24 +61,3 @@ class ExportedFile(OpenedFile):
         task = assemble(self.plan, build_codec(self.plan))
         self.exported.load_into(task.model)
         return ready(task, device)
-
-
-def recipe_of(found: Exported) -> Recipe:
-    """The recipe to sample it by. Raises UsageError when there is none."""
-    if found.recipe is None:
-        raise UsageError(
-            f"{found.path} holds weights of a genzoo model and no recipe to sample it by",
-            why=f"its metadata have no {RECIPE}",
-            fix="export the run again, or build the model alone: genzoo.create_model(FILE)",
-        )
-    made = {**found.recipe, "model": dict(found.model), "data": _without_place(found.recipe.get("data"))}
-    return recipe_from(made, source=str(found.path))
-
-
-def _without_place(data: object) -> dict[str, Any]:
-    """The data's name, with `???` for what a user would have to give, such as their folder."""
-    name = data.get("name") if isinstance(data, Mapping) else None
-    if not isinstance(name, str) or name not in DATASETS:
-        return {"name": name}
-    needed = [key for key, known in parameters(DATASETS.get(name)).items() if known.required]
-    return {"name": name, **dict.fromkeys(needed, MISSING)}

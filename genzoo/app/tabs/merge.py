@@ -43,6 +43,7 @@ def merge_form(page: Page, blocks: gr.Blocks) -> None:
             label="How much each column disturbs each row",
             interactive=False,
             visible=False,
+            buttons=["download", "fullscreen"],
             elem_id="merge-heat",
         )
         said = note("", "merge-said", most=10)

@@ -32,6 +32,7 @@ def sample_tab(page: Page, blocks: gr.Blocks) -> None:
                 value=None,
                 label="Model",
                 info="A run, a file of weights or a taught concept",
+                interactive=False,  # until the first one is chosen, which would undo what somebody chose
                 elem_id="sample-model",
             )
             about = note("Looking for models …", "sample-about")
@@ -61,7 +62,7 @@ def sample_tab(page: Page, blocks: gr.Blocks) -> None:
                 )
                 with gr.Accordion("Or draw", open=False):
                     canvas = gr.Sketchpad(
-                        label="Dark lines on white",
+                        label="Take the brush: dark lines on white",
                         type="pil",
                         image_mode="L",
                         canvas_size=(CANVAS, CANVAS),
@@ -76,6 +77,7 @@ def sample_tab(page: Page, blocks: gr.Blocks) -> None:
                     interactive=False,
                     height=160,
                     visible=False,
+                    buttons=["fullscreen"],
                     elem_id="sample-control",
                 )
                 strength = gr.Slider(
@@ -142,8 +144,8 @@ def sample_tab(page: Page, blocks: gr.Blocks) -> None:
     shaped = [form, about, prompt, classes, controlled, negative, guidance, steps, sampler, control, seen]
     results = [gallery, told, history, after, earlier, download, command, make, stop]
     shape = partial(describe, page)
-    source.input(shape, source, shaped, **QUIET)
-    blocks.load(partial(first_model, page), None, source, **QUIET).then(shape, source, shaped, **QUIET)
+    for chosen in (source.input, blocks.load(partial(first_model, page), None, source, **QUIET).then):
+        chosen(opening, None, [form, about], **QUIET).then(shape, source, shaped, **QUIET)
     source.focus(partial(refreshed, page), None, source, **QUIET)
     photo.upload(partial(control_of_photo, page), [source, photo], [control, seen], **PRIVATE)
     photo.clear(lambda: (None, gr.Image(None, visible=False)), None, [control, seen], **QUIET)
@@ -165,7 +167,12 @@ def sample_tab(page: Page, blocks: gr.Blocks) -> None:
 def first_model(page: Page) -> Any:
     """What can be sampled now; the newest run is chosen, or what comes with genzoo."""
     choices = _sources(page)
-    return gr.Dropdown(choices, value=choices[0][1] if choices else None)
+    return gr.Dropdown(choices, value=choices[0][1] if choices else None, interactive=True)
+
+
+def opening() -> list[Any]:
+    """What is said while a model is looked at; nothing can be made of the one before."""
+    return [None, "Opening the model …"]
 
 
 def refreshed(page: Page) -> Any:
@@ -180,7 +187,8 @@ def describe(page: Page, source: Any) -> list[Any]:
     except GenzooError as error:
         return [None, plain(error.what), *[gr.skip()] * 9] if source else [gr.skip()] * 11
     words = f"Words it knows: {'; '.join(form['prompts'][:3])}" if form["prompts"] else ""
-    trained = f"after {form['step']:,} steps of training" if form["step"] else "ready to use"
+    many = "" if form["step"] == 1 else "s"
+    trained = f"after {form['step']:,} step{many} of training" if form["step"] else "ready to use"
     return [
         form,
         plain(

@@ -53,7 +53,11 @@ def teach_tab(page: Page, blocks: gr.Blocks) -> None:
                 steps = gr.Slider(10, 1000, value=250, step=10, label="Steps of training")
             said = note(HOW, "teach-said", lines=2, most=8)
             sheet = gr.Image(
-                label="As training sees them", interactive=False, visible=False, elem_id="teach-sheet"
+                label="As training sees them",
+                interactive=False,
+                visible=False,
+                buttons=["fullscreen"],
+                elem_id="teach-sheet",
             )
             begin = gr.Button("Teach it", variant="primary", elem_id="teach-begin")
         with gr.Column(scale=3, min_width=320, elem_classes="result-column"):
