@@ -18,6 +18,7 @@ from genzoo.core.errors import UsageError
 from genzoo.core.exported import COMPONENT
 from genzoo.core.node import node_of
 from genzoo.core.process_settings import process_settings
+from genzoo.core.run_folder import read_metrics
 from genzoo.pretrained.hub_runs import here, is_hub_run, name_of
 
 if TYPE_CHECKING:
@@ -138,6 +139,11 @@ class Run:
     def step(self) -> int:
         """The optimizer step of the newest valid checkpoint; 0 before the first."""
         return self.data.step
+
+    def metrics(self) -> list[dict[str, Any]]:
+        """What training logged, by step: loss, learning rate and more. Of an open file there is nothing."""
+        path = self.folder / "metrics.jsonl"
+        return read_metrics(path) if path.is_file() else []
 
     def dataset(self) -> Dataset:
         """The data set the run was trained on, built once; of cached latents or controls, the images."""

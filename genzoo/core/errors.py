@@ -140,8 +140,11 @@ def exit_code_of(error: BaseException) -> int:
 
 
 def nearest(name: str, choices: Iterable[str], *, limit: int = 3) -> list[str]:
-    """The valid names closest to a misspelt one, best first."""
-    return difflib.get_close_matches(name, list(choices), n=limit, cutoff=0.5)
+    """The valid names closest to a misspelt one, best first; capitals do not make a name another one."""
+    known: dict[str, str] = {}
+    for choice in choices:
+        known.setdefault(choice.lower(), choice)
+    return [known[low] for low in difflib.get_close_matches(name.lower(), known, n=limit, cutoff=0.5)]
 
 
 def did_you_mean(name: str, choices: Iterable[str]) -> str:

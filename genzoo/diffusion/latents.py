@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from genzoo.core.contracts import HasFrames, able
-from genzoo.core.errors import DataError, NonFiniteError, ShapeError
+from genzoo.core.errors import DataError, NonFiniteError, ShapeError, UsageError
 from genzoo.core.seeds import SampleStreams
 from genzoo.core.types import Batch, LatentCodec
 
@@ -16,10 +16,20 @@ LARGEST = 1e6  # far beyond what any codec knows, and far below what float32 hol
 
 
 def model_latent_shape(model: nn.Module) -> tuple[int, ...]:
-    """Shape of one sample's latents, such as (4, 32, 32), or (16, 4, 32, 32) for a model of clips."""
+    """Shape of one sample's latents, such as (4, 32, 32), or (16, 4, 32, 32) for a model of clips.
+
+    Raises UsageError for a model that does not say it.
+    """
     plain: Any = model
     clips = able(model, HasFrames)
     frames = () if clips is None else (clips.num_frames,)
+    lacking = [name for name in ("in_channels", "input_size") if not hasattr(model, name)]
+    if lacking:
+        raise UsageError(
+            f"{type(model).__name__} has no {' and no '.join(lacking)}",
+            why="a task reads from them what one sample of its latents is",
+            fix="set them in its constructor, or give task.latent_shape",
+        )
     size = plain.input_size
     return (*frames, plain.in_channels, *((size, size) if isinstance(size, int) else size))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -10,7 +11,7 @@ from genzoo.api.recipes.facts import facts_for
 from genzoo.api.recipes.memory import require_memory
 from genzoo.api.recipes.plan import RunPlan, plan_of
 from genzoo.core.contracts import SamplesAsTrained, able
-from genzoo.core.errors import RecipeError
+from genzoo.core.errors import RecipeError, UsageError
 from genzoo.core.node import Node
 from genzoo.core.processes import World
 from genzoo.core.recipe import Recipe
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
     from torch import nn
 
     from genzoo.core.types import Dataset, LatentCodec, Task
+
+NEEDED = ("sample_shape", "num_classes", "class_names", "fingerprint", "fetch", "__len__")  # of a data set
 
 
 def build_task(recipe: Recipe, dataset: Dataset | None = None) -> Task:
@@ -66,7 +69,23 @@ def build_dataset(plan: RunPlan, world: World | None = None) -> Dataset:
 
     world: processes that make this call together; the first one looks at the files, and tells the others.
     """
-    return built_once(world or World.single(), lambda: _build(plan, "data", plan.data, DATASETS))
+    return built_once(
+        world or World.single(), lambda: _complete(plan.data.name, _build(plan, "data", plan.data, DATASETS))
+    )
+
+
+def _complete(name: str, dataset: Any) -> Any:
+    """A data set that has what every one needs, which the author of a new one may not know."""
+    absent = object()  # looked for without running a property, such as a fingerprint of all files
+    lacking = [one for one in NEEDED if inspect.getattr_static(dataset, one, absent) is absent]
+    lacking = [one for one in lacking if not hasattr(dataset, one)]
+    if lacking:
+        raise UsageError(
+            f"the data set {name!r} has no {', no '.join(lacking)}",
+            why="a data set of genzoo has some members that one of torch has not",
+            fix=f"add {' and '.join(lacking)}; help(genzoo.core.types.Dataset) says what they are",
+        )
+    return dataset
 
 
 def build_codec(plan: RunPlan) -> LatentCodec | None:

@@ -33,6 +33,15 @@ class Samples:
     def __len__(self) -> int:
         return len(self.pixels)
 
+    def __repr__(self) -> str:
+        what = "clips" if self.pixels.ndim == 5 else "pictures"
+        return f"Samples({len(self)} {what} of {' x '.join(map(str, self.pixels.shape[1:]))})"
+
+    def __getitem__(self, index: int) -> Grid:
+        """One picture, or the frames of one clip; it shows itself in a notebook, and has `save(path)`."""
+        one = self.images[range(len(self))[index]][None]
+        return contact_sheet(one) if one.ndim == 5 else make_grid(one)
+
     @property
     def images(self) -> Tensor:
         """(n, c, h, w) or (n, f, c, h, w) uint8."""
