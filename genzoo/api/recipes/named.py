@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from genzoo.assets.shipped import is_shipped, shipped_folder
 from genzoo.core.errors import RecipeError, UsageError
-from genzoo.core.exported import RECIPE, Exported, read_exported, read_pipeline
 from genzoo.core.recipe import MISSING, Recipe, load_recipe, recipe_from, with_overrides
 from genzoo.core.recipe_source import find_recipe, is_file
 from genzoo.core.registry import DATASETS
 from genzoo.core.signatures import parameters
 from genzoo.pretrained.hub_runs import is_hub_run, recipe_of_hub
+
+if TYPE_CHECKING:
+    from genzoo.core.exported import Exported
 
 
 def recipe_named(name: str, overrides: Sequence[str] = ()) -> Recipe:
@@ -31,6 +33,10 @@ def recipe_of_run(name: str, overrides: Sequence[str] = ()) -> Recipe | None:
         return load_recipe(recipe_of_hub(name), overrides)
     if is_file(path / "recipe.yaml"):
         return load_recipe(path / "recipe.yaml", overrides)
+    if not is_file(path / "transformer" / "config.json") and path.suffix != ".safetensors":
+        return None
+    from genzoo.core.exported import read_exported, read_pipeline  # with them comes torch
+
     exported = read_exported(path) if is_file(path) else read_pipeline(path)
     return None if exported is None else with_overrides(recipe_of(exported), overrides)
 
@@ -38,6 +44,8 @@ def recipe_of_run(name: str, overrides: Sequence[str] = ()) -> Recipe | None:
 def recipe_of(found: Exported) -> Recipe:
     """The recipe to sample it by. Raises UsageError when there is none."""
     if found.recipe is None:
+        from genzoo.core.exported import RECIPE
+
         raise UsageError(
             f"{found.path} holds weights of a genzoo model and no recipe to sample it by",
             why=f"its metadata have no {RECIPE}",
