@@ -195,3 +195,17 @@ def test_only_models_with_one_encoder_are_written(bases: Callable[[str], Path], 
     parts: Any = load_parts(bases("sdxl"))
     with pytest.raises(UsageError, match="one text encoder"):
         write_folder(parts, tmp_path / "out")
+
+
+def test_plain_attention_has_the_weights_and_the_output_of_the_fused_kernel() -> None:
+    sizes: dict[str, Any] = {"block_out_channels": (8, 16), "num_heads": 2, "norm_num_groups": 4}
+    sizes |= {"text_width": 12, "text_heads": 2, "text_layers": 1}
+    torch.manual_seed(3)
+    fused = TextToImageModel(**sizes)
+    plain = TextToImageModel(**sizes, attention="plain")
+    plain.load_state_dict(fused.state_dict())
+    x_t, timesteps, ids = torch.randn(2, 4, 8, 8), torch.tensor([3, 700]), fused.tokenize(PROMPTS[:2])
+    torch.testing.assert_close(plain(x_t, timesteps, ids), fused(x_t, timesteps, ids), rtol=1e-5, atol=1e-5)
+    assert {type(one).__name__ for one in plain.unet.attn_processors.values()} == {"AttnProcessor"}
+    with pytest.raises(UsageError, match="attention is 'flash'"):
+        TextToImageModel(**sizes, attention="flash")  # type: ignore[arg-type]
