@@ -9,11 +9,13 @@ import torch
 from torch import Tensor, nn
 
 from genzoo.core.errors import UsageError, WeightsError
+from genzoo.core.model_state import frozen_digest
 from genzoo.families.custom_diffusion.files.apply import check_base, check_fits
 from genzoo.families.custom_diffusion.files.base_weights import base_name, base_place, fingerprint
 from genzoo.families.custom_diffusion.files.concept import ConceptDelta
 from genzoo.families.custom_diffusion.files.read_layouts import read_concept
 from genzoo.families.custom_diffusion.files.weight_names import is_cross_attention
+from genzoo.families.custom_diffusion.training.bases import require_unet
 from genzoo.families.custom_diffusion.training.tokens import RARE_TOKENS, extend_encoders
 from genzoo.families.custom_diffusion.training.trainable import choose_trainable, stop_first_token_in
 from genzoo.pretrained.text_features import TextFeatures, concatenate, encode_ids
@@ -40,6 +42,7 @@ def custom_diffusion(
     its own tokens and phrases; any_base accepts one of another base.   gradient_checkpointing: less memory,
     slower steps.
     """
+    require_unet(base_model)
     parts = load_parts(base_model)
     if gradient_checkpointing:
         parts.unet.enable_gradient_checkpointing()
@@ -77,6 +80,7 @@ class ConceptModel(nn.Module):
         any_base: bool = False,
     ) -> None:
         super().__init__()
+        self._digest: str | None = None
         self.modifier_tokens, self.phrases = tuple(modifier_tokens), tuple(phrases)
         _check_phrases(self.modifier_tokens, self.phrases)
         self.parts = parts
@@ -96,6 +100,8 @@ class ConceptModel(nn.Module):
             rows=None if concept is None else concept.tokens,
         )
         self.embeddings = tuple(embeddings)  # registered below their encoders
+        # texts without new words are read outside the step, and so outside autocast
+        self.uncast = tuple(f"text_encoders.{name}" for name, _ in self.text_encoders.named_parameters())
         stop_first_token_in(self.unet)
 
     def forward(
@@ -122,6 +128,12 @@ class ConceptModel(nn.Module):
         """Which of the new words a prompt holds."""
         words = prompt.lower()
         return [token for token in self.modifier_tokens if token.lower() in words]
+
+    def text_encoders_digest(self) -> str:
+        """One hash over the text encoders' frozen weights, whatever their new words are; computed once."""
+        if self._digest is None:
+            self._digest = str(frozen_digest(self.text_encoders))
+        return self._digest
 
     @torch.no_grad()
     def delta(self, **notes: Any) -> ConceptDelta:

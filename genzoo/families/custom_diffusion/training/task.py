@@ -26,6 +26,7 @@ from genzoo.families.custom_diffusion.files.write_layouts import write_concept
 from genzoo.families.custom_diffusion.training.caches import RememberedMoments, RememberedText
 from genzoo.families.custom_diffusion.training.losses import concept_loss
 from genzoo.families.custom_diffusion.training.model import ConceptModel
+from genzoo.families.custom_diffusion.training.shelf import Shelf
 
 CONDITIONS = ("prompt", "negative_prompt", "any_prompt")
 
@@ -36,7 +37,9 @@ class ConceptTask:
     prior: how the second kind counts, "plain" or "masked", and prior_loss_weight, see `losses.concept_loss`.
     normalize_mask_channels: divide the concept's term by the channels too.   sampler: a section such as
     {"name": "ddim", "steps": 200, "eta": 1.0, "guidance_scale": 6.0}.   prompts: what previews show; each
-    phrase of the model when left out.   Batches are those of `dataset.ConceptImages`.
+    phrase of the model when left out.   cache: a folder that keeps features of texts without new words and
+    moments of pictures that never change, for the runs after this one.   Batches are those of
+    `dataset.ConceptImages`.
     """
 
     sampling_options = (Guidance, Arithmetic)
@@ -52,6 +55,7 @@ class ConceptTask:
         prior_loss_weight: float = 1.0,
         normalize_mask_channels: bool = False,
         prompts: Sequence[str] = (),
+        cache: str | None = None,
     ) -> None:
         if not isinstance(model, ConceptModel):
             raise UsageError(f"this task trains concepts, not a {type(model).__name__}")
@@ -68,8 +72,11 @@ class ConceptTask:
             "normalize_mask_channels": normalize_mask_channels,
         }
         self.prompts = tuple(prompts) or tuple(f"photo of a {phrase}" for phrase in model.phrases)
-        self._text = RememberedText(self.parts.encode_captions)
-        self._moments = None if self.parts.vae is None else RememberedMoments(self.parts.vae)
+        shelf = None if cache is None else Shelf(cache)
+        self._text = RememberedText(
+            self.parts.encode_captions, shelf=shelf, encoder=model.text_encoders_digest
+        )
+        self._moments = None if self.parts.vae is None else RememberedMoments(self.parts.vae, shelf=shelf)
 
     def to(self, device: torch.device | str, dtype: torch.dtype | None = None) -> None:
         """Move the base and its autoencoder."""
