@@ -11,11 +11,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import gelu
 
+from genzoo.kernels import triton_host
 from genzoo.kernels.native import call
 from genzoo.kernels.native.call import describe, empty, invoke, is_eager, real_dtype
 
 DTYPES = (torch.float32, torch.float64, torch.bfloat16)
 WORK = 16  # of a value, in multiply-adds
+# of the Triton kernel: rows of a program, and of what it holds at once, and columns
+CHUNK, ROWS, COLUMNS = 128, 8, 256
 
 
 class TanhGelu(nn.GELU):
@@ -35,6 +38,31 @@ def gelu_tanh(x: Tensor) -> Tensor:
         return gelu(x, approximate="tanh")
     result: Tensor = _Gelu.apply(x) if torch.is_grad_enabled() and x.requires_grad else _run(x, None)
     return result
+
+
+def gelu_and_bias_gradient(h: Tensor, grad: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
+    """The gradient of h (n, d) from that of its GELU, and of the bias (d,) added to it; for a GPU."""
+    if triton_host.unsupported_reason([h]) is not None or not h.numel():
+        dh = torch.ops.aten.gelu_backward(grad, h, approximate="tanh")
+        return dh, dh.sum(0).to(bias.dtype)
+    dh, (rows, width) = torch.empty_like(h), h.shape
+    chunks = -(-rows // CHUNK)
+    slots = h.new_empty((1, chunks, width), dtype=torch.float32)
+    with triton_host.on_device(h):
+        triton_host.kernel("triton_gelu", "backward_kernel")[(-(-width // COLUMNS) * chunks,)](
+            h,
+            grad,
+            dh,
+            slots,
+            rows,
+            width,
+            CHUNK=CHUNK,
+            ROWS=ROWS,
+            COLUMNS=COLUMNS,
+            num_warps=4,
+            enable_fp_fusion=True,
+        )
+        return dh, triton_host.sum_slots([slots], [bias])[0]
 
 
 def unsupported_reason(x: Tensor) -> str | None:

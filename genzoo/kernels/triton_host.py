@@ -103,7 +103,7 @@ def given(tensor: Tensor) -> Tensor | None:
 def sum_slots(sources: Sequence[Tensor], likes: Sequence[Tensor]) -> list[Tensor]:
     """Partial sums added up in a fixed order: unlike atomics the same bits in every run.
 
-    sources: (outer, slots, size) float32, the last axis dense.   Returns one tensor like each of `likes`, of
+    sources: (outer, slots, size), the last axis dense.   Returns one tensor like each of `likes`, of
     outer * size values, in one launch.
     """
     targets = [empty_like(like) for like in likes]

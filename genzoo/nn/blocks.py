@@ -24,7 +24,7 @@ from genzoo.nn.modulation import (
     block_norm,
     gated_add,
     gated_add_then_norm,
-    modulated_norm,
+    norm_and_pass,
     plain_norm,
     shared_rows,
 )
@@ -69,7 +69,8 @@ class AttentionBlock(nn.Module):
         else:
             scale_1, gate_1, scale_2, gate_2 = modulation.chunk(4, dim=1)
             shift_1 = shift_2 = torch.zeros_like(scale_1)
-        mixed = self.attn(modulated_norm(self.norm1, x, shift_1, scale_1), rotation)
+        normed, x = norm_and_pass(self.norm1, x, shift_1, scale_1)
+        mixed = self.attn(normed, rotation)
         x, normed = gated_add_then_norm(self.norm2, x, gate_1, mixed, shift_2, scale_2)
         return gated_add(x, gate_2, self.mlp(normed))
 
@@ -107,7 +108,7 @@ class MambaBlock(nn.Module):
         """
         modulation = shared_rows(self.adaLN_modulation(c), x)
         shift_1, scale_1, gate_1, shift_2, scale_2, gate_2 = modulation.chunk(6, dim=1)
-        normed = modulated_norm(self.norm1, x, shift_1, scale_1)
+        normed, x = norm_and_pass(self.norm1, x, shift_1, scale_1)
         mixed = self.mixer(normed) if kept is None else self.mixer(normed, kept)
         x, normed = gated_add_then_norm(self.norm2, x, gate_1, mixed, shift_2, scale_2)
         x = gated_add(x, gate_2, self.mlp(normed))

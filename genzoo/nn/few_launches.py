@@ -9,6 +9,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import linear
 
+from genzoo.kernels.causal_conv1d import bidirectional_causal_conv1d
+from genzoo.kernels.conv import triton_conv
+from genzoo.kernels.gelu import TanhGelu, gelu_and_bias_gradient, gelu_tanh
+
 
 def decays(logs: Sequence[Tensor]) -> Sequence[Tensor]:
     """-exp of each, in at least float32; all of them in few launches on a GPU."""
@@ -45,6 +49,58 @@ def read_and_pass(layer: nn.Linear, u: Tensor) -> tuple[Tensor, Tensor]:
         both: tuple[Tensor, Tensor] = _ReadAndPass.apply(u, layer.weight)
         return both
     return layer(u), u
+
+
+def linear_gelu(layer: nn.Module, act: nn.Module, x: Tensor) -> Tensor:
+    """act(layer(x)); on a GPU the gradient of the GELU is summed for the bias where it is computed."""
+    plain = type(layer) is nn.Linear and layer.bias is not None and type(act) is TanhGelu
+    watched = any(m._forward_hooks or m._forward_pre_hooks for m in (layer, act))
+    if on_gpu(x) and torch.is_grad_enabled() and plain and not watched and layer.bias.requires_grad:
+        out: Tensor = _LinearGelu.apply(x, layer.weight, layer.bias)
+        return out
+    activated: Tensor = act(layer(x))
+    return activated
+
+
+class _LinearGelu(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+        h = linear(x, weight, bias)
+        ctx.save_for_backward(x, weight, bias, h)
+        return gelu_tanh(h)
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor]:
+        x, weight, bias, h = ctx.saved_tensors
+        rows, dx, dw = h.flatten(0, -2), None, None
+        dh, grad_bias = gelu_and_bias_gradient(rows, grad.flatten(0, -2).contiguous(), bias)
+        if ctx.needs_input_grad[0]:
+            dx = (dh @ weight.to(h.dtype)).to(x.dtype).view(x.shape)
+        if ctx.needs_input_grad[1]:
+            dw = (dh.t() @ x.flatten(0, -2).to(h.dtype)).to(weight.dtype)
+        return dx, dw, grad_bias
+
+
+def convolve_beside_gate(
+    xz: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    weight_b: Tensor,
+    bias_b: Tensor | None,
+    *,
+    backend: str = "auto",
+) -> tuple[Tensor, Tensor, Tensor]:
+    """`bidirectional_causal_conv1d` of the first half of xz, and its second half, which gates the scan.
+
+    xz: (b, l, 2d).   On a GPU the gradients of the halves are written side by side, without a copy.
+    """
+    taps = (weight, bias, weight_b, bias_b)
+    x, z = xz.chunk(2, dim=-1)
+    fused = on_gpu(xz) and torch.is_grad_enabled() and backend == "auto"
+    if fused and triton_conv.unsupported_reason(x, weight.shape[1]) is None:
+        return triton_conv.beside_gate(xz, *taps)
+    return *bidirectional_causal_conv1d(x, *taps, backend=backend), z
 
 
 def on_gpu(x: Tensor) -> bool:

@@ -20,10 +20,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from genzoo.core.errors import ShapeError, UsageError
-from genzoo.kernels.causal_conv1d import bidirectional_causal_conv1d, causal_conv1d
+from genzoo.kernels.causal_conv1d import causal_conv1d
 from genzoo.kernels.scan import Scan, scan_both, scan_one
 from genzoo.nn.depthwise import DepthwiseConv2d
-from genzoo.nn.few_launches import decays, read_and_pass
+from genzoo.nn.few_launches import convolve_beside_gate, decays, read_and_pass
 from genzoo.nn.grid_order import GridOrder
 
 MIXERS = ("v2", "v1", "none")
@@ -139,8 +139,8 @@ class MambaMixer(nn.Module):
             raise ShapeError(f"MambaMixer takes (b, l, {self.d_model}), got {tuple(tokens.shape)}")
         if self.grid_order is not None:
             tokens = self.grid_order.there(tokens, kept)
-        x, z = self.in_proj(tokens).chunk(2, dim=-1)
-        y = self._scan(x, z) if self.conv2d is None else self._scan_plane(self.conv2d, x, z, kept)
+        xz = self.in_proj(tokens)
+        y = self._scan(xz) if self.conv2d is None else self._scan_plane(self.conv2d, xz, kept)
         if self.divide_output and self.mixer != "none":
             y = y / 2
         out: Tensor = self.out_proj(y)
@@ -148,16 +148,18 @@ class MambaMixer(nn.Module):
             out = self.grid_order.back(out, kept)
         return out if self.layer_scale is None else out * self.gamma
 
-    def _scan(self, x: Tensor, z: Tensor) -> Tensor:
+    def _scan(self, xz: Tensor) -> Tensor:
         taps, backend = self._taps(""), conv_backend(self.scan_backend)
         if self.mixer == "v2":
-            u, u_b = bidirectional_causal_conv1d(x, *taps, *self._taps("_b"), backend=backend)
+            u, u_b, z = convolve_beside_gate(xz, *taps, *self._taps("_b"), backend=backend)
         else:
+            x, z = xz.chunk(2, dim=-1)
             u = u_b = causal_conv1d(x, *taps, backend=backend)
         return self._scan_directions(u, u_b, z)
 
-    def _scan_plane(self, conv: DepthwiseConv2d, x: Tensor, z: Tensor, kept: Tensor | None) -> Tensor:
+    def _scan_plane(self, conv: DepthwiseConv2d, xz: Tensor, kept: Tensor | None) -> Tensor:
         """As `_scan`, after a convolution in the plane, which is left out where tokens are missing."""
+        x, z = xz.chunk(2, dim=-1)
         if kept is None and self.grid_order is not None:
             x = self.grid_order.there(conv(self.grid_order.back(x)))
         elif kept is None:

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from genzoo.kernels.adaln import cpu_adaln, triton_adaln
 from genzoo.kernels.gelu import TanhGelu
+from genzoo.nn.few_launches import linear_gelu, on_gpu
 
 NORM_EPS = 1e-6
 
@@ -75,6 +76,15 @@ def modulated_norm(norm: nn.LayerNorm | nn.RMSNorm, x: Tensor, shift: Tensor, sc
     return modulate(norm(x), repeat_rows(shift, len(x)), repeat_rows(scale, len(x)))
 
 
+def norm_and_pass(
+    norm: nn.LayerNorm | nn.RMSNorm, x: Tensor, shift: Tensor, scale: Tensor
+) -> tuple[Tensor, Tensor]:
+    """`modulated_norm`, and x for what reads it besides; on a GPU the norm's kernel adds their gradients."""
+    if isinstance(norm, nn.LayerNorm) and is_fused(x):
+        return fused_norm_and_pass(x, shift, scale, norm.eps)
+    return modulated_norm(norm, x, shift, scale), x
+
+
 def gated_add(x: Tensor, gate: Tensor, branch: Tensor) -> Tensor:
     """x + gate * branch.   x, branch: (b, l, d).   gate: of `shared_rows`."""
     if is_fused(x):
@@ -103,6 +113,13 @@ def fused_norm(x: Tensor, shift: Tensor, scale: Tensor, eps: float) -> Tensor:
     out_dtype = _read_dtype(x, shift)
     out: Tensor = kernels_for(x).modulated_norm(x, shift, scale, eps=eps, out_dtype=out_dtype)
     return out
+
+
+def fused_norm_and_pass(x: Tensor, shift: Tensor, scale: Tensor, eps: float) -> tuple[Tensor, Tensor]:
+    """`fused_norm`, and x for what reads it besides."""
+    if not (on_gpu(x) and torch.is_grad_enabled()):
+        return fused_norm(x, shift, scale, eps), x
+    return triton_adaln.norm_and_pass(x, shift, scale, eps=eps, out_dtype=_read_dtype(x, shift))
 
 
 def fused_add_then_norm(
@@ -136,7 +153,7 @@ class Mlp(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """x: (b, l, d).   Returns (b, l, d)."""
-        out: Tensor = self.fc2(self.act(self.fc1(x)))
+        out: Tensor = self.fc2(linear_gelu(self.fc1, self.act, x))
         return out
 
 

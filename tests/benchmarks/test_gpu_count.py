@@ -87,6 +87,10 @@ def test_layers_of_a_model_run_on_the_fused_kernels() -> None:
     assert counter.by_name["conv.backward_kernel"][0] == 2
     assert counter.by_name["adaln.backward_kernel"][0] == 7
     assert counter.by_name["scan.backward_kernel"][0] == 2
+    assert counter.by_name["triton_gelu.backward_kernel"][0] == 2
+    # gradients of x and z of a mixer are not copied together: one cat for each direction's dt, B, C, and the
+    # six modulations
+    assert counter.by_name["cat"][0] == 2 * 3 + 2
     assert counter.launches < 400
 
 

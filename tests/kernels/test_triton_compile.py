@@ -18,6 +18,7 @@ from kernels.triton_compiler import CAPABILITIES, Compiler, resources
 from torch import Tensor
 
 from genzoo.kernels import triton_host
+from genzoo.kernels.halves import mark_room
 from genzoo.kernels.scan import Scan, triton_op, triton_scan
 from genzoo.kernels.scan.triton_configs import Split, backward_tiles, forward_tiles, padded_state
 
@@ -79,6 +80,16 @@ def test_both_directions_with_gradients_compile(
         assert len(compiled.asm["cubin"]) > 0
         assert f"sm_{compiler.capability}" in compiled.asm["ptx"]
         assert_time_stays_in_a_thread(compiled)
+
+
+@pytest.mark.parametrize("compiler", [90], indirect=True, ids=["sm_90"])
+def test_a_gradient_of_z_beside_room_compiles(compiler: Compiler) -> None:
+    scan, z = make_inputs(torch.bfloat16, (2, 48, 64, 16))
+    out = triton_scan.both_directions(scan, scan, z=mark_room(z), softplus=True)
+    out.backward(torch.zeros_like(out))
+    assert z.grad is not None
+    assert z.grad.shape == z.shape
+    assert len(compiler.compiled) == 3
 
 
 def test_every_pass_of_a_split_scan_compiles(

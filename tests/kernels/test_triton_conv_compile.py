@@ -1,4 +1,4 @@
-"""Compiles the convolution's Triton kernels for real GPUs without one, and counts registers and spills."""
+"""Compiles the Triton kernels of the convolution and of GELU for GPUs, and counts registers and spills."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from torch import Tensor
 
 from genzoo.kernels import triton_host
 from genzoo.kernels.conv import triton_conv
+from genzoo.kernels.gelu import gelu_and_bias_gradient
 
 pytest.importorskip("triton", reason="Triton has no wheels for this platform")
 pytestmark = pytest.mark.skipif(
@@ -50,6 +51,15 @@ def test_both_directions_compile_without_spills(
         used = resources(compiled, tmp_path)
         assert used["REG"] <= limit, used
         assert used["STACK"] == 0, used
+
+
+def test_the_gradient_of_gelu_compiles_without_spills(compiler: Compiler, tmp_path: Path) -> None:
+    h = torch.zeros(300, 4608, dtype=torch.bfloat16)
+    gelu_and_bias_gradient(h, h, torch.zeros(4608))
+    used = resources(compiler.compiled[0], tmp_path)
+    assert f"sm_{compiler.capability}" in compiler.compiled[0].asm["ptx"]
+    assert used["REG"] <= 128, used
+    assert used["STACK"] == 0, used
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16], ids=["fp32", "fp16"])

@@ -17,7 +17,7 @@ from genzoo.nn.modulation import (
     Mlp,
     adaln_modulation,
     gated_add,
-    modulated_norm,
+    norm_and_pass,
     plain_norm,
     repeat_rows,
     shared_rows,
@@ -51,7 +51,8 @@ class AdaptiveMambaBlock(nn.Module):
         """x: (b, l, d).   c: (b, d), or a row for several consecutive ones.   Returns (b, l, d)."""
         if self.residual == "dit":
             beta, gamma, alpha = shared_rows(self.adaLN_modulation(c), x).chunk(3, dim=1)
-            return gated_add(x, alpha, self.mixer(modulated_norm(self.norm, x, beta, gamma)))
+            normed, x = norm_and_pass(self.norm, x, beta, gamma)
+            return gated_add(x, alpha, self.mixer(normed))
         beta, gamma, alpha = repeat_rows(self.adaLN_modulation(c), len(x)).chunk(3, dim=1)
         mixed = self.mixer(torch.addcmul(beta[:, None], self.norm(x), gamma[:, None]))
         return torch.addcmul(mixed, x, alpha[:, None])

@@ -47,6 +47,17 @@ def _run(
 gated_residual, modulated_norm, gated_residual_norm = parts.forms_of(_run)
 
 
+def norm_and_pass(
+    x: Tensor, shift: Tensor, scale: Tensor, *, eps: float, out_dtype: torch.dtype
+) -> tuple[Tensor, Tensor]:
+    """`modulated_norm`, and x for what reads it besides: the norm's kernel adds the two gradients of x.
+
+    In eager mode.
+    """
+    both: tuple[Tensor, Tensor] = _NormAndPass.apply(x, shift, scale, eps, out_dtype)
+    return both
+
+
 @torch.library.custom_op("genzoo::triton_adaln", mutates_args=())
 def adaln_op(
     x: Tensor, tensors: Sequence[Tensor], present: Sequence[bool], eps: float, out_dtype: torch.dtype
@@ -160,6 +171,29 @@ def _backward(ctx: Any, grad_x1: Tensor | None, grad_out: Tensor | None, *unused
 
 
 torch.library.register_autograd(adaln_op, _backward, setup_context=parts.setup_context)
+
+
+class _NormAndPass(torch.autograd.Function):
+    PRESENT = (False, False, True, True)
+
+    @staticmethod
+    def forward(
+        ctx: Any, x: Tensor, shift: Tensor, scale: Tensor, eps: float, out_dtype: torch.dtype
+    ) -> tuple[Tensor, Tensor]:
+        _, out, mean, r = adaln_op(x, [shift, scale], _NormAndPass.PRESENT, eps, out_dtype)
+        ctx.save_for_backward(x, mean, r, shift, scale)
+        ctx.set_materialize_grads(False)
+        return out, x.view_as(x)
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, grad: Tensor | None, passed: Tensor | None) -> tuple[Any, ...]:
+        if grad is None:
+            return passed, None, None, None, None
+        x, mean, r, *tensors = ctx.saved_tensors
+        grads = [grad] if passed is None else [passed, grad]
+        here = [passed is not None, True]
+        return *gradient_op(grads, here, x, mean, r, tensors, _NormAndPass.PRESENT, x.dtype), None, None
 
 
 def _parameters(places: Sequence[Tensor | None]) -> tuple[tuple[Tensor | None, ...], tuple[Any, ...]]:

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from genzoo.kernels import triton_host
+from genzoo.kernels.halves import buffer_of, has_room, mark_room
 from genzoo.kernels.triton_host import (
     dense_rows,
     empty_like,
@@ -88,8 +89,21 @@ def gradient_op(
     """Gradients of x and of `tensors`, in their order.   grads: of the outputs that are there."""
     if not x.numel():
         return [zeros_like(tensor) for tensor in (x, *tensors)]
+    dx = empty_like(x)
+    return [dx, *gradients_into(dx, grads, x, tensors, present, silu)]
+
+
+def gradients_into(
+    dx: Tensor,
+    grads: Sequence[Tensor],
+    x: Tensor,
+    tensors: Sequence[Tensor],
+    present: Sequence[bool],
+    silu: bool,
+) -> list[Tensor]:
+    """As `gradient_op`, with the gradient of x written to dx, whose rows may be strided."""
     x, grads = dense_rows(x), [dense_rows(grad) for grad in grads]
-    taps, dx, directions = tensors[0].shape[1], empty_like(x), [present[0], present[2]]
+    taps, directions = tensors[0].shape[1], [present[0], present[2]]
     placed = spread(grads, directions)
     row = len(grads) * (taps + 1) * x.shape[2]
     slots = x.new_empty((1, _num_chunks(x) * x.shape[0], row), dtype=torch.float32)
@@ -101,6 +115,7 @@ def gradient_op(
             tuple(placed),
             tuple((0, 0) if grad is None else strides(grad) for grad in placed),
             dx,
+            strides(dx),
             slots,
             *x.shape[1:],
             **_constants(taps, present, silu),
@@ -108,8 +123,7 @@ def gradient_op(
             num_warps=1,
             enable_fp_fusion=True,
         )
-        found = sum_slots(_slots_of(slots, taps, x.shape[2], present), tensors)
-    return [dx, *found]
+        return sum_slots(_slots_of(slots, taps, x.shape[2], present), tensors)
 
 
 def _slots_of(slots: Tensor, taps: int, width: int, present: Sequence[bool]) -> list[Tensor]:
@@ -143,6 +157,41 @@ def _backward(ctx: Any, grad: Tensor, grad_b: Tensor) -> tuple[Any, ...]:
 
 
 torch.library.register_autograd(conv_op, _backward, setup_context=_setup_context)
+
+
+def beside_gate(
+    xz: Tensor, weight: Tensor, bias: Tensor | None, weight_b: Tensor, bias_b: Tensor | None
+) -> tuple[Tensor, Tensor, Tensor]:
+    """`both_directions` with SiLU of the first half of xz, and its second half for the scan's gate.
+
+    In eager mode: their gradients are written side by side, where the scan agrees.   xz: (b, l, 2d).
+    """
+    places = (weight, bias, weight_b, bias_b)
+    given = [tensor for tensor in places if tensor is not None]
+    out, out_b, z = _BesideGate.apply(xz, [tensor is not None for tensor in places], *given)
+    return out, out_b, mark_room(z)
+
+
+class _BesideGate(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any, xz: Tensor, present: Sequence[bool], *tensors: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        x, z = xz.chunk(2, dim=-1)
+        ctx.present = present
+        ctx.save_for_backward(xz, *tensors)
+        return *conv_op(x, tensors, present, True), z
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, grad: Tensor, grad_b: Tensor, grad_z: Tensor) -> tuple[Any, ...]:
+        xz, *tensors = ctx.saved_tensors
+        arguments = ([grad, grad_b], xz.chunk(2, dim=-1)[0], tensors, ctx.present, True)
+        if not has_room(grad_z) or not xz.numel():
+            dx, *found = gradient_op(*arguments)
+            return torch.cat([dx, grad_z], dim=-1), None, *found
+        both = buffer_of(grad_z)
+        return both, None, *gradients_into(both.chunk(2, dim=-1)[0], *arguments)
 
 
 def _outputs(x: Tensor, present: Sequence[bool]) -> tuple[Tensor, Tensor]:

@@ -177,6 +177,7 @@ def backward_kernel(
     grads: tl.tensor,
     grad_strides: tl.tensor,
     dx: tl.tensor,
+    dx_strides: tl.tensor,
     slots: tl.tensor,
     length: tl.tensor,
     width: tl.tensor,
@@ -227,7 +228,7 @@ def backward_kernel(
             total = _dot(taps_b, dp_b, total, 0, 1, TAPS)
             dp_b = dp_b[1:]
             sums_b = _add_taps(sums_b, tl.where(step >= K, g_b, 0.0), window, K, -1, TAPS)
-        here = row_offset(batch, row - K, (tl.cast(length, tl.int64) * width, width)) + channels
+        here = row_offset(batch, row - K, dx_strides) + channels
         tl.store(dx + here, total.to(dx.dtype.element_ty), mask=(channels < width) & (step >= K))
         window = window[1:]
     slots += slot * (TAPS + 1) * width * (2 if PAST and FUTURE else 1)

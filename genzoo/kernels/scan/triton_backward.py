@@ -25,6 +25,7 @@ from genzoo.kernels.scan.triton_tiles import (
     step_size,
     sum_channels,
 )
+from genzoo.kernels.triton_sums import rounded
 
 
 @triton.jit
@@ -35,15 +36,17 @@ def through_gate(
     valid: tl.tensor,
     gate: tl.tensor,
     GATE_GRADIENT: tl.constexpr,
+    BESIDE: tl.constexpr,
 ) -> tl.tensor:
-    """Gradient of y from that of out = y silu(z); stores the gradient of z."""
-    z, y_sum, grad_z = gate
+    """Gradient of y from that of out = y silu(z); stores the gradient of z, with BESIDE in rows like z's."""
+    z, y_kept, grad_z = gate
     if z is not None:
         z_tile = load_float(z + gate_here, valid)
         sigma = logistic(z_tile)
         if GATE_GRADIENT:
-            grad_gate = grad * load_float(y_sum + here, valid) * sigma * (1.0 + z_tile * (1.0 - sigma))
-            tl.store(grad_z + here, grad_gate.to(grad_z.dtype.element_ty), mask=valid)
+            grad_gate = grad * load_float(y_kept + here, valid) * sigma * (1.0 + z_tile * (1.0 - sigma))
+            grad_z += gate_here if BESIDE else here
+            tl.store(grad_z, rounded(grad_gate, grad_z.dtype.element_ty), mask=valid)
         grad = grad * (z_tile * sigma)
     return grad
 
@@ -96,6 +99,7 @@ def _backward_tile(
     REVERSE: tl.constexpr,
     SOFTPLUS: tl.constexpr,
     GATE_GRADIENT: tl.constexpr,
+    BESIDE: tl.constexpr,
     STATES: tl.constexpr,
     ROWS: tl.constexpr,
 ) -> tuple[tl.tensor, ...]:
@@ -123,17 +127,19 @@ def _backward_tile(
     raw_next = load_float(delta + delta_next, valid_next)
     C_tile = load_float(C + C_here, in_C)
     grad = load_float(grad_out + grad_here, valid)
-    grad = through_gate(grad, here, gate_here, valid, gate, GATE_GRADIENT)
+    grad = through_gate(grad, here, gate_here, valid, gate, GATE_GRADIENT, BESIDE)
 
     h, memory, B_tile, u_tile, raw, dt = run_tile(
         (u, delta, B), (u_strides, delta_strides, B_strides), (rate, shift), place, step, state,
         REVERSE, SOFTPLUS, STATES, ROWS,
     )  # fmt: skip
-    tl.store(grad_C + states_here, sum_channels(h * over_states(grad)), mask=in_C)
+    part_C = sum_channels(h * over_states(grad))
+    tl.store(grad_C + states_here, rounded(part_C, grad_C.dtype.element_ty), mask=in_C)
     decay_next = tl.exp2(over_states(step_size(raw_next, shift, valid_next, SOFTPLUS)) * rate[None, :, :, :])
     is_last = (rows == ROWS - 1)[:, None, None, None]
     adjoint = scan_adjoint(decay_next, over_channels(C_tile) * over_states(grad), adjoint_after, is_last)
-    tl.store(grad_B + states_here, sum_channels(adjoint * over_states(dt * u_tile)), mask=in_C)
+    part_B = sum_channels(adjoint * over_states(dt * u_tile))
+    tl.store(grad_B + states_here, rounded(part_B, grad_B.dtype.element_ty), mask=in_C)
 
     through_decay = adjoint * memory
     to_drive = tl.sum(adjoint * over_channels(B_tile), axis=2)
@@ -167,6 +173,7 @@ def _backward_direction(
     REVERSE: tl.constexpr,
     SOFTPLUS: tl.constexpr,
     GATE_GRADIENT: tl.constexpr,
+    BESIDE: tl.constexpr,
     SPLIT: tl.constexpr,
     STATES: tl.constexpr,
     ROWS: tl.constexpr,
@@ -220,7 +227,7 @@ def _backward_direction(
                 (u, delta, B, C), strides, (rate, A_cell, skip, shift), place,
                 (grad_u, grad_delta, grad_B + partial, grad_C + partial), grad_out, grad_strides,
                 gate, z_strides, start + tile * ROWS, state, adjoint,
-                REVERSE, SOFTPLUS, GATE_GRADIENT, STATES, ROWS,
+                REVERSE, SOFTPLUS, GATE_GRADIENT, BESIDE, STATES, ROWS,
             )  # fmt: skip
             sum_A += part_A
             sum_D += part_D
@@ -255,6 +262,7 @@ def backward_kernel(
     REVERSE: tl.constexpr,
     BOTH: tl.constexpr,
     SOFTPLUS: tl.constexpr,
+    BESIDE: tl.constexpr,
     SPLIT: tl.constexpr,
     STATES: tl.constexpr,
     GROUPS: tl.constexpr,
@@ -266,7 +274,7 @@ def backward_kernel(
 
     Grid: (blocks * chunks * batch, directions); without SPLIT the whole length is one chunk.
 
-    first, second: (u, delta, A, B, C, D, delta_bias, checkpoints, scratch).   gate: (z, y_sum, grad of z).
+    first, second: (u, delta, A, B, C, D, delta_bias, checkpoints, scratch).   gate: (z, y_kept, grad of z).
     grads: (u, delta: (b, l, d); A: (b * chunks, d, n); B, C: (blocks, b, l, n); D, delta_bias:
     (b * chunks, d)). Those of A, B, C, D and delta_bias are partial sums, one slot per program, added up
     afterwards: unlike atomics this gives the same bits in every run.
@@ -280,11 +288,11 @@ def backward_kernel(
         _backward_direction(
             first, first_strides, first_grads, grad_out, grad_strides, gate, z_strides, block,
             num_samples, place, chunk, steps, first_ends,
-            REVERSE, SOFTPLUS, True, SPLIT, STATES, ROWS, SEGMENT,
+            REVERSE, SOFTPLUS, True, BESIDE, SPLIT, STATES, ROWS, SEGMENT,
         )  # fmt: skip
     elif BOTH:
         _backward_direction(
             second, second_strides, second_grads, grad_out, grad_strides, gate, z_strides, block,
             num_samples, place, chunk, steps, second_ends,
-            True, SOFTPLUS, False, SPLIT, STATES, ROWS, SEGMENT,
+            True, SOFTPLUS, False, False, SPLIT, STATES, ROWS, SEGMENT,
         )  # fmt: skip

@@ -21,6 +21,7 @@ from genzoo.kernels.scan.triton_tiles import (
     run_tile,
     state_offsets,
 )
+from genzoo.kernels.triton_sums import rounded
 
 
 @triton.jit
@@ -34,32 +35,30 @@ def _emit(
     REVERSE: tl.constexpr,
     ADD: tl.constexpr,
     LAST: tl.constexpr,
-    KEEP: tl.constexpr,
-    SHARED: tl.constexpr,
     ROWS: tl.constexpr,
 ) -> None:
     """Add the other direction, gate and store one (ROWS, GROUPS, LANES) tile.
 
-    The sum of the directions waits in float32 (`y_sum`): in bf16 it would be rounded twice. SHARED: several
-    warps may hold the same cell, and none may overwrite it before all have read it.
+    The first direction waits in float32 (`y_first`): in bf16 the sum would be rounded twice. y: the sum, for
+    the gradient of the gate; it is read once more, and may be bf16.
     """
-    out, y_sum = outputs
+    out, y_first, y_kept = outputs
     batch, channels, length, width, _ = place
     rows = tl.arange(0, ROWS)
     valid = (step + rows < length)[:, None, None] & (channels < width)[None, :, :]
     here = channel_offsets(batch, step, length, rows, channels, dense_strides(length, width), REVERSE)
     if ADD:
-        y += load_float(y_sum + here, valid)
-        if KEEP and SHARED:
-            tl.debug_barrier()
-    if KEEP:
-        tl.store(y_sum + here, y, mask=valid)
+        y += load_float(y_first + here, valid)
     if LAST:
+        if y_kept is not None:
+            tl.store(y_kept + here, rounded(y, y_kept.dtype.element_ty), mask=valid)
         if z is not None:
             gate_here = channel_offsets(batch, step, length, rows, channels, z_strides, REVERSE)
             gate = load_float(z + gate_here, valid)
             y *= gate * logistic(gate)
         tl.store(out + here, y.to(out.dtype.element_ty), mask=valid)
+    else:
+        tl.store(y_first + here, y, mask=valid)
 
 
 @triton.jit
@@ -81,7 +80,6 @@ def scan_direction(
     SOFTPLUS: tl.constexpr,
     ADD: tl.constexpr,
     LAST: tl.constexpr,
-    KEEP: tl.constexpr,
     SPLIT: tl.constexpr,
     STATES: tl.constexpr,
     ROWS: tl.constexpr,
@@ -121,8 +119,7 @@ def scan_direction(
         )  # fmt: skip
         state = pick_row(h, (rows == ROWS - 1)[:, None, None, None])
         y = tl.sum(h * over_channels(C_tile), axis=2) + skip[None, :, :] * u_tile
-        # a program of more than 16 states has several warps
-        _emit(y, place, step, outputs, z, z_strides, REVERSE, ADD, LAST, KEEP, STATES > 16, ROWS)
+        _emit(y, place, step, outputs, z, z_strides, REVERSE, ADD, LAST, ROWS)
     if last_state is not None:
         tl.store(last_state + batch * page_size + cell, state, mask=in_cell & (end == length))
 
@@ -142,7 +139,6 @@ def forward_kernel(
     REVERSE: tl.constexpr,
     BOTH: tl.constexpr,
     SOFTPLUS: tl.constexpr,
-    KEEP: tl.constexpr,
     STATES: tl.constexpr,
     GROUPS: tl.constexpr,
     LANES: tl.constexpr,
@@ -152,7 +148,8 @@ def forward_kernel(
     """Scan GROUPS * LANES channels of one sample; with BOTH add the reverse scan of `second`, then gate.
 
     first, second: (u, delta, A, B, C, D, delta_bias, last_state, checkpoints), pointers or None.
-    strides: (batch, row) strides of u, delta, B, C.   outputs: (out, y_sum).   Grid: (blocks * batch,).
+    strides: (batch, row) strides of u, delta, B, C.   outputs: (out, y_first, y_kept).
+    Grid: (blocks * batch,).
 
     One program does both directions, one after the other: the second finds the first one's sum in cache and
     finishes it, where two programs would need another launch to add and gate.
@@ -162,11 +159,11 @@ def forward_kernel(
     batch = (tl.program_id(0) // blocks).to(tl.int64)
     scan_direction(
         first, first_strides, z, z_strides, outputs, batch, channels, length, width, d_state,
-        0, length, None, REVERSE, SOFTPLUS, False, not BOTH, BOTH or KEEP, False, STATES, ROWS, SEGMENT,
+        0, length, None, REVERSE, SOFTPLUS, False, not BOTH, False, STATES, ROWS, SEGMENT,
     )  # fmt: skip
     if BOTH:
         tl.debug_barrier()  # the sums of the first direction are read by other threads of this program
         scan_direction(
             second, second_strides, z, z_strides, outputs, batch, channels, length, width, d_state,
-            0, length, None, True, SOFTPLUS, True, True, KEEP, False, STATES, ROWS, SEGMENT,
+            0, length, None, True, SOFTPLUS, True, True, False, STATES, ROWS, SEGMENT,
         )  # fmt: skip

@@ -33,15 +33,25 @@ def gate_arguments(z: Tensor | None) -> tuple[Tensor | None, tuple[int, int]]:
 
 
 def gradient_buffers(scan: Scan, tiles: Tiles, chunks: int) -> tuple[Tensor | None, ...]:
-    """du, ddelta whole; dA, dB, dC, dD, dbias with one slot per program that adds to them, in float32."""
+    """du, ddelta whole; dA, dB, dC, dD, dbias with one slot per program that adds to them.
+
+    In float32; the parts of dB and dC, the largest, in bf16 where the sums become that anyway: they are
+    dozens, so that their roundings vanish beside the last one.
+    """
     batch, _, width = scan.u.shape
     blocks, parts_of_length = num_blocks(width, tiles), batch * chunks
     shapes = [(parts_of_length, *scan.A.shape), (blocks, *scan.B.shape), (blocks, *scan.C.shape)]
     whole = [empty_like(scan.u), empty_like(scan.delta)]
-    parts = [scan.u.new_empty(shape, dtype=torch.float32) for shape in shapes]
+    dtypes = (torch.float32, *(kept_dtype(tensor) for tensor in (scan.B, scan.C)))
+    parts = [scan.u.new_empty(shape, dtype=dtype) for shape, dtype in zip(shapes, dtypes, strict=True)]
     per_channel = scan.u.new_empty((2, parts_of_length, width), dtype=torch.float32)
     optional = [None if t is None else per_channel[i] for i, t in enumerate((scan.D, scan.delta_bias))]
     return (*whole, *parts, *optional)
+
+
+def kept_dtype(tensor: Tensor) -> torch.dtype:
+    """Of values that a gradient like `tensor` is made of; float16 could not hold them all."""
+    return torch.bfloat16 if tensor.dtype == torch.bfloat16 else torch.float32
 
 
 def reduce_slots(scans: Sequence[Scan], buffers: Sequence[Sequence[Tensor | None]]) -> list[Tensor]:
@@ -64,25 +74,25 @@ def reduce_slots(scans: Sequence[Scan], buffers: Sequence[Sequence[Tensor | None
 class Results(NamedTuple):
     """What the forward writes. What nobody asked for is empty: a custom op returns a fixed number of tensors.
 
-    out: (b, l, d).   y_sum: (b, l, d) float32, before the gate.   last_state: (b, d, n).
+    out: (b, l, d).   y_kept: (b, l, d), before the gate, for its gradient.   last_state: (b, d, n).
     saved, saved_b: (b, segments, d, n), the state before each segment of either direction.
     """
 
     out: Tensor
-    y_sum: Tensor
+    y_kept: Tensor
     last_state: Tensor
     saved: Tensor
     saved_b: Tensor
 
 
 def allocate(u: Tensor, A: Tensor, *, both: bool, gated: bool, training: bool, last_state: bool) -> Results:
-    """Empty results; y_sum joins the directions, and the gradient of the gate needs it."""
+    """Empty results."""
     batch, length, width = u.shape
     segments = -(-length // triton_configs.SEGMENT) if training else 0
-    keep = both or (training and gated)
+    keep = training and gated
     return Results(
         out=empty_like(u),
-        y_sum=u.new_empty((batch, length, width) if keep else (0,), dtype=torch.float32),
+        y_kept=u.new_empty((batch, length, width) if keep else (0,), dtype=kept_dtype(u)),
         last_state=u.new_empty((batch, *A.shape) if last_state else (0,), dtype=torch.float32),
         saved=u.new_empty((batch, segments, *A.shape), dtype=torch.float32),
         saved_b=u.new_empty((batch, segments if both else 0, *A.shape), dtype=torch.float32),

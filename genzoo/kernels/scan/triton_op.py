@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from genzoo.kernels import triton_host
+from genzoo.kernels.halves import has_room, second_half
 from genzoo.kernels.scan.record import Scan, unpack
 from genzoo.kernels.scan.triton_configs import (
     Split,
@@ -24,7 +25,6 @@ from genzoo.kernels.scan.triton_configs import (
 )
 from genzoo.kernels.scan.triton_launch import (
     ABSENT,
-    Results,
     allocate,
     chunk_ends,
     gate_arguments,
@@ -63,24 +63,25 @@ def scan_op(
     if not u.numel():
         return tuple(results)  # type: ignore[return-value]
     split = pick_split(len(u), u.shape[1], u.shape[2], u.device)
-    flags, keep = {"REVERSE": reverse, "BOTH": both, "SOFTPLUS": softplus}, training and z is not None
+    flags = {"REVERSE": reverse, "BOTH": both, "SOFTPLUS": softplus}
+    y_first = torch.empty(u.shape, dtype=torch.float32, device=u.device) if both else None
+    outputs = (results.out, y_first, given(results.y_kept))
 
     def launch(tiles: Tiles) -> None:
         first = pointers_and_strides(scans[0], given(results.last_state), given(results.saved))
         second = pointers_and_strides(scans[1], None, given(results.saved_b)) if both else ABSENT
         if (split.apart and both) or split.num_chunks(u.shape[1]) > 1:
-            _launch_apart(scans, z, results, (first, second), split, tiles, flags, keep)
+            _launch_apart(scans, z, outputs, (first, second), split, tiles, flags)
             return
         grid = (num_blocks(u.shape[2], tiles) * len(u),)
         triton_host.kernel("scan.triton_forward", "forward_kernel")[grid](
             *first,
             *second,
             *gate_arguments(z),
-            (results.out, given(results.y_sum)),
+            outputs,
             *u.shape[1:],
             A.shape[1],
             **flags,
-            KEEP=keep,
             **tile_arguments(tiles, A.shape[1]),
         )
 
@@ -93,12 +94,11 @@ def scan_op(
 def _launch_apart(
     scans: Sequence[Scan],
     z: Tensor | None,
-    results: Results,
+    outputs: tuple[Tensor, Tensor | None, Tensor | None],
     arguments: tuple[Any, Any],
     split: Split,
     tiles: Tiles,
     flags: dict[str, bool],
-    keep: bool,
 ) -> None:
     """The forward of few programs: the ends of all chunks, the scan, and the sum of two directions."""
     u, d_state = scans[0].u, scans[0].A.shape[1]
@@ -113,13 +113,12 @@ def _launch_apart(
         triton_host.kernel("scan.triton_split", "chunk_states_kernel")[grid](
             *paired, *sizes, **flags, **constants
         )
-    gate, outputs = gate_arguments(z), (results.out, given(results.y_sum))
-    y_second = torch.empty_like(results.y_sum) if flags["BOTH"] else None
+    gate, y_second = gate_arguments(z), None if outputs[1] is None else torch.empty_like(outputs[1])
     triton_host.kernel("scan.triton_split", "forward_chunks_kernel")[(blocks * chunks * batch, len(scans))](
-        *paired, *gate, outputs, y_second, *sizes, **flags, KEEP=keep, SPLIT=chunks > 1, **constants
+        *paired, *gate, outputs, y_second, *sizes, **flags, SPLIT=chunks > 1, **constants
     )
     if y_second is not None:
-        rest = {"KEEP": keep, "BLOCK": JOIN_BLOCK, "num_warps": 4, "enable_fp_fusion": True}
+        rest = {"BLOCK": JOIN_BLOCK, "num_warps": 4, "enable_fp_fusion": True}
         triton_host.kernel("scan.triton_split", "join_kernel")[(-(-u.numel() // JOIN_BLOCK),)](
             outputs, y_second, *gate, u.numel(), length, width, **rest
         )
@@ -145,17 +144,33 @@ def gradient_op(
     grad_out: Tensor,
     tensors: Sequence[Tensor],
     present: Sequence[bool],
-    y_sum: Tensor,
+    y_kept: Tensor,
     saved: Tensor,
     saved_b: Tensor,
     softplus: bool,
     reverse: bool,
 ) -> list[Tensor]:
     """The gradients of `tensors`, in their order."""
+    return gradients(grad_out, tensors, present, y_kept, saved, saved_b, softplus, reverse)
+
+
+def gradients(
+    grad_out: Tensor,
+    tensors: Sequence[Tensor],
+    present: Sequence[bool],
+    y_kept: Tensor,
+    saved: Tensor,
+    saved_b: Tensor,
+    softplus: bool,
+    reverse: bool,
+    *,
+    beside: bool = False,
+) -> list[Tensor]:
+    """As `gradient_op`; with `beside` that of z, a half of a tensor, is a `second_half`."""
     if not grad_out.numel():
         return [zeros_like(tensor) for tensor in tensors]
     scans, z = unpack(tensors, present)
-    grad_z = None if z is None else empty_like(z)
+    grad_z = None if z is None else (second_half if beside else empty_like)(z)
     grad_out, (gate, gate_strides) = dense_rows(grad_out), gate_arguments(z)
     batch, length, width = scans[0].u.shape
     d_state, both = scans[0].A.shape[1], len(scans) == 2
@@ -173,7 +188,7 @@ def gradient_op(
         ]
         arguments += [] if both else [ABSENT]
         ends = [chunk_ends(scan, chunks) if chunks > 1 else None for scan in scans] + [None]
-        through = (grad_out, strides(grad_out), (gate, given(y_sum), grad_z), gate_strides)
+        through = (grad_out, strides(grad_out), (gate, given(y_kept), grad_z), gate_strides)
         blocks, constants = num_blocks(width, tiles), tile_arguments(tiles, d_state)
         if chunks > 1:
             grid = (blocks * (chunks - 1) * batch, len(scans))
@@ -204,6 +219,7 @@ def gradient_op(
             width,
             d_state,
             **flags,
+            BESIDE=beside,
             SPLIT=chunks > 1,
             **constants,
         )
@@ -211,8 +227,8 @@ def gradient_op(
     key = ("backward", *tuning_key(scans[0], both, split))
     with triton_host.on_device(grad_out):
         launch(pick_tiles(key, backward_tiles(padded_state(d_state)), launch))
-        gradients = reduce_slots(scans, buffers)
-    return gradients if grad_z is None else [*gradients, grad_z]
+        found = reduce_slots(scans, buffers)
+    return found if grad_z is None else [*found, grad_z]
 
 
 @gradient_op.register_fake
@@ -220,7 +236,7 @@ def _(
     grad_out: Tensor,
     tensors: Sequence[Tensor],
     present: Sequence[bool],
-    y_sum: Tensor,
+    y_kept: Tensor,
     saved: Tensor,
     saved_b: Tensor,
     softplus: bool,
@@ -232,13 +248,15 @@ def _(
 def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
     tensors, ctx.present, *options = inputs
     ctx.options = options[:2]
-    _, y_sum, _, saved, saved_b = output
-    ctx.save_for_backward(y_sum, saved, saved_b, *tensors)
+    ctx.beside = ctx.present[-1] and has_room(tensors[-1])
+    _, y_kept, _, saved, saved_b = output
+    ctx.save_for_backward(y_kept, saved, saved_b, *tensors)
 
 
 def _backward(ctx: Any, grad_out: Tensor, *unused: Tensor) -> tuple[list[Tensor] | None, ...]:
-    y_sum, saved, saved_b, *tensors = ctx.saved_tensors
-    found = gradient_op(grad_out, tensors, ctx.present, y_sum, saved, saved_b, *ctx.options)
+    y_kept, saved, saved_b, *tensors = ctx.saved_tensors
+    arguments = (grad_out, tensors, ctx.present, y_kept, saved, saved_b, *ctx.options)
+    found = gradients(*arguments, beside=True) if ctx.beside else gradient_op(*arguments)
     return found, None, None, None, None, None
 
 

@@ -35,6 +35,7 @@ from genzoo.kernels.scan.triton_tiles import (
     state_offsets,
     step_size,
 )
+from genzoo.kernels.triton_sums import rounded
 
 
 @triton.jit
@@ -161,7 +162,6 @@ def forward_chunks_kernel(
     REVERSE: tl.constexpr,
     BOTH: tl.constexpr,
     SOFTPLUS: tl.constexpr,
-    KEEP: tl.constexpr,
     SPLIT: tl.constexpr,
     STATES: tl.constexpr,
     GROUPS: tl.constexpr,
@@ -177,13 +177,12 @@ def forward_chunks_kernel(
     if tl.program_id(1) == 0:
         scan_direction(
             first, first_strides, z, z_strides, outputs, batch, channels, length, width, d_state,
-            chunk, steps, first_ends, REVERSE, SOFTPLUS, False, not BOTH, BOTH or KEEP, SPLIT, STATES, ROWS,
-            SEGMENT,
+            chunk, steps, first_ends, REVERSE, SOFTPLUS, False, not BOTH, SPLIT, STATES, ROWS, SEGMENT,
         )  # fmt: skip
     elif BOTH:
         scan_direction(
-            second, second_strides, z, z_strides, (outputs[0], y_second), batch, channels, length, width,
-            d_state, chunk, steps, second_ends, True, SOFTPLUS, False, False, True, SPLIT, STATES, ROWS,
+            second, second_strides, z, z_strides, (outputs[0], y_second, None), batch, channels, length,
+            width, d_state, chunk, steps, second_ends, True, SOFTPLUS, False, False, SPLIT, STATES, ROWS,
             SEGMENT,
         )  # fmt: skip
 
@@ -197,16 +196,15 @@ def join_kernel(
     size: tl.tensor,
     length: tl.tensor,
     width: tl.tensor,
-    KEEP: tl.constexpr,
     BLOCK: tl.constexpr,
 ) -> None:
-    """out = (y + y_second) silu(z), and with KEEP the sum in place of y, for BLOCK values of (b, l, d)."""
-    out, y_sum = outputs
+    """out = (y_first + y_second) silu(z), and the sum itself where it is kept; BLOCK values of (b, l, d)."""
+    out, y_first, y_kept = outputs
     here = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
     valid = here < size
-    y = load_float(y_sum + here, valid) + load_float(y_second + here, valid)
-    if KEEP:
-        tl.store(y_sum + here, y, mask=valid)
+    y = load_float(y_first + here, valid) + load_float(y_second + here, valid)
+    if y_kept is not None:
+        tl.store(y_kept + here, rounded(y, y_kept.dtype.element_ty), mask=valid)
     if z is not None:
         row = here // width
         gate_here = row // length * z_strides[0] + row % length * z_strides[1] + here % width
@@ -252,7 +250,9 @@ def _chunk_adjoint(
         grad_here = channel_offsets(batch, step, length, rows, channels, grad_strides, REVERSE)
         next_here = channel_offsets(batch, step + 1, length, rows, channels, delta_strides, REVERSE)
         C_here = state_offsets(batch, step, length, rows, states, C_strides, REVERSE)
-        grad = through_gate(load_float(grad_out + grad_here, valid), here, gate_here, valid, gate, False)
+        grad = through_gate(
+            load_float(grad_out + grad_here, valid), here, gate_here, valid, gate, False, False
+        )
         dt_next = step_size(load_float(delta + next_here, valid_next), shift, valid_next, SOFTPLUS)
         C_tile = load_float(C + C_here, in_C)
         drive = over_channels(C_tile) * over_states(grad)

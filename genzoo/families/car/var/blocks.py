@@ -14,7 +14,14 @@ from torch.nn.functional import layer_norm, linear, normalize, scaled_dot_produc
 from genzoo.core.errors import UsageError
 from genzoo.kernels.gelu import TanhGelu
 from genzoo.nn.casting import cast_together
-from genzoo.nn.modulation import fused_add_then_norm, fused_norm, gated_add, is_fused
+from genzoo.nn.few_launches import linear_gelu
+from genzoo.nn.modulation import (
+    fused_add_then_norm,
+    fused_norm,
+    fused_norm_and_pass,
+    gated_add,
+    is_fused,
+)
 
 NORM_EPS = 1e-6
 # learned attention temperatures start at 4 and stay below 100
@@ -93,7 +100,7 @@ class FeedForward(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(b, l, d) -> (b, l, d)."""
-        output: Tensor = self.fc2(self.act(self.fc1(x)))
+        output: Tensor = self.fc2(linear_gelu(self.fc1, self.act, x))
         return output
 
 
@@ -143,7 +150,8 @@ class Block(nn.Module):
     ) -> Tensor:
         """x: (b, l, d) -> (b, l, d)."""
         gamma1, gamma2, scale1, scale2, shift1, shift2 = modulation
-        mixed = self.attn(modulate(x, scale1, shift1), bias=bias, cache=cache)
+        normed, x = modulate_and_pass(x, scale1, shift1)
+        mixed = self.attn(normed, bias=bias, cache=cache)
         if is_fused(x) and not self._drops():
             gate1, shift2, scale2 = (values.squeeze(1) for values in (gamma1, shift2, scale2))
             x, normed = fused_add_then_norm(x, gate1, mixed, shift2, scale2, NORM_EPS)
@@ -180,6 +188,13 @@ def modulate(x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
     if is_fused(x):
         return fused_norm(x, shift.squeeze(1), scale.squeeze(1), NORM_EPS)
     return layer_norm(x, x.shape[-1:], eps=NORM_EPS) * (1 + scale) + shift
+
+
+def modulate_and_pass(x: Tensor, scale: Tensor, shift: Tensor) -> tuple[Tensor, Tensor]:
+    """`modulate`, and x for what reads it besides."""
+    if is_fused(x):
+        return fused_norm_and_pass(x, shift.squeeze(1), scale.squeeze(1), NORM_EPS)
+    return modulate(x, scale, shift), x
 
 
 def own_precision(x: Tensor) -> AbstractContextManager[Any]:
