@@ -19,7 +19,7 @@ ARGUMENTS = [
     *("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync"),
     *("--disable-background-networking", "--disable-component-update"),
 ]
-PATIENCE = 240.0  # seconds; machines that run other work are slow
+PATIENCE = 420.0  # seconds; machines that run other work are slow
 TOKEN = "a-token-of-the-browser-tests"
 LOCAL = re.compile(r"(data|blob):|https?://(localhost|127\.0\.0\.1)[:/]")
 
