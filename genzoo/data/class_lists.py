@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TypeAlias
@@ -13,14 +14,29 @@ ClassList: TypeAlias = str | Path | Sequence[str]
 """Names of classes, or a text file with one a line; blank lines and those that start with # are skipped."""
 
 
+def label_of(name: str, names: Sequence[str]) -> int | None:
+    """The place of a class among others; None where it is not, or not clearly.
+
+    Letters with accents are one or two characters, as the keyboard or the system that made a folder has it:
+    where no name is the same, one that looks the same is.
+    """
+    if name in names:
+        return names.index(name)
+    looks = unicodedata.normalize("NFC", name)
+    alike = [label for label, one in enumerate(names) if unicodedata.normalize("NFC", one) == looks]
+    return alike[0] if len(alike) == 1 else None
+
+
 def read_class_list(given: ClassList, known: Sequence[str], *, option: str) -> list[str]:
     """The names, all of them known. Raises DataError naming the file and the nearest known name."""
     source = f"the file {given}" if isinstance(given, (str, Path)) else f"data.{option}"
     names = _lines(Path(given), option) if isinstance(given, (str, Path)) else [str(name) for name in given]
-    for name in names:
-        if name not in known:
+    labels = [label_of(name, known) for name in names]
+    for name, label in zip(names, labels, strict=True):
+        if label is None:
             hint = did_you_mean(name, known) or f"there are {len(known)}, such as {known[0]!r}"
             raise DataError(f"there is no class {name!r}; {hint}", where=source)
+    names = [known[label] for label in labels if label is not None]
     repeated = next((name for name in names if names.count(name) > 1), None)
     if repeated is not None:
         raise DataError(f"the class {repeated!r} is named twice", where=source)

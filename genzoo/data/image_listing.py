@@ -14,6 +14,7 @@ import numpy as np
 
 from genzoo.core.errors import DataError, did_you_mean
 from genzoo.core.reading import shown
+from genzoo.data.class_lists import label_of
 from genzoo.data.image_decode import EXTENSIONS
 from genzoo.data.own_outputs import SAMPLES, holds_only_runs, is_overview
 
@@ -168,13 +169,16 @@ def choose_classes(found: list[str], wanted: Sequence[str] | None, folder: Path)
     """The class folders to use, in the order of their labels: those wanted, or all that were found."""
     if wanted is None:
         return sorted(found, key=class_order)
+    chosen = []
     for name in wanted:
-        if name not in found:
+        at = label_of(name, found)
+        if at is None:
             hint = did_you_mean(name, found) or f"there are {len(found)}, such as {shown(found[0])!r}"
             raise DataError(f"there is no class folder {name!r}; {hint}", where=shown(folder))
-    if len(set(wanted)) < len(wanted):
+        chosen.append(found[at])
+    if len(set(chosen)) < len(chosen):
         raise DataError("class_names holds a name twice", where=shown(folder))
-    return list(wanted)
+    return chosen
 
 
 def walk_images(

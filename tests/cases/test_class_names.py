@@ -64,6 +64,12 @@ def test_a_list_of_names_says_how_many_and_shares_the_folder_of_numbers(named: R
     assert len(named.sample(class_labels=["cat", "my dog"])) == 2
 
 
+def test_names_with_accents_are_found_however_they_are_typed() -> None:
+    names = ["bar", "cafe\u0301"]  # two characters, as macOS names folders
+    assert labels_of_names("caf\u00e9", names) == 1
+    assert labels_of_names("bar,caf\u00e9", names) == [0, 1]
+
+
 def test_a_name_that_is_none_is_answered_before_anything_is_written(
     named: Run, gz: Gz, tmp_path: Path
 ) -> None:

@@ -27,3 +27,13 @@ def test_a_number_that_nothing_can_use_is_found_by_validate(gz: Gz, wrong: str) 
     assert answer.code == 2
     assert wrong.partition("=")[0] in answer.text
     assert "must be at least" in answer.text
+
+
+@pytest.mark.parametrize(
+    ("wrong", "way"),
+    [("init_from=runs/a", "init_from.path=..."), ("report=[sample_grid]", "write {name: sample_grid}")],
+)
+def test_a_word_in_the_place_of_settings_says_how_to_write_them(gz: Gz, wrong: str, way: str) -> None:
+    answer = gz("validate", "quickstart/dim_digits", wrong)
+    assert answer.code == 2
+    assert way in answer.text

@@ -9,9 +9,10 @@ import torch
 from PIL import Image
 
 from genzoo.core.errors import DataError
-from genzoo.data.class_lists import kept_labels
+from genzoo.data.class_lists import kept_labels, label_of
 from genzoo.data.emoji import Emoji
 from genzoo.data.image_folder import ImageFolder
+from genzoo.data.image_listing import choose_classes
 
 NAMES = ["ant", "bee", "cat", "dog"]
 
@@ -104,3 +105,14 @@ def test_emoji_lists_are_those_of_what_a_label_means() -> None:
     assert {item["style"] for item in flat.items} == {"fluent_flat"}
     with pytest.raises(DataError, match="did you mean 'Food & Drink'"):
         Emoji(image_size=32, include_classes=["Food & Drinks"])
+
+
+def test_accents_are_one_character_or_two() -> None:
+    composed, apart = "caf\u00e9", "cafe\u0301"  # as Linux types it, and as macOS names folders
+    assert [label_of(name, ["bar", apart]) for name in (composed, apart)] == [1, 1]
+    assert [label_of(name, [apart, composed]) for name in (composed, apart)] == [1, 0]  # the same one first
+    assert label_of("cafe", [apart]) is None
+    assert kept_labels(["bar", apart], [composed], None) == [1]
+    with pytest.raises(DataError, match="named twice"):
+        kept_labels(["bar", apart], [composed, apart], None)
+    assert choose_classes([apart, "bar"], ["bar", composed], Path()) == ["bar", apart]

@@ -144,7 +144,8 @@ def check_node(
 def _factory(node: Any, kind: Kind) -> Callable[..., Any] | str:
     """The factory a section names, or what is wrong with the section."""
     if not isinstance(node, Mapping):
-        return f"must be a mapping with a `name`, not {node!r}"
+        hint = f"; write {{name: {node}}}" if isinstance(node, str) else ""
+        return f"must be a mapping with a `name`, not {node!r}{hint}"
     name = node.get("name")
     if not isinstance(name, str):
         return f"needs the name of a {kind.registry.kind}: one of {', '.join(kind.registry.names())}"
@@ -195,7 +196,8 @@ def read_record(key: str, node: Any, record: Callable[..., T]) -> tuple[T | None
     if node is None:
         return None, []
     if not isinstance(node, Mapping):
-        return None, [Problem(key, f"must be a mapping of settings, not {node!r}")]
+        keys = " or ".join(f"{key}.{name}=..." for name in list(parameters(record))[:3])
+        return None, [Problem(key, f"must be a mapping of settings, not {node!r}; write {keys}")]
     problems = check_settings(node, parameters(record), key=key, owner=key)
     if problems or MISSING in node.values():
         return None, problems

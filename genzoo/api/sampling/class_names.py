@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from genzoo.core.errors import UsageError, did_you_mean
+from genzoo.data.class_lists import label_of
 
 if TYPE_CHECKING:
     from genzoo.core.types import Batch
@@ -59,8 +60,9 @@ def _label(name: str, names: Names | None) -> int | str:
             f"class_labels is {name!r}, and nothing says which classes the labels stand for",
             fix="give the number of the class",
         )
-    if name in names:
-        return names.index(name)
+    label = label_of(name, names)
+    if label is not None:
+        return label
     if name.isdecimal():
         return int(name)
     some = ", ".join(names[:SHOWN]) + (", ..." if len(names) > SHOWN else "")
