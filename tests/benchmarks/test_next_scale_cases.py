@@ -8,7 +8,7 @@ import pytest
 import torch
 from families.car.tiny import pictures, tiny_car, tiny_codec, tiny_task, tiny_var
 
-from benchmarks.cases import collaborative, next_scale, next_scale_training
+from benchmarks.cases import collaborative, control_strength, next_scale, next_scale_training
 from benchmarks.plain_next_scale import plain_decoder
 from benchmarks.registry import Options
 from genzoo.families.car.control.decoder import decoder_of
@@ -74,3 +74,16 @@ def test_two_models_share_the_scales_of_a_picture(tmp_path: Path, monkeypatch: p
     assert asked == ["large", "small"]
     assert [row["name"] for row in rows] == ["2 of 3 scales", "1 of 3 scales"]
     assert all(set(row["ms"]) == {"together", "large alone"} for row in rows)
+
+
+def test_half_a_control_costs_the_second_half_of_the_base_more(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(control_strength, "LABEL", 3)
+    monkeypatch.setattr(control_strength, "SAMPLER", {"guidance_scale": 2.0, "top_k": 5})
+    monkeypatch.setattr(control_strength, "create_model", lambda name: tiny_car())
+    monkeypatch.setattr(control_strength, "random_codec", lambda: tiny_codec(tmp_path))
+    (row,) = control_strength.control_strength(Options(repeats=1, settings={"precision": "fp32"}))
+    counts = row["multiply_adds"]
+    assert set(row["ms"]) == set(counts) == {"strength 0.5", "strength 0", "strength 1"}
+    assert counts["strength 0"] < 1 == counts["strength 1"] < counts["strength 0.5"] < row["target"]

@@ -5,8 +5,14 @@ import torch
 
 from genzoo.core.errors import DataError
 from genzoo.core.node import Node
-from genzoo.core.registry import DATASETS
-from genzoo.evaluation.nearest_neighbour import classify, mean_class_distance, nearest_neighbour
+from genzoo.core.registry import DATASETS, FEATURES
+from genzoo.evaluation.features import build_network
+from genzoo.evaluation.nearest_neighbour import (
+    classify,
+    mean_class_distance,
+    nearest_neighbour,
+    real_accuracy,
+)
 
 REAL = torch.tensor([[0.0, 0.0], [0.1, 0.0], [0.0, 0.1], [5.0, 5.0], [5.1, 5.0], [5.0, 5.1], [9.0, 0.0]])
 LABELS = torch.tensor([0, 0, 0, 1, 1, 1, 2])
@@ -107,3 +113,43 @@ def test_the_same_samples_are_judged_by_held_out_images_too():
     assert result["held_out_accuracy"] == 0.0
     assert result["held_out_diversity"] == pytest.approx(result["diversity"])
     assert set(nearest_neighbour(Run(), num=8)) == {"accuracy", "diversity"}
+
+
+def test_real_images_are_judged_by_the_others():
+    pictures = torch.tensor([[0.0], [0.1], [5.0], [5.1], [5.2], [0.2]])
+    labels = torch.tensor([0, 0, 1, 1, 1, 1])
+    assert real_accuracy(pictures, labels, pictures, labels, k=1) == pytest.approx(
+        4 / 6
+    )  # 0.1 and 0.2 differ
+    assert real_accuracy(pictures[:2], labels[:2], pictures, labels, k=1, chunk=1) == 0.5
+
+
+def test_features_of_a_network_take_the_place_of_pixels():
+    def brightness_alone(weights, device):
+        def look(images):
+            grey = images.float().mean((1, 2, 3))
+            return torch.stack([grey, 255 - grey, torch.ones_like(grey)], dim=1)
+
+        return build_network(look)
+
+    class Coloured(TwoClasses):
+        def fetch(self, index, generator=None):
+            item = super().fetch(index)
+            return {**item, "pixels": item["pixels"].expand(3, 2, 3) / 2}
+
+    class Run(FakeRun):
+        def dataset(self):
+            return Coloured()
+
+        def sample(self, class_labels, seed, **options):
+            made = super().sample(class_labels, seed, **options)
+            made.pixels = made.pixels.expand(-1, 3, 2, 3) / 2
+            return made
+
+    FEATURES.register("brightness")(brightness_alone)
+    try:
+        result = nearest_neighbour(Run(wrong=2), num=8, k=1, features="brightness")
+    finally:
+        FEATURES._entries.pop("brightness")
+    assert result["accuracy"] == 0.75
+    assert result["real_accuracy"] == 1.0
