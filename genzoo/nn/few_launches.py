@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import linear
 
+from genzoo.kernels import triton_host
 from genzoo.kernels.causal_conv1d import bidirectional_causal_conv1d
 from genzoo.kernels.conv import triton_conv
 from genzoo.kernels.gelu import TanhGelu, gelu_and_bias_gradient, gelu_tanh
@@ -54,6 +55,7 @@ def read_and_pass(layer: nn.Linear, u: Tensor) -> tuple[Tensor, Tensor]:
 def linear_gelu(layer: nn.Module, act: nn.Module, x: Tensor) -> Tensor:
     """act(layer(x)); on a GPU the gradient of the GELU is summed for the bias where it is computed."""
     plain = type(layer) is nn.Linear and layer.bias is not None and type(act) is TanhGelu
+    plain = plain and triton_host.unsupported_reason([x]) is None
     watched = any(m._forward_hooks or m._forward_pre_hooks for m in (layer, act))
     if on_gpu(x) and torch.is_grad_enabled() and plain and not watched and layer.bias.requires_grad:
         out: Tensor = _LinearGelu.apply(x, layer.weight, layer.bias)
