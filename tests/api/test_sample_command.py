@@ -85,7 +85,7 @@ def test_two_values_of_one_option_are_refused(
         ("guidance_scale=.nan", "guidance_scale must be a finite number"),
         ("guidance_scale=.inf", "guidance_scale must be a finite number"),
         ("num=many", "num must be a whole number"),
-        ("num=0", "num is 0"),
+        ("num=0", "num must be at least 1, not 0"),
         ("num=1000000000000", "at most 1,000,000"),
         ("seed=1.5", "seed must be a whole number"),
         ("batch_size=0", "batch_size must be at least 1, not 0"),
