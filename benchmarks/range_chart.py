@@ -9,7 +9,7 @@ from html import escape
 
 from benchmarks.chart import STYLE, WIDTH
 
-LEFT, RIGHT, TOP, ROW = 330, 60, 50, 26
+LEFT, RIGHT, TOP, ROW = 400, 130, 50, 26
 
 
 @dataclass(frozen=True)
