@@ -16,6 +16,7 @@ from torch._subclasses.fake_tensor import (
     UnsupportedFakeTensorException,
     UnsupportedOperatorException,
 )
+from torch.utils._pytree import tree_leaves
 
 from genzoo.core.errors import NonFiniteError
 from genzoo.core.seeds import SampleStreams
@@ -92,11 +93,23 @@ class Step:
         """On fake tensors; None where they do not do: for parts of a model, on a GPU, or for this task."""
         if self.parts.sharded or self.parts.device.type != "cpu":
             return None
+        if samples != len(self.streams) and self._has_rows_beyond_samples():
+            return None
         try:
             return fake_step(self.parts, self.batch, self.streams, samples=samples, preparing=self.preparing)
         except FAKES_WILL_NOT_DO as error:
             logger.info("memory is counted in a pass: %s on tensors without values", type(error).__name__)
             return None
+
+    def _has_rows_beyond_samples(self) -> bool:
+        """Whether a task made several rows of a sample (a concept's, and its class's): how many of which
+        another number of samples would have is its secret.
+        """
+        number = len(self.streams)
+        rows = [
+            leaf.shape[0] for leaf in tree_leaves(dict(self.batch)) if isinstance(leaf, Tensor) and leaf.ndim
+        ]
+        return any(count > number and count % number == 0 for count in rows)
 
     def count_real(self) -> tuple[StepCount, float]:
         """In a pass, with its loss."""

@@ -59,3 +59,9 @@ def test_json_belongs_to_a_dry_run(shared: Path, gz: Gz) -> None:
     answer = gz("train", shared / "tiny.yaml", f"data.root={shared / 'abc'}", "--json")
     assert answer.code == 2
     assert "--dry-run" in answer.text
+
+
+def test_a_concept_whose_batch_has_more_rows_than_samples_is_counted(gz: Gz) -> None:
+    answer = gz("train", "quickstart/custom_diffusion_emoji", "--dry-run", "--output", "concept")
+    assert answer.code == 0, answer.text
+    assert "s a step" in answer.text
