@@ -54,14 +54,20 @@ def read_and_pass(layer: nn.Linear, u: Tensor) -> tuple[Tensor, Tensor]:
 
 def linear_gelu(layer: nn.Module, act: nn.Module, x: Tensor) -> Tensor:
     """act(layer(x)); on a GPU the gradient of the GELU is summed for the bias where it is computed."""
-    plain = type(layer) is nn.Linear and layer.bias is not None and type(act) is TanhGelu
-    plain = plain and triton_host.unsupported_reason([x]) is None
-    watched = any(m._forward_hooks or m._forward_pre_hooks for m in (layer, act))
-    if on_gpu(x) and torch.is_grad_enabled() and plain and not watched and layer.bias.requires_grad:
+    fused = on_gpu(x) and torch.is_grad_enabled() and _is_plain(layer, act)
+    if fused and triton_host.unsupported_reason([x]) is None:
         out: Tensor = _LinearGelu.apply(x, layer.weight, layer.bias)
         return out
     activated: Tensor = act(layer(x))
     return activated
+
+
+def _is_plain(layer: nn.Module, act: nn.Module) -> bool:
+    """Whether these are a linear layer with a trained bias and the GELU of its kernel, and nobody watches."""
+    if type(layer) is not nn.Linear or layer.bias is None or type(act) is not TanhGelu:
+        return False
+    watched = any(m._forward_hooks or m._forward_pre_hooks for m in (layer, act))
+    return layer.bias.requires_grad and not watched
 
 
 class _LinearGelu(torch.autograd.Function):

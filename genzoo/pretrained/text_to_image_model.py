@@ -22,8 +22,9 @@ class TextToImageModel(nn.Module):
 
     block_out_channels, layers_per_block, num_heads, norm_num_groups: of the UNet; every block attends to the
     text.   text_width, text_layers, text_heads: of the text transformer, 77 tokens long.   in_channels,
-    input_size: of the latents.   attention: "fused" is torch's kernel, "plain" products and a softmax, whose
-    backward pass in bfloat16 is several times faster on a CPU; weights are the same, rounding is not.
+    input_size: of the latents.   attention: "fused" is torch's kernel, "plain" products and a softmax, with
+    which a training step in bfloat16 takes two thirds of the time on a CPU; weights are the same, rounding is
+    not.
     """
 
     def __init__(
