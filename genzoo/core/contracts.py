@@ -209,6 +209,12 @@ class Flips(Protocol):
     horizontal_flip: bool
 
 
+class Moves(Protocol):
+    """max_shift: pixels by which items are moved at random, both ways; 0 leaves them where they are."""
+
+    max_shift: int
+
+
 class FetchesMany(Protocol):
     """Several items at once are cheaper than one by one."""
 

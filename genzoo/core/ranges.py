@@ -62,12 +62,12 @@ RANGES: dict[str, Range] = {
     **dict.fromkeys(("steps",), MANY),
     **dict.fromkeys(("max_pixels", "num", "window", "samples_per_prompt"), COUNT),
     **dict.fromkeys(("lr", "eps", "weight_decay", "final_weight_decay", "momentum", "eta"), NOT_NEGATIVE),
-    **dict.fromkeys(("warmup_steps", "top_k", "use_image_num"), NOT_NEGATIVE),
+    **dict.fromkeys(("warmup_steps", "top_k", "use_image_num", "max_shift"), NOT_NEGATIVE),
     **dict.fromkeys(("k", "pairs", "shown", "tolerance"), NOT_NEGATIVE),
     **dict.fromkeys(("num_classes",), Range(0, 10**8)),
     **dict.fromkeys(("mlp_ratio", "scaling_factor", "temperature", "shift", "fps", "expand"), POSITIVE),
     **dict.fromkeys(("perplexity",), POSITIVE),
-    **dict.fromkeys(("label_dropout", "caption_dropout", "drop_path", "betas"), SHARE),
+    **dict.fromkeys(("label_dropout", "caption_dropout", "drop_path", "wrong_tokens", "betas"), SHARE),
     **dict.fromkeys(("top_p", "warmup_start", "hold", "final"), PROBABILITY),
 }
 

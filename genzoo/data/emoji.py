@@ -17,7 +17,7 @@ from genzoo.core.seeds import mix_seed
 from genzoo.data.class_lists import ClassList, kept_labels
 from genzoo.data.image_decode import decode_image
 from genzoo.data.toys import block_means, check_choices, first_of
-from genzoo.data.transforms import draw_flip
+from genzoo.data.transforms import draw_flip, moved
 from genzoo.pictures.pixels import from_uint8
 
 STYLES = {"noto": "noto", "fluent_flat": "flat", "fluent_3d": "3d"}  # style -> its word in captions
@@ -36,7 +36,8 @@ class Emoji:
     styles when hold_out lists its name or its category, or by chance with hold_out_fraction, which depends
     on the name alone; split shows "all", "train" (the rest) or "held_out". include_classes, exclude_classes:
     show these classes only, or all but these: names, or a file with one a line. Labels mean the same in every
-    split and under every class list.
+    split and under every class list. max_shift: drawings are moved by up to so many pixels, whole ones, along
+    both axes at random; what comes in repeats the border.
     """
 
     def __init__(
@@ -54,11 +55,13 @@ class Emoji:
         exclude_classes: ClassList | None = None,
         caption: str = "a {style} emoji of a {name}",
         horizontal_flip: bool = False,
+        max_shift: int = 0,
     ) -> None:
         check_choices("emoji", "image_size", [image_size], (32, 64))
         check_choices("emoji", "style", styles, tuple(STYLES))
         check_choices("emoji", "classes", [classes], CLASSES)
         check_choices("emoji", "split", [split], SPLITS)
+        check_choices("emoji", "max_shift", [max_shift], range(image_size))
         concepts = load_concepts()
         drawn = _choose(concepts, categories, names)
         shown = [row for row in drawn if _in_split(concepts[row], split, hold_out, hold_out_fraction)]
@@ -81,12 +84,12 @@ class Emoji:
         self.labels = self._labels(classes)
         self.images = torch.cat([block_means(load_style(style)[shown], image_size) for style in styles])[rows]
         self.sample_shape: tuple[int, ...] = (3, image_size, image_size)
-        self.horizontal_flip = horizontal_flip
+        self.horizontal_flip, self.max_shift = horizontal_flip, max_shift
         facts, pixels = (
             f"{image_size}|{classes}|{self.class_names}|{self.captions}",
             self.images.numpy().tobytes(),
         )
-        self.fingerprint = _digest(f"{facts}|{horizontal_flip}", pixels)
+        self.fingerprint = _digest(f"{facts}|{horizontal_flip}{f'|{max_shift}' if max_shift else ''}", pixels)
         self.pictures_fingerprint = _digest(facts, pixels)
 
     def _rows(self, items: list[dict[str, str]], classes: str, labels: list[int] | None) -> list[int]:
@@ -108,13 +111,13 @@ class Emoji:
     @property
     def augments(self) -> bool:
         """Whether fetch makes use of a generator."""
-        return self.horizontal_flip
+        return self.horizontal_flip or self.max_shift > 0
 
     def __len__(self) -> int:
         return len(self.items)
 
     def fetch(self, index: int, generator: torch.Generator | None = None) -> dict[str, Any]:
-        """One emoji with its caption; with horizontal_flip and a generator, mirrored half of the time."""
+        """One emoji with its caption; with a generator mirrored and moved as the options say."""
         return first_of(self.fetch_many([index], [generator]))
 
     def fetch_many(
@@ -126,6 +129,13 @@ class Emoji:
         if self.horizontal_flip:
             flips = torch.tensor([generator is not None and draw_flip(generator) for generator in generators])
             pixels = torch.where(flips[:, None, None, None], pixels.flip(-1), pixels)
+        if self.max_shift:
+            pixels = torch.stack(
+                [
+                    moved(one, generator, self.max_shift)
+                    for one, generator in zip(pixels, generators, strict=True)
+                ]
+            )
         batch: dict[str, Any] = {"pixels": pixels, "captions": [self.captions[index] for index in indices]}
         return batch if self.labels is None else batch | {"class_labels": self.labels[rows]}
 

@@ -16,6 +16,7 @@ from genzoo.core.contracts import (
     KnowsContent,
     KnowsPath,
     KnowsStamp,
+    Moves,
     NamesTransform,
     StoresShape,
     able,
@@ -106,7 +107,8 @@ def has_flips(images: Dataset) -> bool:
     """Whether mirror images are stored. Raises DataError for augmentation that a cache cannot reproduce."""
     mirrored = able(images, Flips)
     flips = mirrored is not None and bool(mirrored.horizontal_flip)
-    if augments(images) and not flips:
+    moving = able(images, Moves)
+    if augments(images) and (not flips or (moving is not None and moving.max_shift)):
         raise DataError("latents of a data set with other augmentation than flips cannot be cached")
     return flips
 

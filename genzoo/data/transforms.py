@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
+from torch.nn.functional import pad
 
 from genzoo.core.errors import DataError
 from genzoo.data.image_decode import MAX_PIXELS
@@ -67,3 +68,17 @@ def draw_flip(generator: torch.Generator) -> bool:
 def flip(pixels: Tensor) -> Tensor:
     """Mirror left and right; pixels: (..., w)."""
     return pixels.flip(-1)
+
+
+def moved(pixels: Tensor, generator: torch.Generator | None, most: int) -> Tensor:
+    """The picture moved down and right by whole pixels of -most to most, drawn in this order.
+
+    pixels: (c, h, w). What comes in repeats the border; without a generator the picture is left where it is.
+    """
+    if generator is None or not most:
+        return pixels
+    top, left = (int(torch.randint(0, 2 * most + 1, (), generator=generator)) for _ in range(2))
+    height, width = pixels.shape[-2:]
+    return pad(pixels, (most, most, most, most), mode="replicate")[
+        ..., top : top + height, left : left + width
+    ]

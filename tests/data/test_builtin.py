@@ -16,6 +16,7 @@ from genzoo.core.errors import DataError
 from genzoo.core.seeds import generator_for
 from genzoo.data.digits import Digits
 from genzoo.data.emoji import Emoji, load_concepts
+from genzoo.data.latent_keys import has_flips
 from genzoo.data.sample_stream import SampleStream, batches
 
 ASSETS = Path(genzoo.assets.__file__).parent
@@ -232,3 +233,43 @@ def test_emoji_through_the_stream(emoji: Emoji) -> None:
 def test_wrong_emoji_options_are_refused(options: dict[str, Any], message: str) -> None:
     with pytest.raises(DataError, match=message):
         Emoji(**options)
+
+
+def test_moved_drawings_are_cut_out_of_the_drawing_with_its_border_repeated() -> None:
+    still, moving = (Emoji(styles=["fluent_flat"], max_shift=most) for most in (0, 3))
+    assert (still.augments, moving.augments) == (False, True)
+    assert torch.equal(moving.fetch(5)["pixels"], still.fetch(5)["pixels"])
+    whole = torch.nn.functional.pad(still.fetch(5)["pixels"], (3, 3, 3, 3), mode="replicate")
+    places = set()
+    for position in range(60):
+        pixels = moving.fetch(5, generator_for("moved", position))["pixels"]
+        cuts = {(t, left): whole[:, t : t + 64, left : left + 64] for t in range(7) for left in range(7)}
+        places |= {place for place, cut in cuts.items() if torch.equal(cut, pixels)}
+    assert {top for top, _ in places} == {left for _, left in places} == set(range(7))
+    assert any(top != left for top, left in places)
+
+
+def test_a_drawing_is_mirrored_alike_whether_it_is_moved_or_not() -> None:
+    plain, moving = (Emoji(styles=["fluent_flat"], horizontal_flip=True, max_shift=n) for n in (0, 1))
+    mirrored = []
+    for position in range(12):
+        seen, both = (one.fetch(5, generator_for(position))["pixels"] for one in (plain, moving))
+        mirrored.append(not torch.equal(seen, plain.fetch(5)["pixels"]))
+        whole = torch.nn.functional.pad(seen, (1, 1, 1, 1), mode="replicate")
+        cuts = [whole[:, t : t + 64, left : left + 64] for t in range(3) for left in range(3)]
+        assert any(torch.equal(cut, both) for cut in cuts)
+    assert {True, False} == set(mirrored)
+
+
+def test_moving_makes_another_data_set_and_has_bounds() -> None:
+    assert len({Emoji(styles=["noto"], max_shift=most).fingerprint for most in (0, 1, 2)}) == 3
+    for most in (-1, 64):
+        with pytest.raises(DataError, match="max_shift"):
+            Emoji(styles=["noto"], max_shift=most)
+
+
+def test_latents_of_moving_drawings_are_not_cached_even_where_mirror_images_are() -> None:
+    assert has_flips(Emoji(styles=["noto"], horizontal_flip=True))
+    for mirrored in (False, True):
+        with pytest.raises(DataError, match="other augmentation than flips"):
+            has_flips(Emoji(styles=["noto"], horizontal_flip=mirrored, max_shift=1))

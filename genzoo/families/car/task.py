@@ -36,6 +36,7 @@ from genzoo.families.car.var.bf16_copy import HalfCopy
 from genzoo.families.car.var.model import VAR
 from genzoo.families.car.var.sampler_options import checked_options, draw_options
 from genzoo.families.car.vqvae.codec import VQVAECodec
+from genzoo.families.car.vqvae.wrong_tokens import with_wrong_tokens
 from genzoo.nn.embeddings import check_label_range, chosen_labels, drop_labels
 from genzoo.nn.evaluating import evaluating
 
@@ -62,8 +63,10 @@ class NextScaleTask:
     codec: a VQVAECodec of the model's scales.   sampler: a section {"name": "next_scale", "guidance_scale":
     2.5, ...}. label_dropout: probability of hiding a label in training, which guidance needs.
     control_dropout: of replacing a control by mid grey, which guidance against grey needs; the
-    paper never does. label_smoothing: of the cross-entropy.   progressive: {"until": 0.5, ...} adds the
-    scales one by one, see `genzoo.autoregression.progressive.Progressive`.   control: the extractor of a
+    paper never does. wrong_tokens: the largest share of tokens that are shown as other codes in training,
+    which finer scales learn to make up for. label_smoothing: of the cross-entropy.   progressive:
+    {"until": 0.5, ...} adds the scales one by one, see `genzoo.autoregression.progressive.Progressive`.
+    control: the extractor of a
     CAR's controls, by name or as {"name": ..., settings}, or a function from pixels (b, 3, h, w) to controls
     of that shape. It says what the data's controls were made by, and makes them where the data have none.
 
@@ -83,6 +86,7 @@ class NextScaleTask:
         label_dropout: float = 0.1,
         label_smoothing: float = 0.0,
         control_dropout: float = 0.0,
+        wrong_tokens: float = 0.0,
         progressive: Mapping[str, Any] | None = None,
         control: str | Mapping[str, Any] | Callable[[Tensor], Tensor] | None = None,
     ) -> None:
@@ -96,6 +100,7 @@ class NextScaleTask:
             "label_dropout": label_dropout,
             "label_smoothing": label_smoothing,
             "control_dropout": control_dropout,
+            "wrong_tokens": wrong_tokens,
         }
         for name, share in shares.items():
             if not 0.0 <= share < 1.0:
@@ -107,7 +112,7 @@ class NextScaleTask:
         self.model, self.codec = model, codec
         self.num_classes = model.num_classes
         self.label_dropout, self.label_smoothing = label_dropout, label_smoothing
-        self.control_dropout = control_dropout
+        self.control_dropout, self.wrong_tokens = control_dropout, wrong_tokens
         self._whole = Stage(num_scales=len(model.patch_nums), last_weight=1.0)
         self.progressive = build_progressive(progressive, self._whole.num_scales)
         self.sampler = checked_options(sampler or {})
@@ -147,10 +152,10 @@ class NextScaleTask:
         """
         device = next(self.model.parameters()).device
         latents = self._latents(batch, generator, device)
-        ids = self.codec.tokens(latents)
         labels = self._labels(batch).to(device)
         stage = self._stage(batch)
-        read = self.codec.quantizer.teacher_input(ids)
+        ids, shown = self._tokens(latents, generator)
+        read = self.codec.quantizer.teacher_input(shown)
         prepared: dict[str, Any] = {
             "ids": torch.cat(ids[: stage.num_scales], dim=1),
             "teacher_input": torch.cat(read[: stage.num_scales - 1], dim=1),
@@ -264,6 +269,13 @@ class NextScaleTask:
             predict = predictor(self, model, labels, conditions, chosen)
             quantizer, patch_nums = self.codec.quantizer, self.codec.patch_nums
             return sample_scales(predict, quantizer, patch_nums, generator, chosen, given=given)
+
+    def _tokens(self, latents: Tensor, generator: SampleStreams) -> tuple[list[Tensor], list[Tensor]]:
+        """What is to be predicted of every scale, and what is shown of it to those after."""
+        if self.wrong_tokens:
+            return with_wrong_tokens(self.codec.quantizer, latents, self.wrong_tokens, generator)
+        ids = self.codec.tokens(latents)
+        return ids, ids
 
     def _stage(self, batch: Batch) -> Stage:
         if self.progressive is None or "step" not in batch:
