@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import torch
@@ -17,16 +18,30 @@ Scale = int | Sequence[int]
 
 
 def scale_sizes(patch_nums: Sequence[Scale]) -> list[tuple[int, int]]:
-    """Height and width of every map. Raises ShapeError when there are none or one is empty."""
-    wrong = [p for p in patch_nums if not isinstance(p, int) and len(p) != 2]
+    """Height and width of every map.
+
+    Raises ShapeError when there are none, one is empty, or one is smaller than the one before.
+    """
+    if not isinstance(patch_nums, Sequence):
+        raise ShapeError(f"patch_nums is {patch_nums}; it lists the scales, such as [1, 2, 4]")
+    wrong = [p for p in patch_nums if not _is_scale(p)]
     if wrong:
-        raise ShapeError(f"patch_nums has {list(wrong[0])}; a scale is a side, or height and width")
+        raise ShapeError(f"patch_nums has {wrong[0]!r}; a scale is a side, or height and width")
     sizes = [(p, p) if isinstance(p, int) else (int(p[0]), int(p[1])) for p in patch_nums]
     if not sizes or min(min(size) for size in sizes) < 1:
         raise ShapeError(
             f"patch_nums is {list(patch_nums)}; it lists at least one scale, each of size 1 or more"
         )
+    if any(after < before for pair in pairwise(sizes) for before, after in zip(*pair, strict=True)):
+        raise ShapeError(
+            f"patch_nums is {list(patch_nums)}; scales go from coarse to fine, none smaller than before"
+        )
     return sizes
+
+
+def _is_scale(scale: object) -> bool:
+    sides = scale if isinstance(scale, Sequence) and not isinstance(scale, str) else (scale, scale)
+    return len(sides) == 2 and all(isinstance(side, int) for side in sides)
 
 
 def plain_scales(patch_nums: Sequence[Scale]) -> tuple[int | tuple[int, int], ...]:

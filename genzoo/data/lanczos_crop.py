@@ -35,9 +35,15 @@ def corner(
 ) -> tuple[int, int]:
     """Top and left of the crop: drawn, top first, or the centre, half to even, without a generator.
 
-    Nothing is drawn for a picture of exactly the crop's size. Both (height, width).
+    Nothing is drawn for a picture of exactly the crop's size. Both (height, width). Raises DataError for a
+    crop that is larger than the picture.
     """
     room = outer[0] - size[0], outer[1] - size[1]
+    if min(room) < 0:
+        raise DataError(
+            f"there is no crop of {size[1]} x {size[0]} in a picture of {outer[1]} x {outer[0]}",
+            fix="enlarge the picture first, or cut a smaller crop",
+        )
     if generator is None:
         return round(room[0] / 2), round(room[1] / 2)
     if room == (0, 0):

@@ -89,3 +89,10 @@ def test_what_is_stored_of_central_views_takes_no_random_crop(tmp_path: Path) ->
             image_folder(folder_of(tmp_path / next(iter(stored))), crop="official", **stored)
     with pytest.raises(DataError, match="no crop 'centre'"):
         image_folder(tmp_path / "controls", crop="centre")
+
+
+@pytest.mark.parametrize("generator", [None, torch.Generator()], ids=["centre", "random"])
+def test_a_crop_larger_than_the_picture_is_refused(generator: torch.Generator | None) -> None:
+    with pytest.raises(DataError, match="no crop of 256 x 240 in a picture of 300 x 239"):
+        corner((239, 300), (240, 256), generator)
+    assert corner((240, 300), (240, 256), None) == (0, 22)

@@ -133,3 +133,65 @@ def test_more_tokens_than_the_codebook_has_are_refused_before_anything_is_drawn(
         task.sample(task.model, task.conditions(1, control_from=pictures(1)), streams(0), top_k=17)
     assert not calls
     assert tiny_codec(tmp_path).quantizer.weight.shape[0] == 16
+
+
+@pytest.mark.parametrize("scales", [[1, 4], [1, 2, 3, 4], [(1, 2), (2, 4), (4, 8)]], ids=str)
+def test_a_base_of_other_maps_is_refused_by_its_maps(scales: list[Any], tmp_path: Path) -> None:
+    path = saved(tiny_var(), tmp_path / "var.safetensors")
+    counts = [p * p if isinstance(p, int) else p[0] * p[1] for p in scales]
+    with pytest.raises(CheckpointError) as caught:
+        tiny_car(var_weights=path, patch_nums=scales)
+    assert f"the file's have [1, 4, 16] tokens, the model's {counts}" in str(caught.value)
+
+
+def test_a_first_map_that_the_base_does_not_start_from_is_refused() -> None:
+    model, weights = tiny_var(patch_nums=[(1, 2), (2, 4), (4, 8)]), dict(tiny_var().state_dict())
+    with pytest.raises(ShapeError, match="the first map is 1 x 2, but the base starts from 1 x 1"):
+        model.refitted("pos_1LC", weights)
+
+
+def test_a_task_refuses_maps_that_its_codec_does_not_have(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="disagree about tokens"):
+        tiny_task(tmp_path, tiny_var(patch_nums=[1, 2, 3, 4]))
+
+
+PYRAMIDS: dict[str, tuple[Any, str]] = {
+    "empty": ([], "at least one scale"),
+    "of size 0": ([0, 2], "size 1 or more"),
+    "a number": (16, "lists the scales"),
+    "a fraction": ([1.5, 2], r"has 1\.5; a scale is a side"),
+    "text": (["1", "2"], "has '1'; a scale is a side"),
+    "three sides": ([1, [1, 2, 3]], r"has \[1, 2, 3\]; a scale is a side"),
+    "fine to coarse": ([4, 2, 1], "from coarse to fine"),
+    "flatter": ([[2, 2], [1, 4]], "from coarse to fine"),
+}
+
+
+@pytest.mark.parametrize("kind", PYRAMIDS)
+@pytest.mark.parametrize("make", [tiny_var, tiny_car, tiny_vqvae], ids=["var", "car", "vqvae"])
+def test_what_is_no_pyramid_is_refused(kind: str, make: Any) -> None:
+    scales, message = PYRAMIDS[kind]
+    with pytest.raises(ShapeError, match=message):
+        make(patch_nums=scales)
+
+
+WRONG_STRENGTHS: dict[str, tuple[dict[str, Any], str]] = {
+    "too many": ({"control_scale": [0.5, 1.0]}, "2 strengths|schedule of 2 strengths"),
+    "a word": ({"control_scale": "strong"}, "no schedule 'strong'"),
+    "no number": ({"control_scale": float("inf")}, "inf as a strength"),
+    "beyond the bounds": ({"control_scale": -11}, "-11 as a strength"),
+    "of nothing": ({"control": None, "control_scale": 0.5}, "needs a control"),
+    "a control without its run": ({"control": {"hed": pictures(2)}}, "no run follows 'hed'"),
+    "more controls than samples": ({"control": pictures(3)}, "3 pictures as control for 2 samples"),
+}
+
+
+@pytest.mark.parametrize("kind", WRONG_STRENGTHS)
+def test_controls_and_strengths_are_refused_before_anything_is_drawn(kind: str, tmp_path: Path) -> None:
+    options, message = WRONG_STRENGTHS[kind]
+    task = tiny_task(tmp_path, tiny_car(), control="canny")
+    calls: list[int] = []
+    task.model.register_forward_hook(lambda *_: calls.append(1))
+    with pytest.raises(UsageError, match=message):
+        task.conditions(2, **{"control": pictures(2), **options})
+    assert not calls

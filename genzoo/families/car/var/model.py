@@ -222,6 +222,12 @@ class VAR(nn.Module):
         sides = square_sides(weights.get("lvl_1L")) if name == "pos_1LC" else None
         if sides is None or len(sides) != len(self.sizes):
             return None
+        if sides[0][0] * sides[0][1] != self.first_length:
+            (height, width), side = self.sizes[0], sides[0][0]
+            raise ShapeError(
+                f"the first map is {height} x {width}, but the base starts from {side} x {side}",
+                fix=f"take patch_nums that begin with {side}",
+            )
         return resized_positions(weights[name], sides, self.sizes)
 
     def graphs(self) -> dict[str, Graph]:

@@ -60,7 +60,22 @@ def load_var_weights(path: str, model: VAR) -> dict[str, Tensor]:
     """A VAR's weights for a model that must be of the same size. Raises CheckpointError otherwise."""
     tree = read_tree(path)
     weights = without_branch(require(find_var(tree), tree, "VAR").weights)
-    return check(model, weights, source=f"the VAR weights of {Path(path).name}")
+    source = f"the VAR weights of {Path(path).name}"
+    _require_scales(model, weights, source)
+    return check(model, weights, source=source)
+
+
+def _require_scales(model: VAR, weights: dict[str, Tensor], source: str) -> None:
+    """Raise CheckpointError for weights of other token maps, where the file tells which they are."""
+    if "lvl_1L" not in weights:
+        return
+    theirs, ours = (table.flatten().bincount().tolist() for table in (weights["lvl_1L"], model.lvl_1L))
+    if theirs != ours:
+        raise CheckpointError(
+            f"{source} do not fit: they are of other token maps",
+            why=f"the file's have {theirs} tokens, the model's {ours} (patch_nums {list(model.patch_nums)})",
+            fix="take the file's patch_nums, or train such a base (init_from begins with the file)",
+        )
 
 
 def load_vqvae(path: str, **arguments: Any) -> VQVAE:
