@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from fractions import Fraction
 
 import pytest
@@ -12,9 +13,10 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from genzoo.core.errors import NonFiniteError, ShapeError, UsageError
+from genzoo.families.custom_diffusion.merge import correct as correct_module
 from genzoo.families.custom_diffusion.merge import factor as factor_module
 from genzoo.families.custom_diffusion.merge.algebra import merge_weights, merge_with_report, plan_merge
-from genzoo.families.custom_diffusion.merge.factor import condition_of_triangle, factorise
+from genzoo.families.custom_diffusion.merge.factor import condition_of_triangle, factorise, without_correction
 
 OUT, S, D, S_REG = 5, 3, 8, 21
 
@@ -212,17 +214,78 @@ def test_rows_too_badly_conditioned_for_a_sketch_are_left_to_qr() -> None:
     assert plan.condition == pytest.approx(1e9, rel=1e-2)
 
 
-@pytest.mark.parametrize("condition", [5e3, 5e4, 1e7])
-def test_whitening_by_a_sketch_is_as_exact_as_qr(condition: float, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("condition", "method"),
+    [
+        (1e1, "cholesky"),
+        (5e3, "cholesky, corrected"),
+        (5e4, "cholesky, corrected"),
+        (2e5, "cholesky, corrected"),
+        (1e6, "sketch and cholesky"),
+        (1e7, "sketch and cholesky"),
+    ],
+)
+def test_factors_of_many_rows_are_as_exact_as_qr(
+    condition: float, method: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     W_0, C, V, C_reg = problem(25, s_reg=101)
     C_reg = with_condition(C_reg, condition)
-    assert factorise(C_reg).method == "sketch and cholesky"
+    result = merge_with_report([W_0], C, [V], C_reg)
+    assert result.plan.method == method
     reference = exact_merge(W_0, C, V, C_reg)
-    found = gap(merge_weights(W_0, C, V, C_reg), reference, W_0)
+    found = gap(result.weights[0], reference, W_0)
     monkeypatch.setattr(factor_module, "MANY_ROWS_PER_WIDTH", 10**6)
     assert factorise(C_reg).method == "qr"
     by_qr = gap(merge_weights(W_0, C, V, C_reg), reference, W_0)
     assert found < max(1e-11, 10 * by_qr)
+
+
+@pytest.mark.parametrize("condition", [1e4, 1e5])
+def test_the_correction_takes_away_the_error_of_normal_equations(condition: float) -> None:
+    W_0, C, V, C_reg = problem(27, s_reg=4001)
+    C_reg = with_condition(C_reg, condition)
+    factor = factorise(C_reg)
+    assert factor.method == "cholesky, corrected"
+    alone = plan_merge(C, C_reg, factor=replace(factor, rows=None)).solve(W_0, V).W
+    exact = plan_merge(C, C_reg, factor=without_correction(factor)).solve(W_0, V).W
+    found = gap(plan_merge(C, C_reg, factor=factor).solve(W_0, V).W, exact, W_0)
+    assert found < 1e-11
+    assert gap(alone, exact, W_0) > 30 * found
+
+
+def test_the_correction_holds_for_weighted_targets() -> None:
+    W_0, C, V, C_reg = problem(28, s_reg=4001)
+    C_reg = with_condition(C_reg, 1e5)
+    weights = torch.tensor([1e-3, 2.0, 1e6], dtype=torch.float64)
+    factor = factorise(C_reg)
+    assert factor.method == "cholesky, corrected"
+    found = plan_merge(C, C_reg, factor=factor, weights=weights)
+    exact = plan_merge(C, C_reg, factor=without_correction(factor), weights=weights)
+    assert gap(found.solve(W_0, V).W, exact.solve(W_0, V).W, W_0) < 1e-11
+
+
+def test_a_correction_that_does_not_vanish_is_left_and_the_report_says_so(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    W_0, C, V, C_reg = problem(25, s_reg=101)
+    C_reg = with_condition(C_reg, 1e7)
+    expected = merge_weights(W_0, C, V, C_reg)
+    monkeypatch.setattr(factor_module, "CORRECTED_MAX_CONDITION", 1e8)
+    monkeypatch.setattr(correct_module, "MAX_TERMS", 1)
+    assert factorise(C_reg).method == "cholesky, corrected"
+    result = merge_with_report([W_0], C, [V], C_reg)
+    assert result.plan.method == "sketch and cholesky"
+    assert gap(result.weights[0], expected, W_0) < 1e-8
+
+
+def test_dependent_targets_of_many_rows_are_solved_without_the_correction() -> None:
+    W_0, C, V, C_reg = problem(29, s_reg=101)
+    C_reg = with_condition(C_reg, 1e4)
+    C[1] = C[0] * 2
+    V[1] = V[0] * 2
+    result = merge_with_report([W_0], C, [V], C_reg)
+    assert result.plan.method == "sketch and cholesky"
+    torch.testing.assert_close(result.weights[0] @ C.T, V.T, rtol=1e-7, atol=1e-7)
 
 
 def test_a_bad_sketch_only_costs_another_round(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -167,19 +167,19 @@ def plan_merge(
         )
     keep = _keep_matrix(groups, len(rows), first_only=conflicts == "first", like=rows)
     kept = keep @ rows
-    lift, weight_norm, row_condition = lift_of(kept, factor, weights)
-    root = torch.linalg.qr(weight_norm.T, mode="r").R.T
+    lift = lift_of(kept, factor, weights)
+    root = torch.linalg.qr(lift.weight_norm.T, mode="r").R.T
     return MergePlan(
         C=rows,
         C_kept=kept,
         keep=keep,
-        lift=lift,
+        lift=lift.matrix,
         root=root,
         clashes=clashes,
         condition=factor.condition,
         rank=factor.rank,
-        row_condition=row_condition,
-        method=factor.method,
+        row_condition=lift.row_condition,
+        method=lift.method,
     )
 
 

@@ -1,9 +1,10 @@
 """One factor of the regularisation rows, shared by every matrix of a merge. Everything here is float64.
 
 Only G = C_reg^T C_reg enters the merge, and only through a factor R with R^T R = G. Forming G squares the
-condition number, so R comes from QR; or, when the rows are many, from Cholesky of rows that are well
-conditioned, if need be after whitening them by the factor of a small random sketch of theirs. Any such
-sketch does: what it lacks, the second factor supplies.
+condition number, so R comes from QR; or, when the rows are many, from Cholesky of G where the condition, of
+which a small random sketch of the rows tells, allows it. Up to 1e6 what comes of R is then corrected by the
+rows themselves (`correct`); beyond, the rows are whitened first by the sketch's factor. Any such sketch does:
+what it lacks, the second factor supplies.
 Letters: s_reg regularisation rows, d width, r rank.
 """
 
@@ -11,7 +12,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -21,6 +22,8 @@ BLOCK_ROWS = 8192
 MANY_ROWS_PER_WIDTH = 8
 # cond^2 * 2e-16 is the error of the normal equations: at 1e3, ten digits remain
 CHOLESKY_MAX_CONDITION = 1e3
+# two or three thin products with the rows make up for normal equations up to here
+CORRECTED_MAX_CONDITION = 1e6
 # whitened rows have a condition of about 3; of a bad sketch more, and then they are whitened once more
 WHITENED_MAX_CONDITION, WHITENED_ROUNDS = 30.0, 3
 # beyond this, rounding in the whitened rows begins to show, as it does in QR
@@ -36,6 +39,7 @@ class Factor:
     whiten: R, with R^T R = G on the row space; (d, d) upper triangular, or None when the rank is deficient.
     basis, singular_values: (d, r), (r,) of that row space, and free: (d, d - r), the directions that no
     regularisation row sees; given only when the rank is deficient.
+    rows: C_reg, where R is no more exact than the normal equations and `correct` makes up for that.
     """
 
     whiten: Tensor | None
@@ -45,6 +49,7 @@ class Factor:
     condition: float
     rank: int
     method: str
+    rows: Tensor | None = None
 
 
 def factorise(C_reg: Tensor, *, rank_tolerance: float = 1e-10) -> Factor:
@@ -72,15 +77,34 @@ def _of_many_rows(C_reg: Tensor, rank_tolerance: float) -> Factor | None:
     condition = condition_of_triangle(R)
     if condition > limit:
         return None
-    method = "sketch and cholesky"
     # a sketch is right within a factor of two or so
-    if 4 * condition <= CHOLESKY_MAX_CONDITION:
-        R, failed = torch.linalg.cholesky_ex(_gram(C_reg), upper=True)
-        method = "cholesky"
-    else:
-        R, failed = _whitened(C_reg, R)
+    expected = 4 * condition
+    by_gram = expected <= CORRECTED_MAX_CONDITION
+    R, failed = _of_gram(C_reg) if by_gram else _whitened(C_reg, R)
     condition = float("inf") if failed else condition_of_triangle(R)
-    return Factor(R, None, None, None, condition, C_reg.shape[1], method) if condition <= limit else None
+    if condition > limit:
+        return None
+    method, rows = "cholesky" if by_gram else "sketch and cholesky", None
+    if by_gram and max(expected, condition) > CHOLESKY_MAX_CONDITION:
+        method, rows = "cholesky, corrected", C_reg
+    return Factor(R, None, None, None, condition, C_reg.shape[1], method, rows)
+
+
+def _of_gram(C_reg: Tensor) -> tuple[Tensor, bool]:
+    """The factor of the normal equations, and whether that failed."""
+    R, failed = torch.linalg.cholesky_ex(_gram(C_reg), upper=True)
+    return R, bool(failed)
+
+
+def without_correction(factor: Factor) -> Factor:
+    """A factor that is exact by itself, from one whose `rows` were to correct what comes of it."""
+    assert factor.whiten is not None
+    assert factor.rows is not None
+    method = "sketch and cholesky"
+    R, failed = _whitened(factor.rows, factor.whiten)
+    if failed:
+        R, method = _triangle(factor.rows), "qr"
+    return replace(factor, whiten=R, condition=condition_of_triangle(R), method=method, rows=None)
 
 
 def _whitened(C_reg: Tensor, R: Tensor) -> tuple[Tensor, bool]:

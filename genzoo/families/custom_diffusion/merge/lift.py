@@ -8,25 +8,42 @@ Large weights make the second block vanish, and the second form the first. Lette
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 from torch import Tensor
 
 from genzoo.core.errors import UsageError
-from genzoo.families.custom_diffusion.merge.factor import Factor
+from genzoo.families.custom_diffusion.merge.correct import corrected
+from genzoo.families.custom_diffusion.merge.factor import Factor, without_correction
 
 # beyond this condition number of the target rows, a pseudo-inverse drops what cannot be told apart
 MAX_ROW_CONDITION, PINV_TOLERANCE = 1e8, 1e-10
 
 
-def lift_of(C: Tensor, factor: Factor, weights: Tensor | None = None) -> tuple[Tensor, Tensor, float]:
-    """lift (m, d), weight_norm (m, d or r), and the condition number of the whitened rows C (m, d).
+class Lift(NamedTuple):
+    """matrix: (m, d).   weight_norm: (m, d or r), with ||(W - W_0) C_reg^T||_F = ||E weight_norm||_F.
 
-    ||(W - W_0) C_reg^T||_F = ||E weight_norm||_F.   weights: (m,) positive; None for exact targets.
+    row_condition: of the whitened target rows.   method: of the factor that it came from.
     """
+
+    matrix: Tensor
+    weight_norm: Tensor
+    row_condition: float
+    method: str
+
+
+def lift_of(C: Tensor, factor: Factor, weights: Tensor | None = None) -> Lift:
+    """What the target rows C (m, d) ask for.   weights: (m,) positive; None for exact targets."""
     if factor.whiten is not None:
         B_t = torch.linalg.solve_triangular(factor.whiten.T, C.T, upper=False)
-        inverse, condition = _pseudo_inverse(B_t) if weights is None else _damped_inverse(B_t, weights)
-        return torch.linalg.solve_triangular(factor.whiten, inverse.T, upper=True).T, inverse, condition
+        solved = _pseudo_inverse(B_t) if weights is None else _damped_inverse(B_t, weights)
+        lift: Tensor | None = torch.linalg.solve_triangular(factor.whiten, solved.inverse.T, upper=True).T
+        if factor.rows is not None and lift is not None:
+            lift = None if solved.met is None else corrected(lift, factor, solved.met)
+        if lift is None:
+            return lift_of(C, without_correction(factor), weights)
+        return Lift(lift, solved.inverse, solved.condition, factor.method)
     if weights is not None:
         raise UsageError(
             f"the rows to keep span {factor.rank} of {C.shape[1]} directions, and nothing holds the others",
@@ -35,7 +52,7 @@ def lift_of(C: Tensor, factor: Factor, weights: Tensor | None = None) -> tuple[T
     assert factor.basis is not None
     assert factor.free is not None
     assert factor.singular_values is not None
-    return _lift_deficient(C, factor.basis, factor.singular_values, factor.free)
+    return Lift(*_lift_deficient(C, factor.basis, factor.singular_values, factor.free), factor.method)
 
 
 def _lift_deficient(C: Tensor, basis: Tensor, values: Tensor, free: Tensor) -> tuple[Tensor, Tensor, float]:
@@ -48,7 +65,7 @@ def _lift_deficient(C: Tensor, basis: Tensor, values: Tensor, free: Tensor) -> t
     left, sizes, right_t = torch.linalg.svd(in_free, full_matrices=True)
     usable = int((sizes > 1e-6 * C.norm(dim=1).max()).sum()) if len(C) else 0
     unreachable = left[:, usable:]
-    inverse, condition = _pseudo_inverse(whitened.T @ unreachable)
+    inverse, condition, _ = _pseudo_inverse(whitened.T @ unreachable)
     weight_norm = unreachable @ inverse
     from_seen = (weight_norm / values) @ basis.T
     rest = torch.eye(len(C), dtype=C.dtype) - weight_norm @ whitened.T
@@ -56,10 +73,20 @@ def _lift_deficient(C: Tensor, basis: Tensor, values: Tensor, free: Tensor) -> t
     return from_seen + from_free, weight_norm, condition
 
 
-def _pseudo_inverse(B_t: Tensor) -> tuple[Tensor, float]:
-    """Y (m, d) with X = E Y the least-norm solution of X B_t = E, and cond(B_t); B_t is (d, m)."""
+class _Inverse(NamedTuple):
+    """inverse: Y (m, d), the solution is X = E Y.   met: (d, m), I - met met^T leaves the targets alone, or
+    None where some of them were given up.
+    """
+
+    inverse: Tensor
+    condition: float
+    met: Tensor | None
+
+
+def _pseudo_inverse(B_t: Tensor) -> _Inverse:
+    """X = E Y is the least-norm solution of X B_t = E, with cond(B_t); B_t is (d, m)."""
     if B_t.shape[1] == 0:
-        return B_t.T.clone(), 1.0
+        return _Inverse(B_t.T.clone(), 1.0, B_t)
     scale = B_t.norm(dim=0).clamp_min(torch.finfo(B_t.dtype).tiny)
     Q, R = torch.linalg.qr(B_t / scale)
     if R.shape[0] == R.shape[1]:
@@ -67,20 +94,20 @@ def _pseudo_inverse(B_t: Tensor) -> tuple[Tensor, float]:
         condition = float(sizes[0] / sizes[-1]) if sizes[-1] > 0 else float("inf")
         if condition <= MAX_ROW_CONDITION:
             # X = (E scale^-1) R^-1 Q^T
-            return torch.linalg.solve_triangular(R, Q.T, upper=True) / scale[:, None], condition
+            inverse = torch.linalg.solve_triangular(R, Q.T, upper=True) / scale[:, None]
+            return _Inverse(inverse, condition, Q)
     else:
         condition = float("inf")
     # rows that nearly depend on each other: unscaled, so that the residual is spread by least squares
-    return torch.linalg.pinv(B_t, rtol=PINV_TOLERANCE), condition
+    return _Inverse(torch.linalg.pinv(B_t, rtol=PINV_TOLERANCE), condition, None)
 
 
-def _damped_inverse(B_t: Tensor, weights: Tensor) -> tuple[Tensor, float]:
-    """Y (m, d) with X = E Y the weighted least-squares solution of X B_t = E, and cond(R_2); B_t is (d,
-    m).
-    """
+def _damped_inverse(B_t: Tensor, weights: Tensor) -> _Inverse:
+    """X = E Y is the weighted least-squares solution of X B_t = E, with cond(R_2); B_t is (d, m)."""
     width, num = B_t.shape
     if num == 0:
-        return B_t.T.clone(), 1.0
+        return _Inverse(B_t.T.clone(), 1.0, B_t)
     Q, R = torch.linalg.qr(torch.cat([B_t, torch.diag(weights.double().rsqrt())]))
     sizes = torch.linalg.svdvals(R)
-    return torch.linalg.solve_triangular(R, Q[:width].T, upper=True), float(sizes[0] / sizes[-1])
+    inverse = torch.linalg.solve_triangular(R, Q[:width].T, upper=True)
+    return _Inverse(inverse, float(sizes[0] / sizes[-1]), Q[:width])
