@@ -28,6 +28,7 @@ __all__ = [
     "nn",
     "pipelines",
     "pretrained",
+    "recipe_from",
     "train",
     "training",
 ]

@@ -21,6 +21,7 @@ from genzoo.api import (
     list_models,
     load_recipe,
     load_run,
+    recipe_from,
     train,
 )
 from genzoo.families.custom_diffusion.edit.concepts import edit_concepts
@@ -49,6 +50,7 @@ __all__ = [
     "nn",
     "pipelines",
     "pretrained",
+    "recipe_from",
     "train",
     "training",
 ]

@@ -36,6 +36,7 @@ from genzoo.core.plugins import load_module
 from genzoo.core.processes import World, connected
 from genzoo.core.progress import Progress, doing
 from genzoo.core.registry import COMMANDS
+from genzoo.core.wording import counted
 
 EXIT_CODES = """Exit codes: 0 ok, 2 usage or recipe, 3 missing optional part, 4 data or weights,
 5 non-finite numbers, 6 out of memory, 130/143/129 interrupted after a checkpoint.
@@ -411,7 +412,7 @@ def latents(
         if as_json:
             print_json({**asdict(check), "is_whole": check.is_whole})
             raise typer.Exit(0 if check.is_whole else 4)
-        typer.echo("\n".join([*check.problems(), f"{check.total} pictures: {check.summary()}"]))
+        typer.echo("\n".join([*check.problems(), f"{counted(check.total, 'picture')}: {check.summary()}"]))
         raise typer.Exit(0 if check.is_whole else 4)
     with connected() as world, Progress() as progress:
         report = prepare_latents(
@@ -431,8 +432,8 @@ def latents(
         print_json(asdict(report))
         return
     typer.echo(
-        f"{report.total} pictures: {report.built} encoded, {report.reused} reused, {len(report.bad)} bad;"
-        f" {report.unused} old entries{f', {report.pruned} removed' if prune else ''}"
+        f"{counted(report.total, 'picture')}: {report.built} encoded, {report.reused} reused,"
+        f" {len(report.bad)} bad; {report.unused} old entries{f', {report.pruned} removed' if prune else ''}"
     )
 
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from genzoo.api.run import Run, from_pretrained, load_run, train
     from genzoo.api.sampling.samples import Samples
     from genzoo.api.training.train import dry_run
-    from genzoo.core.recipe import Recipe, load_recipe
+    from genzoo.core.recipe import Recipe, load_recipe, recipe_from
 
 COMMANDS.lazy(
     "prepare controls",
@@ -98,6 +98,7 @@ _WHERE = {
     "dry_run": "genzoo.api.training.train",
     "Recipe": "genzoo.core.recipe",
     "load_recipe": "genzoo.core.recipe",
+    "recipe_from": "genzoo.core.recipe",
 }
 
 __all__ = [
@@ -115,6 +116,7 @@ __all__ = [
     "load_recipe",
     "from_pretrained",
     "load_run",
+    "recipe_from",
     "train",
 ]
 

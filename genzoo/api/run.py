@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from genzoo.api.recipes.plan import RunPlan, variant
 from genzoo.api.runs.open_file import open_file
+from genzoo.api.runs.run_html import run_html
 from genzoo.api.runs.run_report import report_is_current, run_report, write_card
 from genzoo.api.runs.shipped_run import open_shipped
 from genzoo.api.runs.stored import open_stored
@@ -119,6 +120,9 @@ class Run:
 
     def __repr__(self) -> str:
         return f"Run({str(self.folder)!r})"
+
+    def _repr_html_(self) -> str:
+        return run_html(self)
 
     @property
     def folder(self) -> Path:

@@ -95,6 +95,19 @@ class ExtractsControls(Protocol):
     extract: ControlExtractor | None
 
 
+class SaysSettings(Protocol):
+    """described: name and settings of an extractor, for people; `build_control` sets it."""
+
+    described: str
+
+
+class KnowsSides(Protocol):
+    """pixel_size: height and width of the pictures that a task makes and is controlled by."""
+
+    @property
+    def pixel_size(self) -> tuple[int, int]: ...
+
+
 class Predicts(Protocol):
     """prediction: what the model predicts, such as "noise" or "x_0"; weights do not move between these."""
 

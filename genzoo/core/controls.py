@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import inspect
 import json
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
@@ -35,4 +36,13 @@ def build_control(section: str | Mapping[str, Any]) -> ControlExtractor:
     problems = check_settings(settings, parameters(factory, keyword_only=True), key="control", owner=name)
     if problems:
         raise UsageError("; ".join(f"{problem.key}: {problem.message}" for problem in problems))
-    return factory(**settings)
+    made = factory(**settings)
+    made.described = _described(name, factory, settings)  # type: ignore[attr-defined]
+    return made
+
+
+def _described(name: str, factory: Callable[..., Any], settings: Mapping[str, Any]) -> str:
+    """ "canny low=100 high=200": what was given, and what holds where nothing was."""
+    known = inspect.signature(factory).parameters.values()
+    usual = {one.name: one.default for one in known if one.default is not inspect.Parameter.empty}
+    return " ".join([name, *(f"{key}={value}" for key, value in {**usual, **settings}.items())])

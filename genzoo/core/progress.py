@@ -31,6 +31,26 @@ def doing(what: str) -> Iterator[None]:
         timer.cancel()
 
 
+@contextlib.contextmanager
+def counting(what: str, every: float = 10.0) -> Iterator[Callable[..., None]]:
+    """A function to call at each of many events whose number nobody knows; now and then it logs their count.
+
+    what: with a place for the number, such as "sampling: the network ran {} times".
+    """
+    begun = said = time.monotonic()
+    count = 0
+
+    def one(*_: object) -> None:
+        nonlocal count, said
+        count += 1
+        now = time.monotonic()
+        if now - said >= every:
+            said = now
+            logger.info("%s, %s so far", what.format(f"{count:,}"), clock(now - begun))
+
+    yield one
+
+
 class Progress:
     """Called with (stage, done, total, more text), as often as one likes; the first process alone shows it.
 

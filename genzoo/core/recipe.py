@@ -111,7 +111,7 @@ def load_recipe(path_or_name: str | Path, overrides: Sequence[str] = ()) -> Reci
     if not isinstance(path_or_name, (str, Path)):
         raise RecipeError(
             f"a recipe is a path or a name, not a {type(path_or_name).__name__}",
-            fix="of a mapping make one first: genzoo.core.recipe.recipe_from(MAPPING)",
+            fix="of a mapping make one first: genzoo.recipe_from(MAPPING)",
         )
     path = find_recipe(path_or_name)
     includes = _Includes(path)

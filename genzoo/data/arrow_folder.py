@@ -20,6 +20,7 @@ from genzoo.core.types import Dataset
 from genzoo.data.cached_controls import CachedControls
 from genzoo.data.cached_latents import CachedLatents
 from genzoo.data.image_decode import MAX_PIXELS
+from genzoo.data.indexed import Indexed
 from genzoo.data.picture_view import CENTRAL, RANDOM, PictureView, SeesPictures
 from genzoo.data.transforms import Size, sides
 
@@ -62,7 +63,7 @@ def hf_folder(
     return source if controls is None else CachedControls(source, controls)
 
 
-class ArrowFolder(SeesPictures):
+class ArrowFolder(Indexed, SeesPictures):
     """fetch gives {"pixels": (channels, h, w) float32 in [-1, 1]}, with classes {"class_labels": int64 ()},
     and with captions {"captions": str}. Only the columns of pictures, classes and captions are read.
 

@@ -11,7 +11,8 @@ from torch import Tensor
 from genzoo.core.errors import DataError
 from genzoo.core.processes import World
 from genzoo.core.types import LatentCodec
-from genzoo.data.cached_rows import CachedRows, require_codec
+from genzoo.data.cached_rows import UNREAD, CachedRows, require_codec
+from genzoo.data.indexed import Indexed
 from genzoo.data.latent_keys import Keyring
 from genzoo.data.latent_store import digest
 
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from genzoo.data.video_clips import VideoClips, View
 
 
-class CachedClips:
+class CachedClips(Indexed):
     """fetch gives {"moments": (f, 2c, h, w) float32}, of the same frames that the videos would give.
 
     Stills come as "image_moments" (s, 2c, h, w). `bind_codec` must be called before the first fetch: it
@@ -67,7 +68,7 @@ class CachedClips:
         where, mirrored = self.images.path(view.video), int(view.mirrored)
         frames = self.images.places(view)
         if not frames:
-            raise DataError("this video could not be encoded", where=where)
+            raise DataError("this video could not be encoded", where=where, why=UNREAD)
         return torch.stack(
             [self.rows.read(view.video, frame, where=where)[mirrored].float() for frame in frames]
         )

@@ -25,13 +25,14 @@ from genzoo.core.errors import DataError, UsageError
 from genzoo.core.processes import World
 from genzoo.core.types import ControlExtractor, Dataset
 from genzoo.data.cached_latents import CachedLatents
+from genzoo.data.indexed import Indexed
 from genzoo.data.transforms import draw_flip, flip
 from genzoo.pictures.pixels import from_uint8, nearest_levels
 
 FIX = "`genzoo prepare controls RECIPE` extracts what is missing"
 
 
-class CachedControls:
+class CachedControls(Indexed):
     """fetch gives what the pictures give and "control": (3, h, w) float32 in [-1, 1], mirrored when they are.
 
     The control is that of the picture as it is cut for training, so it has been cropped with it.

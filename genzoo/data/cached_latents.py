@@ -11,11 +11,12 @@ from genzoo.core.contracts import labels_of
 from genzoo.core.processes import World
 from genzoo.core.types import Dataset, LatentCodec
 from genzoo.data.cached_rows import CachedRows, require_codec
+from genzoo.data.indexed import Indexed
 from genzoo.data.latent_keys import Keyring, annotations_of, has_flips, item_name
 from genzoo.data.transforms import draw_flip
 
 
-class CachedLatents:
+class CachedLatents(Indexed):
     """fetch gives {"moments": (2c, h, w) float32} and what the images carry besides pixels.
 
     `bind_codec` must be called before the first fetch: it compares the cache with the images and the codec.

@@ -26,6 +26,7 @@ DTYPES = {
 }
 MISSING = (-1, -1)
 NO_KEY = bytes(16)
+UNREAD = "it could not be read when the cache was made"
 logger = logging.getLogger(__name__)
 
 
@@ -142,7 +143,7 @@ class CachedRows:
         if self.reader is None:
             raise UsageError("cached latents have no codec yet", fix="call dataset.bind_codec(codec) first")
         if not self.has(item, row):
-            raise DataError(f"row {row} of this {self._what} could not be encoded", where=where)
+            raise DataError(f"row {row} of this {self._what} could not be encoded", where=where, why=UNREAD)
         number, place = self._places[self._ends[item] + row].tolist()
         return self.reader.read(number, place, self._row_key(self._keys[item].tobytes(), row))
 

@@ -12,10 +12,11 @@ import torch
 from genzoo.core.reading import shown
 from genzoo.data.captioned import Captioned
 from genzoo.data.image_decode import decode_image, read_file
+from genzoo.data.indexed import Indexed
 from genzoo.data.transforms import adm_centre_crop, to_tensor
 
 
-class CaptionedFiles:
+class CaptionedFiles(Indexed):
     """fetch gives {"pixels": (3, s, s) float32 in [-1, 1], "captions": str}.
 
     rows: files with captions, which may be empty.   image_size: s, of ADM's centre crop.

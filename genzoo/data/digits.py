@@ -13,12 +13,13 @@ from torch import Tensor
 from genzoo.assets import asset
 from genzoo.core.errors import DataError
 from genzoo.core.tensor_files import read_tensors
+from genzoo.data.indexed import Indexed
 from genzoo.data.toys import check_choices
 
 SPLITS = ("all", "train", "test")
 
 
-class Digits:
+class Digits(Indexed):
     """The UCI digits; fetch gives {"pixels": (channels, s, s) float32 in [-1, 1], "class_labels": int64 ()}.
 
     image_size: 8, or a multiple of it up to 64, reached by bilinear interpolation (half-pixel centres).

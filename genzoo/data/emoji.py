@@ -16,6 +16,7 @@ from genzoo.core.errors import DataError
 from genzoo.core.seeds import mix_seed
 from genzoo.data.class_lists import ClassList, kept_labels
 from genzoo.data.image_decode import decode_image
+from genzoo.data.indexed import Indexed
 from genzoo.data.toys import block_means, check_choices, first_of
 from genzoo.data.transforms import draw_flip, moved
 from genzoo.pictures.pixels import from_uint8
@@ -26,7 +27,7 @@ SPLITS = ("all", "train", "held_out")
 CELL, COLUMNS = 64, 32
 
 
-class Emoji:
+class Emoji(Indexed):
     """fetch gives {"pixels": (3, s, s) float32 in [-1, 1], "captions": str} and, with classes,
     {"class_labels"}.
 

@@ -20,6 +20,7 @@ from genzoo.data.cached_latents import CachedLatents
 from genzoo.data.class_lists import ClassList, kept_labels
 from genzoo.data.image_decode import MAX_PIXELS, read_file
 from genzoo.data.image_listing import list_images, only_labels
+from genzoo.data.indexed import Indexed
 from genzoo.data.label_check import suspicious_classes
 from genzoo.data.picture_view import CENTRAL, RANDOM, PictureView, SeesPictures
 from genzoo.data.transforms import Size, sides
@@ -69,7 +70,7 @@ def image_folder(
     return source if controls is None else CachedControls(source, controls)
 
 
-class ImageFolder(SeesPictures):
+class ImageFolder(Indexed, SeesPictures):
     """fetch gives {"pixels": (channels, h, w) float32 in [-1, 1]} and, with classes, {"class_labels": int64
     ()}.
 

@@ -19,6 +19,7 @@ from genzoo.data.cached_controls import CachedControls
 from genzoo.data.cached_latents import CachedLatents
 from genzoo.data.image_decode import MAX_PIXELS
 from genzoo.data.image_listing import natural
+from genzoo.data.indexed import Indexed
 from genzoo.data.picture_view import CENTRAL, RANDOM, PictureView, SeesPictures
 from genzoo.data.shard_index import NONE, open_index, require_header
 from genzoo.data.shard_places import RemoteFile, ShardPlace, place_of
@@ -60,7 +61,7 @@ def image_shards(
     return source if controls is None else CachedControls(source, controls)
 
 
-class ImageShards(SeesPictures):
+class ImageShards(Indexed, SeesPictures):
     """fetch gives {"pixels": (channels, h, w) float32 in [-1, 1]}, with classes {"class_labels": int64 ()},
     and with captions {"captions": str}.
 

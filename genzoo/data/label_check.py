@@ -11,6 +11,7 @@ import torch
 
 from genzoo.core.contracts import labels_of
 from genzoo.core.errors import DataError
+from genzoo.core.wording import counted
 
 if TYPE_CHECKING:
     from genzoo.core.types import Dataset
@@ -33,7 +34,7 @@ def class_line(classes: Mapping[str, int]) -> str:
     """Number, labels, names and counts of classes in one line; empty without classes."""
     said = [f"{label} {name} ({count:,})" for label, (name, count) in enumerate(classes.items())]
     more = ", ..." if len(said) > MOST else ""
-    return f"{len(said)} classes: {', '.join(said[:MOST])}{more}" if said else ""
+    return f"{counted(len(said), 'class', 'classes')}: {', '.join(said[:MOST])}{more}" if said else ""
 
 
 def suspicious_classes(names: Sequence[str] | None) -> list[str]:

@@ -12,13 +12,14 @@ from torch import Tensor
 from genzoo.core.errors import DataError
 from genzoo.core.seeds import generator_for
 from genzoo.data.digits import SPLITS, load_digits, rows_of_split
+from genzoo.data.indexed import Indexed
 from genzoo.data.motion import bouncing_paths, draw_stills, paste
 from genzoo.data.toys import check_at_least, check_choices, first_of
 
 DIGIT = 8
 
 
-class MovingDigits:
+class MovingDigits(Indexed):
     """fetch gives {"pixels": (f, 1, s, s) float32 in [-1, 1], "class_labels": int64 ()}.
 
     Made from the embedded digits, the same everywhere: clip i depends on its digit and its number alone, in

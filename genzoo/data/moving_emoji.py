@@ -12,6 +12,7 @@ from torch import Tensor
 from genzoo.core.errors import DataError
 from genzoo.core.seeds import generator_for
 from genzoo.data.emoji import STYLES, Emoji, load_concepts
+from genzoo.data.indexed import Indexed
 from genzoo.data.motion import draw_stills, paste, straight_paths
 from genzoo.data.toys import block_means, check_at_least, check_choices, first_of
 from genzoo.pictures.pixels import from_uint8
@@ -28,7 +29,7 @@ CLASSES = ("motion_category", "motion_name", "motion", "category", "name", "none
 SPRITES = (8, 16, 32)
 
 
-class MovingEmoji:
+class MovingEmoji(Indexed):
     """fetch gives {"pixels": (f, 3, s, s) float32 in [-1, 1], "captions": str} and, with classes,
     {"class_labels"}.
 

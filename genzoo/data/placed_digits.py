@@ -7,11 +7,12 @@ from typing import Any
 
 import torch
 
+from genzoo.data.indexed import Indexed
 from genzoo.data.moving_digits import MovingDigits
 from genzoo.data.toys import first_of
 
 
-class PlacedDigits:
+class PlacedDigits(Indexed):
     """fetch gives {"pixels": (1, s, s) float32 in [-1, 1], "class_labels": int64 ()}.
 
     image_size: of the canvas, 9 to 64.   grid: places are multiples of it, in pixels.   places_per_digit:

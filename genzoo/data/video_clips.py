@@ -17,6 +17,7 @@ from genzoo.core.errors import DataError
 from genzoo.core.seeds import generator_for
 from genzoo.data.clip_windows import ClipWindow
 from genzoo.data.frame_transforms import frame_transform
+from genzoo.data.indexed import Indexed
 from genzoo.data.label_check import suspicious_classes
 from genzoo.data.transforms import Size, draw_flip, flip, sides, size_name
 from genzoo.data.video_reader import VideoReader
@@ -41,7 +42,7 @@ class Draw(NamedTuple):
     stills: list[list[View]]
 
 
-class VideoClips:
+class VideoClips(Indexed):
     """fetch gives {"pixels": (f, c, h, w) float32 in [-1, 1]} and, with classes, {"class_labels": int64 ()}.
 
     One item is one video; where in it the clip lies, and whether it is mirrored, comes from the generator,

@@ -13,6 +13,7 @@ import torch
 from genzoo.core.memory import free_host_memory
 from genzoo.core.model_state import stored_weights
 from genzoo.core.progress import clock
+from genzoo.core.wording import counted
 from genzoo.data.label_check import class_counts, class_line
 from genzoo.training.config import TrainConfig
 from genzoo.training.gpus_needed import Needed, described
@@ -95,7 +96,7 @@ class Summary:
         lines = [
             f"model       {self.model}",
             f"parameters  {self.parameters:,} ({self.trainable:,} trainable)",
-            f"data        {self.items:,} items{classes}",
+            f"data        {counted(self.items, 'item')}{classes}",
             f"batch       {self.batch}",
             f"steps       {self.steps:,} ({self.epochs:,.1f} epochs)",
             f"precision   {self.precision}",
@@ -113,7 +114,7 @@ class Summary:
 
     def _disk(self) -> str:
         stored = f" + averages {megabytes(self.snapshot_bytes)}" if self.snapshot_bytes else ""
-        return f"{self.kept} checkpoints x {megabytes(self.checkpoint_bytes)}{stored}"
+        return f"{counted(self.kept, 'checkpoint')} x {megabytes(self.checkpoint_bytes)}{stored}"
 
     def _time(self) -> list[str]:
         if self.step_seconds is None:

@@ -28,6 +28,7 @@ def test_sample_writes_every_format_and_goes_on_where_it_stopped(
     tmp_path: Path,
     clip_format: str,
     suffix: str,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     out = tmp_path / "out"
     call = ["sample", str(trained_clips.folder), "--out", str(out), "--num", "3", "--steps", "2"]
@@ -36,6 +37,7 @@ def test_sample_writes_every_format_and_goes_on_where_it_stopped(
             main([*call, f"clip_format={clip_format}", "fps=12"])
         assert not stop.value.code
         film = "grid.mp4" if clip_format == "mp4" else "grid.gif"
+        assert capsys.readouterr().out == f"{out}: samples.json, grid.png, {film}\n"
         clips = [f"00000{index}{suffix}" for index in range(3)]
         assert names(out) == sorted([*clips, "grid.png", film, "samples.json"])
         described = json.loads((out / "samples.json").read_text())["samples"]

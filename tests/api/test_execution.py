@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -156,3 +157,15 @@ def test_each_shape_is_recorded_once_and_then_replayed(recorder: Any) -> None:
         torch.testing.assert_close(found, expected)
     assert [graph.replays for graph in graphs] == [3, 1]
     assert calls == [2] * (cuda_graphs.WARM_UP + 1) + [3] * (cuda_graphs.WARM_UP + 1)
+
+
+def test_long_sampling_says_how_often_the_network_ran(
+    trained: Run, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(execution, "counting", partial(execution.counting, every=0.0))
+    with caplog.at_level(logging.INFO):
+        trained.sample(num=2, steps=3)
+    told = [text for text in caplog.messages if "the network ran" in text]
+    assert [text.split()[4] for text in told] == [str(count) for count in range(1, len(told) + 1)]
+    assert len(told) >= 3
+    assert not trained.task().model._forward_pre_hooks

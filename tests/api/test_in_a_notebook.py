@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+import ast
+import base64
+import os
+import re
+import shutil
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,6 +21,7 @@ from genzoo.api.sampling.samples import Samples
 from genzoo.core.errors import UsageError
 from genzoo.core.recipe import with_overrides
 from genzoo.core.registry import DATASETS, MODELS
+from genzoo.pictures.grid import make_grid
 
 
 class OfTorch(torch.utils.data.Dataset[Any]):
@@ -85,3 +92,62 @@ def test_a_model_is_told_what_a_task_asks_of_it(trained: Run) -> None:
 def test_capitals_do_not_hide_a_name() -> None:
     with pytest.raises(UsageError, match="did you mean 'dim_s4'"):
         genzoo.create_model("DIM_S4")
+
+
+def test_a_run_shows_its_state_last_numbers_and_newest_picture(trained: Run, tmp_path: Path) -> None:
+    folder = shutil.copytree(trained.folder, tmp_path / "a<b>&c")
+    run = genzoo.load_run(folder)
+    shutil.rmtree(folder / "samples", ignore_errors=True)
+    for age, name in ((30, "step_00000003"), (20, "other"), (10, "seed_1")):
+        written = make_grid(torch.full((2, 1, 8, 8), 8 * age, dtype=torch.uint8)).save(
+            folder / "samples" / name / "grid.png"
+        )
+        os.utime(written, (1e9 - age, 1e9 - age))
+    shown = run._repr_html_()
+    assert "a&lt;b&gt;&amp;c" in shown
+    assert "<b>" not in shown
+    assert f"finished, step {run.step} of {run.step}" in shown
+    assert f"{run.metrics()[-1]['loss']:.4g}" in shown
+    picture = re.search('data:image/png;base64,([^"]+)', shown)
+    assert picture is not None
+    assert base64.b64decode(picture[1]) == (folder / "samples/seed_1/grid.png").read_bytes()
+    (folder / "status.json").write_text("{")
+    assert "status.json" in run._repr_html_()  # damaged: told, not raised
+
+
+def test_a_file_without_a_history_is_shown_too() -> None:
+    shown = genzoo.load_run("assets:dim_emoji")._repr_html_()
+    assert "dim_emoji" in shown
+    assert "<img" not in shown
+
+
+def test_data_sets_are_looked_into_by_index(trained: Run) -> None:
+    data = trained.dataset()
+    assert torch.equal(data[1]["pixels"], data.fetch(1)["pixels"])
+    assert torch.equal(data[-1]["pixels"], data.fetch(len(data) - 1)["pixels"])
+    assert sum(1 for _ in data) == len(data)
+    with pytest.raises(IndexError):
+        data[len(data)]
+
+
+def test_every_class_with_items_has_an_index() -> None:
+    """Whatever has `fetch(index, generator)` is looked into by `[i]`, but for seams and private helpers."""
+    found = {}
+    for path in Path(genzoo.__path__[0]).rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ClassDef) and any(_is_fetch(part) for part in node.body):
+                found[node.name] = [ast.unparse(base) for base in node.bases]
+    public = {name: bases for name, bases in found.items() if not name.startswith("_")}
+    assert len(public) >= 14
+    assert [name for name, bases in public.items() if not {"Indexed", "Protocol"} & set(bases)] == []
+
+
+def _is_fetch(node: ast.AST) -> bool:
+    return isinstance(node, ast.FunctionDef) and node.name == "fetch" and len(node.args.args) == 3
+
+
+def test_a_recipe_is_made_of_a_mapping(trained: Run, tmp_path: Path) -> None:
+    recipe = genzoo.recipe_from({**trained.recipe.data, "name": "by_hand"})
+    assert genzoo.train(recipe, output=tmp_path / "run").step == trained.step
+    with pytest.raises(UsageError, match=r"genzoo\.recipe_from"):
+        genzoo.train({"name": "by_hand"})  # type: ignore[arg-type]

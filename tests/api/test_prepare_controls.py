@@ -79,12 +79,15 @@ def test_a_folder_becomes_png_files_that_sampling_checks(folder: Path, capsys: p
     file = folder / "edges/class1/3.png"
     assert Image.open(file).size == (27, 20)
     assert Image.open(folder / "edges/preview.png").size[0] > 1000
-    assert set(control_facts(file)) == {"genzoo:extractor", "genzoo:source"}
+    assert set(control_facts(file)) == {"genzoo:extractor", "genzoo:source", "genzoo:settings"}
     task = task_of(folder, {"name": "canny", "low": 50})
     assert task.conditions(1, control=file)["control"].shape == (1, 3, 8, 8)
     for control in ("canny", {"name": "canny", "low": 50, "high": 90}):
-        with pytest.raises(UsageError, match="another extractor"):
+        with pytest.raises(UsageError, match="another extractor") as caught:
             task_of(folder, control).conditions(1, control=[file])
+        assert "it says canny low=50 high=200; the model was trained with canny low=" in str(caught.value)
+    with pytest.raises(UsageError, match="is a folder, and control is a picture"):
+        task.conditions(1, control=folder / "edges")
 
 
 def task_of(folder: Path, control: Any) -> Any:
@@ -128,3 +131,66 @@ def test_grey_and_coloured_controls_are_stored_as_such(tmp_path: Path) -> None:
     for name, control in {"L": torch.zeros(3, 4, 4), "RGB": pictures(1)[0]}.items():
         (tmp_path / f"{name}.png").write_bytes(control_png(control, extractor="x"))
         assert Image.open(tmp_path / f"{name}.png").mode == name
+
+
+def test_a_folder_like_a_run_gives_what_control_from_gives(
+    folder: Path, capsys: pytest.CaptureFixture
+) -> None:
+    """Pictures of any size become the model's controls, bit for bit those that sampling extracts itself."""
+    run = genzoo.train(car_recipe(folder, "data.controls=null", "task.control={name: canny, low: 60}"),
+                       output=folder / "run")  # fmt: skip
+    photo(50, 31).save(folder / "photo.png")
+    words = ["prepare", "controls", str(folder / "photo.png"), "--output", str(folder / "edges")]
+    with pytest.raises(SystemExit) as end:
+        main([*words, "--like", str(run.folder)])
+    assert end.value.code == 0
+    made = folder / "edges/photo.png"
+    assert Image.open(made).size == (8, 8)
+    assert control_facts(made)["genzoo:extractor"] == run.task().extract.fingerprint
+    ready = run.task().conditions(1, control=made)["control"]
+    assert torch.equal(ready, run.task().conditions(1, control_from=folder / "photo.png")["control"])
+    with pytest.raises(SystemExit) as end:
+        main([*words, f"like={run.folder}"])  # the same again is there already
+    assert "1 reused" in capsys.readouterr().out
+
+
+def test_a_size_is_cropped_to_before_extraction_and_another_size_is_made_anew(folder: Path) -> None:
+    for size, made in {"12": (12, 12), "[9,14]": (14, 9)}.items():
+        words = ["prepare", "controls", str(folder / "pictures"), "control=canny", f"image_size={size}"]
+        with pytest.raises(SystemExit) as end:
+            main([*words, f"output={folder / 'edges'}"])
+        assert end.value.code == 0
+        assert Image.open(folder / "edges/class1/3.png").size == made
+
+
+REFUSED = {
+    "no-size": (["--control", "canny", "--image-size", "big"], "a side in pixels"),
+    "no-picture-size": (["--control", "canny", "--image-size", "0"], "1 or more"),
+    "beside-extractor": (["--like", "run", "--control", "canny"], "beside --control"),
+    "beside-size": (["--like", "run", "--image-size", "8"], "beside --image-size"),
+    "beside-setting": (["--like", "run", "low=3"], "beside low=3"),
+    "no-run": (["--like", "nosuch"], "nosuch"),
+    "without-control": (["--like", "assets:dim_emoji"], "follows no control"),
+    "nothing": ([], "--like RUN"),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_options_of_a_folder_that_say_nothing_or_two_things_are_refused(
+    name: str, folder: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(folder)
+    words, said = REFUSED[name]
+    with pytest.raises(SystemExit) as end:
+        main(["prepare", "controls", "pictures", "--output", "edges", *words])
+    assert end.value.code in (2, 4)
+    assert said in capsys.readouterr().err
+    assert not (folder / "edges").exists()
+
+
+def test_options_for_a_folder_beside_a_recipe_are_refused(capsys: pytest.CaptureFixture) -> None:
+    for option in ("--like=run", "--image-size=8", "--control=canny", "--output=edges"):
+        with pytest.raises(SystemExit) as end:
+            main(["prepare", "controls", "car_canny", option])
+        assert end.value.code == 2
+        assert "set task.control and data.controls" in capsys.readouterr().err

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
+import genzoo
 from genzoo.api.pipelines.write import export_pipeline
 from genzoo.api.recipes.models import count
 from genzoo.api.recipes.named import recipe_named, recipe_of_run
@@ -47,6 +48,13 @@ def test_the_model_of_a_run_is_counted(trained: Run, capsys: pytest.CaptureFixtu
     found = json.loads(said(["count", str(trained.folder), "--json"], capsys))
     assert found["model"] == str(trained.folder)
     assert found["num_params"] == sum(weight.numel() for weight in model.parameters())
+
+
+def test_a_text_to_image_base_is_counted_by_its_own_name(capsys: pytest.CaptureFixture[str]) -> None:
+    found = json.loads(said(["count", "assets:text_to_image_emoji", "--json"], capsys))
+    model = genzoo.load_run("assets:text_to_image_emoji").task(device="cpu").model
+    assert found["num_params"] == sum(weight.numel() for weight in model.parameters())
+    assert min(found[f"macs_{kind}"] for kind in ("linear", "conv", "attention")) > 0
 
 
 @pytest.mark.filterwarnings("error")

@@ -115,3 +115,15 @@ def test_pictures_that_steer_are_known_by_their_pixels() -> None:
     assert len(set(row_digests(pair))) == 2
     assert row_digests(pair[:1].expand(4, -1, -1, -1)) == row_digests(pair)[:1] * 4
     assert row_digests(torch.tensor([1, 2])) == row_digests(["a", "b"]) == []
+
+
+@pytest.mark.parametrize("name", ["s.mp4", "cat.PNG", "all.npz"])
+def test_a_folder_named_like_a_file_is_refused_before_anything_is_made(
+    name: str, trained: Run, tmp_path: Path
+) -> None:
+    with pytest.raises(UsageError, match="named like a file") as caught:
+        trained.sample_to(tmp_path / name, num=1, steps=1)
+    assert str((tmp_path / name).with_suffix("")) in str(caught.value)
+    assert not (tmp_path / name).exists()
+    (tmp_path / name).mkdir()  # somebody's own choice
+    assert trained.sample_to(tmp_path / name, num=1, steps=1).is_dir()

@@ -143,3 +143,21 @@ def test_what_is_no_data_is_answered(gz: Gz, what: str, tmp_path: Path) -> None:
     (tmp_path / "table.csv").write_text("a,b\n1,2\n")
     assert gz("prepare", "check", what).code in (2, 4)
     assert gz("prepare", "check", "empty", "image_siz=3").code == 2
+
+
+def test_a_sheet_shows_what_training_would_see(photos: Path, tmp_path: Path, gz: Gz) -> None:
+    sheet = tmp_path / "sheet.png"
+    answer = gz("prepare", "check", photos, "--sheet", sheet)
+    assert answer.code == 4  # one of them cannot be read, and is not shown
+    assert f"look at {sheet}" in answer.text
+    assert Image.open(sheet).size == (4 * 68, 4 * 68)
+    assert gz("prepare", "check", photos, "image_size=40", f"sheet={sheet}").code == 4  # its own is replaced
+    assert Image.open(sheet).size == (4 * 44, 4 * 44)
+
+
+def test_a_sheet_replaces_nothing_of_others(photos: Path, gz: Gz) -> None:
+    before = (photos / "b" / "0.png").read_bytes()
+    for name in (photos / "b" / "0.png", photos / "notes.txt", photos / "sheet.jpg", photos / "b"):
+        answer = gz("prepare", "check", photos, "--sheet", name)
+        assert answer.code == 2, answer.text
+    assert (photos / "b" / "0.png").read_bytes() == before

@@ -9,7 +9,7 @@ import pytest
 from rich.console import Console
 
 from genzoo.core import progress as module
-from genzoo.core.progress import Progress, clock
+from genzoo.core.progress import Progress, clock, counting
 
 
 @pytest.fixture
@@ -71,3 +71,13 @@ def test_only_the_first_process_shows_anything(
 
 def test_clock_reads_like_a_clock() -> None:
     assert [clock(s) for s in (5, 65, 3723.4)] == ["0:05", "1:05", "1:02:03"]
+
+
+def test_events_without_a_known_number_are_counted_now_and_then(
+    now: list[float], caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.INFO), counting("sampling: the network ran {} times") as one:
+        for _ in range(1205):
+            one("module", "inputs")
+            now[0] += 1 / 64
+    assert caplog.messages == ["sampling: the network ran 641 times, 0:10 so far"]

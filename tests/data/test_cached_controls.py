@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -173,10 +174,17 @@ def test_a_file_tells_who_made_it(tmp_path: Path) -> None:
     path, control = tmp_path / "edges.png", torch.full((3, 4, 5), 0.2)
     path.write_bytes(control_png(control, extractor="canny-1", source="abc"))
     assert control_facts(path) == {"genzoo:extractor": "canny-1", "genzoo:source": "abc"}
-    require_extractor(path, "canny-1")
-    with pytest.raises(UsageError, match="made by another extractor"):
-        require_extractor(path, "hed-2")
+    ours, other = (
+        SimpleNamespace(fingerprint="canny-1"),
+        SimpleNamespace(fingerprint="hed-2", described="hed"),
+    )
+    require_extractor(path, ours)
+    with pytest.raises(UsageError, match="it says canny-1; the model was trained with hed-2"):
+        require_extractor(path, other)
+    path.write_bytes(control_png(control, extractor="hed-1", settings="hed"))  # alike but for its weights
+    with pytest.raises(UsageError, match="it says hed-1; the model was trained with hed-2"):
+        require_extractor(path, other)
     photo(5, 4).save(tmp_path / "foreign.png")
-    require_extractor(tmp_path / "foreign.png", "hed-2")
+    require_extractor(tmp_path / "foreign.png", other)
     (tmp_path / "cut.png").write_bytes(path.read_bytes()[:40])
     assert control_facts(tmp_path / "cut.png") == {}

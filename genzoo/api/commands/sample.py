@@ -25,6 +25,7 @@ from genzoo.api.sampling.prompt_list import PROMPTS, read_prompt_list, sample_li
 from genzoo.core.errors import UsageError
 from genzoo.core.processes import World
 from genzoo.core.progress import Progress
+from genzoo.core.wording import counted
 
 USUAL_NUM = 16
 PLACES = ("num", "seed", "batch_size", "device", "checkpoint", "out")
@@ -134,7 +135,8 @@ def sample_command(
         if World.current().is_first and as_json:
             print_json({"folder": str(place), "prompts": str(Path(place) / PROMPTS)})
         elif World.current().is_first:
-            typer.echo(f"{place}: {len(listed)} folders, {PROMPTS}".encode("utf-8", "replace").decode())
+            said = f"{place}: {counted(len(listed), 'folder')}, {PROMPTS}"
+            typer.echo(said.encode("utf-8", "replace").decode())
         return
     if given.get("class_labels") is not None:
         given["class_labels"] = labels_of_names(given["class_labels"], loaded.class_names(path))
@@ -153,7 +155,9 @@ def sample_command(
         if packed is not None:
             typer.echo(str(packed).encode("utf-8", "replace").decode())
         # a name may hold bytes that are no UTF-8, and a terminal takes none
-        typer.echo(f"{folder}: samples.json, grid.png".encode("utf-8", "replace").decode())
+        films = sorted(path.name for path in Path(folder).glob("grid.*") if path.suffix != ".png")
+        made = ", ".join(["samples.json", "grid.png", *films])
+        typer.echo(f"{folder}: {made}".encode("utf-8", "replace").decode())
 
 
 def given_once(named: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, Any]:

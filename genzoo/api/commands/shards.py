@@ -12,6 +12,7 @@ from genzoo.core.errors import DataError
 from genzoo.core.paths import require_path
 from genzoo.core.processes import connected
 from genzoo.core.progress import Progress
+from genzoo.core.wording import counted
 
 
 def prepare_shards_command(
@@ -38,7 +39,7 @@ def prepare_shards_command(
         )
     if world.is_first:
         typer.echo(
-            f"{report.shards} shards, {report.samples:,} samples: {report.made} indexed, "
+            f"{counted(report.shards, 'shard')}, {counted(report.samples, 'sample')}: {report.made} indexed, "
             f"{report.shards - report.made} were"
         )
         for name in report.ignored[:5]:

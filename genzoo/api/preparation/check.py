@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from genzoo.api.preparation.open_data import OpenedData
 from genzoo.core.contracts import KnowsLengths, LeavesOut, able
+from genzoo.core.wording import counted
 from genzoo.data.captioned import Captioned
 from genzoo.data.duplicates import MOST, equal_groups, equal_pairs, near_pairs
 from genzoo.data.inspection import Look, evenly, inspect, item_name
@@ -137,7 +138,7 @@ def _between(
 def report_lines(report: DataReport) -> list[str]:
     """The report for people."""
     part = "" if report.looked_at == report.items else f", {report.looked_at:,} of them looked at"
-    lines = [f"data        {report.data}: {report.items:,} items{part}"]
+    lines = [f"data        {report.data}: {counted(report.items, 'item')}{part}"]
     lines += [f"classes     {class_line(report.classes) or 'none'}"]
     if report.sizes:
         lines += [f"sizes       {_some([f'{size} ({count:,})' for size, count in report.sizes.items()])}"]
@@ -174,10 +175,11 @@ def _named(bad: Sequence[str]) -> list[str]:
 
 def _groups(groups: Sequence[Sequence[str]]) -> str:
     said = [" = ".join(group[:3]) + (" = ..." if len(group) > 3 else "") for group in groups]
-    return f"{len(groups)} groups: {_some(said)}" if groups else "none"
+    return f"{counted(len(groups), 'group')}: {_some(said)}" if groups else "none"
 
 
 def _pairs(pairs: Sequence[tuple[str, str]] | None) -> str:
     if pairs is None:
         return f"not compared, there are more than {MOST:,}"
-    return f"{len(pairs)} pairs: {_some([f'{one} ~ {two}' for one, two in pairs])}" if pairs else "none"
+    said = _some([f"{one} ~ {two}" for one, two in pairs])
+    return f"{counted(len(pairs), 'pair')}: {said}" if pairs else "none"

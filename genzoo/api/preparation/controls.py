@@ -8,11 +8,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
+from PIL import Image
 from torch import Tensor
 
 from genzoo.api.recipes.build import build_dataset
 from genzoo.api.recipes.plan import plan_of
 from genzoo.core.claims import claim_folder, require_apart
+from genzoo.core.contracts import ExtractsControls, KnowsSides, SaysSettings, able
 from genzoo.core.controls import build_control
 from genzoo.core.errors import DataError, UsageError
 from genzoo.core.files import write_file
@@ -26,11 +28,12 @@ from genzoo.data.latent_cache import CacheReport, build_latent_cache
 from genzoo.data.latent_store import digest
 from genzoo.data.own_outputs import is_overview
 from genzoo.data.sample_stream import one_line
-from genzoo.data.transforms import adm_centre_crop, to_tensor
+from genzoo.data.transforms import Size, adm_centre_crop, sides, size_name, to_tensor
 from genzoo.pictures.grid import make_grid
 from genzoo.pictures.pixels import to_uint8
 
 if TYPE_CHECKING:
+    from genzoo.api.runs.run_data import RunData
     from genzoo.core.recipe import Recipe
     from genzoo.core.types import ControlExtractor
 
@@ -81,27 +84,68 @@ def prepare_controls(
     return report, world.on_first(lambda: save_sheet(_some(dataset), dataset.folder / SHEET))
 
 
+class ControlsWanted(NamedTuple):
+    """What to make of a folder's pictures. size: (height, width) to crop each to first; None for its own."""
+
+    extractor: ControlExtractor
+    size: tuple[int, int] | None = None
+
+    @classmethod
+    def of(cls, control: str | Mapping[str, Any], size: Size | None = None) -> ControlsWanted:
+        """By the extractor of a name or section. Raises UsageError for a name or setting that is none."""
+        return cls(build_control(control), None if size is None else sides(size))
+
+    @property
+    def described(self) -> str:
+        told = able(self.extractor, SaysSettings)
+        return "" if told is None else told.described
+
+    def seen(self, image: Image.Image) -> Image.Image:
+        """The picture as the extractor shall see it."""
+        return image if self.size is None else adm_centre_crop(image, self.size)
+
+    def stamp(self, data: bytes) -> str:
+        """What a control's file says of its source: a hash of the picture, and the size it was cropped to."""
+        return digest(data).hex() + ("" if self.size is None else f" at {size_name(self.size)}")
+
+
+def controls_like(run: RunData) -> ControlsWanted:
+    """Controls as a run knows them: by its own extractor, at the size of its pictures.
+
+    Given to sampling they are what control_from=PICTURE would be. Raises UsageError for a run without.
+    """
+    task = run.task(device="cpu")
+    extracting, sized = able(task, ExtractsControls), able(task, KnowsSides)
+    if extracting is None or extracting.extract is None:
+        raise UsageError(
+            f"{run.folder} follows no control", fix="name a run that does, or --control EXTRACTOR"
+        )
+    return ControlsWanted(extracting.extract, None if sized is None else sized.pixel_size)
+
+
 def extract_folder(
     source: str | Path,
     output: str | Path,
-    control: str | Mapping[str, Any],
+    control: str | Mapping[str, Any] | ControlsWanted,
     *,
     device: str | None = None,
     progress: Callable[[int, int], None] | None = None,
     world: World | None = None,
 ) -> tuple[CacheReport, Path]:
-    """The control of every picture of a folder, or of one picture, as PNG files of the same names and sizes.
+    """The control of every picture of a folder, or of one picture, as PNG files of the same names.
 
+    control: an extractor by name or section, which sees each picture at its own size, or `ControlsWanted`.
     Files that this extractor made of the same picture are kept. Returns what was done, and a sheet.
     """
     world = world or World.single()
-    extractor, folder = build_control(control), Path(output)
-    extractor.to(chosen_device(device))
+    wanted = control if isinstance(control, ControlsWanted) else ControlsWanted.of(control)
+    folder = Path(output)
+    wanted.extractor.to(chosen_device(device))
     root, files = _pictures(Path(source).expanduser())
     _require_free(root, folder, single=Path(source).expanduser().is_file())
     world.wait()  # nobody writes while others look whether the places are free
     mine = world.every(list(enumerate(files)))
-    own = world.together(lambda: _extract_all(root, mine, folder, extractor, progress))
+    own = world.together(lambda: _extract_all(root, mine, folder, wanted, progress))
     parts = world.gather(own)
     shown = [pair for _, pair in sorted((one for part in parts for one in part.shown), key=_place)[:SHOWN]]
     bad = [line for part in parts for line in part.bad]
@@ -128,7 +172,7 @@ def _extract_all(
     root: Path,
     files: Sequence[tuple[int, str]],
     folder: Path,
-    extractor: ControlExtractor,
+    wanted: ControlsWanted,
     progress: Callable[[int, int], None] | None,
 ) -> _Extracted:
     built = 0
@@ -137,7 +181,7 @@ def _extract_all(
     for done, (number, name) in enumerate(files, 1):
         try:
             target = (folder / name).with_suffix(".png")
-            made, pair = _extract(root / name, target, extractor, len(shown) < SHOWN)
+            made, pair = _extract(root / name, target, wanted, len(shown) < SHOWN)
             built += made
             shown += [(number, pair)] if pair is not None else []
         except DataError as error:
@@ -201,16 +245,17 @@ def _unique(names: list[str]) -> Iterator[str]:
 
 
 def _extract(
-    source: Path, target: Path, extractor: ControlExtractor, show: bool
+    source: Path, target: Path, wanted: ControlsWanted, show: bool
 ) -> tuple[bool, tuple[Tensor, Tensor] | None]:
     """Whether a control had to be made, and picture and control as squares for the sheet."""
     data = read_file(source)
-    image = decode_image(data, where=str(source))
-    stamp = digest(data).hex()
-    made = control_facts(target) != {EXTRACTOR: extractor.fingerprint, SOURCE: stamp}
+    image = wanted.seen(decode_image(data, where=str(source)))
+    maker, stamp = wanted.extractor.fingerprint, wanted.stamp(data)
+    facts = control_facts(target)
+    made = (facts.get(EXTRACTOR), facts.get(SOURCE)) != (maker, stamp)
     if made:
-        control = extractor(to_tensor(image)[None])[0]
-        write_file(target, control_png(control, extractor=extractor.fingerprint, source=stamp))
+        control = wanted.extractor(to_tensor(image)[None])[0]
+        write_file(target, control_png(control, extractor=maker, source=stamp, settings=wanted.described))
     if not show:
         return made, None
     both = [image, decode_image(read_file(target), where=str(target))]

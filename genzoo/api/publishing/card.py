@@ -13,6 +13,7 @@ from genzoo.core.contracts import makes_clips
 from genzoo.core.errors import UsageError
 from genzoo.core.registry import MODELS
 from genzoo.core.signatures import parameters
+from genzoo.core.wording import counted
 
 if TYPE_CHECKING:
     from genzoo.api.publishing.content import Content
@@ -82,7 +83,7 @@ def _made(run: RunData) -> str:
     if names:
         said = ", ".join(f"{label} {plain(name)}" for label, name in enumerate(names[:CLASSES_MAX]))
         more = ", ..." if len(names) > CLASSES_MAX else ""
-        lines.append(f"{len(names)} classes, by label: {said}{more}.")
+        lines.append(f"{counted(len(names), 'class', 'classes')}, by label: {said}{more}.")
     return "## Model and training\n\n" + "\n\n".join(lines)
 
 

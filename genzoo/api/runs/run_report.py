@@ -12,6 +12,7 @@ from genzoo.core.node import Node
 from genzoo.core.reading import read_bytes, read_record
 from genzoo.core.recipe_history import phases_of
 from genzoo.core.registry import METRICS
+from genzoo.core.wording import counted
 from genzoo.training.recipe_changes import changes
 
 if TYPE_CHECKING:
@@ -89,7 +90,8 @@ def _classes(run: RunData) -> str:
     if not names:
         return ""
     said = ", ".join(f"{label} {name}" for label, name in enumerate(names[:CLASSES_MAX]))
-    return f"\n- {len(names)} classes, by label: {said}{', ...' if len(names) > CLASSES_MAX else ''}"
+    more = ", ..." if len(names) > CLASSES_MAX else ""
+    return f"\n- {counted(len(names), 'class', 'classes')}, by label: {said}{more}"
 
 
 def _history(run: RunData) -> str:

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 FORMAT = 2
 ABOUT = "samples.json"
 ANOTHER = "name another folder, or delete this one"
+FILES = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".mp4", ".webm", ".mov", ".zip", ".npz")
 WORDS_MAX = 40  # letters of the options in a folder's name
 
 
@@ -106,6 +107,11 @@ def _digest(row: torch.Tensor) -> str:
 def _strangers(folder: Path) -> list[str]:
     if folder.exists() and not folder.is_dir():
         raise UsageError(f"{folder} is a file, and samples need a folder", fix="name another --out")
+    if folder.suffix.lower() in FILES and not folder.exists():
+        raise UsageError(
+            f"{folder} is named like a file, and samples need a folder",
+            fix=f"name a folder, such as {folder.with_suffix('')}; clip_format=mp4 makes films",
+        )
     return strangers(folder)
 
 

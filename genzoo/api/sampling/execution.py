@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING
 
 from genzoo.core.process_settings import allow_tf32, process_settings
+from genzoo.core.progress import counting
 from genzoo.nn.compiled import compiled
 from genzoo.nn.cuda_graphs import replayed
 
@@ -44,7 +45,7 @@ class Execution:
 def executed(task: Task, how: Execution) -> Iterator[None]:
     """Within the block the task's network runs like that; afterwards it is as it was.
 
-    Raises UsageError for a model or a device that cannot.
+    Long sampling says how often the network ran. Raises UsageError for a model or a device that cannot.
     """
     device = next(task.model.parameters()).device
     with contextlib.ExitStack() as stack:
@@ -55,4 +56,7 @@ def executed(task: Task, how: Execution) -> Iterator[None]:
             stack.enter_context(compiled(task.model))
         if how.cuda_graphs:
             stack.enter_context(replayed(task.model))
+        one = stack.enter_context(counting("sampling: the network ran {} times"))
+        hook = task.model.register_forward_pre_hook(one)
+        stack.callback(hook.remove)
         yield

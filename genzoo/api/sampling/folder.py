@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from genzoo.api.sampling.beside import grid_beside
 from genzoo.api.sampling.claim import claim, claimed_samples, describe
 from genzoo.api.sampling.class_names import captions_of
 from genzoo.api.sampling.plan import SamplePlan, sample_block
@@ -22,7 +23,6 @@ from genzoo.core.files import write_file
 from genzoo.core.processes import World
 from genzoo.pictures.animation import FPS, check_fps, contact_sheet, make_animation, require_pyav
 from genzoo.pictures.clip_files import read_clip, read_picture, write_clip
-from genzoo.pictures.grid import make_grid
 from genzoo.pictures.pixels import png, to_pil, to_uint8
 
 if TYPE_CHECKING:
@@ -110,6 +110,7 @@ def write_samples(
             fps=fps,
             film=suffix == ".mp4",
             captions=captions if captions and len(captions) == len(shown) else None,
+            conditions={name: rows[: len(shown)] for name, rows in plan.conditions.items()},
         )
     return total
 
@@ -125,7 +126,10 @@ def save_samples(
     for index, image in enumerate(images):
         write_sample(folder / file_name(index, suffix), image)
     write_grid(
-        folder, images[: _shown(suffix)], captions=captions_of(conditions, settings.get("classes", {}))
+        folder,
+        images[: _shown(suffix)],
+        captions=captions_of(conditions, settings.get("classes", {})),
+        conditions={name: rows[: _shown(suffix)] for name, rows in conditions.items()},
     )
     return folder
 
@@ -146,13 +150,15 @@ def write_grid(
     fps: float = FPS,
     film: bool = False,
     captions: Sequence[str] | None = None,
+    conditions: Mapping[str, Any] | None = None,
 ) -> Path:
     """grid.png of pictures (n, c, h, w); of clips (n, f, c, h, w) also grid.gif or grid.mp4.
 
-    captions: of each picture; clips show none. Returns the PNG.
+    captions: of each picture; clips show none.   conditions: of each; controls are shown. Returns the PNG.
     """
     if images.ndim == 4:
-        return make_grid(images, columns=columns, captions=captions).save(folder / "grid.png")
+        grid = grid_beside(images, conditions or {}, columns=columns, captions=captions)
+        return grid.save(folder / "grid.png")
     make_animation(images, columns=columns, fps=fps).save(folder / ("grid.mp4" if film else "grid.gif"))
     return contact_sheet(images, columns=columns).save(folder / "grid.png")
 

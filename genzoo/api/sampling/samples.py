@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from genzoo.api.sampling.beside import grid_beside
 from genzoo.api.sampling.class_names import captions_of
 from genzoo.api.sampling.folder import save_samples
 from genzoo.pictures.animation import FPS, Animation, contact_sheet, make_animation
@@ -50,12 +51,12 @@ class Samples:
     def grid(self, *, columns: int | None = None) -> Grid:
         """All samples in one picture, row by row; about square when `columns` is left out.
 
-        Clips become strips of frames, one in a row when `columns` is left out.
+        Controls come first. Clips become strips of frames, one in a row when `columns` is left out.
         """
         if self.pixels.ndim == 5:
             return contact_sheet(self.images, columns=columns)
         captions = captions_of(self.conditions, self.settings.get("classes", {}))
-        return make_grid(self.images, columns=columns, captions=captions)
+        return grid_beside(self.images, self.conditions, columns=columns, captions=captions)
 
     def animation(self, *, columns: int | None = None, fps: float = FPS) -> Animation:
         """All clips playing side by side; its `save` writes .gif or .mp4. Raises ShapeError for images."""

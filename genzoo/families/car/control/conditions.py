@@ -33,6 +33,11 @@ def read_pictures(given: Pictures, num: int, size: tuple[int, int], *, what: str
         pixels = pixels.float() / 127.5 - 1 if pixels.dtype == torch.uint8 else pixels.float()
     else:
         paths = [given] if isinstance(given, (str, Path)) else list(given)
+        for folder in (Path(path) for path in paths if Path(path).is_dir()):
+            raise UsageError(
+                f"{folder} is a folder, and {what} is a picture, or one for each sample",
+                fix=f"name pictures in it: {what}={folder / 'NAME.png'}, or {what}=[A.png,B.png]",
+            )
         pictures = [adm_centre_crop(load_image(Path(path)), size) for path in paths]
         pixels = torch.stack([to_tensor(picture) for picture in pictures]) if pictures else torch.empty(0)
     if len(pixels) not in (1, num):
@@ -94,7 +99,7 @@ def chosen_control(
         known = able(extract, HasFingerprint)
         if known is not None and not isinstance(control, Tensor):
             for path in [control] if isinstance(control, (str, Path)) else control:
-                require_extractor(Path(path), known.fingerprint)
+                require_extractor(Path(path), known)
         return read_pictures(control, num, size, what="control")
     assert source is not None
     if extract is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
@@ -27,6 +28,8 @@ from genzoo.families.car.control.model import CAR
 from genzoo.families.car.var.bf16_copy import HalfCopy
 from genzoo.families.car.var.model import VAR
 from genzoo.families.car.vqvae.codec import VQVAECodec
+
+logger = logging.getLogger(__name__)
 
 GivenControls = Pictures | Mapping[str, Pictures]
 OWN = "control"
@@ -67,6 +70,8 @@ def control_conditions(
     runs = by_extractor(task.control_name, task, _others(task, control_runs or {}))
     given, sources = named_controls(control, list(runs)), _sources(control_from, list(runs))
     names = [name for name in runs if name in given or name in sources]
+    if not names and isinstance(task.model, CAR):
+        logger.info("no control was given: these samples are those of the frozen base")
     strengths = strengths_of(control_scale, len(names), len(task.codec.patch_nums))
     if names and not isinstance(task.model, CAR):
         raise UsageError("a control was given, but this model takes none", fix="use a CAR")

@@ -12,6 +12,7 @@ from genzoo.core.limits import MAX_AT_ONCE, MAX_SAMPLES
 from genzoo.core.paths import require_path
 from genzoo.core.processes import chosen_device
 from genzoo.core.progress import Progress, doing
+from genzoo.core.wording import counted
 
 
 def regularization_command(
@@ -93,4 +94,4 @@ def regularization_command(
     if as_json:
         typer.echo(json.dumps({"path": str(path), "pictures": num}, indent=2))
         return
-    typer.echo(f"{path}: {num} pictures")
+    typer.echo(f"{path}: {counted(num, 'picture')}")

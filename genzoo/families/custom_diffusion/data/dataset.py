@@ -13,6 +13,7 @@ from PIL import Image
 from torch import Tensor
 
 from genzoo.core.errors import DataError, UsageError
+from genzoo.data.indexed import Indexed
 from genzoo.data.transforms import draw_flip, to_tensor
 from genzoo.families.custom_diffusion.data.augmentation import RULES, GeneratorDraws, augment
 from genzoo.families.custom_diffusion.data.concept_list import Concept, read_concepts
@@ -23,7 +24,7 @@ CROPS = ("random", "centre")
 Item = dict[str, Any]
 
 
-class ConceptImages:
+class ConceptImages(Indexed):
     """fetch gives {"pixels": (3, s, s) float32 in [-1, 1], "captions": str, "box": (4,) int64, "key": str}
     and, with regularisation, {"class_pixels", "class_captions", "class_key"}.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from genzoo.core.wording import counted
 from genzoo.families.custom_diffusion.files.report import Report
 
 # the share of a concept's own change that another one, merged alone, would cause at its words
@@ -57,7 +58,8 @@ class MergeReport(Report):
     def lines(self) -> list[str]:
         """For a terminal."""
         text = [
-            f"{len(self.concepts)} concepts merged into {self.num_matrices} matrices of {self.base}",
+            f"{counted(len(self.concepts), 'concept')} merged into"
+            f" {counted(self.num_matrices, 'matrix', 'matrices')} of {self.base}",
             f"constraint residual {self.constraint_residual:.1e}, objective {self.objective:.4g}, "
             f"largest change {self.largest_change:.1%} of a matrix",
             f"{self.num_regularisation_rows} regularisation rows of {self.num_captions} captions: rank "

@@ -120,6 +120,13 @@ class ConceptModel(nn.Module):
         texts += [] if hidden is None else [TextFeatures(hidden, pooled)]
         return predict(self.unet, x_t, timesteps, concatenate(texts), pixel_factor=self.parts.pixel_factor)
 
+    def example_inputs(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Arguments of `forward` for one sample: noise, a time, and an empty text."""
+        size, like = self.unet.config.sample_size, next(self.unet.parameters())
+        height, width = (size, size) if isinstance(size, int) else size
+        x_t = like.new_zeros(1, self.unet.config.in_channels, height, width)
+        return x_t, x_t.new_zeros(1).long(), self.token_ids([""]).to(x_t.device)
+
     def token_ids(self, texts: Sequence[str], *, chunks: int = 1) -> Tensor:
         """(b, e, k l) for e text encoders, of texts as they stand, in k chunks, `chunks` at least."""
         return torch.stack(self.parts.token_ids(texts, chunks=chunks), dim=1)
