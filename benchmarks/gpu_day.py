@@ -4,7 +4,7 @@
     python -m benchmarks.gpu_day --tiny                    anywhere: Triton's interpreter and tiny sizes
 
 Correctness comes first. A case that fails is told as such, and the others run; a section for which there is
-no time left says so. Nothing here has been run on a GPU yet.
+no time left says so. What was run so far: benchmarks/results/gpu_day_*.json.
 """
 
 from __future__ import annotations
@@ -53,13 +53,18 @@ def sections() -> dict[str, Section]:
     """In order of what would be missed most."""
     from benchmarks import gpu_day_kernels as kernels
     from benchmarks import gpu_day_models as models
+    from benchmarks import gpu_day_whole as whole
 
     return {
         "ceilings": kernels.ceilings,
         "correctness": kernels.correctness,
+        "agreement": whole.agreement,
+        "resumed": whole.resumed,
         "scans": kernels.scans,
         "convolution": kernels.convolution,
         "models": models.models,
+        "kernels_of_a_step": whole.kernels_of_a_step,
+        "forms": whole.forms,
         "crossover": models.crossover,
         "next_scale": models.next_scale,
         "digits": models.digits,

@@ -58,6 +58,8 @@ def newest_results(folder: Path) -> list[dict[str, Any]]:
     newest: dict[str, dict[str, Any]] = {}
     for path in sorted(folder.glob("*.json")):
         report = json.loads(path.read_text())
+        if "rows" not in report:  # a GPU day has sections
+            continue
         known = newest.get(report["case"])
         if known is None or report["date"] >= known["date"]:
             newest[report["case"]] = report

@@ -19,7 +19,8 @@ def process_settings(device: torch.device | str = "cpu") -> Iterator[None]:
     """Within the block whatever belongs to the process may be set; afterwards it is as it was found.
 
     Put back: the global random generators of Python, numpy, torch's CPU and `device`, torch's switches for
-    deterministic kernels and for TF32, and the filters of warnings.
+    deterministic kernels and for TF32, and the filters of warnings. Float32 is float32 inside, until
+    `allow_tf32`: torch itself rounds the factors of a GPU's convolutions to TF32.
     """
     with warnings.catch_warnings(), _generators(torch.device(device)), _switches():
         yield
@@ -54,6 +55,7 @@ def _switches() -> Iterator[None]:
     tf32 = cudnn.allow_tf32, matmul.allow_tf32
     wanted = torch.are_deterministic_algorithms_enabled()
     only_warn = torch.is_deterministic_algorithms_warn_only_enabled()
+    cudnn.allow_tf32 = matmul.allow_tf32 = False
     try:
         yield
     finally:

@@ -100,3 +100,24 @@ def test_a_deterministic_run_is_so_while_it_goes_on(tmp_path: Path) -> None:
             hooks=[Ask()],
         )
     assert during == [(True, False), (False, True)]
+
+
+def test_float32_is_float32_while_a_run_goes_on_unless_it_says_otherwise(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """torch rounds the factors of a GPU's convolutions to TF32 by itself."""
+
+    class Ask(Hook):
+        def on_step(self, trainer: TrainingView, record: StepRecord) -> None:
+            during.append((torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32))
+
+    during: list[tuple[bool, bool]] = []
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)
+    for allowed in (False, True):
+        genzoo.train(
+            tiny().replaced({"train.steps": 1, "train.allow_tf32": allowed, "report": []}, "here"),
+            output=tmp_path / str(allowed),
+            hooks=[Ask()],
+        )
+    assert during == [(False, False), (True, True)]
+    assert torch.backends.cudnn.allow_tf32

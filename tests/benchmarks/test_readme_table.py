@@ -35,6 +35,13 @@ def test_newest_report_of_a_case_wins(tmp_path):
     assert [report["date"] for report in readme.newest_results(tmp_path)] == ["2026-03-01"]
 
 
+def test_sections_of_a_gpu_day_are_no_rows(tmp_path):
+    (tmp_path / "a.json").write_text(json.dumps({**REPORT, "date": "2026-03-01"}))
+    day = {"case": "gpu_day", "date": "2026-03-02", "scans": {}}
+    (tmp_path / "b.json").write_text(json.dumps(day))
+    assert [report["case"] for report in readme.newest_results(tmp_path)] == [REPORT["case"]]
+
+
 def test_only_the_marked_part_of_the_page_changes():
     page = f"top {readme.START} old {readme.END} bottom"
     assert readme.with_table(page, "new") == f"top {readme.START}\nnew\n{readme.END} bottom"

@@ -31,7 +31,14 @@ class Compiler:
         assert all(extent > 0 for extent in grid)
         return self.compile
 
-    def compile(self, *arguments: Any, num_warps: int, enable_fp_fusion: bool, **constants: Any) -> None:
+    def compile(
+        self,
+        *arguments: Any,
+        num_warps: int,
+        enable_fp_fusion: bool,
+        maxnreg: int | None = None,
+        **constants: Any,
+    ) -> None:
         import triton
         from triton.backends.compiler import GPUTarget
         from triton.compiler import ASTSource
@@ -47,7 +54,7 @@ class Compiler:
         }
         fixed |= {(names.index(name),): value for name, value in constants.items()}
         source = ASTSource(self.kernel, signature, fixed, aligned)
-        options = {"num_warps": num_warps, "enable_fp_fusion": enable_fp_fusion}
+        options = {"num_warps": num_warps, "enable_fp_fusion": enable_fp_fusion, "maxnreg": maxnreg}
         self.compiled.append(triton.compile(source, GPUTarget("cuda", self.capability, 32), options))
 
 

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from genzoo.kernels import triton_host
 from genzoo.kernels.adaln import parts
+from genzoo.kernels.direct import Direct
 from genzoo.kernels.triton_host import (
     dense_rows,
     empty_like,
@@ -40,7 +41,7 @@ def _run(
     x: Tensor, places: Sequence[Tensor | None], eps: float, out_dtype: torch.dtype
 ) -> tuple[Tensor, Tensor]:
     tensors = [tensor for tensor in places if tensor is not None]
-    x1, out, _, _ = adaln_op(x, tensors, [tensor is not None for tensor in places], eps, out_dtype)
+    x1, out, _, _ = add_and_norm(x, tensors, [tensor is not None for tensor in places], eps, out_dtype)
     return x1, out
 
 
@@ -58,8 +59,7 @@ def norm_and_pass(
     return both
 
 
-@torch.library.custom_op("genzoo::triton_adaln", mutates_args=())
-def adaln_op(
+def run_adaln(
     x: Tensor, tensors: Sequence[Tensor], present: Sequence[bool], eps: float, out_dtype: torch.dtype
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """tensors: those `present` of gate, branch, shift, scale.   Returns x1, out, mean, r; empty if absent."""
@@ -84,6 +84,9 @@ def adaln_op(
     return outputs
 
 
+adaln_op = torch.library.custom_op("genzoo::triton_adaln", run_adaln, mutates_args=())
+
+
 @adaln_op.register_fake
 def _(
     x: Tensor, tensors: Sequence[Tensor], present: Sequence[bool], eps: float, out_dtype: torch.dtype
@@ -91,8 +94,7 @@ def _(
     return parts.outputs(x, tensors, present, out_dtype)
 
 
-@torch.library.custom_op("genzoo::triton_adaln_backward", mutates_args=())
-def gradient_op(
+def run_gradient(
     grads: Sequence[Tensor],
     grads_present: Sequence[bool],
     x1: Tensor,
@@ -151,6 +153,9 @@ def gradient_op(
     return [dx, *found]
 
 
+gradient_op = torch.library.custom_op("genzoo::triton_adaln_backward", run_gradient, mutates_args=())
+
+
 @gradient_op.register_fake
 def _(
     grads: Sequence[Tensor],
@@ -167,10 +172,13 @@ def _(
 
 
 def _backward(ctx: Any, grad_x1: Tensor | None, grad_out: Tensor | None, *unused: object) -> tuple[Any, ...]:
-    return *parts.differentiate(ctx, grad_x1, grad_out, gradient_op), None, None, None
+    return *parts.differentiate(ctx, grad_x1, grad_out, differentiate), None, None, None
 
 
-torch.library.register_autograd(adaln_op, _backward, setup_context=parts.setup_context)
+differentiate = Direct(gradient_op, run_gradient)
+add_and_norm = Direct(
+    adaln_op, run_adaln, backward=_backward, setup_context=parts.setup_context, differentiable=2
+)
 
 
 class _NormAndPass(torch.autograd.Function):
@@ -180,7 +188,7 @@ class _NormAndPass(torch.autograd.Function):
     def forward(
         ctx: Any, x: Tensor, shift: Tensor, scale: Tensor, eps: float, out_dtype: torch.dtype
     ) -> tuple[Tensor, Tensor]:
-        _, out, mean, r = adaln_op(x, [shift, scale], _NormAndPass.PRESENT, eps, out_dtype)
+        _, out, mean, r = add_and_norm(x, [shift, scale], _NormAndPass.PRESENT, eps, out_dtype)
         ctx.save_for_backward(x, mean, r, shift, scale)
         ctx.set_materialize_grads(False)
         return out, x.view_as(x)
@@ -193,7 +201,7 @@ class _NormAndPass(torch.autograd.Function):
         x, mean, r, *tensors = ctx.saved_tensors
         grads = [grad] if passed is None else [passed, grad]
         here = [passed is not None, True]
-        return *gradient_op(grads, here, x, mean, r, tensors, _NormAndPass.PRESENT, x.dtype), None, None
+        return *differentiate(grads, here, x, mean, r, tensors, _NormAndPass.PRESENT, x.dtype), None, None
 
 
 def _parameters(places: Sequence[Tensor | None]) -> tuple[tuple[Tensor | None, ...], tuple[Any, ...]]:

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from genzoo.kernels import triton_host
+from genzoo.kernels.direct import Direct
 from genzoo.kernels.halves import buffer_of, has_room, mark_room
 from genzoo.kernels.triton_host import (
     dense_rows,
@@ -51,11 +52,10 @@ def both_directions(
 
 def _run(x: Tensor, places: Sequence[Tensor | None], silu: bool) -> tuple[Tensor, Tensor]:
     given = [tensor for tensor in places if tensor is not None]
-    return conv_op(x, given, [tensor is not None for tensor in places], silu)
+    return convolve(x, given, [tensor is not None for tensor in places], silu)
 
 
-@torch.library.custom_op("genzoo::triton_conv", mutates_args=())
-def conv_op(
+def run_conv(
     x: Tensor, tensors: Sequence[Tensor], present: Sequence[bool], silu: bool
 ) -> tuple[Tensor, Tensor]:
     """tensors: those `present` of weight, bias, weight_b, bias_b.   Returns out, out_b; empty if absent."""
@@ -77,13 +77,15 @@ def conv_op(
     return out, out_b
 
 
+conv_op = torch.library.custom_op("genzoo::triton_conv", run_conv, mutates_args=())
+
+
 @conv_op.register_fake
 def _(x: Tensor, tensors: Sequence[Tensor], present: Sequence[bool], silu: bool) -> tuple[Tensor, Tensor]:
     return _outputs(x, present)
 
 
-@torch.library.custom_op("genzoo::triton_conv_backward", mutates_args=())
-def gradient_op(
+def run_gradient(
     grads: Sequence[Tensor], x: Tensor, tensors: Sequence[Tensor], present: Sequence[bool], silu: bool
 ) -> list[Tensor]:
     """Gradients of x and of `tensors`, in their order.   grads: of the outputs that are there."""
@@ -91,6 +93,9 @@ def gradient_op(
         return [zeros_like(tensor) for tensor in (x, *tensors)]
     dx = empty_like(x)
     return [dx, *gradients_into(dx, grads, x, tensors, present, silu)]
+
+
+gradient_op = torch.library.custom_op("genzoo::triton_conv_backward", run_gradient, mutates_args=())
 
 
 def gradients_into(
@@ -101,7 +106,7 @@ def gradients_into(
     present: Sequence[bool],
     silu: bool,
 ) -> list[Tensor]:
-    """As `gradient_op`, with the gradient of x written to dx, whose rows may be strided."""
+    """As `run_gradient`, with the gradient of x written to dx, whose rows may be strided."""
     x, grads = dense_rows(x), [dense_rows(grad) for grad in grads]
     taps, directions = tensors[0].shape[1], [present[0], present[2]]
     placed = spread(grads, directions)
@@ -152,11 +157,12 @@ def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]
 def _backward(ctx: Any, grad: Tensor, grad_b: Tensor) -> tuple[Any, ...]:
     x, *tensors = ctx.saved_tensors
     grads = [g for g, here in ((grad, ctx.present[0]), (grad_b, ctx.present[2])) if here]
-    dx, *found = gradient_op(grads, x, tensors, ctx.present, ctx.silu)
+    dx, *found = differentiate(grads, x, tensors, ctx.present, ctx.silu)
     return dx, found, None, None
 
 
-torch.library.register_autograd(conv_op, _backward, setup_context=_setup_context)
+differentiate = Direct(gradient_op, run_gradient)
+convolve = Direct(conv_op, run_conv, backward=_backward, setup_context=_setup_context)
 
 
 def beside_gate(
@@ -180,7 +186,7 @@ class _BesideGate(torch.autograd.Function):
         x, z = xz.chunk(2, dim=-1)
         ctx.present = present
         ctx.save_for_backward(xz, *tensors)
-        return *conv_op(x, tensors, present, True), z
+        return *convolve(x, tensors, present, True), z
 
     @staticmethod
     @torch.autograd.function.once_differentiable
@@ -188,7 +194,7 @@ class _BesideGate(torch.autograd.Function):
         xz, *tensors = ctx.saved_tensors
         arguments = ([grad, grad_b], xz.chunk(2, dim=-1)[0], tensors, ctx.present, True)
         if not has_room(grad_z) or not xz.numel():
-            dx, *found = gradient_op(*arguments)
+            dx, *found = differentiate(*arguments)
             return torch.cat([dx, grad_z], dim=-1), None, *found
         both = buffer_of(grad_z)
         return both, None, *gradients_into(both.chunk(2, dim=-1)[0], *arguments)

@@ -122,6 +122,7 @@ def tile_arguments(tiles: Tiles, d_state: int) -> dict[str, Any]:
         "SEGMENT": triton_configs.SEGMENT,
         "num_warps": tiles.warps,
         "enable_fp_fusion": True,  # Triton's default is about to change; the scan is one fused multiply-add
+        **({} if tiles.registers is None else {"maxnreg": tiles.registers}),
     }
 
 

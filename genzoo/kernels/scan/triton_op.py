@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from genzoo.kernels import triton_host
+from genzoo.kernels.direct import Direct
 from genzoo.kernels.halves import has_room, second_half
 from genzoo.kernels.scan.record import Scan, unpack
 from genzoo.kernels.scan.triton_configs import (
@@ -47,8 +48,7 @@ from genzoo.kernels.triton_host import (
 JOIN_BLOCK = 1024
 
 
-@torch.library.custom_op("genzoo::triton_selective_scan", mutates_args=())
-def scan_op(
+def run_scan(
     tensors: Sequence[Tensor],
     present: Sequence[bool],
     softplus: bool,
@@ -89,6 +89,9 @@ def scan_op(
     with triton_host.on_device(u):
         launch(pick_tiles(key, forward_tiles(padded_state(A.shape[1])), launch))
     return tuple(results)  # type: ignore[return-value]
+
+
+scan_op = torch.library.custom_op("genzoo::triton_selective_scan", run_scan, mutates_args=())
 
 
 def _launch_apart(
@@ -139,8 +142,7 @@ def _(
     return tuple(allocate(u, A, both=both, gated=gated, training=training, last_state=last_state))
 
 
-@torch.library.custom_op("genzoo::triton_selective_scan_backward", mutates_args=())
-def gradient_op(
+def gradients_alone(
     grad_out: Tensor,
     tensors: Sequence[Tensor],
     present: Sequence[bool],
@@ -152,6 +154,11 @@ def gradient_op(
 ) -> list[Tensor]:
     """The gradients of `tensors`, in their order."""
     return gradients(grad_out, tensors, present, y_kept, saved, saved_b, softplus, reverse)
+
+
+gradient_op = torch.library.custom_op(
+    "genzoo::triton_selective_scan_backward", gradients_alone, mutates_args=()
+)
 
 
 def gradients(
@@ -251,13 +258,15 @@ def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]
     ctx.beside = ctx.present[-1] and has_room(tensors[-1])
     _, y_kept, _, saved, saved_b = output
     ctx.save_for_backward(y_kept, saved, saved_b, *tensors)
+    ctx.set_materialize_grads(False)  # of the states nobody asks for
 
 
 def _backward(ctx: Any, grad_out: Tensor, *unused: Tensor) -> tuple[list[Tensor] | None, ...]:
     y_kept, saved, saved_b, *tensors = ctx.saved_tensors
     arguments = (grad_out, tensors, ctx.present, y_kept, saved, saved_b, *ctx.options)
-    found = gradients(*arguments, beside=True) if ctx.beside else gradient_op(*arguments)
+    found = gradients(*arguments, beside=True) if ctx.beside else differentiate(*arguments)
     return found, None, None, None, None, None
 
 
-torch.library.register_autograd(scan_op, _backward, setup_context=_setup_context)
+differentiate = Direct(gradient_op, gradients_alone)
+scan = Direct(scan_op, run_scan, backward=_backward, setup_context=_setup_context, differentiable=1)

@@ -13,9 +13,9 @@ import torch
 from torch import Tensor
 
 from genzoo.kernels import triton_host
+from genzoo.kernels.scan import triton_op
 from genzoo.kernels.scan.record import Scan, pack
 from genzoo.kernels.scan.shapes import MAX_STATE
-from genzoo.kernels.scan.triton_op import scan_op
 from genzoo.kernels.triton_host import unavailable_reason
 
 __all__ = ["both_directions", "one_direction", "unavailable_reason", "unsupported_reason"]
@@ -51,5 +51,5 @@ def _run(
 ) -> tuple[Tensor, Tensor]:
     tensors, present = pack(scans, z)
     training = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors)
-    out, _, last_state, _, _ = scan_op(tensors, present, softplus, reverse, training, want_state)
+    out, _, last_state, _, _ = triton_op.scan(tensors, present, softplus, reverse, training, want_state)
     return out, last_state
