@@ -39,6 +39,13 @@ def merge_command(
     include_padding: Annotated[
         bool, typer.Option("--include-padding", help="also hold the rows after the captions' ends")
     ] = False,
+    form: Annotated[
+        str,
+        typer.Option(metavar="constraint|ridge", help="the paper's, exact; or near, for narrow text"),
+    ] = "constraint",
+    share: Annotated[
+        float, typer.Option(help="of a ridge: the concepts' weight as a share of all that is kept")
+    ] = 1.0,
     any_base: Annotated[
         bool, typer.Option("--any-base", help="accept concepts trained from another base")
     ] = False,
@@ -90,6 +97,8 @@ def merge_command(
         conflicts=conflicts,
         include_bos=include_bos,
         include_padding=include_padding,
+        form=form,
+        share=share,
         any_base=any_base,
     )
     _tell(merged.report, merged.path, as_json)

@@ -15,7 +15,6 @@ from genzoo.core.errors import UsageError, WeightsError
 from genzoo.core.files import write_folder
 from genzoo.core.progress import doing
 from genzoo.families.custom_diffusion.data.captions import chosen_captions, regularisation_rows
-from genzoo.families.custom_diffusion.data.phrases import row_keys, target_prompts
 from genzoo.families.custom_diffusion.files.base_weights import (
     BaseWeights,
     base_name,
@@ -29,8 +28,7 @@ from genzoo.families.custom_diffusion.files.write_layouts import (
     concept_bytes,
     write_new_file,
 )
-from genzoo.families.custom_diffusion.merge.algebra import MergePlan, plan_merge
-from genzoo.families.custom_diffusion.merge.factor import factorise
+from genzoo.families.custom_diffusion.merge.algebra import MergePlan
 from genzoo.families.custom_diffusion.merge.inputs import (
     Entry,
     Source,
@@ -41,11 +39,15 @@ from genzoo.families.custom_diffusion.merge.inputs import (
     with_phrases,
     with_strengths,
 )
-from genzoo.families.custom_diffusion.merge.report import ConceptReport, MergeReport, verdict
+from genzoo.families.custom_diffusion.merge.report import ConceptReport, MergeReport, near_verdict, verdict
+from genzoo.families.custom_diffusion.merge.rows import (
+    DEFAULT_SHARE,
+    check_form,
+    plans,
+    rows_of,
+    with_rows,
+)
 from genzoo.pretrained.prompts import PromptEncoder, load_prompt_encoder
-
-# features are float32: what the rows span below this share of their largest direction is rounding
-FEATURE_RANK_TOLERANCE = 1e-6
 
 
 @dataclass(frozen=True)
@@ -70,6 +72,8 @@ def merge_concepts(
     conflicts: str = "mean",
     include_bos: bool = False,
     include_padding: bool = False,
+    form: str = "constraint",
+    share: float = DEFAULT_SHARE,
     any_base: bool = False,
     dtype: torch.dtype = torch.float32,
 ) -> MergedConcepts:
@@ -83,11 +87,16 @@ def merge_concepts(
     strengths: how much of each concept's change to keep, 1 when left out.
     captions: to regularise with, a list or a file with one per line; built in when left out.
     include_bos, include_padding: as in `captions.regularisation_rows`.
+    form: "constraint", the paper's, meets the phrases' rows exactly; "ridge" comes near them from their new
+    words to the end of the padding, and holds on to captions with their padding and the first row, for bases
+    whose text is narrow: see `rows.balanced`.   share: of a ridge, the targets' weight as a share of all that
+    is kept.
     rename: give tokens that clash new names instead of refusing.   conflicts: as in `merge_weights`.
     Inputs are never written. Raises UsageError, WeightsError, DataError, NonFiniteError.
     """
     started = time.perf_counter()
     _check_output(output)
+    check_form(form, share)
     if part_of(base) == "transformer":
         raise UsageError(
             "concepts of bases with a transformer are merged in memory alone",
@@ -105,18 +114,18 @@ def merge_concepts(
     _check_encoder(encoder, weights, entries)
     for entry in entries:
         encoder.add_tokens(entry.delta.tokens)
-    entries = [_with_rows(entry, encoder) for entry in entries]
+    entries = [with_rows(entry, encoder, form) for entry in entries]
     texts = chosen_captions(captions, num_captions)
     with doing(f"encoding {len(texts)} captions"):
-        C_reg = regularisation_rows(encoder, texts, include_bos=include_bos, include_padding=include_padding)
-        factor = factorise(C_reg, rank_tolerance=FEATURE_RANK_TOLERANCE)
-
-    def planned(rows: Tensor) -> MergePlan:
-        return plan_merge(rows, C_reg, conflicts=conflicts, factor=factor)
-
-    plan = planned(torch.cat([_rows(entry) for entry in entries]))
+        C_reg = regularisation_rows(
+            encoder,
+            texts,
+            include_bos=include_bos or form == "ridge",
+            include_padding=include_padding or form == "ridge",
+        )
+    plan, alone = plans(entries, C_reg, form=form, share=share, conflicts=conflicts)
     with doing(f"solving for {len(weights.key_values)} matrices"):
-        solved = _solve(entries, weights, plan, [planned(_rows(entry)) for entry in entries], dtype)
+        solved = _solve(entries, weights, plan, alone, dtype)
     delta = ConceptDelta(
         weights=solved.weights,
         tokens={token: rows for entry in entries for token, rows in entry.delta.tokens.items()},
@@ -125,11 +134,13 @@ def merge_concepts(
         base_fingerprint=base_print,
         notes={"merged": [entry.label for entry in entries], **base_place(base)},
     )
-    report = _report(entries, solved, plan, Path(base).name, base_print, renamed)
+    report = _report(entries, solved, plan, Path(base).name, base_print, renamed, form)
     report = replace(
         report,
         num_regularisation_rows=len(C_reg),
         num_captions=len(texts),
+        form=form,
+        share=share if form == "ridge" else None,
         seconds=time.perf_counter() - started,
     )
     check_unchanged(concepts, entries)
@@ -159,7 +170,7 @@ def _solve(
 ) -> _Solved:
     """Merge one projection after the other; besides the results, only one is in memory."""
     num = len(entries)
-    rows = [_rows(entry).double() for entry in entries]
+    rows = [rows_of(entry).double() for entry in entries]
     reach = [[solo.lift @ other.T for other in rows] for solo in alone]
     merged, residual, objective, largest = {}, [0.0] * num, 0.0, 0.0
     missed, needed, own = torch.zeros(3, num, dtype=torch.float64)
@@ -202,19 +213,6 @@ def _check_encoder(encoder: PromptEncoder, base: BaseWeights, entries: Sequence[
         )
 
 
-def _with_rows(entry: Entry, encoder: PromptEncoder) -> Entry:
-    """Target rows of the concept: of each phrase and its template, every distinct row once."""
-    rows: dict[tuple[int, ...], Tensor] = {}
-    prompts = [prompt for phrase in entry.delta.phrases for prompt in target_prompts(phrase)]
-    for features in encoder.encode(prompts):
-        for key in row_keys(features.text, features.ids):
-            rows.setdefault(key, features.rows[len(key) - 1])
-    for token in entry.delta.tokens:
-        if len(encoder.token_ids(token)) != 1:
-            raise WeightsError(f"the tokenizer cuts {token} into pieces", where=entry.label)
-    return replace(entry, keys=tuple(rows), rows=torch.stack(list(rows.values())))
-
-
 def _report(
     entries: Sequence[Entry],
     solved: _Solved,
@@ -222,6 +220,7 @@ def _report(
     base_name: str,
     base_print: str,
     renamed: Mapping[str, str],
+    form: str,
 ) -> MergeReport:
     owners = [index for index, entry in enumerate(entries) for _ in entry.keys]
     pairs = sorted({(owners[a], owners[b]) for a, b in plan.clashes})
@@ -242,7 +241,8 @@ def _report(
         )
         others = [(labels[j], float(interference[i, j])) for j in range(len(entries)) if j != i]
         clashing = [labels[b if a == i else a] for a, b in pairs if i in (a, b)]
-        concepts.append(replace(concept, verdict=verdict(concept, others, clashing)))
+        told = verdict(concept, others, clashing) if form == "constraint" else near_verdict(concept, others)
+        concepts.append(replace(concept, verdict=told))
     return MergeReport(
         base=base_name,
         base_fingerprint=base_print,
@@ -282,8 +282,3 @@ def _write(delta: ConceptDelta, report: MergeReport, output: str | Path | None) 
 def _check_output(output: str | Path | None) -> None:
     if output is not None and Path(output).exists():
         raise UsageError(f"{output} exists already", fix="name another output, or remove it")
-
-
-def _rows(entry: Entry) -> Tensor:
-    assert entry.rows is not None
-    return entry.rows

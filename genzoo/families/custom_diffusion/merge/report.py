@@ -54,6 +54,11 @@ class MergeReport(Report):
     num_captions: int
     num_matrices: int
     method: str
+    form: str = "constraint"
+    share: float | None = None
+
+    def _loses(self) -> bool:
+        return any(concept.lost_share > LOST for concept in self.concepts)
 
     def lines(self) -> list[str]:
         """For a terminal."""
@@ -66,11 +71,15 @@ class MergeReport(Report):
             f"{self.rank} of {self.width}, condition {self.condition:.3g}; "
             f"{self.num_target_rows} target rows, condition {self.row_condition:.3g}",
         ]
+        if self.form == "ridge":
+            text.append(f"ridge: near the targets, whose weight is {self.share:g} of all that is kept")
         # the text encoder's last norm alone takes away a direction or two
         if self.rank < self.width - 2:
             text.append("  the captions do not span the text features: more captions make the merge safer")
-        if self.largest_change > 1:
+        if self.largest_change > 1 and self.form == "constraint":
             text.append("  a matrix changed by more than its own size: other prompts will suffer")
+        if self.form == "constraint" and (self.largest_change > 1 or self._loses()):
+            text.append("  form ridge (--form ridge) weighs the concepts against what is kept")
         text += [f"clash: {clash}" for clash in self.clashes]
         text += [f"renamed: {old} -> {new}" for old, new in self.renamed.items()]
         text.append("interference (row: whose words, column: which concept moves them)")
@@ -104,3 +113,15 @@ def verdict(concept: ConceptReport, others: list[tuple[str, float]], clashing: l
     if worst[1] > NOTICEABLE:
         return f"kept; {worst[0]} touches its features a little ({worst[1]:.2f})"
     return "kept, and undisturbed by the others"
+
+
+def near_verdict(concept: ConceptReport, others: list[tuple[str, float]]) -> str:
+    """One plain sentence about a concept that was weighed against what is kept."""
+    if concept.lost_share > STRONG:
+        return (
+            f"outvoted: {concept.lost_share:.0%} of its change is lost to what is kept and to the others; "
+            "a larger share, or fewer captions to keep"
+        )
+    worst = max(others, key=lambda pair: pair[1], default=("", 0.0))
+    told = f"kept but for {concept.lost_share:.0%} of its change"
+    return told if worst[1] <= STRONG else f"{told}; {worst[0]} pulls at the same features ({worst[1]:.2f})"
