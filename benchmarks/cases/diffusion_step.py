@@ -13,6 +13,7 @@ from benchmarks.measure import compare, interleave
 from benchmarks.registry import Options, case
 from genzoo.api import create_model
 from genzoo.nn.count import count_model
+from genzoo.nn.evaluating import evaluating
 
 BATCH = 4
 SIZE = 32
@@ -47,7 +48,7 @@ def train_step(model: nn.Module, dtype: str) -> Callable[[], None]:
 
 
 def sampling_step(model: nn.Module, dtype: str) -> Callable[[], None]:
-    """One denoising step with guidance: a forward pass of the doubled batch."""
+    """One denoising step with guidance: a forward pass of the doubled batch, of a model that is evaluated."""
     batch = inputs(2 * BATCH)
 
     def run() -> None:
@@ -70,8 +71,12 @@ def pair(size: str, mode: str, dtype: str, options: Options) -> dict[str, Any]:
                 raise RuntimeError(f"{size}: the output is not finite; no timing")
     build = train_step if mode == "train" else sampling_step
     calls = {name: build(model, dtype) for name, model in models.items()}
-    # as samplers do: the copies of weights that autocast makes are kept for all steps of a run
-    with torch.autocast("cpu", enabled=False) if mode == "sample" else contextlib.nullcontext():
+    # as samplers do: copies of weights are made once for all steps of a run
+    with contextlib.ExitStack() as run:
+        if mode == "sample":
+            run.enter_context(torch.autocast("cpu", enabled=False))
+            for model in models.values():
+                run.enter_context(evaluating(model))
         seconds = interleave(calls, options.repeats, clock=options.settings.get("clock", "wall"))
     row = compare("dit", seconds)
     macs = {name: count_model(model, image_size=256)["gflops"] for name, model in models.items()}

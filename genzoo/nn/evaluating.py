@@ -7,13 +7,16 @@ from contextlib import contextmanager
 
 from torch import nn
 
+from genzoo.nn.packed import packed
+
 
 @contextmanager
 def evaluating(model: nn.Module) -> Iterator[None]:
-    """Evaluation mode, and the former mode again at the end."""
+    """Evaluation mode, with weights in the order that a CPU reads fastest, and the former mode at the end."""
     training = model.training
     model.eval()
     try:
-        yield
+        with packed(model):
+            yield
     finally:
         model.train(training)

@@ -13,6 +13,7 @@ from genzoo.kernels import triton_host
 from genzoo.kernels.causal_conv1d import bidirectional_causal_conv1d
 from genzoo.kernels.conv import triton_conv
 from genzoo.kernels.gelu import TanhGelu, gelu_and_bias_gradient, gelu_tanh
+from genzoo.nn.packed import packed_gelu
 
 
 def decays(logs: Sequence[Tensor]) -> Sequence[Tensor]:
@@ -53,11 +54,16 @@ def read_and_pass(layer: nn.Linear, u: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def linear_gelu(layer: nn.Module, act: nn.Module, x: Tensor) -> Tensor:
-    """act(layer(x)); on a GPU the gradient of the GELU is summed for the bias where it is computed."""
+    """act(layer(x)); on a GPU the gradient of the GELU is summed for the bias where it is computed.
+
+    On a CPU the GELU of a layer with packed weights is computed within its product.
+    """
     fused = on_gpu(x) and torch.is_grad_enabled() and _is_plain(layer, act)
     if fused and triton_host.unsupported_reason([x]) is None:
         out: Tensor = _LinearGelu.apply(x, layer.weight, layer.bias)
         return out
+    if type(act) is TanhGelu and not act._forward_hooks and (fused_gelu := packed_gelu(layer, x)) is not None:
+        return fused_gelu
     activated: Tensor = act(layer(x))
     return activated
 

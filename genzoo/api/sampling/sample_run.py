@@ -19,6 +19,7 @@ from genzoo.api.sampling.samples import Samples
 from genzoo.core.contracts import SamplesAsTrained, able
 from genzoo.core.memory import freed_memory_kept
 from genzoo.core.processes import World
+from genzoo.nn.packed import packs_kept
 
 if TYPE_CHECKING:
     from genzoo.api.runs.run_data import RunData, Weights
@@ -35,6 +36,7 @@ class _Prepared:
 
 
 @freed_memory_kept()
+@packs_kept()
 def sample_run(
     run: RunData,
     *,
@@ -65,6 +67,7 @@ def sample_run(
 
 
 @freed_memory_kept()
+@packs_kept()
 def sample_run_to(
     run: RunData,
     folder: str | Path,

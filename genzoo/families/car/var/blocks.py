@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from einops import rearrange
 from torch import Tensor, nn
-from torch.nn.functional import layer_norm, linear, normalize, scaled_dot_product_attention
+from torch.nn.functional import layer_norm, normalize, scaled_dot_product_attention
 
 from genzoo.core.errors import UsageError
 from genzoo.kernels.gelu import TanhGelu
@@ -22,6 +22,7 @@ from genzoo.nn.modulation import (
     gated_add,
     is_fused,
 )
+from genzoo.nn.packed import linear_of
 
 NORM_EPS = 1e-6
 # learned attention temperatures start at 4 and stay below 100
@@ -74,7 +75,7 @@ class SelfAttention(nn.Module):
     def forward(self, x: Tensor, *, bias: Tensor | None = None, cache: KeyValueCache | None = None) -> Tensor:
         """x: (b, l, d).   bias: (1, 1, l, l), added to the scores.   cache: x follows what it holds."""
         qkv_bias = torch.cat([self.q_bias, self.zero_k_bias, self.v_bias])
-        qkv = linear(x, self.mat_qkv.weight, qkv_bias)
+        qkv = linear_of(self.mat_qkv, x, qkv_bias)
         q, k, v = rearrange(qkv, "b l (three h d) -> three b h l d", three=3, h=self.num_heads)
         if self.l2_norm:
             q = normalize(q, dim=-1) * self.scale_mul_1H11.clamp(max=MAX_SCALE).exp()
