@@ -1,12 +1,17 @@
 """Three honest numbers for clips of one bright object: is it right, does it move, does it stay itself?
 
 The object is found in each frame as the brightest window. A k-nearest-neighbour classifier on windows of real
-clips says whether it shows the class asked for; its path tells how fast it moves, its first and last window
-whether it is still the same.
+clips says whether it shows the class asked for; the way of its light tells how fast it moves, its first and
+last window whether it is still the same.
+
+Where an object is narrower than the window, noise that nobody sees decides which of several windows around it
+is the brightest. So windows are compared at every place near by: real digits with noise of deviation 0.01
+were voted right in 0.67 of frames without that, and are in 0.98 with it.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -14,44 +19,59 @@ import torch
 import torch.nn.functional as F
 
 from genzoo.core.errors import DataError
-from genzoo.evaluation.nearest_neighbour import classify, mean_class_distance
+from genzoo.evaluation.nearest_neighbour import mean_class_distance, vote
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from genzoo.core.types import MeasuredRun
 
+DARK = -0.5  # noise up to here is no light
+
 
 @dataclass(frozen=True)
 class Track:
     """corners: (n, f, 2) of the window, row and column.   windows: (n, f, d) its pixels.
 
-    last: (n, c, h, w) the last frame with a margin, `last_corners` (n, 2) where its window is.
+    centres: (n, f, 2) of the light.   canvas: (n, f, c, h, w) the frames with a margin, `places` (n, f, 2)
+    where their windows are.
     """
 
     corners: Tensor
     windows: Tensor
-    last: Tensor
-    last_corners: Tensor
+    centres: Tensor
+    canvas: Tensor
+    places: Tensor
     window: int
+
+    def moved(self, frame: int) -> Iterator[Tensor]:
+        """The windows (n, d) of a frame at every place up to half a window away."""
+        reach = torch.arange(-(self.window // 2), self.window // 2 + 1)
+        for shift in torch.cartesian_prod(reach, reach):
+            yield _cut(self.canvas[:, frame], self.places[:, frame] + shift, self.window)
 
     @property
     def change(self) -> Tensor:
-        """Distance from the first window to the last, moved by up to half a window to fit best: (n,).
-
-        Where an object is narrow, noise decides which of several windows around it is the brightest.
-        """
-        reach = torch.arange(-(self.window // 2), self.window // 2 + 1)
-        moved = [
-            _cut(self.last, self.last_corners + shift, self.window)
-            for shift in torch.cartesian_prod(reach, reach)
-        ]
-        return (torch.stack(moved) - self.windows[:, 0]).norm(dim=-1).amin(0)
+        """Distance from the first window to the last, moved to fit best: (n,)."""
+        first = self.windows[:, 0]
+        return torch.stack([(moved - first).norm(dim=-1) for moved in self.moved(-1)]).amin(0)
 
     @property
     def speed(self) -> float:
         """Mean Euclidean distance from frame to frame, in pixels."""
-        return self.corners.float().diff(dim=1).norm(dim=-1).mean().item()
+        return self.centres.diff(dim=1).norm(dim=-1).mean().item()
+
+    def classes(self, real: Tensor, labels: Tensor, k: int) -> Tensor:
+        """(n, f): what the k nearest real windows (m, d) of these labels vote, each moved to fit best."""
+        if len(real) < k:
+            raise DataError(f"{k} nearest neighbours need at least {k} real clips, got {len(real)}")
+        found = []
+        for frame in range(self.windows.shape[1]):
+            nearest = torch.cdist(self.windows[:, frame], real)
+            for moved in self.moved(frame):
+                nearest = torch.minimum(nearest, torch.cdist(moved, real))
+            found.append(vote(labels[nearest.topk(k, largest=False).indices]))
+        return torch.stack(found, dim=1)
 
 
 def track(clips: Tensor, window: int) -> Track:
@@ -68,9 +88,18 @@ def track(clips: Tensor, window: int) -> Track:
     light = light[..., reach:-reach, reach:-reach] if reach else light
     # sums of the same pixels in another order differ in the last bits; ties must be ties
     best = (light * 2**14).round().flatten(1).argmax(1).reshape(clips.shape[:2])
-    corners = torch.stack([best // light.shape[-1], best % light.shape[-1]], dim=-1) + reach
-    windows = torch.stack([_cut(canvas[:, f], corners[:, f], window) for f in range(clips.shape[1])], dim=1)
-    return Track(corners - window - reach, windows, canvas[:, -1], corners[:, -1], window)
+    places = torch.stack([best // light.shape[-1], best % light.shape[-1]], dim=-1) + reach
+    windows = torch.stack([_cut(canvas[:, f], places[:, f], window) for f in range(clips.shape[1])], dim=1)
+    return Track(places - window - reach, windows, _centres(clips), canvas, places, window)
+
+
+def _centres(clips: Tensor) -> Tensor:
+    """Centre (n, f, 2) of what is brighter than DARK, in pixels; the upper left corner where nothing is."""
+    light = (clips.mean(2) - DARK).clamp(min=0)
+    down, right = light.sum(-1), light.sum(-2)
+    total = down.sum(-1).clamp(min=torch.finfo(light.dtype).tiny)
+    ways = [(part * torch.arange(part.shape[-1])).sum(-1) / total for part in (down, right)]
+    return torch.stack(ways, dim=-1)
 
 
 def _cut(images: Tensor, corners: Tensor, window: int) -> Tensor:
@@ -96,9 +125,9 @@ def moving_object(
     """Sample `num` clips over all classes in turn and compare them with real clips of the run's data set.
 
     Returns accuracy (share of frames whose k nearest real windows vote for the class asked for), motion
-    (speed over that of real clips), and constancy (1 when the last window is the first one, 0 when they
-    differ as much as two real objects of one class). reference: how many real clips to look at, the first
-    ones.
+    (speed of the light over that of real clips), and constancy (1 when the last window is the first one, 0
+    when they differ as much as two real objects of one class). reference: how many real clips to look at,
+    the first ones.
     """
     dataset = run.dataset()
     if not dataset.num_classes or len(dataset.sample_shape) != 4:
@@ -119,9 +148,8 @@ def compare(
     samples: Track, class_labels: Tensor, real: Track, labels: Tensor, *, k: int = 3
 ) -> dict[str, float]:
     """accuracy, motion and constancy of tracked samples against tracked real clips."""
-    frames = samples.windows.shape[1]
-    found = classify(samples.windows.flatten(0, 1), real.windows[:, 0], labels, k=k)
-    accuracy = (found == class_labels.repeat_interleave(frames)).float().mean().item()
+    found = samples.classes(real.windows[:, 0], labels, k)
+    accuracy = (found == class_labels[:, None]).float().mean().item()
     change = samples.change.mean().item()
     return {
         "accuracy": accuracy,

@@ -65,6 +65,20 @@ def test_each_failure_shows_in_its_own_number() -> None:
     assert wrong["constancy"] == pytest.approx(1, abs=0.02)
 
 
+@pytest.mark.parametrize("deviation", [0.01, 0.1])
+def test_noise_that_nobody_sees_changes_no_number(deviation: float) -> None:
+    noise = deviation * torch.randn(100, 5, 1, 16, 16, generator=torch.Generator().manual_seed(0))
+    clean, noisy = moving_object(FixedRun(), num=100), moving_object(FixedRun(lambda c: c + noise), num=100)
+    assert noisy["accuracy"] == pytest.approx(clean["accuracy"], abs=0.02)
+    assert noisy["motion"] == pytest.approx(clean["motion"], abs=0.01)
+    assert noisy["constancy"] > 1 - 3 * deviation
+
+
+def test_too_few_real_clips_to_vote_are_refused() -> None:
+    with pytest.raises(DataError, match="3 nearest neighbours need at least 3 real clips, got 2"):
+        moving_object(FixedRun(), num=10, reference=2)
+
+
 def test_the_window_follows_the_object() -> None:
     clips = torch.full((1, 3, 1, 7, 9), -1.0)
     for frame, (row, column) in enumerate([(0, 0), (2, 3), (4, 6)]):
