@@ -39,7 +39,6 @@ COMMON = {
     "learn_sigma": "predict a variance too: twice the output channels.",
     "lr": "learning rate at its peak.",
     "max_pixels": "larger pictures are refused.",
-    "max_shift": "move items by up to so many whole pixels at random; what comes in repeats the border.",
     "mlp_ratio": "width inside the MLPs over `hidden_size`.",
     "momentum": "share of the last update that is kept.",
     "nesterov": "look ahead by the momentum.",
