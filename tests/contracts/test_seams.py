@@ -19,6 +19,7 @@ MAY_ASK = {
     "genzoo/core/contracts.py": "the place that asks",
     "genzoo/core/signatures.py": "types and functions of Python that may lack a name or a module",
     "genzoo/evaluation/features.py": "any callable is a feature network, and some have no name",
+    "genzoo/pretrained/pipeline_latents.py": "pipelines of diffusers are each told otherwise",
     "genzoo/core/recipe_source.py": "PyYAML is built with libyaml or without",
 }
 

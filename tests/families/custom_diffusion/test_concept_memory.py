@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import torch
-from families.custom_diffusion.transformer_bases import BASES, build_transformer_base, complete_base
+from families.custom_diffusion.transformer_bases import build_transformer_base, complete_base
 from safetensors.torch import load_file, save_file
 
 import genzoo
@@ -119,15 +119,14 @@ def test_a_folder_of_others_is_no_cache(tmp_path: Path) -> None:
     assert (tmp_path / "new" / MARK).is_file()
 
 
-@pytest.mark.parametrize("name", [*sorted(BASES), "flux"])
-def test_a_transformer_is_no_base_to_teach(name: str, listed: Listed, tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["allegro", "flux"])
+def test_a_transformer_that_cannot_learn_is_refused(name: str, listed: Listed, tmp_path: Path) -> None:
     build = complete_base if name == "flux" else build_transformer_base
     base = build(tmp_path / name, name)
     concepts = listed("cat")
-    with pytest.raises(UsageError, match="is a transformer") as raised:
+    kind = json.loads((base / "transformer" / "config.json").read_text())["_class_name"]
+    with pytest.raises(UsageError, match=kind) as raised:
         genzoo.train(recipe(base, concepts), output=tmp_path / "run")
     told = str(raised.value)
-    kind = json.loads((base / "transformer" / "config.json").read_text())["_class_name"]
-    assert kind in told
-    assert "merge-concepts takes LoRA files" in told
+    assert "merge-concepts takes" in told
     assert ("edit-concepts" in told) == (name != "flux")

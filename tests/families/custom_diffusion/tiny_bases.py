@@ -91,15 +91,15 @@ def build_base(folder: Path, kind: str) -> Path:
     return folder
 
 
-def autoencoder() -> Any:
-    """Two pixels along a side for each of four latents."""
+def autoencoder(levels: int = 2) -> Any:
+    """Two pixels along a side for each of four latents, or as many more as there are further levels."""
     from diffusers import AutoencoderKL
 
     torch.manual_seed(4)
     return AutoencoderKL(
-        down_block_types=("DownEncoderBlock2D",) * 2,
-        up_block_types=("UpDecoderBlock2D",) * 2,
-        block_out_channels=(4, 8),
+        down_block_types=("DownEncoderBlock2D",) * levels,
+        up_block_types=("UpDecoderBlock2D",) * levels,
+        block_out_channels=(4, *[8] * (levels - 1)),
         norm_num_groups=2,
         latent_channels=4,
     ).eval()

@@ -129,17 +129,61 @@ def complete_base(folder: Path, name: str) -> Path:
     """A base that its pipeline samples: with an autoencoder of two pixels a latent, and a scheduler."""
     from diffusers import DDIMScheduler, FlowMatchEulerDiscreteScheduler
 
-    scheduler = FlowMatchEulerDiscreteScheduler() if name == "flux" else DDIMScheduler()
+    straight = name in ("flux", "ltx", "lumina", "sana", "wan")
+    scheduler = FlowMatchEulerDiscreteScheduler(shift=3.0) if straight else DDIMScheduler()
     if name == "flux":
         _build_flux(folder)
     else:
         build_transformer_base(folder, name)
-    autoencoder().save_pretrained(folder / "vae")
+    codec = autoencoder_of(name)
+    codec.save_pretrained(folder / "vae")
     scheduler.save_pretrained(folder / "scheduler")
     index = json.loads((folder / "model_index.json").read_text())
     index["scheduler"] = ["diffusers", type(scheduler).__name__]
+    index["vae"] = ["diffusers", type(codec).__name__]
     (folder / "model_index.json").write_text(json.dumps(index))
     return folder
+
+
+def autoencoder_of(name: str) -> Any:
+    """A random one of the class that a pipeline expects, with statistics that are not 0 and 1."""
+    import diffusers
+
+    torch.manual_seed(4)
+    if name == "sana":
+        sides: dict[str, Any] = {}
+        for side in ("encoder", "decoder"):
+            sides |= {f"{side}_block_types": "ResBlock", f"{side}_block_out_channels": (8, 8)}
+            sides |= {f"{side}_qkv_multiscales": ((), ()), f"{side}_layers_per_block": (1, 1)}
+        return diffusers.AutoencoderDC(
+            latent_channels=4, downsample_block_type="conv", upsample_block_type="interpolate", **sides
+        )
+    if name == "wan":
+        return diffusers.AutoencoderKLWan(
+            base_dim=3,
+            z_dim=4,
+            dim_mult=[1, 1, 1, 1],
+            num_res_blocks=1,
+            latents_mean=[0.1, -0.2, 0.3, 0.0],
+            latents_std=[0.5, 1.5, 2.0, 1.0],
+        )
+    if name == "ltx":
+        return diffusers.AutoencoderKLLTXVideo(
+            latent_channels=4,
+            block_out_channels=(8, 8, 8, 8),
+            decoder_block_out_channels=(8, 8, 8, 8),
+            layers_per_block=(1, 1, 1, 1, 1),
+            decoder_layers_per_block=(1, 1, 1, 1, 1),
+            spatio_temporal_scaling=(True, True, False, False),
+            decoder_spatio_temporal_scaling=(True, True, False, False),
+            decoder_inject_noise=(False,) * 5,
+            upsample_residual=(False,) * 4,
+            upsample_factor=(1,) * 4,
+            patch_size=1,
+            patch_size_t=1,
+        )
+    # Lumina's pipeline takes eight pixels a latent for granted
+    return autoencoder(4 if name == "lumina" else 2)
 
 
 def _build_flux(folder: Path) -> None:

@@ -9,22 +9,38 @@ from genzoo.families.custom_diffusion.edit.attention_models import EXACT
 from genzoo.families.custom_diffusion.edit.text_models import transformer_class
 from genzoo.families.custom_diffusion.files.base_weights import part_of
 
+UNREADABLE = {"AllegroTransformer3DModel": "its autoencoder in diffusers encodes clips in tiles alone"}
+"""Whose pictures cannot become latents, and why."""
 
-def require_unet(base: str | Path) -> None:
-    """Raise UsageError, with the reason and what works instead, for a base whose transformer paints.
 
-    Each such transformer is told size, frame rate, guidance and time in a way of its own, and noises pictures
-    by its own path; the trainer knows those of Stable Diffusion's UNets.
+def is_transformer(base: str | Path, freeze_mode: str) -> bool:
+    """Whether a base paints with a transformer.
+
+    Raises UsageError, with the reason and what works instead, for one whose keys and values do not read the
+    text alone, and for weights of one that are not trained here.
     """
     if part_of(base) != "transformer":
-        return
+        return False
     kind = transformer_class(base)
-    works = "merge-concepts takes LoRA files that other programs taught it"
-    if kind in EXACT:
-        works += "; edit-concepts changes its words in closed form"
-    raise UsageError(
-        f"concepts are taught to bases with a UNet, and {kind} is a transformer",
-        where=str(base),
-        why="it is trained along a path and under conditions of its own, which the trainer does not know",
-        fix=f"a base such as Stable Diffusion 1.x, 2.x or XL; for this one {works}",
-    )
+    if kind not in EXACT:
+        raise UsageError(
+            f"concepts are keys and values of the text, and {kind} has none of its own",
+            where=str(base),
+            why="its text tokens change with the picture in every block",
+            fix="merge-concepts takes LoRA files that other programs taught it; a base with cross-attention "
+            f"({', '.join(sorted({*EXACT} - {*UNREADABLE}))}) learns here",
+        )
+    if kind in UNREADABLE:
+        raise UsageError(
+            f"{kind} is not taught here",
+            where=str(base),
+            why=UNREADABLE[kind],
+            fix="edit-concepts changes its words in closed form, and merge-concepts takes its LoRA files",
+        )
+    if freeze_mode != "crossattn_kv":
+        raise UsageError(
+            f"freeze_mode={freeze_mode!r} is of bases with a UNet",
+            where=str(base),
+            fix="model.freeze_mode=crossattn_kv, which trains keys and values of the text",
+        )
+    return True

@@ -11,11 +11,13 @@ from torch import Tensor, nn
 from genzoo.core.errors import UsageError, WeightsError
 from genzoo.core.model_state import frozen_digest
 from genzoo.families.custom_diffusion.files.apply import check_base, check_fits
-from genzoo.families.custom_diffusion.files.base_weights import base_name, base_place, fingerprint
+from genzoo.families.custom_diffusion.files.base_weights import fingerprint
 from genzoo.families.custom_diffusion.files.concept import ConceptDelta
 from genzoo.families.custom_diffusion.files.read_layouts import read_concept
 from genzoo.families.custom_diffusion.files.weight_names import is_cross_attention
-from genzoo.families.custom_diffusion.training.bases import require_unet
+from genzoo.families.custom_diffusion.training.bases import is_transformer
+from genzoo.families.custom_diffusion.training.pipeline_model import PipelineConceptModel
+from genzoo.families.custom_diffusion.training.taught import check_phrases, delta_of, named_in
 from genzoo.families.custom_diffusion.training.tokens import RARE_TOKENS, extend_encoders
 from genzoo.families.custom_diffusion.training.trainable import choose_trainable, stop_first_token_in
 from genzoo.pretrained.text_features import TextFeatures, concatenate, encode_ids
@@ -32,7 +34,7 @@ def custom_diffusion(
     concept: str | None = None,
     any_base: bool = False,
     gradient_checkpointing: bool = False,
-) -> ConceptModel:
+) -> ConceptModel | PipelineConceptModel:
     """A base in diffusers' layout (folder or hub id), ready to learn concepts; the base is never written.
 
     modifier_tokens: new words, such as <new1>.   phrases: what each concept is called in prompts, such as
@@ -42,13 +44,22 @@ def custom_diffusion(
     its own tokens and phrases; any_base accepts one of another base.   gradient_checkpointing: less memory,
     slower steps.
     """
-    require_unet(base_model)
-    parts = load_parts(base_model)
-    if gradient_checkpointing:
-        parts.unet.enable_gradient_checkpointing()
     given = read_concept(concept) if concept else None
     if given is not None:
         modifier_tokens, phrases = list(given.tokens), given.phrases or phrases
+    if is_transformer(base_model, freeze_mode):
+        return PipelineConceptModel(
+            base_model,
+            modifier_tokens=modifier_tokens,
+            phrases=phrases,
+            initializer_tokens=initializer_tokens,
+            concept=given,
+            any_base=any_base,
+            gradient_checkpointing=gradient_checkpointing,
+        )
+    parts = load_parts(base_model)
+    if gradient_checkpointing:
+        parts.unet.enable_gradient_checkpointing()
     return ConceptModel(
         parts,
         modifier_tokens=modifier_tokens,
@@ -82,7 +93,7 @@ class ConceptModel(nn.Module):
         super().__init__()
         self._digest: str | None = None
         self.modifier_tokens, self.phrases = tuple(modifier_tokens), tuple(phrases)
-        _check_phrases(self.modifier_tokens, self.phrases)
+        check_phrases(self.modifier_tokens, self.phrases)
         self.parts = parts
         parts.freeze()
         self.unet, self.text_encoders = parts.unet, nn.ModuleList(parts.text_encoders)
@@ -133,8 +144,7 @@ class ConceptModel(nn.Module):
 
     def named_words(self, prompt: str) -> list[str]:
         """Which of the new words a prompt holds."""
-        words = prompt.lower()
-        return [token for token in self.modifier_tokens if token.lower() in words]
+        return named_in(prompt, self.modifier_tokens)
 
     def text_encoders_digest(self) -> str:
         """One hash over the text encoders' frozen weights, whatever their new words are; computed once."""
@@ -153,20 +163,16 @@ class ConceptModel(nn.Module):
                 "a concept is a change of cross-attention, and this run changed all weights",
                 fix="sample from the run itself, or train with model.freeze_mode=crossattn_kv",
             )
-        base = self.parts.source
-        names = {name for name, value in self.unet.named_parameters() if value.requires_grad}
-        weights = {n: p.detach().cpu().clone() for n, p in self.unet.named_parameters() if n in names}
-        tokens = {
-            token: [embedding.rows[index].detach().cpu().clone() for embedding in self.embeddings]
-            for index, token in enumerate(self.modifier_tokens)
-        }
-        return ConceptDelta(
-            weights=weights,
-            tokens=tokens,
+        return delta_of(
+            {name: value for name, value in self.unet.named_parameters() if value.requires_grad},
+            {
+                token: [embedding.rows[index] for embedding in self.embeddings]
+                for index, token in enumerate(self.modifier_tokens)
+            },
             phrases=self.phrases,
-            base_model=base_name(base),
+            base=self.parts.source,
             base_fingerprint=self.base_fingerprint,
-            notes={**base_place(base), **notes},
+            notes=notes,
         )
 
     @torch.no_grad()
@@ -183,19 +189,3 @@ class ConceptModel(nn.Module):
         for name in concept.names:
             value = concept.full_weight(name, current[name])
             current[name].copy_(value.to(current[name]))
-
-
-def _check_phrases(tokens: Sequence[str], phrases: Sequence[str]) -> None:
-    words = {word.lower() for phrase in phrases for word in phrase.split()}
-    unused = [token for token in tokens if token.lower() not in words]
-    if unused and phrases:
-        raise UsageError(
-            f"no phrase has the new word {unused[0]}",
-            why=f"the phrases are {', '.join(map(repr, phrases))}",
-            fix=f'such as "{unused[0]} cat"',
-        )
-    if not tokens and not phrases:
-        raise UsageError(
-            "there is neither a new word nor a phrase to teach",
-            fix='model.modifier_tokens=["<new1>"], or a phrase for a concept without a word of its own',
-        )

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from genzoo.core.errors import DataError, ShapeError, UsageError, did_you_mean, unused_options
+from genzoo.core.errors import UsageError, unused_options
 from genzoo.core.seeds import SampleStreams
 from genzoo.core.types import Batch, LatentCodec, LossOutput
 from genzoo.diffusion.guidance import Guidance
@@ -17,8 +17,6 @@ from genzoo.diffusion.precision import Arithmetic
 from genzoo.diffusion.process import q_sample
 from genzoo.diffusion.prompted import DEFAULT_SAMPLER, sample_prompts, schedule_from, training_target
 from genzoo.diffusion.sections import merge_sampler
-from genzoo.families.custom_diffusion.data.augmentation import Box, latent_mask
-from genzoo.families.custom_diffusion.data.concept_list import MODIFIER
 from genzoo.families.custom_diffusion.files.base_weights import BaseWeights
 from genzoo.families.custom_diffusion.files.clients import export_for
 from genzoo.families.custom_diffusion.files.concept import concept_bytes
@@ -26,9 +24,17 @@ from genzoo.families.custom_diffusion.files.write_layouts import write_concept
 from genzoo.families.custom_diffusion.training.caches import RememberedMoments, RememberedText
 from genzoo.families.custom_diffusion.training.losses import concept_loss
 from genzoo.families.custom_diffusion.training.model import ConceptModel
+from genzoo.families.custom_diffusion.training.pipeline_model import PipelineConceptModel
+from genzoo.families.custom_diffusion.training.pipeline_task import PipelineConceptTask
+from genzoo.families.custom_diffusion.training.shared import (
+    CONDITIONS,
+    check_prior,
+    masks,
+    own_prompts,
+    prompts_for,
+    require_words,
+)
 from genzoo.families.custom_diffusion.training.shelf import Shelf
-
-CONDITIONS = ("prompt", "negative_prompt", "any_prompt")
 
 
 class ConceptTask:
@@ -59,10 +65,7 @@ class ConceptTask:
     ) -> None:
         if not isinstance(model, ConceptModel):
             raise UsageError(f"this task trains concepts, not a {type(model).__name__}")
-        if codec is not None:
-            raise UsageError("the base model brings its own autoencoder", fix="drop the section codec")
-        if prior not in ("plain", "masked"):
-            raise UsageError(f"prior={prior!r} is not known", fix="plain or masked")
+        check_prior(prior, codec)
         self.model, self.parts = model, model.parts
         self.sampler = merge_sampler(DEFAULT_SAMPLER if sampler is None else sampler, {})
         self.diffusion = schedule_from(model.parts.scheduler)
@@ -71,7 +74,7 @@ class ConceptTask:
             "prior_loss_weight": prior_loss_weight,
             "normalize_mask_channels": normalize_mask_channels,
         }
-        self.prompts = tuple(prompts) or tuple(f"photo of a {phrase}" for phrase in model.phrases)
+        self.prompts = tuple(prompts) or own_prompts(model)
         shelf = None if cache is None else Shelf(cache)
         self._text = RememberedText(
             self.parts.encode_captions, shelf=shelf, encoder=model.text_encoders_digest
@@ -96,7 +99,7 @@ class ConceptTask:
         latents = [self._latents(batch[p].to(device), batch[k], generator) for p, k, _ in groups]
         noise = [generator.randn_like(rows) for rows in latents]
         timesteps = [generator.randint(len(self.diffusion.schedule.betas), device) for _ in groups]
-        mask = _masks(batch["box"], latents[0], int(batch["pixels"].shape[-1]))
+        mask = masks(batch["box"], latents[0], int(batch["pixels"].shape[-1]))
         prepared: dict[str, Any] = {
             "latents": torch.cat(latents),
             "noise": torch.cat(noise),
@@ -142,15 +145,7 @@ class ConceptTask:
         """
         if unknown:
             raise unused_options(unknown, CONDITIONS)
-        given = [prompt] if isinstance(prompt, str) else list(self.prompts if prompt is None else prompt)
-        if not given:
-            raise UsageError("there is no prompt", fix='prompt="photo of a <new1> cat"')
-        for text in given:
-            self._check_prompt(text, any_prompt)
-        return {
-            "prompts": [given[index % len(given)] for index in range(num)],
-            "negative_prompts": [negative_prompt] * num,
-        }
+        return prompts_for(self.model, num, prompt, negative_prompt, any_prompt, own=self.prompts)
 
     @torch.no_grad()
     def sample(
@@ -192,44 +187,35 @@ class ConceptTask:
             return pixels
         return self.parts.vae.sample_moments(self._moments(pixels, keys), generator)
 
-    def _check_prompt(self, text: str, any_prompt: bool) -> None:
-        tokens = [token.lower() for token in self.model.modifier_tokens]
-        strange = [word for word in MODIFIER.findall(text.lower()) if word not in tokens]
-        if strange:
-            raise UsageError(
-                f"the model has not learnt the word {strange[0]}",
-                fix=did_you_mean(strange[0], tokens) or f"it knows {', '.join(tokens) or 'no new word'}",
-            )
-        taught = [*tokens, *(phrase.lower() for phrase in self.model.phrases)]
-        if not any_prompt and not any(words in text.lower() for words in taught):
-            raise UsageError(
-                f"the prompt {text!r} has none of the words that were taught",
-                why=f"these are {', '.join(self.model.modifier_tokens or self.model.phrases)}",
-                fix="any_prompt=true samples it nevertheless",
-            )
+
+def concept_task(
+    model: nn.Module,
+    *,
+    codec: LatentCodec | None = None,
+    sampler: Mapping[str, Any] | None = None,
+    prior: str = "plain",
+    prior_loss_weight: float = 1.0,
+    normalize_mask_channels: bool = False,
+    prompts: Sequence[str] = (),
+    cache: str | None = None,
+) -> ConceptTask | PipelineConceptTask:
+    """The task of a base with a UNet, `ConceptTask`, or of one with a transformer, `PipelineConceptTask`.
+
+    prior, prior_loss_weight, normalize_mask_channels, prompts, cache: as there.   sampler: of a transformer
+    its steps and guidance_scale count, beside the base's own scheduler.
+    """
+    kind = PipelineConceptTask if isinstance(model, PipelineConceptModel) else ConceptTask
+    return kind(
+        model,
+        codec=codec,
+        sampler=sampler,
+        prior=prior,
+        prior_loss_weight=prior_loss_weight,
+        normalize_mask_channels=normalize_mask_channels,
+        prompts=prompts,
+        cache=cache,
+    )
 
 
-def _masks(boxes: Tensor, like: Tensor, size: int) -> Tensor:
-    """(b, 1, h, w) of the rows' boxes (b, 4) in pixels, on the grid of the latents."""
-    side = like.shape[-1]
-    if like.shape[-2] != side or size % side:
-        raise ShapeError(
-            f"pictures of {size} pixels and latents {tuple(like.shape[-2:])} do not fit together"
-        )
-    rows = []
-    for numbers in boxes.tolist():
-        box: Box | None = None if numbers[0] < 0 else tuple(numbers)
-        rows.append(latent_mask(size, box, factor=size // side))
-    return torch.stack(rows)[:, None].to(like)
-
-
-def require_words(model: ConceptModel, captions: Sequence[str]) -> None:
-    """Raise DataError for a caption of the concept's pictures that teaches nothing new."""
-    for caption in captions:
-        taught = [*model.named_words(caption), *(p for p in model.phrases if p.lower() in caption.lower())]
-        if not taught:
-            raise DataError(
-                f"the prompt {caption!r} has none of the words to teach",
-                why=f"these are {', '.join(model.modifier_tokens or model.phrases)}",
-                fix='put one in, such as "photo of a <new1> cat"',
-            )
+# what is asked of a task's class before it is built, such as its conditions and exports, is asked of this
+vars(concept_task).update({name: member for name, member in vars(ConceptTask).items() if name[0] != "_"})
