@@ -50,7 +50,6 @@ COMMON = {
     "num_workers": "processes that read and decode data; 0 does it in the training process.",
     "order": "of the solver.",
     "patch_size": "side of the square that becomes one token.",
-    "prior_loss_weight": "of the regularisation pictures' term.",
     "revision": "of the repository on the hub.",
     "root": "folder of the data.",
     "rows": "of the grid, one a class.",
