@@ -40,11 +40,12 @@ footer {display: none !important}
   resize: none; padding: 4px 2px !important; opacity: 1 !important;
   color: var(--body-text-color-subdued) !important; -webkit-text-fill-color: currentColor}
 .grid-wrap {height: auto !important; max-height: 560px !important; min-height: 160px}
-input[role=listbox] {text-overflow: ellipsis; padding-right: 34px !important}
+input:is([role=listbox], [role=combobox]) {text-overflow: ellipsis !important; padding-right: 34px !important}
 .pixels img {image-rendering: pixelated}
 .mono textarea {font-family: var(--font-mono); font-size: .85rem}
 .runs .wrap {flex-direction: column; align-items: stretch; gap: 6px}
-.runs label {font-variant-numeric: tabular-nums}
+.runs label {font-variant-numeric: tabular-nums; min-width: 0; max-width: 100%}
+.runs label span {overflow-wrap: anywhere; min-width: 0}
 .empty {padding: 18px !important;
   border: 1px dashed var(--border-color-primary) !important; border-radius: 10px}
 :focus-visible {outline: 3px solid var(--primary-500) !important; outline-offset: 2px}

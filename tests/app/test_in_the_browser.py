@@ -292,6 +292,25 @@ def test_every_width_and_theme(browser: Any, server: Server, dark: bool) -> None
         visit.page.wait_for_selector("#sample-make")
 
 
+def test_long_names_stay_within_their_lists(browser: Any, server: Server, run: Path, folder: Path) -> None:
+    name = "a_run_with_a_rather_long_name_of_many_words"
+    shutil.copytree(run, folder / name)
+    try:
+        with visiting(browser, server.link) as visit:
+            visit.page.set_viewport_size({"width": 390, "height": 900})
+            visit.tab("Runs")
+            visit.page.locator("#runs-list label", has_text=name).wait_for()
+            within = (
+                "label.getBoundingClientRect().right <= label.closest('.block').getBoundingClientRect().right"
+            )
+            visit.wait(f"() => [...document.querySelectorAll('#runs-list label')].every(label => {within})")
+            style = "(input) => [getComputedStyle(input).textOverflow, getComputedStyle(input).paddingRight]"
+            for list_ in ("#runs-curve input", "#sample-model input"):
+                assert visit.page.locator(list_).first.evaluate(style) == ["ellipsis", "34px"]
+    finally:
+        shutil.rmtree(folder / name)
+
+
 def write_another_concept(taught: Path, target: Path) -> None:
     """A concept of the same base that differs: the same one twice is refused."""
     from dataclasses import replace
