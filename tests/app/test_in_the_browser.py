@@ -288,6 +288,8 @@ def test_every_width_and_theme(browser: Any, server: Server, dark: bool) -> None
                 visit.wait(f"() => location.search.includes('tab={tab.lower()}')")
                 # what is drawn a moment later may be too wide: it has to fit whenever one looks
                 visit.wait("() => document.documentElement.scrollWidth <= window.innerWidth")
+        visit.tab("Sample")
+        visit.wait_text("#sample-about", "steps of training")  # else the reload cuts its opening off
         visit.page.reload()
         visit.page.wait_for_selector("#sample-make")
 
