@@ -201,8 +201,12 @@ def concept_task(
 ) -> ConceptTask | PipelineConceptTask:
     """The task of a base with a UNet, `ConceptTask`, or of one with a transformer, `PipelineConceptTask`.
 
-    prior, prior_loss_weight, normalize_mask_channels, prompts, cache: as there.   sampler: of a transformer
-    its steps and guidance_scale count, beside the base's own scheduler.
+    prior: how class pictures count, "plain" or "masked", and prior_loss_weight, see `losses.concept_loss`.
+    normalize_mask_channels: divide the concept's term by the channels too.   sampler: a section such as
+    {"name": "ddim", "steps": 200, "eta": 1.0, "guidance_scale": 6.0}; of a transformer its steps and
+    guidance_scale count, beside the base's own scheduler.   prompts: what previews show; each phrase of the
+    model when left out.   cache: a folder that keeps features of texts without new words and moments of
+    pictures that never change, for the runs after this one; of a base with a UNet.
     """
     kind = PipelineConceptTask if isinstance(model, PipelineConceptModel) else ConceptTask
     return kind(
