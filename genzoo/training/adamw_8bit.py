@@ -12,8 +12,10 @@ from collections.abc import Callable
 from functools import cache
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensor
 from torch.optim import Optimizer
 
 from genzoo.core.errors import UsageError
@@ -34,17 +36,20 @@ def dynamic_map(*, signed: bool, bits: int = 8) -> Tensor:
     values = [0.0, 1.0]
     for power in range(exponents):
         count = 2**power if signed else 2 ** (power + 1)
-        edges = torch.linspace(0.1, 1, count + 1, dtype=torch.float64)
+        edges = np.linspace(0.1, 1, count + 1)
         means = (edges[:-1] + edges[1:]) / 2 * 10.0 ** (power - exponents + 1)
-        values += means.tolist()
-        if signed:
-            values += (-means).tolist()
+        values += [*means, *(-means if signed else ())]
     return torch.tensor(sorted(values), dtype=torch.float32)
 
 
-@cache
-def _tables(device: torch.device) -> tuple[Tensor, Tensor]:
+def _tables(like: Tensor) -> tuple[Tensor, Tensor]:
     """The maps of the first and the second moment, sent to a device once and not at every step."""
+    # a step that is counted on fake tensors must leave no fake table behind
+    return _sent.__wrapped__(like.device) if isinstance(like, FakeTensor) else _sent(like.device)
+
+
+@cache
+def _sent(device: torch.device) -> tuple[Tensor, Tensor]:
     return dynamic_map(signed=True).to(device), dynamic_map(signed=False).to(device)
 
 
@@ -95,7 +100,7 @@ class AdamW8bit(Optimizer):
 
     def _move(self, parameter: Tensor, gradient: Tensor, group: dict[str, Any]) -> None:
         state, small = self.state[parameter], parameter.numel() < SMALL
-        tables = _tables(parameter.device)
+        tables = _tables(gradient)
         if not state:
             state["step"] = torch.zeros((), dtype=torch.float32)
             moments = [torch.zeros_like(gradient), torch.zeros_like(gradient)]

@@ -9,6 +9,7 @@ import pytest
 import torch
 from recipe_cases import TINY
 from torch import nn
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 import genzoo.families  # noqa: F401  (declares the models)
 from genzoo.api.training.train import train_recipe
@@ -69,6 +70,21 @@ def test_it_learns_as_adamw_does() -> None:
     assert coded[-1] < 0.02 * coded[0]
     assert coded[-1] < 2 * exact[-1] + 1e-3 * exact[0]
     assert float((coded_W - W).detach().norm() / W.detach().norm()) < 0.05
+
+
+def test_a_step_is_counted_on_fake_tensors_and_leaves_none_behind() -> None:
+    module._sent.cache_clear()
+    with FakeTensorMode():
+        fake = torch.nn.Parameter(torch.empty(70, 90))
+        fake.grad = torch.empty(70, 90)
+        counted = adamw_8bit({"a": fake}).optimizer
+        counted.step()
+        counted.step()  # moments are read back from their codes
+        assert counted.state[fake]["exp_avg_code"].dtype == torch.uint8
+    real = torch.nn.Parameter(torch.ones(70, 90))
+    real.grad = torch.ones(70, 90)
+    adamw_8bit({"a": real}, lr=1e-2).optimizer.step()
+    torch.testing.assert_close(real.detach(), torch.full((70, 90), 0.99), rtol=0, atol=1e-4)
 
 
 def test_small_parameters_move_as_adamw_moves_them() -> None:
