@@ -182,7 +182,7 @@ def train(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="one batch: classes, files, memory, disk, time; then stop")
     ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="print what a dry run says as JSON")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Train a recipe; the same command again continues an interrupted run."""
     from genzoo.core.recipe import load_recipe
@@ -198,11 +198,13 @@ def train(
             found = training.dry_run(loaded, output=output, progress=bars.of("looking at files"))
         print_json(found.as_dict()) if as_json else typer.echo(str(found))
         raise typer.Exit(4 if found.too_many_unreadable else 0)
-    if as_json:
-        raise UsageError("--json prints what a dry run says", fix="add --dry-run")
     run = train_run(loaded, output=output, resume=resume)
     if World.current().is_first:
-        typer.echo("\n".join([*report_lines(read_report(run)), f"run: {run.folder}"]))
+        report = read_report(run)
+        if as_json:
+            print_json({"run": str(run.folder), "step": run.step, "report": report.get("metrics", [])})
+            return
+        typer.echo("\n".join([*report_lines(report), f"run: {run.folder}"]))
 
 
 @app.command()

@@ -178,8 +178,13 @@ def recorded_facts(task: object) -> Mapping[str, str]:
 
 def makes_clips(task: object) -> bool:
     """Whether the samples of a task are clips (f, c, h, w)."""
+    return frames_of(task) is not None
+
+
+def frames_of(task: object) -> int | None:
+    """How many frames the samples of a task have, as its model counts them; None of pictures."""
     shaped = able(task, KnowsLatentShape)
-    return shaped is not None and len(shaped.latent_shape) == 4
+    return shaped.latent_shape[0] if shaped is not None and len(shaped.latent_shape) == 4 else None
 
 
 class NeedsClasses(Protocol):

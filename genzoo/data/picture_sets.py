@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
     from genzoo.core.types import Dataset
 
+TAKE_OUT = "mend it, or take it out of the folder"
 TOLERATE = "mend or remove it; train.max_bad=1 leaves so many out"
 TEXTS = (
     ".json",
@@ -88,11 +89,12 @@ def looked_at(pictures: PictureSet) -> tuple[str, Counter[str]]:
 
 @dataclass(frozen=True)
 class FilePictures:
-    """Files, each a picture.   files: relative to root, or absolute."""
+    """Files, each a picture.   files: relative to root, or absolute.   fix: of one that cannot be read."""
 
     files: Sequence[str]
     root: Path = field(default_factory=Path)
     notes: Sequence[str] = ()
+    fix: str | None = None
 
     @classmethod
     def below(cls, root: Path) -> FilePictures:
@@ -107,7 +109,7 @@ class FilePictures:
                 why="; ".join(notes) or None,
                 fix=f"supported: {', '.join(EXTENSIONS)}",
             )
-        return cls(Names(files), root, notes)
+        return cls(Names(files), root, notes, TAKE_OUT)
 
     def __len__(self) -> int:
         return len(self.files)
@@ -120,7 +122,10 @@ class FilePictures:
         return shown(PurePath(self.files[index]).as_posix())
 
     def read(self, index: int) -> Array:
-        return np.asarray(load_image(self.path(index)))
+        try:
+            return np.asarray(load_image(self.path(index)))
+        except DataError as error:
+            raise with_fix(error, self.fix) from error
 
     def content(self, index: int) -> bytes:
         return self.content_of(index, read_file(self.path(index)))
@@ -180,9 +185,7 @@ class DatasetPictures:
         try:
             return three_channels(to_levels(self.dataset.fetch(index)["pixels"]))
         except DataError as error:
-            raise DataError(
-                error.what, where=error.where, why=error.why, fix=error.fix or TOLERATE
-            ) from error
+            raise with_fix(error, TOLERATE) from error
 
     def content(self, index: int) -> bytes:
         return self.stamp(index).encode() + b"\0"
@@ -241,6 +244,11 @@ def left_out_notes(left: LeftOut) -> list[str]:
         return []
     some = ", ".join(shown(name) for name in other[:3])
     return [f"{len(other)} file(s) in formats that are not read were left out, such as {some}"]
+
+
+def with_fix(error: DataError, fix: str | None) -> DataError:
+    """The same error with a way on, where it names none."""
+    return DataError(error.what, where=error.where, why=error.why, fix=error.fix or fix)
 
 
 def to_levels(pixels: Tensor) -> Array:

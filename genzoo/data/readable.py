@@ -6,7 +6,7 @@ Training replaces such items as it meets them.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, cast
 
@@ -61,9 +61,9 @@ def readable(dataset: Dataset, max_bad: int) -> Dataset:
     if max_bad <= 0:
         return dataset
     bad: dict[int, str] = {}
-    for index, error in _errors(dataset):
+    for index, error in reading_errors(dataset.fetch, range(len(dataset))):
         if error is not None:
-            bad[index] = error
+            bad[index] = one_line(error)
             if len(bad) > max_bad:
                 raise too_many_bad(bad, max_bad)
     if not bad:
@@ -75,18 +75,20 @@ def readable(dataset: Dataset, max_bad: int) -> Dataset:
     return cast("Dataset", left)
 
 
-def _errors(dataset: Dataset) -> Iterator[tuple[int, str | None]]:
-    """Every item's number, with "file: reason" where it cannot be read."""
+def reading_errors(
+    read: Callable[[int], object], indices: Sequence[int]
+) -> Iterator[tuple[int, DataError | None]]:
+    """Every number, with the DataError that `read` raises for it, if any; THREADS at a time."""
 
-    def look(index: int) -> str | None:
+    def look(index: int) -> DataError | None:
         try:
-            dataset.fetch(index)
+            read(index)
         except DataError as error:
-            return one_line(error)
+            return error
         return None
 
     step = THREADS * 64  # so that too many are noticed before all are read
     with ThreadPoolExecutor(THREADS) as pool:
-        for start in range(0, len(dataset), step):
-            part = range(start, min(start + step, len(dataset)))
+        for start in range(0, len(indices), step):
+            part = indices[start : start + step]
             yield from zip(part, pool.map(look, part), strict=True)

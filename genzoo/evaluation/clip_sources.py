@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -14,7 +14,7 @@ import torch
 from genzoo.core.errors import DataError, UsageError
 from genzoo.core.seeds import generator_for, mix_seed
 from genzoo.data.array_files import Array, check_levels, read_array
-from genzoo.data.picture_sets import PictureSet, Subset, left_out_notes, three_channels
+from genzoo.data.picture_sets import TAKE_OUT, PictureSet, Subset, left_out_notes, three_channels, with_fix
 from genzoo.data.video_listing import list_all_clips
 from genzoo.data.video_reader import VideoReader
 
@@ -92,7 +92,10 @@ class ClipSet:
         video = self.usable[index]
         start = self._start(video)
         wanted = range(start, start + self.window, self.stride)
-        frames = [np.asarray(picture) for _, picture in self.videos.read(video, wanted)]
+        try:
+            frames = [np.asarray(picture) for _, picture in self.videos.read(video, wanted)]
+        except DataError as error:
+            raise with_fix(error, TAKE_OUT) from error
         sizes = Counter(f"{frame.shape[0]} x {frame.shape[1]}" for frame in frames)
         if len(sizes) > 1:
             counted = ", ".join(f"{size} ({count})" for size, count in sizes.items())
@@ -106,6 +109,13 @@ class ClipSet:
         if self.seed is None:
             return 0
         return mix_seed(self.seed, "clip start", video) % (self.lengths[video] - self.window + 1)
+
+    def stamp(self, index: int) -> str | None:
+        """Differs after an edit of the video, or for another cut of it; None of an array's."""
+        if not isinstance(self.videos, VideoReader):
+            return None
+        cut = f"{self.frames} {self.stride} {self.seed} {self.usable[index]}"
+        return f"{cut}|{self.videos.stamp(self.usable[index])}"
 
     def content(self, index: int) -> bytes:
         """Of the video's frames or file, and of the way its clip is cut."""
@@ -125,6 +135,12 @@ def _require_one_length(videos: Videos, lengths: Sequence[int]) -> None:
             why="this protocol judges whole clips, and they would not be of one kind",
             fix="bring them to one length, or take a protocol with a number of frames",
         )
+
+
+def real_clips(source: str | Path | Array, cut: Mapping[str, Any], frames: int | None) -> ClipSet:
+    """Films cut as a protocol's section `clips` says."""
+    seed = cut["seed"] if cut["select"] == "random" else None
+    return ClipSet(source, frames=frames, stride=cut["stride"], seed=seed)
 
 
 def choose_clips(clips: PictureSet, num: int, *, select: str, seed: int) -> PictureSet:

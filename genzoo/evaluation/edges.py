@@ -78,8 +78,7 @@ def control_adherence(
     controls: one map for each picture, in order and of its size, white on black.   extractor: canny, hed, or
     a callable.
     """
-    if len(images) != len(controls):
-        raise DataError(f"{len(images)} images but {len(controls)} control maps; give one for each, in order")
+    require_a_map_each(len(images), len(controls))
     extract, totals = _extractor(extractor), torch.zeros(4, dtype=torch.int64)
     for index in range(len(images)):
         picture, control = (torch.from_numpy(np.array(source.read(index))) for source in (images, controls))
@@ -90,6 +89,12 @@ def control_adherence(
         totals += _counts(found, control.float().mean(-1)[None] > 127.5, tolerance)
     result = _agreement(totals)
     return {"control_precision": result.precision, "control_recall": result.recall, "control_f1": result.f1}
+
+
+def require_a_map_each(images: int, controls: int) -> None:
+    """Raise DataError where the numbers of pictures and of control maps differ."""
+    if images != controls:
+        raise DataError(f"{images} images but {controls} control maps; give one for each, in order")
 
 
 def _extractor(name: str | Extractor) -> Extractor:

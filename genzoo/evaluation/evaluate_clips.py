@@ -9,7 +9,7 @@ from typing import Any
 from genzoo.core.errors import DataError, UsageError
 from genzoo.data.array_files import Array
 from genzoo.data.picture_sets import DatasetPictures, PictureSet, content_hash
-from genzoo.evaluation.clip_sources import ClipSet, choose_clips
+from genzoo.evaluation.clip_sources import ClipSet, choose_clips, real_clips
 from genzoo.evaluation.counts import require_enough
 from genzoo.evaluation.judging import Judging, Network, Settings, begin, judge, name_of, size_of
 from genzoo.evaluation.measuring import features_of, reference_of
@@ -63,8 +63,7 @@ def _real_clips(reference: str | Path | Array | DatasetPictures, judging: Judgin
         notes.differences.append("reference clips as the data set cuts them, without augmentation")
         real: PictureSet = reference
     else:
-        seed = cut["seed"] if cut["select"] == "random" else None
-        real = ClipSet(reference, frames=frames, stride=cut["stride"], seed=seed)
+        real = real_clips(reference, cut, frames)
     wanted = judging.used.reference.get("num") or len(real)
     if len(real) < wanted:
         notes.differences.append(f"{len(real)} reference clips instead of {wanted}")

@@ -41,7 +41,7 @@ def evaluate(
     result then states it and compares only with its like. network, weights: another network, stated likewise.
     """
     named = load_protocol(protocol, kinds=("images", "controls"), judge="evaluate")
-    maps = _control_maps(named, controls)
+    maps = control_maps(named, controls)
     opened, other = open_pictures(source), open_reference(reference)
     networks = {named.network: (network, weights)}
     judging = begin(named, available=len(opened), num=num, networks=networks, settings=settings)
@@ -65,7 +65,8 @@ def evaluate(
     )
 
 
-def _control_maps(protocol: Protocol, controls: Source | None) -> PictureSet | None:
+def control_maps(protocol: Protocol, controls: Source | None) -> PictureSet | None:
+    """The maps that a protocol judges against. Raises UsageError where they do not fit it."""
     if ("control_adherence" in protocol.metrics) != (controls is not None):
         needs = "needs the control maps" if controls is None else "has no use for control maps"
         raise UsageError(

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from genzoo.api.commands.terminal import Overwrite
+from genzoo.api.commands.terminal import AsJson, Overwrite, print_json
 from genzoo.core.claims import claim_file
 
 
@@ -39,6 +39,7 @@ def launch_command(
     output: Annotated[str | None, typer.Option("--output", "-o", help="the script's file")] = None,
     overwrite: Overwrite = False,
     only_print: Annotated[bool, typer.Option("--print", help="print the script and write nothing")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Write a script that trains a recipe on several GPUs or machines; you submit it yourself."""
     from genzoo.api.launching.clusters import kubernetes_yaml, skypilot_yaml
@@ -67,7 +68,7 @@ def launch_command(
     }
     text = texts[where]()
     if only_print:
-        typer.echo(text, nl=False)
+        print_json({"script": text}) if as_json else typer.echo(text, nl=False)
         return
     suffix = "yaml" if where in (Where.kubernetes, Where.skypilot) else "sh"
     path = Path(output or f"{loaded.name}.{where.value}.{suffix}")
@@ -79,4 +80,7 @@ def launch_command(
         Where.kubernetes: f"kubectl apply -f {path}",
         Where.skypilot: f"sky launch {path}",
     }
+    if as_json:
+        print_json({"path": str(path), "start": start[where]})
+        return
     typer.echo(f"{path}: start it with `{start[where]}`; the same again goes on where the run was")

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from genzoo.api.commands.terminal import load_torch
+from genzoo.api.commands.terminal import AsJson, load_torch, print_json
 from genzoo.core.errors import DataError
 from genzoo.core.paths import require_path
 from genzoo.core.processes import connected
@@ -23,6 +24,7 @@ def prepare_shards_command(
     output: Annotated[
         str | None, typer.Option("--output", "-o", help="folder for the indices; beside the shards otherwise")
     ] = None,
+    as_json: AsJson = False,
 ) -> None:
     """Note where each sample of tar shards is, so that data set image_shards reads them in any order."""
     if "://" not in folder:
@@ -37,10 +39,14 @@ def prepare_shards_command(
             progress=progress.of("indexing"),
             world=world,
         )
-    if world.is_first:
-        typer.echo(
-            f"{counted(report.shards, 'shard')}, {counted(report.samples, 'sample')}: {report.made} indexed, "
-            f"{report.shards - report.made} were"
-        )
-        for name in report.ignored[:5]:
-            typer.echo(f"left out: {name}", err=True)
+    if not world.is_first:
+        return
+    for name in report.ignored[:5]:
+        typer.echo(f"left out: {name}", err=True)
+    if as_json:
+        print_json(asdict(report))
+        return
+    typer.echo(
+        f"{counted(report.shards, 'shard')}, {counted(report.samples, 'sample')}: {report.made} indexed, "
+        f"{report.shards - report.made} were"
+    )

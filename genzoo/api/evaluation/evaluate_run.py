@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from genzoo.api.evaluation.finished import finished_result
 from genzoo.api.evaluation.stated import beside, sampling_of, stated_sampling
 from genzoo.api.sampling.sample_run import sample_run_to
-from genzoo.core.contracts import makes_clips
+from genzoo.core.contracts import frames_of
 from genzoo.core.errors import DataError, UsageError
 from genzoo.core.memory import freed_memory_kept
 
@@ -48,11 +48,13 @@ def evaluate_run(
     options: of the sampler (steps, guidance_scale, ...) and conditions. The result
     goes to the run's evaluation/ folder.
     """
+    from genzoo.data.picture_sets import DatasetPictures
     from genzoo.evaluation.clip_sources import open_videos
     from genzoo.evaluation.evaluate_images import Settings
     from genzoo.evaluation.features import build_network
     from genzoo.evaluation.measuring import open_reference
     from genzoo.evaluation.protocols import load_protocol
+    from genzoo.evaluation.readiness import require_ready
 
     settings, named = settings or Settings(), load_protocol(protocol)
     world = settings.world
@@ -64,10 +66,13 @@ def evaluate_run(
         run.dataset()
     elif isinstance(reference, str | Path):
         open_videos(reference) if named.kind == "clips" else open_reference(reference)
-    _check_kind(named, clips=makes_clips(run.task(weights=weights, checkpoint=found)))
+    frames = frames_of(run.task(weights=weights, checkpoint=found))
+    _check_kind(named, clips=frames is not None)
     options = options | _prompts(named, reference, num or named.num, options)
     # before, like the data: its weights may be missing
     network = build_network(network or named.network, weights=network_weights, device=settings.device)
+    real = DatasetPictures(run.dataset()) if reference is None else reference
+    require_ready(named, settings, num=num, reference=real, controls=controls, frames=frames)
     length = run.described(found, weights).get("ema")  # other averages are other samples
     asked = [seed, weights, options] if length is None else [seed, weights, options, length]
     key = hashlib.sha256(json.dumps(asked, sort_keys=True, default=str).encode()).hexdigest()[:8]
@@ -163,10 +168,12 @@ def evaluate_files(
 
     Several concepts are several reference folders, joined by "+".
     """
+    from genzoo.data.picture_sets import open_pictures
     from genzoo.evaluation.evaluate_clips import evaluate_clips
     from genzoo.evaluation.evaluate_concepts import evaluate_concepts
-    from genzoo.evaluation.evaluate_images import evaluate
+    from genzoo.evaluation.evaluate_images import Settings, evaluate
     from genzoo.evaluation.protocols import load_protocol
+    from genzoo.evaluation.readiness import require_files_ready, require_readable
 
     if reference is None:
         raise UsageError(
@@ -176,11 +183,16 @@ def evaluate_files(
         raise UsageError(f"{', '.join(unused)}: only a run can be sampled, and {source} is none")
     named = load_protocol(protocol)
     common: dict[str, Any] = {"protocol": named, "sampling": stated_sampling(source), **judging}
+    settings = judging.get("settings") or Settings()
     if named.kind == "concepts":
         network, weights = (common.pop(name) for name in ("network", "weights"))
         if network is not None:
             raise UsageError(f"{named.name} takes two networks; --network cannot replace them")
         common["weights"] = {} if weights is None else dict.fromkeys(("clip", "dino"), weights)
-        return evaluate_concepts(source, reference=str(reference).split("+"), **common)
+        folders = str(reference).split("+")
+        for folder in folders:
+            require_readable(open_pictures(folder), "reference", settings)
+        return evaluate_concepts(source, reference=folders, **common)
+    require_files_ready(source, named, settings, reference=reference, controls=judging.get("controls"))
     judge = evaluate_clips if named.kind == "clips" else evaluate
     return judge(source, reference=reference, **common)

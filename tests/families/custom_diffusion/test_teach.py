@@ -68,15 +68,25 @@ def test_one_line_teaches_and_serves_every_client(
     assert len(list((tmp_path / "taught" / "cat-class" / "images").iterdir())) == 2
 
 
-def test_a_word_and_a_place_of_ones_own(
-    sd: Path, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_word_and_a_place_of_ones_own_told_as_json(
+    sd: Path,
+    photos: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    own = ["--word", "<mycat>", "--run", str(tmp_path / "elsewhere" / "run")]
+    own = ["--word", "<mycat>", "--run", str(tmp_path / "elsewhere" / "run"), "--json"]
     with pytest.raises(SystemExit) as ended:
         main(["teach", "my cat", str(photos), "--base", str(sd), "--steps", "2", "--num-class", "0", *own])
     assert not ended.value.code
-    assert list(read_concept(tmp_path / "elsewhere" / "run" / "concept.safetensors").tokens) == ["<mycat>"]
+    told = json.loads(capfd.readouterr().out)  # one object; the training's own words are on stderr
+    assert told["prompt"] == "photo of a <mycat> cat"
+    assert told["photographs"] == 4
+    assert told["run"] == str(tmp_path / "elsewhere" / "run")
+    assert list(read_concept(Path(told["concept"])).tokens) == ["<mycat>"]
+    assert (Path(told["clients"]) / "clients.txt").is_file()
+    assert Path(told["recipe"]).is_file()
     assert not (tmp_path / "runs").exists()
 
 
@@ -87,12 +97,29 @@ def test_what_is_no_new_word_is_refused(sd: Path, photos: Path, word: str) -> No
 
 
 def test_the_recipe_alone_without_others_trains_half_as_long(
-    sd: Path, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    sd: Path,
+    photos: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.chdir(tmp_path)
     with pytest.raises(SystemExit) as ended:
-        main(["teach", "the red teapot", str(photos), "--base", str(sd), "--no-train", "--num-class", "0"])
+        main(
+            [
+                "teach",
+                "the red teapot",
+                str(photos),
+                "--base",
+                str(sd),
+                "--no-train",
+                "--num-class",
+                "0",
+                "--json",
+            ]
+        )
     assert not ended.value.code
+    assert sorted(json.loads(capfd.readouterr().out)) == ["photographs", "prompt", "recipe"]
     recipe = yaml.safe_load((tmp_path / "taught/red-teapot/recipe.yaml").read_text())
     assert recipe["train"]["steps"] == 125
     assert recipe["data"]["regularise"] is False

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import shlex
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -38,6 +41,7 @@ def teach_command(
     word: Annotated[str, typer.Option(help="that stands for it in prompts")] = "<new1>",
     run: Annotated[str | None, typer.Option(help="folder of the run; runs/NAME when left out")] = None,
     train: Annotated[bool, typer.Option("--train/--no-train", help="or write the recipe alone")] = True,
+    as_json: Annotated[bool, typer.Option("--json", help="print JSON")] = False,
 ) -> None:
     """Teach a base a concept from photographs: choose words and steps, keep the recipe, train, export."""
     require_path(photos, "a folder of photographs", fix="name the folder")
@@ -48,12 +52,12 @@ def teach_command(
     lesson = plan_lesson(name, photos, base, class_word=class_word, word=word)
     folder, device = output or f"taught/{lesson.name}", chosen_device(None)
     for note in lesson.photographs.notes:
-        typer.echo(f"note: {note}")
-    typer.echo(f"{len(lesson.photographs.paths)} photographs, called {lesson.prompt!r}")
+        typer.echo(f"note: {note}", err=as_json)
+    typer.echo(f"{len(lesson.photographs.paths)} photographs, called {lesson.prompt!r}", err=as_json)
     others = class_pictures
     painted = f"{folder}-class" if others is None and num_class else None
     recipe = write_lesson(lesson, folder, base, class_pictures=others or painted, steps=steps, device=device)
-    typer.echo(f"written: {recipe.parent}: recipe.yaml, concepts.json, photographs.png")
+    typer.echo(f"written: {recipe.parent}: recipe.yaml, concepts.json, photographs.png", err=as_json)
     if painted is not None:
         with Progress() as progress:
             generated(
@@ -65,13 +69,28 @@ def teach_command(
                 device=device,
                 progress=progress.of(f"painting {lesson.class_word}"),
             )
+    place = Path(run or f"runs/{lesson.name}")
     if train:
-        # the command line we are in knows how to train
-        root = context.find_root()
-        command = root.command.get_command(root, "train")  # type: ignore[attr-defined]
-        place = [] if run is None else ["--output", run]
+        _train(context, recipe, None if run is None else place, to_stderr=as_json)
+    if as_json:
+        told = {"recipe": str(recipe), "photographs": len(lesson.photographs.paths), "prompt": lesson.prompt}
+        typer.echo(json.dumps(told | (_written(place) if train else {}), indent=2))
+    elif train:
+        typer.echo("\n".join(_next_steps(place, lesson.prompt)))
+
+
+def _train(context: typer.Context, recipe: Path, run: Path | None, *, to_stderr: bool) -> None:
+    """Train in this process: the command line we are in knows how.   to_stderr: also what it would print."""
+    root = context.find_root()
+    command = root.command.get_command(root, "train")  # type: ignore[attr-defined]
+    place = [] if run is None else ["--output", str(run)]
+    with contextlib.redirect_stdout(sys.stderr if to_stderr else sys.stdout):
         command.main([str(recipe), *place], prog_name="genzoo train", standalone_mode=False)
-        typer.echo("\n".join(_next_steps(Path(run or f"runs/{lesson.name}"), lesson.prompt)))
+
+
+def _written(run: Path) -> dict[str, str]:
+    """Where a training put what was learnt."""
+    return {"run": str(run), "concept": f"{run}/concept.safetensors", "clients": f"{run}/clients"}
 
 
 def _next_steps(run: Path, prompt: str) -> list[str]:
