@@ -1,8 +1,13 @@
-"""Progress of long work: bars on a terminal; elsewhere a line when a stage begins, now and then, and ends."""
+"""Progress of long work: bars on a terminal and in a notebook that has ipywidgets; elsewhere few lines.
+
+A line is written when a stage begins, now and then, and when it ends; in a notebook the last one stays.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import importlib
+import importlib.util
 import logging
 import threading
 import time
@@ -64,7 +69,8 @@ class Progress:
         from rich.console import Console
 
         console = console or Console(stderr=True)
-        self._bars = _bars(console) if console.is_terminal or console.is_jupyter else None
+        self._bars = _bars(console) if _shows_bars(console) else None
+        self._notebook: dict[str, Any] | None = {} if console.is_jupyter else None  # a stage's line there
         self._between = REFRESH if self._bars else line_seconds
         self._tasks: dict[str, Any] = {}
         self._said: dict[str, tuple[float, int]] = {}  # when a stage was shown last, and how far it was
@@ -97,8 +103,19 @@ class Progress:
             self._bars.update(self._tasks[stage], completed=done, total=total, text=text)
         else:
             parts = (f"{stage} {done}/{total}", text, self._left(stage, done, total))
-            logger.info("%s", "  ".join(part for part in parts if part))
+            self._say(stage, "  ".join(part for part in parts if part))
         self._said[stage] = time.monotonic(), done
+
+    def _say(self, stage: str, line: str) -> None:
+        if self._notebook is None:
+            logger.info("%s", line)
+            return
+        text = {"text/plain": line}  # a notebook shows no log unless it was asked to
+        if stage in self._notebook:
+            self._notebook[stage].update(text, raw=True)
+        else:
+            display: Any = importlib.import_module("IPython.display").display
+            self._notebook[stage] = display(text, raw=True, display_id=True)
 
     def _left(self, stage: str, done: int, total: int) -> str:
         """The time left, at the pace since the last line."""
@@ -113,6 +130,11 @@ def clock(seconds: float) -> str:
     minutes, second = divmod(round(seconds), 60)
     hours, minute = divmod(minutes, 60)
     return f"{hours}:{minute:02d}:{second:02d}" if hours else f"{minute}:{second:02d}"
+
+
+def _shows_bars(console: Console) -> bool:
+    # without ipywidgets rich would warn in every cell, and show nothing
+    return console.is_terminal or (console.is_jupyter and importlib.util.find_spec("ipywidgets") is not None)
 
 
 def _bars(console: Console) -> Any:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import logging
+import sys
+import types
 
 import pytest
 from rich.console import Console
@@ -54,6 +56,34 @@ def test_on_a_terminal_each_stage_has_a_bar(caplog: pytest.LogCaptureFixture) ->
     shown = file.getvalue()
     assert all(text in shown for text in ("reading", "3/9", "judging", "2/2", "so far"))
     assert caplog.messages == []
+
+
+def test_a_notebook_without_widgets_shows_lines_and_no_warning(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, recwarn: pytest.WarningsRecorder
+) -> None:
+    lines: list[list[str]] = []
+
+    class Line:
+        def __init__(self, text: dict[str, str], **how: bool) -> None:
+            lines.append([text["text/plain"]])
+            self.place = lines[-1]
+            assert how == {"raw": True, "display_id": True}
+
+        def update(self, text: dict[str, str], **how: bool) -> None:
+            self.place.append(text["text/plain"])
+
+    display = types.ModuleType("IPython.display")
+    display.display = Line  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "IPython", types.ModuleType("IPython"))
+    monkeypatch.setitem(sys.modules, "IPython.display", display)
+    monkeypatch.setattr(module.importlib.util, "find_spec", lambda name: None)
+    with caplog.at_level(logging.INFO), Progress(Console(force_jupyter=True)) as progress:
+        progress("step", 1, 2, "loss [0.5]")
+        progress("step", 2, 2)
+        progress("sampling", 1, 7)
+    assert lines == [["step 1/2  loss [0.5]", "step 2/2  ETA 0:00"], ["sampling 1/7"]]
+    assert caplog.messages == []
+    assert not recwarn.list
 
 
 @pytest.mark.parametrize("terminal", [True, False])
