@@ -20,6 +20,8 @@ ARGUMENTS = [
     *("--disable-background-networking", "--disable-component-update"),
 ]
 PATIENCE = 420.0  # seconds; machines that run other work are slow
+# gradio measures a plot that was taken away meanwhile; it draws the next one all the same
+OF_GRADIO = "Cannot read properties of null (reading 'offsetWidth')"
 TOKEN = "a-token-of-the-browser-tests"
 LOCAL = re.compile(r"(data|blob):|https?://(localhost|127\.0\.0\.1)[:/]")
 
@@ -118,7 +120,8 @@ class Visit:
         self.context.close()
         assert pwned is None
         assert self.outside == [], self.outside
-        assert self.errors == [], self.errors
+        errors = [error for error in self.errors if OF_GRADIO not in error]
+        assert errors == [], errors
 
 
 @contextlib.contextmanager

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import gradio as gr
 
 from genzoo.app.page import Page
@@ -43,6 +45,7 @@ _KEEP_TAB = """() => { setTimeout(() => {
   history.replaceState(null, '', to) }, 50) }"""
 
 
-def _asked_tab(request: gr.Request) -> gr.Tabs:
+def _asked_tab(request: gr.Request) -> Any:
     asked = plain(request.query_params.get("tab", ""))
-    return gr.Tabs(selected=asked) if asked in NAMES else gr.Tabs()
+    # an empty update would send a visitor back who has opened another tab in the meantime
+    return gr.Tabs(selected=asked) if asked in NAMES else gr.skip()
