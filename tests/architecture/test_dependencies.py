@@ -30,8 +30,8 @@ HANDLED = (
 )
 PAGE = "genzoo/app/"  # imported once `require` has found the extra
 # cv2 is taken where somebody has it, once it agrees bit for bit with our own code; mamba-ssm where it was
-# built, which no extra can ask for
-UNDECLARED = {"cv2", "mamba_ssm"}
+# built, which no extra can ask for; the others belong to the notebook that runs us
+UNDECLARED = {"cv2", "mamba_ssm", "IPython", "ipywidgets"}
 LOADERS = {"require", "import_module", "find_spec"}
 
 
