@@ -19,7 +19,8 @@ from genzoo.evaluation.clip_sources import choose_clips, open_videos
 @pytest.fixture
 def run(trained_clips: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("GENZOO_CACHE", str(tmp_path / "cache"))
-    return Path(shutil.copytree(trained_clips.folder, tmp_path / "run"))
+    unjudged = shutil.ignore_patterns("evaluation")  # by other tests
+    return Path(shutil.copytree(trained_clips.folder, tmp_path / "run", ignore=unjudged))
 
 
 def evaluate(source: Path, *more: object, protocol: str = "quick-video", num: int = 6) -> int:

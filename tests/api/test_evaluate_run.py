@@ -13,7 +13,8 @@ from genzoo.cli import main
 @pytest.fixture
 def run(trained: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("GENZOO_CACHE", str(tmp_path / "cache"))
-    return Path(shutil.copytree(trained.folder, tmp_path / "run"))
+    unjudged = shutil.ignore_patterns("evaluation")  # by other tests
+    return Path(shutil.copytree(trained.folder, tmp_path / "run", ignore=unjudged))
 
 
 def evaluate(run: Path, *more: str) -> int:

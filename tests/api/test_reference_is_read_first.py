@@ -37,6 +37,11 @@ def pictures(folder: Path, num: int = 12, side: int = 12) -> Path:
     return folder
 
 
+def unjudged(run: Run, folder: Path) -> Path:
+    """A copy without what other tests found out about the shared run."""
+    return Path(shutil.copytree(run.folder, folder, ignore=shutil.ignore_patterns("evaluation")))
+
+
 def spoil(path: Path) -> None:
     path.write_bytes(path.read_bytes()[:200])
 
@@ -61,7 +66,7 @@ def nothing_is_sampled(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_of_a_run_before_the_first_sample(
     trained: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    run = Path(shutil.copytree(trained.folder, tmp_path / "run"))
+    run = unjudged(trained, tmp_path / "run")
     real = pictures(tmp_path / "real")
     spoil(real / "07.png")
     assert evaluate(run, "--reference", real) == 4
@@ -87,7 +92,7 @@ def test_of_a_run_of_clips_before_the_first_clip(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.setattr("genzoo.evaluation.features.build_network", lambda *_, **__: None)
-    run = Path(shutil.copytree(trained_clips.folder, tmp_path / "run"))
+    run = unjudged(trained_clips, tmp_path / "run")
     for number in range(9):
         pictures(tmp_path / "real" / f"clip{number}", num=16)
     spoil(tmp_path / "real" / "clip4" / "01.png")
@@ -103,7 +108,7 @@ def test_of_a_run_of_clips_before_the_first_clip(
 def test_too_few_for_the_protocol_are_told_before_the_first_sample(
     trained: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    run = Path(shutil.copytree(trained.folder, tmp_path / "run"))
+    run = unjudged(trained, tmp_path / "run")
     assert evaluate(run, "--reference", pictures(tmp_path / "real", num=3)) == 4
     assert "needs 8 pictures for each subset, the reference has 3" in capsys.readouterr().err
     assert not (run / "evaluation").exists()
@@ -179,7 +184,7 @@ def test_files_are_read_once_and_again_after_an_edit(tmp_path: Path, monkeypatch
 
 
 def test_a_good_reference_changes_no_number(trained: Run, tmp_path: Path) -> None:
-    run, real = Path(shutil.copytree(trained.folder, tmp_path / "run")), pictures(tmp_path / "real")
+    run, real = unjudged(trained, tmp_path / "run"), pictures(tmp_path / "real")
     said = []
     for name in ("first.json", "second.json"):
         assert evaluate(run, "--reference", real, "--steps", 2, "--output", tmp_path / name) == 0
