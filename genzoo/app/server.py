@@ -62,6 +62,7 @@ def build(
 
     from genzoo.app.look import CSS, THEME
     from genzoo.app.page import Page
+    from genzoo.app.receipts import Receipts
     from genzoo.app.tabs import build_tabs
 
     library = Library(folder)
@@ -85,7 +86,7 @@ def build(
         theme=THEME,
         css=CSS,
     )
-    return Gate(inner, token=token, hosts=names, port=port)
+    return Gate(Receipts(inner), token=token, hosts=names, port=port)
 
 
 def _bound(host: str, port: int) -> socket.socket:

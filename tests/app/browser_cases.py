@@ -59,11 +59,16 @@ class Server:
 
 
 class Visit:
-    """One browser window.   outside: addresses that it asked for elsewhere.   errors: of its console."""
+    """One browser window.   script: run before the page's own.   outside: addresses that it asked for
+    elsewhere.   errors: of its console.
+    """
 
-    def __init__(self, browser: Any, link: str, *, width: int = 1280, dark: bool = False) -> None:
+    def __init__(
+        self, browser: Any, link: str, *, width: int = 1280, dark: bool = False, script: str = ""
+    ) -> None:
         scheme = "dark" if dark else "light"
         self.context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme)
+        self.context.add_init_script(script)
         self.page = self.context.new_page()
         self.page.set_default_timeout(PATIENCE * 1000)
         self.outside: list[str] = []

@@ -28,6 +28,15 @@ LEVELS = """() => {
   drawn.drawImage(shown, 0, 0);
   const values = drawn.getImageData(0, 0, canvas.width, canvas.height).data.filter((_, at) => at % 4 === 0);
   return {least: Math.min(...values), most: Math.max(...values)} }"""
+READS_LATE = """(() => {
+  const fetched = window.fetch;
+  window.fetch = async (...asked) => {
+    const answer = await fetched(...asked);
+    if (!answer.url.includes('/queue/data')) return answer;
+    const later = () => new Promise((done) => setTimeout(done, 1500));
+    const late = new TransformStream({
+      transform: (words, to) => { later().then(() => to.enqueue(words)) }, flush: later });
+    return new Response(answer.body.pipeThrough(late), answer) } })()"""
 TABS = {
     "Teach": "#teach-begin",
     "Runs": "#runs-list",
@@ -121,6 +130,16 @@ def test_an_empty_prompt_is_refused_in_words(browser: Any, server: Server) -> No
         visit.page.wait_for_selector("#sample-prompt")
         visit.page.locator("#sample-make").click()
         visit.page.get_by_text("say what the picture shows").first.wait_for()
+
+
+def test_answers_come_to_a_page_that_reads_its_stream_late(browser: Any, server: Server) -> None:
+    with visiting(browser, server.link, script=READS_LATE) as visit:
+        visit.wait_text("#sample-about", "steps of training")
+        with visit.page.expect_request_finished(lambda asked: "/queue/join" in asked.url):
+            visit.page.locator("#sample-model input").click()  # asks for the list again
+        visit.page.wait_for_timeout(700)  # it is there and its stream ends, of which the page has not read
+        visit.page.get_by_role("option", name="text_to_image_emoji").first.click()
+        visit.wait_text("#sample-about", "Words it knows")
 
 
 def test_curves_of_runs_that_come_later_are_drawn(
