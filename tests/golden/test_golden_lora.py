@@ -8,9 +8,8 @@ from typing import Any
 
 import pytest
 import torch
-from golden.manifest import golden_cases, golden_root, golden_tensors
+from golden.manifest import golden_cases, golden_root, golden_tensors, read_golden
 from safetensors import safe_open
-from safetensors.torch import load_file
 from torch import Tensor
 
 from genzoo.core.errors import CheckpointError
@@ -50,7 +49,7 @@ def test_every_layout_is_read_as_recorded_or_refused(case: Case) -> None:
     path = folder / name if (folder / name).is_dir() else folder / f"{name}.safetensors"
     expected = {
         key.removeprefix(f"{name}/").replace("text_encoder.", "text_encoder.encoder."): value
-        for key, value in load_file(folder / "expected_deltas.safetensors").items()
+        for key, value in read_golden(folder / "expected_deltas.safetensors").items()
         if key.startswith(f"{name}/")
     }
     assert is_lora(path)

@@ -8,8 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from golden.manifest import golden_root
-from safetensors.torch import load_file
+from golden.manifest import golden_root, read_golden
 
 from genzoo.pretrained.clip_vocabulary import clip_tokenizer
 from genzoo.pretrained.prompt_text import parse_weights
@@ -45,7 +44,7 @@ def test_long_prompts_are_cut_where_a1111_cuts_them(number: int) -> None:
 
 @pytest.mark.parametrize("number", range(len(cases("weighting"))))
 def test_weighted_features_are_those_of_comfyui(number: int) -> None:
-    case, tensors = cases("weighting")[number], load_file(FOLDER / "prompt_weights.safetensors")
+    case, tensors = cases("weighting")[number], read_golden(FOLDER / "prompt_weights.safetensors")
     hidden, weights = (tensors[f"{case['key']}/comfy_{name}"].double() for name in ("features", "weights"))
     empty = tensors["empty"].double().repeat(case["chunks"], 1)
     ours = weighted_features(hidden[None], weights[None], empty[None])[0]
