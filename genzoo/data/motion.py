@@ -7,7 +7,16 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
+from genzoo.core.errors import DataError
 from genzoo.core.seeds import generator_for
+
+
+def check_grid(data_set: str, grid: int, *, way: int, max_speed: int) -> None:
+    """That places and speeds can be multiples of `grid` pixels. Raises DataError where they cannot."""
+    if grid < 1 or way % grid or max_speed % grid:
+        raise DataError(
+            f"{data_set}: grid {grid} does not divide the way of {way} pixels and max_speed {max_speed}"
+        )
 
 
 def bouncing_paths(

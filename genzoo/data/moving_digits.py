@@ -13,7 +13,7 @@ from genzoo.core.errors import DataError
 from genzoo.core.seeds import generator_for
 from genzoo.data.digits import SPLITS, load_digits, rows_of_split
 from genzoo.data.indexed import Indexed
-from genzoo.data.motion import bouncing_paths, draw_stills, paste
+from genzoo.data.motion import bouncing_paths, check_grid, draw_stills, paste
 from genzoo.data.toys import check_at_least, check_choices, first_of
 
 DIGIT = 8
@@ -44,7 +44,7 @@ class MovingDigits(Indexed):
         use_image_num: int = 0,
     ) -> None:
         _check(image_size, num_frames, max_speed, clips_per_digit, split, use_image_num)
-        _check_grid(grid, image_size, max_speed)
+        check_grid("moving_digits", grid, way=image_size - DIGIT, max_speed=max_speed)
         self.class_names: list[str] | None = [str(digit) for digit in range(10)]
         self.sample_shape: tuple[int, ...] = (num_frames, 1, image_size, image_size)
         self.use_image_num, self.augments = use_image_num, use_image_num > 0
@@ -86,14 +86,6 @@ class MovingDigits(Indexed):
         """The clips of these numbers: (b, f, 1, s, s)."""
         sprites = self.digits[rows % len(self.digits), None]
         return paste(sprites, self.corners[rows], self.sample_shape[-1], background=-1.0)
-
-
-def _check_grid(grid: int, image_size: int, max_speed: int) -> None:
-    if grid < 1 or (image_size - DIGIT) % grid or max_speed % grid:
-        raise DataError(
-            f"moving_digits: grid {grid} does not divide the way of {image_size - DIGIT} pixels and max_speed"
-            f" {max_speed}"
-        )
 
 
 def _check(

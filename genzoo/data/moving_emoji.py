@@ -13,7 +13,7 @@ from genzoo.core.errors import DataError
 from genzoo.core.seeds import generator_for
 from genzoo.data.emoji import STYLES, Emoji, load_concepts
 from genzoo.data.indexed import Indexed
-from genzoo.data.motion import draw_stills, paste, straight_paths
+from genzoo.data.motion import check_grid, draw_stills, paste, straight_paths
 from genzoo.data.toys import block_means, check_at_least, check_choices, first_of
 from genzoo.pictures.pixels import from_uint8
 
@@ -35,7 +35,8 @@ class MovingEmoji(Indexed):
 
     Made from the embedded emoji, the same everywhere: a clip depends on its emoji, its motion and its number
     alone.   image_size: of the canvas.   sprite_size: of the emoji, 8, 16 or 32.   max_speed: pixels a frame;
-    a clip draws 1 to max_speed.   clips_per_emoji: clips of each emoji in each motion.   motions: which of
+    a clip draws 1 to max_speed.   grid: places and speeds are multiples of it, in pixels, so that a model's
+    patches cut emoji in few ways.   clips_per_emoji: clips of each emoji in each motion.   motions: which of
     left, right, up, down, still.   classes: what a label means: "motion" (the motions in the order given),
     "category" (7), "name" (1,339), "motion_category" or "motion_name" (motion first), or "none".
     caption: words in which {name}, {style}, {category} and {motion} stand for the clip's.
@@ -51,6 +52,7 @@ class MovingEmoji(Indexed):
         sprite_size: int = 16,
         num_frames: int = 8,
         max_speed: int = 2,
+        grid: int = 1,
         clips_per_emoji: int = 1,
         motions: Sequence[str] = tuple(MOTIONS),
         classes: str = "motion_category",
@@ -64,6 +66,7 @@ class MovingEmoji(Indexed):
         use_image_num: int = 0,
     ) -> None:
         _check(image_size, sprite_size, num_frames, max_speed, clips_per_emoji, use_image_num)
+        check_grid("moving_emoji", grid, way=image_size - sprite_size, max_speed=max_speed)
         check_at_least("moving_emoji", 1, motions=len(motions))
         check_choices("moving_emoji", "motion", motions, list(MOTIONS))
         check_choices("moving_emoji", "classes", [classes], CLASSES)
@@ -76,14 +79,15 @@ class MovingEmoji(Indexed):
         self.sample_shape: tuple[int, ...] = (num_frames, 3, image_size, image_size)
         self.sprites = block_means(emoji.images, sprite_size)
         self.items, self._caption = emoji.items, caption
-        self.corners = self._paths(clips_per_emoji, image_size - sprite_size, num_frames, max_speed)
+        way = {"span": (image_size - sprite_size) // grid, "max_speed": max_speed // grid}
+        self.corners = grid * self._paths(clips_per_emoji, num_frames=num_frames, **way)
         self.class_names, self.labels = self._classes(classes, emoji)
         self.num_classes: int | None = None if self.class_names is None else len(self.class_names)
         facts = f"moving_emoji|{self.sample_shape}|{classes}|{use_image_num}|{caption}|{motions}|{self.items}"
         content = self.sprites.numpy().tobytes() + self.corners.numpy().tobytes()
         self.fingerprint = hashlib.sha256(facts.encode() + content).hexdigest()[:32]
 
-    def _paths(self, clips_per_emoji: int, span: int, num_frames: int, max_speed: int) -> Tensor:
+    def _paths(self, clips_per_emoji: int, *, max_speed: int, **way: int) -> Tensor:
         """(n, f, 2), clip by clip: its path depends on the emoji, the motion and the number."""
         concepts = load_concepts()
         place = {concept["code"]: row for row, concept in enumerate(concepts)}
@@ -94,8 +98,8 @@ class MovingEmoji(Indexed):
             directions = torch.tensor(MOTIONS[motion][1]).expand(len(styles) * len(concepts), 2)
             for number in range(clips_per_emoji):
                 seed = ("moving_emoji", motion, number, max_speed)
-                way = {"num_frames": num_frames, "span": span, "max_speed": max_speed}
-                every = straight_paths(directions, **way, generator=generator_for(*seed))
+                generator = generator_for(*seed)
+                every = straight_paths(directions, max_speed=max_speed, **way, generator=generator)
                 paths.append(every[shown])
         return torch.stack(paths, dim=1).flatten(0, 1)
 

@@ -94,6 +94,14 @@ def test_clips_are_the_same_in_every_selection_and_batch(clips: MovingEmoji) -> 
     assert MovingEmoji(**FEW, num_frames=5, clips_per_emoji=2, max_speed=1).fingerprint != clips.fingerprint
 
 
+def test_a_grid_holds_every_place_and_speed() -> None:
+    clips = MovingEmoji(**FEW, image_size=28, num_frames=4, max_speed=4, grid=2, clips_per_emoji=3)
+    assert not (clips.corners % 2).any()
+    steps = clips.corners.diff(dim=1).abs().amax((1, 2))
+    assert set(steps.tolist()) == {0, 2, 4}
+    assert set(clips.corners.unique().tolist()) == {0, 2, 4, 6, 8, 10, 12}
+
+
 def test_stills_are_frames_with_their_labels() -> None:
     clips = MovingEmoji(**FEW, use_image_num=3, classes="name")
     item = clips.fetch(0, torch.Generator().manual_seed(0))
@@ -116,6 +124,8 @@ def test_stills_are_frames_with_their_labels() -> None:
         ({"sprite_size": 12}, "sprite_size 12"),
         ({"image_size": 8}, "image_size of 8"),
         ({"max_speed": 9}, "would leave the canvas"),
+        ({"grid": 3}, "grid 3 does not divide the way of 16 pixels and max_speed 2"),
+        ({"grid": 0}, "grid 0"),
         ({"motions": ["lfet"]}, "did you mean 'left'"),
         ({"motions": []}, "motions 0, but it is at least 1"),
         ({"classes": "motions"}, "did you mean 'motion"),
