@@ -6,13 +6,12 @@ from typing import Any
 
 import typer
 
-from genzoo.cli import _add_registered_commands, app
+from genzoo.cli import parser
 
 
 def all_commands() -> list[tuple[str, Any]]:
     """(name, click command with its parameters) of each, groups followed: "prepare latents"."""
-    _add_registered_commands()
-    found = _leaves(typer.main.get_command(app), [])
+    found = _leaves(typer.main.get_command(parser()), [])
     return [(name, command.make_context(name, [], resilient_parsing=True).command) for name, command in found]
 
 

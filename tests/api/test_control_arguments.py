@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from genzoo.api.commands.terminal import asks_for_rows, read_controls
+from genzoo.api.commands.arguments import asks_for_rows, read_controls
 from genzoo.core.errors import UsageError
 
 

@@ -8,13 +8,12 @@ import pytest
 import typer
 from command_cases import all_commands
 
-from genzoo.cli import _add_registered_commands, app
+from genzoo.cli import parser
 from genzoo.core.errors import UsageError
 
 
 def parsed(*words: str) -> dict[str, Any]:
-    _add_registered_commands()
-    command, rest = typer.main.get_command(app), list(words)
+    command, rest = typer.main.get_command(parser()), list(words)
     while hasattr(command, "commands"):
         command = command.commands[rest.pop(0)]
     return command.make_context("genzoo", rest).params

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from command_cases import all_commands
 
-from genzoo.api.commands.terminal import require_run
+from genzoo.api.commands.arguments import require_run
 from genzoo.cli import main
 from genzoo.core import progress
 from genzoo.core.errors import UsageError
@@ -98,6 +98,35 @@ def test_a_misspelt_name_is_answered_before_torch_is_imported(command: str, tmp_
 
 def test_every_command_is_among_them() -> None:
     assert {name for name, _ in all_commands()} == {*COMMANDS, *WITHOUT_A_NAME}
+
+
+def test_of_all_commands_only_the_one_that_is_typed_is_imported() -> None:
+    code = (
+        "import sys; from genzoo.cli import main\n"
+        "try: main(['show', 'quickstart/dim_digits'])\n"
+        "finally: print(*sorted(name for name in sys.modules if name.startswith('genzoo.api.commands.')))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=True,
+    )
+    loaded = {name.rpartition(".")[2] for name in done.stdout.splitlines()[-1].split()}
+    assert loaded == {"arguments", "completion", "show", "spelling", "terminal"}
+
+
+def test_help_shows_first_what_a_first_visit_needs(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="0"):
+        main(["--help"])
+    shown = [
+        line.split()[0] for line in capsys.readouterr().out.partition("Commands:\n")[2].split("\n") if line
+    ]
+    assert shown[:4] == ["list", "show", "validate", "train"]
+    assert shown[9:-1] == sorted(shown[9:-1])  # and then the others by name, groups last
+    assert shown[-1] == "prepare"
 
 
 def test_a_name_nearly_right_is_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -20,7 +20,7 @@ from genzoo.api.recipes.check import KINDS, check_node
 from genzoo.api.recipes.models import model_settings
 from genzoo.api.recipes.plan import check_recipe
 from genzoo.api.sampling.sample_run import sample_run_to
-from genzoo.cli import _add_registered_commands, app
+from genzoo.cli import parser
 from genzoo.core.contracts import SharesSamplingOptions, able
 from genzoo.core.recipe import load_recipe
 from genzoo.core.recipe_source import names_in, shipped
@@ -39,8 +39,7 @@ def is_placeholder(word: str) -> bool:
 
 def parsed(shown: Shown) -> tuple[str, dict[str, Any]]:
     """Name and values of a command, as the command line reads it. Raises its UsageError."""
-    _add_registered_commands()
-    command: Any = typer.main.get_command(app)
+    command: Any = typer.main.get_command(parser())
     words, names = list(shown.words), []
     while hasattr(command, "commands"):
         names.append(words.pop(0))

@@ -15,7 +15,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from genzoo.api.evaluation.compare_runs import compare_runs, grids_of
-from genzoo.cli import _add_registered_commands, app
+from genzoo.cli import parser
 from genzoo.core.errors import DataError, UsageError
 from genzoo.evaluation.comparison.curves import Point, epochs_to_reach, read_curves
 from genzoo.evaluation.comparison.page import build_page
@@ -310,8 +310,7 @@ def test_lines_of_a_log_that_are_no_numbers_are_passed_over(tmp_path: Path) -> N
 
 
 def run_command(*arguments: str):
-    _add_registered_commands()
-    return CliRunner().invoke(app, ["compare", *arguments])
+    return CliRunner().invoke(parser(), ["compare", *arguments])
 
 
 def test_the_command_prints_a_table_or_json_and_writes_one_folder(tmp_path: Path) -> None:

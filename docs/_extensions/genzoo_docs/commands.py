@@ -7,15 +7,14 @@ from typing import Any
 
 import typer
 
-from genzoo.cli import HELP, _add_registered_commands, app
+from genzoo.cli import HELP, parser
 
 Command = tuple[str, Any]
 
 
 def all_commands() -> list[Command]:
     """(name, command) of everything that can be typed after `genzoo`, lazy commands opened."""
-    _add_registered_commands()
-    return sorted(_walk(typer.main.get_command(app), ()))
+    return sorted(_walk(typer.main.get_command(parser()), ()))
 
 
 def _walk(command: Any, path: tuple[str, ...]) -> Iterator[Command]:

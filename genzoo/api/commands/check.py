@@ -6,7 +6,8 @@ from typing import Annotated
 
 import typer
 
-from genzoo.api.commands.terminal import Workers, load_torch, print_json
+from genzoo.api.commands.arguments import AsJson, Workers
+from genzoo.api.commands.terminal import load_torch, print_json
 from genzoo.api.recipes.listing import require_data
 from genzoo.core.progress import Progress
 
@@ -34,7 +35,7 @@ def prepare_check_command(
     sheet: Annotated[
         str | None, typer.Option(metavar="PNG", help="draw some of the data as training would see them")
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="print JSON")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Look at all data before a run: classes, sizes, unreadable files (exit code 4), duplicates, captions."""
     for source in (data, against):

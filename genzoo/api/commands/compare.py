@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from genzoo.api.commands.arguments import AsJson
 from genzoo.api.commands.terminal import print_json
 from genzoo.core.claims import claim_folder
 from genzoo.core.errors import UsageError
@@ -32,7 +33,7 @@ def compare_command(
         Path | None,
         typer.Option("--output", "-o", help="folder for one HTML page, the JSON, and plots as SVG and PNG"),
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="print JSON")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Set results side by side: intervals, what differs for certain, and every difference in protocol."""
     from genzoo.api.evaluation.compare_runs import compare_runs, grids_of, plots_of

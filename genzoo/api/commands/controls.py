@@ -9,17 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 import typer
 
 from genzoo.api.commands import completion
-from genzoo.api.commands.terminal import (
-    AsJson,
-    AtOnce,
-    Device,
-    Prune,
-    Workers,
-    load_torch,
-    print_json,
-    require_run,
-    settings_from,
-)
+from genzoo.api.commands.arguments import AsJson, AtOnce, Device, Prune, Workers, require_run, settings_from
+from genzoo.api.commands.terminal import load_torch, print_json
 from genzoo.core.errors import UsageError
 from genzoo.core.processes import connected
 from genzoo.core.progress import Progress

@@ -1,4 +1,4 @@
-"""What works on this machine, and why the rest does not."""
+"""The `doctor` command: what works on this machine, and why the rest does not."""
 
 from __future__ import annotations
 
@@ -12,7 +12,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
+import typer
+
+from genzoo.api.commands.arguments import AsJson
+from genzoo.api.commands.terminal import print_json
 from genzoo.core.cache_folder import cache_folder
+from genzoo.core.progress import doing
 
 Level = Literal["ok", "note", "broken"]
 
@@ -37,6 +42,19 @@ OPTIONAL = {
     "datasets": "datasets",
     "fsspec": "remote",
 }
+
+
+def doctor_command(as_json: AsJson = False) -> None:
+    """Say what works on this machine, and why the rest does not."""
+    with doing("importing every part"):
+        findings = examine()
+    if as_json:
+        print_json([finding._asdict() for finding in findings])
+    else:
+        width = max(len(finding.topic) for finding in findings)
+        for topic, level, text in findings:
+            typer.echo(f"{level:<6}  {topic:<{width}}  {text}")
+    raise typer.Exit(4 if any(finding.level == "broken" for finding in findings) else 0)
 
 
 def examine() -> list[Finding]:

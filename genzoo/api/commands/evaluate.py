@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from genzoo.api.commands import completion
+from genzoo.api.commands.arguments import Overwrite, require_run, settings_from
 from genzoo.api.commands.evaluation_sweep import judge_sweep, sweep_text, varied_setting
 from genzoo.api.commands.sample import given_once
-from genzoo.api.commands.terminal import Overwrite, load_torch, require_run, settings_from
+from genzoo.api.commands.terminal import load_torch
 from genzoo.assets.shipped import is_shipped
 from genzoo.core.claims import claim_file
 from genzoo.core.errors import UsageError

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from genzoo.api.commands.terminal import settings_from
+from genzoo.api.commands.arguments import settings_from
 from genzoo.core.errors import UsageError
 
 if TYPE_CHECKING:

@@ -6,22 +6,15 @@ from typing import Annotated
 
 import typer
 
-from genzoo.api.commands import completion
-from genzoo.api.commands.terminal import AsJson, AtOnce, Device, Overwrite, load_torch, print_json
+from genzoo.api.commands.arguments import AsJson, AtOnce, Device, Overwrite, RecipeOrRun
+from genzoo.api.commands.terminal import load_torch, print_json
 from genzoo.core.claims import claim_file
 from genzoo.core.files import write_json
 from genzoo.core.progress import Progress
 
 
 def latent_statistics_command(
-    recipe: Annotated[
-        str,
-        typer.Argument(
-            metavar="RECIPE|RUN",
-            help="path of a recipe, the name of a shipped one, or a run, whose recipe is meant",
-            autocompletion=completion.recipes,
-        ),
-    ],
+    recipe: RecipeOrRun,
     overrides: Annotated[list[str] | None, typer.Argument(metavar="[KEY=VALUE]...")] = None,
     output: Annotated[str, typer.Option("--output", "-o", help="JSON file")] = "latent_statistics.json",
     num: Annotated[int, typer.Option(min=1, help="pictures to measure")] = 10_000,

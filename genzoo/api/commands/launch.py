@@ -9,7 +9,8 @@ from typing import Annotated
 
 import typer
 
-from genzoo.api.commands.terminal import AsJson, Overwrite, print_json
+from genzoo.api.commands.arguments import AsJson, Overrides, Overwrite
+from genzoo.api.commands.terminal import print_json
 from genzoo.core.claims import claim_file
 
 
@@ -25,9 +26,7 @@ class Where(str, Enum):
 def launch_command(
     where: Annotated[Where, typer.Argument(help="what the script is for")],
     recipe: Annotated[str, typer.Argument(metavar="RECIPE", help="a recipe's path, or a shipped one's name")],
-    overrides: Annotated[
-        list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="settings that replace the recipe's")
-    ] = None,
+    overrides: Overrides = None,
     run: Annotated[str | None, typer.Option(help="folder of the run; runs/NAME when left out")] = None,
     nodes: Annotated[int, typer.Option(min=1, help="machines")] = 1,
     gpus: Annotated[int, typer.Option(min=1, help="of each machine")] = 8,

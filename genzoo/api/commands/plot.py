@@ -10,7 +10,8 @@ from typing import Annotated
 import typer
 
 from genzoo.api.commands import completion
-from genzoo.api.commands.terminal import AsJson, print_json, require_run
+from genzoo.api.commands.arguments import AsJson, require_run
+from genzoo.api.commands.terminal import print_json
 from genzoo.core.claims import claim_folder
 from genzoo.core.errors import DataError, UsageError
 from genzoo.core.files import write_file

@@ -7,7 +7,8 @@ from typing import Annotated, Any
 import typer
 
 from genzoo.api.commands import completion
-from genzoo.api.commands.terminal import AsJson, load_torch, print_json, require_run
+from genzoo.api.commands.arguments import AsJson, require_run
+from genzoo.api.commands.terminal import load_torch, print_json
 
 
 def push_command(

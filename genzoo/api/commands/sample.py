@@ -9,18 +9,16 @@ from typing import Annotated, Any
 import typer
 
 from genzoo.api.commands import completion
-from genzoo.api.commands.terminal import (
+from genzoo.api.commands.arguments import (
     AsJson,
     Device,
     asks_for_rows,
-    load_torch,
-    print_json,
     read_controls,
     read_labels,
     require_run,
     settings_from,
-    written,
 )
+from genzoo.api.commands.terminal import load_torch, print_json, written
 from genzoo.api.sampling.prompt_list import PROMPTS, read_prompt_list, sample_list_to
 from genzoo.core.errors import UsageError
 from genzoo.core.processes import World

@@ -8,7 +8,8 @@ from typing import Annotated
 
 import typer
 
-from genzoo.api.commands.terminal import AsJson, load_torch, print_json
+from genzoo.api.commands.arguments import AsJson
+from genzoo.api.commands.terminal import load_torch, print_json
 from genzoo.core.errors import DataError
 from genzoo.core.paths import require_path
 from genzoo.core.processes import connected

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from genzoo.api.commands.arguments import AsJson
 from genzoo.api.commands.terminal import load_torch, print_json
 from genzoo.api.training.study.definition import is_study
 from genzoo.core.errors import UsageError
@@ -36,7 +37,7 @@ def sweep_command(
     tell: Annotated[bool, typer.Option("--tell", help="train nothing, say what a study came to")] = False,
     jobs: Annotated[int, typer.Option(min=1, help="how many trainings at a time")] = 1,
     list_only: Annotated[bool, typer.Option("--list", help="only say what would be trained")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="print JSON")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Train a recipe under every combination of settings, and compare: median and range over train.seed.
 
