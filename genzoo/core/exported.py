@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from genzoo.core.contracts import StartsFrom, able
+from genzoo.core.contracts import able
+from genzoo.core.contracts.models import StartsFrom
 from genzoo.core.model_state import require_same
 from genzoo.core.reading import read_record
 from genzoo.core.tensor_files import look, open_tensors, read_tensors

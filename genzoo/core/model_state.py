@@ -8,7 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from genzoo.core.checkpoint import tensors_digest
-from genzoo.core.contracts import HasDerivedBuffers, MarkedUndecayed, SkipsDecay, able
+from genzoo.core.contracts import able
+from genzoo.core.contracts.execution import HasDerivedBuffers, MarkedUndecayed, SkipsDecay
 from genzoo.core.errors import CheckpointError
 from genzoo.core.sharded import like, whole
 from genzoo.core.stored_tensors import shapes_of

@@ -6,7 +6,8 @@ from collections.abc import Iterable
 
 from torch import Tensor, nn
 
-from genzoo.core.contracts import Shards, able
+from genzoo.core.contracts import able
+from genzoo.core.contracts.execution import Shards
 
 PLAIN = (Tensor, nn.Parameter)
 

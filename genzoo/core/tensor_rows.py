@@ -11,7 +11,8 @@ from pathlib import Path
 
 from torch import Tensor
 
-from genzoo.core.contracts import Shards, able
+from genzoo.core.contracts import able
+from genzoo.core.contracts.execution import Shards
 from genzoo.core.files import make_sized, open_to_fill
 from genzoo.core.processes import World
 from genzoo.core.sharded import first_row, is_in_rows, own_part

@@ -38,7 +38,7 @@ def mean_loss(terms: Mapping[str, Tensor]) -> LossOutput:
 class Task(Protocol):
     """What to optimise: the one thing a family hands to the trainer.
 
-    What only some tasks can do is in genzoo.core.contracts.
+    What only some tasks can do is in genzoo.core.contracts.tasks.
     """
 
     model: nn.Module
@@ -65,7 +65,7 @@ class Task(Protocol):
 class Dataset(Protocol):
     """Map-style data. `fetch` draws its augmentation from the generator it is given, and nothing else.
 
-    What only some data sets can do is in genzoo.core.contracts.
+    What only some data sets can do is in genzoo.core.contracts.datasets.
     """
 
     sample_shape: tuple[int, ...]  # of the pixels: (c, h, w) or (f, c, h, w)

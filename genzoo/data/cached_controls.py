@@ -8,17 +8,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from genzoo.core.contracts import (
+from genzoo.core.contracts import able, members
+from genzoo.core.contracts.datasets import (
     KnowsContent,
     KnowsPath,
     KnowsStamp,
     NamesTransform,
     NeedsCodec,
     SharesWork,
-    able,
     augments,
     labels_of,
-    members,
     pictures_of,
 )
 from genzoo.core.errors import DataError, UsageError

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from genzoo.core.contracts import labels_of
+from genzoo.core.contracts.datasets import labels_of
 from genzoo.core.processes import World
 from genzoo.core.types import Dataset, LatentCodec
 from genzoo.data.cached_rows import CachedRows, require_codec

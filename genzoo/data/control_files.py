@@ -9,7 +9,8 @@ import numpy as np
 from PIL import Image, PngImagePlugin
 from torch import Tensor
 
-from genzoo.core.contracts import HasFingerprint, SaysSettings, able
+from genzoo.core.contracts import able
+from genzoo.core.contracts.parts import HasFingerprint, SaysSettings
 from genzoo.core.errors import UsageError
 from genzoo.core.reading import read_bytes
 from genzoo.pictures.pixels import nearest_levels

@@ -8,7 +8,8 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
-from genzoo.core.contracts import KnowsPath, able, pictures_of
+from genzoo.core.contracts import able
+from genzoo.core.contracts.datasets import KnowsPath, pictures_of
 from genzoo.core.errors import DataError
 from genzoo.core.seeds import mix_seed
 from genzoo.core.types import Dataset

@@ -16,7 +16,8 @@ from PIL import Image
 from torch.nn.functional import adaptive_avg_pool2d
 from torch.utils.data import Dataset as TorchDataset
 
-from genzoo.core.contracts import KnowsContent, KnowsPath, able
+from genzoo.core.contracts import able
+from genzoo.core.contracts.datasets import KnowsContent, KnowsPath
 from genzoo.core.errors import DataError
 from genzoo.core.reading import shown
 from genzoo.data.image_decode import EXTENSIONS, FORMATS, ORIENTATION

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from genzoo.core.contracts import labels_of
+from genzoo.core.contracts.datasets import labels_of
 from genzoo.core.errors import DataError
 from genzoo.core.wording import counted
 

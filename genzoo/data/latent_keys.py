@@ -10,7 +10,8 @@ from typing import Any
 
 import torch
 
-from genzoo.core.contracts import (
+from genzoo.core.contracts import able
+from genzoo.core.contracts.datasets import (
     Annotates,
     Flips,
     KnowsContent,
@@ -19,7 +20,6 @@ from genzoo.core.contracts import (
     Moves,
     NamesTransform,
     StoresShape,
-    able,
     augments,
 )
 from genzoo.core.errors import DataError

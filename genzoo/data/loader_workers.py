@@ -22,7 +22,8 @@ from typing import Any
 import torch
 from torch.utils.data import DataLoader
 
-from genzoo.core.contracts import KnowsPath, able
+from genzoo.core.contracts import able
+from genzoo.core.contracts.datasets import KnowsPath
 from genzoo.core.errors import DataError
 from genzoo.data.patient_reading import in_thread
 

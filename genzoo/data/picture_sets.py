@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Protocol, TypeAlias
 import numpy as np
 import torch
 
-from genzoo.core.contracts import KnowsPictures, able
+from genzoo.core.contracts import able
+from genzoo.core.contracts.datasets import KnowsPictures
 from genzoo.core.errors import DataError
 from genzoo.core.reading import shown
 from genzoo.data.array_files import Array, array_names, check_levels, read_array

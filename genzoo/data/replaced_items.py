@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from genzoo.core.contracts import KnowsPath, able
+from genzoo.core.contracts import able
+from genzoo.core.contracts.datasets import KnowsPath
 from genzoo.core.errors import DataError
 from genzoo.core.types import Dataset
 from genzoo.data.latent_keys import Keyring

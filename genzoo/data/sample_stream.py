@@ -16,7 +16,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from genzoo.core.contracts import FetchesMany, able, augments
+from genzoo.core.contracts import able
+from genzoo.core.contracts.datasets import FetchesMany, augments
 from genzoo.core.errors import DataError, UsageError
 from genzoo.core.seeds import generator_for
 from genzoo.core.types import Dataset
@@ -38,8 +39,8 @@ class SampleStream:
 
     An item that raises DataError is replaced by the next readable one of the same epoch and noted in `bad`;
     more than `max_bad` distinct ones in one process are an error that names them. A data set may have the
-    abilities `Augments` and `FetchesMany` of genzoo.core.contracts.   only: indices of the items to show, all
-    when left out.
+    abilities `Augments` and `FetchesMany` of genzoo.core.contracts.datasets.   only: indices of the items to
+    show, all when left out.
     """
 
     def __init__(

@@ -8,7 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from genzoo.core.contracts import HasClasses, able, remembered_arguments
+from genzoo.core.contracts import able
+from genzoo.core.contracts.models import HasClasses, remembered_arguments
 from genzoo.core.errors import DataError, UsageError, unused_options
 from genzoo.core.seeds import SampleStreams
 from genzoo.core.types import Batch

@@ -7,7 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from genzoo.core.contracts import HasFrames, able
+from genzoo.core.contracts import able
+from genzoo.core.contracts.models import HasFrames
 from genzoo.core.errors import DataError, NonFiniteError, ShapeError, UsageError
 from genzoo.core.seeds import SampleStreams
 from genzoo.core.types import Batch, LatentCodec

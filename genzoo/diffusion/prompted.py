@@ -14,7 +14,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from genzoo.core.contracts import ReadsInChunks, able
+from genzoo.core.contracts import able
+from genzoo.core.contracts.models import ReadsInChunks
 from genzoo.core.errors import UsageError, WeightsError
 from genzoo.core.seeds import SampleStreams
 from genzoo.core.types import LatentCodec

@@ -8,7 +8,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from genzoo.core.contracts import RoutesTokens, able
+from genzoo.core.contracts import able
+from genzoo.core.contracts.models import RoutesTokens
 from genzoo.core.errors import UsageError
 from genzoo.core.seeds import SampleStreams
 from genzoo.nn.routing import Route, kept_places, num_kept

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from genzoo.core.contracts import HasFingerprint, able
+from genzoo.core.contracts import able
+from genzoo.core.contracts.parts import HasFingerprint
 from genzoo.evaluation.consistency import (
     SMALLEST_SIDE,
     depth_errors,

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from genzoo.core.contracts import ExtractsControls, able
+from genzoo.core.contracts import able
+from genzoo.core.contracts.tasks import ExtractsControls
 from genzoo.core.errors import DataError, UsageError
 from genzoo.core.registry import DATASETS
 from genzoo.pictures.pixels import from_uint8, to_uint8

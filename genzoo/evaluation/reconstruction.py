@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from genzoo.core.contracts import MeasuresLatents, Reconstructs, able
+from genzoo.core.contracts import able
+from genzoo.core.contracts.parts import MeasuresLatents, Reconstructs
 from genzoo.core.errors import DataError, UsageError
 from genzoo.core.registry import DATASETS
 from genzoo.evaluation.colour import ciede2000, lab

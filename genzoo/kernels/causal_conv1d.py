@@ -15,7 +15,8 @@ from typing import Any
 
 from torch import Tensor
 
-from genzoo.core.contracts import FusesDirections, able
+from genzoo.core.contracts import able
+from genzoo.core.contracts.execution import FusesDirections
 from genzoo.core.errors import BackendUnavailable, ShapeError, UsageError
 from genzoo.kernels.conv import cpu_conv, torch_conv, triton_conv
 

@@ -15,7 +15,8 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
-from genzoo.core.contracts import KeepsExact, able
+from genzoo.core.contracts import able
+from genzoo.core.contracts.execution import KeepsExact
 
 Forward = TypeVar("Forward", bound=Callable[..., Any])
 

@@ -15,7 +15,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from genzoo.core.contracts import CompilesBlocks, able
+from genzoo.core.contracts import able
+from genzoo.core.contracts.execution import CompilesBlocks
 from genzoo.core.errors import MissingDependencyError, UsageError
 
 BACKEND = "inductor"

@@ -17,14 +17,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from genzoo.core.contracts import (
-    CountsLikePaper,
-    GivesExample,
-    able,
-    fixed_tables,
-    members,
-    remembered_arguments,
-)
+from genzoo.core.contracts import able, members
+from genzoo.core.contracts.models import CountsLikePaper, GivesExample, fixed_tables, remembered_arguments
 from genzoo.core.errors import UsageError
 from genzoo.nn.mamba import MambaMixer
 

@@ -10,7 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from genzoo.core.contracts import ReplaysForward, able
+from genzoo.core.contracts import able
+from genzoo.core.contracts.execution import ReplaysForward
 from genzoo.core.errors import UsageError
 
 WARM_UP = 3  # calls before the recording: libraries load, and kernels measure their tiles, at the first ones

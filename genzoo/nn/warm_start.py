@@ -16,7 +16,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from genzoo.core.contracts import NamesResidual, OrdersBlocks, RefitsTensors, able, fixed_tables
+from genzoo.core.contracts import able
+from genzoo.core.contracts.models import NamesResidual, OrdersBlocks, RefitsTensors, fixed_tables
 from genzoo.core.errors import WeightsError
 
 KINDS = {"attention": "attn.", "mamba": "mixer."}

@@ -6,7 +6,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
-from genzoo.core.contracts import NamesBlocks, able
+from genzoo.core.contracts import able
+from genzoo.core.contracts.execution import NamesBlocks
 from genzoo.core.errors import RecipeError
 from genzoo.training.allocations import Point
 from genzoo.training.config import plan_batch

@@ -14,7 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from genzoo.core.contracts import HoldsOut, able
+from genzoo.core.contracts import able
+from genzoo.core.contracts.tasks import HoldsOut
 from genzoo.core.errors import UsageError
 from genzoo.core.processes import World
 from genzoo.core.seeds import SampleStreams

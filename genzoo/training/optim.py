@@ -14,7 +14,8 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from genzoo.core.contracts import ShapesSlots, able
+from genzoo.core.contracts import able
+from genzoo.core.contracts.execution import ShapesSlots
 from genzoo.core.errors import RecipeError, UsageError
 from genzoo.core.model_state import assign, require_same, undecayed_of
 from genzoo.core.registry import OPTIMIZERS

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import nn
 
-from genzoo.core.contracts import NamesBlocks, able
+from genzoo.core.contracts import able
+from genzoo.core.contracts.execution import NamesBlocks
 from genzoo.core.errors import RecipeError
 from genzoo.core.processes import World, processes_of_a_machine
 from genzoo.training.config import TrainConfig

@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import Tensor
 
-from genzoo.core.contracts import recorded_facts
+from genzoo.core.contracts.tasks import recorded_facts
 from genzoo.core.counts import counts_of, restore_counts
 from genzoo.core.model_state import require_same_facts, restore_weights, stored_weights
 from genzoo.core.stored_tensors import OpenCheckpoint

@@ -10,7 +10,8 @@ import pytest
 import torch
 from users_cases import Gz, fill_classes, spoil
 
-from genzoo.core.contracts import KnowsPath, able, labels_of
+from genzoo.core.contracts import able
+from genzoo.core.contracts.datasets import KnowsPath, labels_of
 from genzoo.core.errors import DataError
 from genzoo.data.image_folder import ImageFolder
 from genzoo.data.readable import readable

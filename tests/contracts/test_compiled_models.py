@@ -13,7 +13,8 @@ from smallest import pairs
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
-from genzoo.core.contracts import CompilesBlocks, able
+from genzoo.core.contracts import able
+from genzoo.core.contracts.execution import CompilesBlocks
 from genzoo.core.errors import MissingDependencyError, UsageError
 from genzoo.core.registry import MODELS
 from genzoo.families.car.control.decoder import decoder_of

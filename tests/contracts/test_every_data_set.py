@@ -13,7 +13,8 @@ import torch
 from smallest import Workshop, arguments
 from torch import Tensor
 
-from genzoo.core.contracts import FetchesMany, able, augments, labels_of
+from genzoo.core.contracts import able
+from genzoo.core.contracts.datasets import FetchesMany, augments, labels_of
 from genzoo.core.registry import DATASETS
 from genzoo.data.collate import collate
 

@@ -9,7 +9,8 @@ import torch
 from contract_cases import Case, streams
 from smallest import pairs
 
-from genzoo.core.contracts import GivesExample, able, fixed_tables, remembered_arguments
+from genzoo.core.contracts import able
+from genzoo.core.contracts.models import GivesExample, fixed_tables, remembered_arguments
 from genzoo.core.errors import UsageError
 from genzoo.core.registry import MODELS
 from genzoo.nn.count import count_model

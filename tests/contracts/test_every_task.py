@@ -12,7 +12,7 @@ from contract_cases import Case, moved, streams
 from smallest import pairs
 from torch import Tensor, nn
 
-from genzoo.core.contracts import recorded_facts
+from genzoo.core.contracts.tasks import recorded_facts
 from genzoo.core.errors import UsageError
 from genzoo.core.registry import TASKS
 

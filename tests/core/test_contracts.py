@@ -9,24 +9,12 @@ import pytest
 import torch
 from torch import nn
 
-from genzoo.core.contracts import (
-    DrawsAgain,
-    FetchesMany,
-    HasFixedTables,
-    HasLabels,
-    MarkedUndecayed,
-    MeasuresLatents,
-    SkipsDecay,
-    able,
-    augments,
-    fixed_tables,
-    labels_of,
-    makes_clips,
-    members,
-    pictures_of,
-    recorded_facts,
-    remembered_arguments,
-)
+from genzoo.core.contracts import able, members
+from genzoo.core.contracts.datasets import FetchesMany, HasLabels, augments, labels_of, pictures_of
+from genzoo.core.contracts.execution import MarkedUndecayed, SkipsDecay
+from genzoo.core.contracts.models import HasFixedTables, fixed_tables, remembered_arguments
+from genzoo.core.contracts.parts import MeasuresLatents
+from genzoo.core.contracts.tasks import DrawsAgain, makes_clips, recorded_facts
 
 
 def test_an_object_with_every_member_is_able_and_is_returned() -> None:

@@ -21,7 +21,8 @@ from genzoo.api.recipes.models import model_settings
 from genzoo.api.recipes.plan import check_recipe
 from genzoo.api.sampling.sample_run import sample_run_to
 from genzoo.cli import parser
-from genzoo.core.contracts import SharesSamplingOptions, able
+from genzoo.core.contracts import able
+from genzoo.core.contracts.tasks import SharesSamplingOptions
 from genzoo.core.recipe import load_recipe
 from genzoo.core.recipe_source import names_in, shipped
 from genzoo.core.registry import SAMPLERS, SOURCES, TASKS

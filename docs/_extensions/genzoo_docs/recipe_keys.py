@@ -14,7 +14,8 @@ from genzoo.api.recipes.check import KINDS, _sampling_parameters
 from genzoo.api.recipes.plan import SECTIONS
 from genzoo.api.recipes.sections import Evaluation, HeldOut, InitFrom, Preview, Sampling
 from genzoo.api.sampling.sample_run import sample_run_to
-from genzoo.core.contracts import SuppliesLossOptions, able
+from genzoo.core.contracts import able
+from genzoo.core.contracts.tasks import SuppliesLossOptions
 from genzoo.core.errors import GenzooError
 from genzoo.core.registry import SAMPLERS, TASKS
 from genzoo.core.signatures import AUTO, describe, parameters, takes_anything

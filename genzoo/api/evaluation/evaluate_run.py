@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from genzoo.api.evaluation.finished import finished_result
 from genzoo.api.evaluation.stated import beside, sampling_of, stated_sampling
 from genzoo.api.sampling.sample_run import sample_run_to
-from genzoo.core.contracts import frames_of
+from genzoo.core.contracts.tasks import frames_of
 from genzoo.core.errors import DataError, UsageError
 from genzoo.core.memory import freed_memory_kept
 

@@ -6,7 +6,8 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from genzoo.core.contracts import ExportsPart, able
+from genzoo.core.contracts import able
+from genzoo.core.contracts.tasks import ExportsPart
 from genzoo.core.errors import WeightsError
 from genzoo.core.exported import COMPONENT, CONFIG, IN_PIPELINE
 from genzoo.core.files import put_file

@@ -9,7 +9,8 @@ from genzoo.api.pipelines.classes import pipeline_class
 from genzoo.api.pipelines.files import has_pipeline, pipeline_name
 from genzoo.api.pipelines.model import GenzooModel
 from genzoo.api.runs.carried import carry_codec
-from genzoo.core.contracts import HasCodec, able
+from genzoo.core.contracts import able
+from genzoo.core.contracts.tasks import HasCodec
 from genzoo.core.errors import UsageError
 from genzoo.core.exported import COMPONENT, without_data, without_start
 from genzoo.core.files import write_folder

@@ -8,7 +8,8 @@ from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from genzoo.api.preparation.open_data import OpenedData
-from genzoo.core.contracts import KnowsLengths, LeavesOut, able
+from genzoo.core.contracts import able
+from genzoo.core.contracts.datasets import KnowsLengths, LeavesOut
 from genzoo.core.wording import counted
 from genzoo.data.captioned import Captioned
 from genzoo.data.duplicates import MOST, equal_groups, equal_pairs, near_pairs

@@ -14,7 +14,9 @@ from torch import Tensor
 from genzoo.api.recipes.build import build_dataset
 from genzoo.api.recipes.plan import plan_of
 from genzoo.core.claims import claim_folder, require_apart
-from genzoo.core.contracts import ExtractsControls, KnowsSides, SaysSettings, able
+from genzoo.core.contracts import able
+from genzoo.core.contracts.parts import SaysSettings
+from genzoo.core.contracts.tasks import ExtractsControls, KnowsSides
 from genzoo.core.controls import build_control
 from genzoo.core.errors import DataError, UsageError
 from genzoo.core.files import write_file

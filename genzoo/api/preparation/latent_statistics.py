@@ -10,7 +10,9 @@ import torch
 
 from genzoo.api.recipes.build import build_codec, build_dataset
 from genzoo.api.recipes.plan import plan_of
-from genzoo.core.contracts import NamesTransform, NormalisesLatents, able, pictures_of
+from genzoo.core.contracts import able
+from genzoo.core.contracts.datasets import NamesTransform, pictures_of
+from genzoo.core.contracts.parts import NormalisesLatents
 from genzoo.core.errors import DataError, UsageError
 from genzoo.core.processes import chosen_device
 from genzoo.core.seeds import SampleStreams, generator_for

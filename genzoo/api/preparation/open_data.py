@@ -12,7 +12,7 @@ from genzoo.api.recipes.build import build_dataset
 from genzoo.api.recipes.check import KINDS, check_node
 from genzoo.api.recipes.listing import require_data
 from genzoo.api.recipes.plan import plan_of
-from genzoo.core.contracts import pictures_of
+from genzoo.core.contracts.datasets import pictures_of
 from genzoo.core.errors import RecipeError, UsageError
 from genzoo.core.reading import shown
 from genzoo.core.recipe import load_recipe

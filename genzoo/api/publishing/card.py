@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from genzoo.api.publishing.portable import is_place
 from genzoo.api.publishing.results import eval_results, results_of, table
 from genzoo.api.runs.run_report import read_report, report_lines
-from genzoo.core.contracts import makes_clips
+from genzoo.core.contracts.tasks import makes_clips
 from genzoo.core.errors import UsageError
 from genzoo.core.registry import MODELS
 from genzoo.core.signatures import parameters

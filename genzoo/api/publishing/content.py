@@ -10,7 +10,8 @@ from genzoo.api.pipelines.files import has_pipeline
 from genzoo.api.publishing.portable import portable
 from genzoo.api.runs.carried import PLACE
 from genzoo.api.runs.conversion import export
-from genzoo.core.contracts import ExportsForClients, ExportsPart, able
+from genzoo.core.contracts import able
+from genzoo.core.contracts.tasks import ExportsForClients, ExportsPart
 from genzoo.core.exported import COMPONENT, CONFIG
 from genzoo.core.files import put_file
 from genzoo.core.reading import read_json

@@ -10,7 +10,8 @@ import torch
 from genzoo.api.recipes.facts import facts_for
 from genzoo.api.recipes.memory import require_memory
 from genzoo.api.recipes.plan import RunPlan, plan_of
-from genzoo.core.contracts import SamplesAsTrained, able
+from genzoo.core.contracts import able
+from genzoo.core.contracts.tasks import SamplesAsTrained
 from genzoo.core.errors import RecipeError, UsageError
 from genzoo.core.node import Node
 from genzoo.core.processes import World

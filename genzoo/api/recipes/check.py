@@ -8,7 +8,9 @@ from typing import Any, TypeVar
 
 from genzoo.api.recipes.facts import KNOWN
 from genzoo.api.recipes.sections import Sampling
-from genzoo.core.contracts import SharesSamplingOptions, SuppliesLossOptions, TellsModel, able
+from genzoo.core.contracts import able
+from genzoo.core.contracts.datasets import TellsModel
+from genzoo.core.contracts.tasks import SharesSamplingOptions, SuppliesLossOptions
 from genzoo.core.errors import GenzooError, RecipeError, RegistryError
 from genzoo.core.recipe import MISSING
 from genzoo.core.registry import (

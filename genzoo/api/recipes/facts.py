@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from genzoo.core.contracts import NormalisesLatents, TellsModel, able
+from genzoo.core.contracts import able
+from genzoo.core.contracts.datasets import TellsModel
+from genzoo.core.contracts.parts import NormalisesLatents
 from genzoo.core.errors import ShapeError
 from genzoo.core.registry import MODELS
 from genzoo.core.signatures import AUTO, parameters, type_problem

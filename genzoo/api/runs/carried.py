@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
-from genzoo.core.contracts import SavesItself, able
+from genzoo.core.contracts import able
+from genzoo.core.contracts.parts import SavesItself
 from genzoo.core.errors import UsageError
 from genzoo.core.paths import exists
 

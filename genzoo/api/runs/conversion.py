@@ -11,7 +11,9 @@ from genzoo.api.recipes.plan import plan_of
 from genzoo.api.runs.stored import StoredRun, open_stored
 from genzoo.core.checkpoint import save_checkpoint
 from genzoo.core.claims import claim_file, claim_folder, require_utf8
-from genzoo.core.contracts import ChecksTask, ExportsForClients, ExportsPart, able
+from genzoo.core.contracts import able
+from genzoo.core.contracts.parts import ChecksTask
+from genzoo.core.contracts.tasks import ExportsForClients, ExportsPart
 from genzoo.core.errors import UsageError, did_you_mean
 from genzoo.core.exported import CLASSES, LAYOUT, metadata_of, read_exported, without_start
 from genzoo.core.files import write_file, write_folder

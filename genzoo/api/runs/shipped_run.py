@@ -12,7 +12,7 @@ from genzoo.api.recipes.plan import plan_of, prompts_of
 from genzoo.api.runs.exported_file import ExportedFile
 from genzoo.api.runs.opened_file import OpenedFile, open_source
 from genzoo.assets.shipped import SCHEME, shipped_folder
-from genzoo.core.contracts import pictures_of
+from genzoo.core.contracts.datasets import pictures_of
 from genzoo.core.errors import WeightsError
 from genzoo.core.exported import read_exported
 from genzoo.core.recipe import load_recipe

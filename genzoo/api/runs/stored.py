@@ -19,7 +19,8 @@ from genzoo.api.runs.reaveraged import reaveraged
 from genzoo.core.checkpoint import latest_valid, load_checkpoint, step_folder
 from genzoo.core.checkpoint_manifest import holds_average, read_json, weights_digest
 from genzoo.core.checkpoint_memory import CheckpointMemory
-from genzoo.core.contracts import pictures_of, recorded_facts
+from genzoo.core.contracts.datasets import pictures_of
+from genzoo.core.contracts.tasks import recorded_facts
 from genzoo.core.errors import CheckpointError, UsageError, WeightsError
 from genzoo.core.exported import names_in
 from genzoo.core.model_state import require_same_facts, restore_weights

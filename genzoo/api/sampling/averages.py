@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from genzoo.core.contracts import ChoosesSampler, SamplesAsTrained, able
+from genzoo.core.contracts import able
+from genzoo.core.contracts.tasks import ChoosesSampler, SamplesAsTrained
 
 if TYPE_CHECKING:
     from genzoo.core.types import Task

@@ -17,7 +17,7 @@ from genzoo.api.sampling.beside import grid_beside
 from genzoo.api.sampling.claim import claim, claimed_samples, describe
 from genzoo.api.sampling.class_names import captions_of
 from genzoo.api.sampling.plan import SamplePlan, sample_block
-from genzoo.core.contracts import makes_clips
+from genzoo.core.contracts.tasks import makes_clips
 from genzoo.core.errors import UsageError
 from genzoo.core.files import write_file
 from genzoo.core.processes import World

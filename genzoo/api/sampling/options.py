@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from genzoo.core.contracts import ChoosesSampler, SharesSamplingOptions, able
+from genzoo.core.contracts import able
+from genzoo.core.contracts.tasks import ChoosesSampler, SharesSamplingOptions
 from genzoo.core.errors import UsageError, did_you_mean
 from genzoo.core.ranges import range_problem
 from genzoo.core.registry import SAMPLERS

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from genzoo.core.contracts import TakesRuns, able
+from genzoo.core.contracts import able
+from genzoo.core.contracts.tasks import TakesRuns
 from genzoo.core.errors import UsageError
 from genzoo.pretrained.hub_runs import here
 

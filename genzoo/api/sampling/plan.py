@@ -17,7 +17,8 @@ import torch
 from genzoo.api.recipes.sections import BLOCK_SIZE
 from genzoo.api.sampling.non_finite import finite_samples
 from genzoo.api.sampling.options import sorted_options
-from genzoo.core.contracts import TakesOnceForAll, able
+from genzoo.core.contracts import able
+from genzoo.core.contracts.tasks import TakesOnceForAll
 from genzoo.core.errors import UsageError
 from genzoo.core.limits import MAX_SAMPLES
 from genzoo.core.processes import World

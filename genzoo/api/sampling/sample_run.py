@@ -16,7 +16,8 @@ from genzoo.api.sampling.folder import Progress, write_samples
 from genzoo.api.sampling.other_runs import with_tasks
 from genzoo.api.sampling.plan import SamplePlan, make_plan, sample_all
 from genzoo.api.sampling.samples import Samples
-from genzoo.core.contracts import SamplesAsTrained, able
+from genzoo.core.contracts import able
+from genzoo.core.contracts.tasks import SamplesAsTrained
 from genzoo.core.memory import freed_memory_kept
 from genzoo.core.processes import World
 from genzoo.nn.packed import packs_kept

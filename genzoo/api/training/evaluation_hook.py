@@ -30,7 +30,7 @@ from genzoo.api.training.best import (
 from genzoo.api.training.evaluation_parts import EvaluationParts
 from genzoo.core.checkpoint import step_folder
 from genzoo.core.checkpoint_manifest import weights_digest
-from genzoo.core.contracts import pictures_of
+from genzoo.core.contracts.datasets import pictures_of
 from genzoo.core.errors import RecipeError
 from genzoo.core.run_folder import read_metrics
 from genzoo.data.picture_sets import ArrayPictures, DatasetPictures

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from genzoo.api.recipes.sections import HeldOut
-from genzoo.core.contracts import NeedsCodec, able
+from genzoo.core.contracts import able
+from genzoo.core.contracts.datasets import NeedsCodec
 from genzoo.core.errors import DataError
 from genzoo.core.node import Node, node_of
 from genzoo.core.registry import DATASETS

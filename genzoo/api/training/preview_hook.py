@@ -14,7 +14,8 @@ from torch.nn.functional import pad
 from genzoo.api.sampling.class_names import captions_of, classes_of
 from genzoo.api.sampling.folder import write_grid
 from genzoo.api.sampling.plan import make_plan, sample_all
-from genzoo.core.contracts import DrawsAgain, able
+from genzoo.core.contracts import able
+from genzoo.core.contracts.tasks import DrawsAgain
 from genzoo.core.errors import NonFiniteError
 from genzoo.data.collate import collate
 from genzoo.pictures.pixels import to_uint8

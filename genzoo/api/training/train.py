@@ -17,16 +17,10 @@ from genzoo.api.training.evaluation_hook import EvaluationHook
 from genzoo.api.training.held_out_hook import Division, HeldOutHook, divide
 from genzoo.api.training.preview_hook import preview_function
 from genzoo.core.checkpoint import checkpoint_steps
-from genzoo.core.contracts import (
-    ExtractsControls,
-    NeedsClasses,
-    NeedsCodec,
-    NeedsControl,
-    Predicts,
-    ScalesLatents,
-    SharesWork,
-    able,
-)
+from genzoo.core.contracts import able
+from genzoo.core.contracts.datasets import NeedsCodec, NeedsControl, SharesWork
+from genzoo.core.contracts.parts import NeedsClasses, ScalesLatents
+from genzoo.core.contracts.tasks import ExtractsControls, Predicts
 from genzoo.core.errors import RecipeError
 from genzoo.core.process_settings import process_settings
 from genzoo.core.recipe import Recipe, load_recipe

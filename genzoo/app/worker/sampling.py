@@ -10,7 +10,8 @@ from typing import Any
 import torch
 
 from genzoo.api.run import Run, load_run
-from genzoo.core.contracts import ExtractsControls, SharesSamplingOptions, able
+from genzoo.core.contracts import able
+from genzoo.core.contracts.tasks import ExtractsControls, SharesSamplingOptions
 from genzoo.core.errors import UsageError
 from genzoo.core.files import write_file
 from genzoo.core.reading import read_record

@@ -9,7 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from genzoo.core.contracts import ChecksFlow, able
+from genzoo.core.contracts import able
+from genzoo.core.contracts.parts import ChecksFlow
 from genzoo.core.errors import UsageError
 from genzoo.core.registry import SAMPLERS
 from genzoo.core.seeds import SampleStreams

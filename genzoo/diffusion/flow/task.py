@@ -8,7 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from genzoo.core.contracts import HasPatches, PredictsVariance, able
+from genzoo.core.contracts import able
+from genzoo.core.contracts.models import HasPatches, PredictsVariance
 from genzoo.core.errors import UsageError
 from genzoo.core.seeds import SampleStreams
 from genzoo.core.types import Batch, LatentCodec, LossOutput, mean_loss

@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from genzoo.autoregression.loss import next_scale_loss
 from genzoo.autoregression.progressive import Stage, build_progressive
 from genzoo.autoregression.sampling import SampledScales, sample_scales
-from genzoo.core.contracts import HasFingerprint, MovesTo, able
+from genzoo.core.contracts import able
+from genzoo.core.contracts.parts import HasFingerprint, MovesTo
 from genzoo.core.controls import build_control
 from genzoo.core.errors import DataError, UsageError, unused_options
 from genzoo.core.seeds import SampleStreams

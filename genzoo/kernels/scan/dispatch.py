@@ -22,7 +22,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from genzoo.core.contracts import FusesDirections, able
+from genzoo.core.contracts import able
+from genzoo.core.contracts.execution import FusesDirections
 from genzoo.core.errors import BackendUnavailable, UsageError, did_you_mean
 from genzoo.kernels.scan.record import Scan, gated
 from genzoo.kernels.scan.shapes import check_scan_shapes, compute_dtype

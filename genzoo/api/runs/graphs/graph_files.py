@@ -11,7 +11,9 @@ import torch
 from genzoo.api.runs.graphs.onnx_file import write_onnx
 from genzoo.api.runs.graphs.torch_files import portable_scans, write_exported, write_torchscript
 from genzoo.core.claims import claim_folder, require_utf8
-from genzoo.core.contracts import GivesGraphs, HasCodec, able
+from genzoo.core.contracts import able
+from genzoo.core.contracts.models import GivesGraphs
+from genzoo.core.contracts.tasks import HasCodec
 from genzoo.core.errors import NonFiniteError, UsageError
 from genzoo.core.files import write_folder, write_json
 from genzoo.core.progress import doing

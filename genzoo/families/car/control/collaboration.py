@@ -12,7 +12,7 @@ from typing import Any
 from torch import Tensor
 
 from genzoo.autoregression.sampling import NextScaleOptions, Weight
-from genzoo.core.contracts import recorded_facts
+from genzoo.core.contracts.tasks import recorded_facts
 from genzoo.core.errors import UsageError
 from genzoo.core.types import Batch
 from genzoo.families.car.control.decoder import MixedDecoder

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from genzoo.autoregression.sampling import GivenTokens, keep_masks
-from genzoo.core.contracts import HasFingerprint, able
+from genzoo.core.contracts import able
+from genzoo.core.contracts.parts import HasFingerprint
 from genzoo.core.errors import ShapeError, UsageError
 from genzoo.data.control_files import require_extractor
 from genzoo.data.image_decode import load_image

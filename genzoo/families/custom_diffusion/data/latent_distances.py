@@ -11,7 +11,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from genzoo.core.contracts import ScalesLatents, able
+from genzoo.core.contracts import able
+from genzoo.core.contracts.parts import ScalesLatents
 from genzoo.core.types import LatentCodec
 
 
