@@ -4,16 +4,14 @@ from __future__ import annotations
 
 from genzoo.training.allocations import AllocationCounter
 from genzoo.training.dry_run import Step
-from genzoo.training.micro_step import micro_loss, prepared_batch
-from genzoo.training.step_memory import StepMemory, counted, memory_of
+from genzoo.training.micro_step import micro_loss
+from genzoo.training.step_memory import StepMemory, memory_of
 from genzoo.training.trainer import Trainer
 
 
 def foretold(trainer: Trainer) -> StepMemory:
-    batch = next(trainer._batches())[0]
-    (prepared, streams), preparing = counted(trainer.parts, lambda: prepared_batch(trainer.parts, batch))
-    step = Step(trainer.parts, prepared, streams, preparing)
-    return memory_of(trainer.parts, step.count_fake(len(streams)) or step.count_real()[0])
+    step = Step(trainer.parts, next(trainer._batches())[0])
+    return memory_of(trainer.parts, step.count_fake() or step.count_real()[0])
 
 
 def taken(trainer: Trainer) -> int:

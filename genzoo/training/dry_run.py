@@ -16,10 +16,8 @@ from torch._subclasses.fake_tensor import (
     UnsupportedFakeTensorException,
     UnsupportedOperatorException,
 )
-from torch.utils._pytree import tree_leaves
 
 from genzoo.core.errors import NonFiniteError
-from genzoo.core.seeds import SampleStreams
 from genzoo.core.types import Batch
 from genzoo.data.inspection import evenly, inspect
 from genzoo.data.sample_stream import SampleStream, step_positions
@@ -38,6 +36,7 @@ FAKES_WILL_NOT_DO = (
     UnsupportedOperatorException,
 )
 FILES, SECONDS = 2000, 15.0  # that are read at most to find those that cannot be
+FEW = 2, 3  # samples of the second step that is counted; two unless the first has as many
 PATIENCE = 10.0  # seconds: a batch that took longer is not computed twice
 
 Progress = Callable[[int, int], None]
@@ -58,11 +57,10 @@ def dry_run(
     parts.prepared.train()
     batch = micro_batches[0]
     started = time.perf_counter()
-    (prepared, streams), preparing = counted(parts, lambda: prepared_batch(parts, batch))
+    step = Step(parts, batch)
     seconds = time.perf_counter() - started
-    step = Step(parts, prepared, streams, preparing)
-    count = step.count_fake(parts.plan.per_device)
-    found = None if count is None else _summary(parts, output, step, count)
+    count = step.count_fake()
+    found = None if count is None else _summary(parts, output, batch, stream, count)
     if found is None or found.memory_may_do:
         started = time.perf_counter()
         if count is None:
@@ -77,39 +75,29 @@ def dry_run(
         if computing < PATIENCE:
             computing = _clocked(lambda: _forward_and_backward(parts, batch))
         reading = _clocked(lambda: _read(parts, stream))
-        found = found or _summary(parts, output, step, count)
+        found = found or _summary(parts, output, batch, stream, count)
         found = replace(found, loss=loss, step_seconds=_step_seconds(parts, computing, reading))
     looked_at, unreadable = look_at_files(stream, progress)
     return replace(found, looked_at=looked_at, unreadable=unreadable)
 
 
 class Step:
-    """A prepared micro-batch, and the ways to count what a step with it takes."""
+    """A micro-batch, prepared by the task, and the ways to count what a step with it takes."""
 
-    def __init__(self, parts: Parts, batch: Batch, streams: SampleStreams, preparing: int) -> None:
-        self.parts, self.batch, self.streams, self.preparing = parts, batch, streams, preparing
+    def __init__(self, parts: Parts, batch: Batch) -> None:
+        self.parts = parts
+        made, self.preparing = counted(parts, lambda: prepared_batch(parts, batch))
+        self.batch, self.streams = made
 
-    def count_fake(self, samples: int) -> StepCount | None:
+    def count_fake(self) -> StepCount | None:
         """On fake tensors; None where they do not do: for parts of a model, on a GPU, or for this task."""
         if self.parts.sharded or self.parts.device.type != "cpu":
             return None
-        if samples != len(self.streams) and self._has_rows_beyond_samples():
-            return None
         try:
-            return fake_step(self.parts, self.batch, self.streams, samples=samples, preparing=self.preparing)
+            return fake_step(self.parts, self.batch, self.streams, preparing=self.preparing)
         except FAKES_WILL_NOT_DO as error:
             logger.info("memory is counted in a pass: %s on tensors without values", type(error).__name__)
             return None
-
-    def _has_rows_beyond_samples(self) -> bool:
-        """Whether a task made several rows of a sample (a concept's, and its class's): how many of which
-        another number of samples would have is its secret.
-        """
-        number = len(self.streams)
-        rows = [
-            leaf.shape[0] for leaf in tree_leaves(dict(self.batch)) if isinstance(leaf, Tensor) and leaf.ndim
-        ]
-        return any(count > number and count % number == 0 for count in rows)
 
     def count_real(self) -> tuple[StepCount, float]:
         """In a pass, with its loss."""
@@ -121,11 +109,22 @@ class Step:
         return _pass(self.parts, self.parts.task.loss(self.parts.prepared, self.batch, self.streams).loss)
 
 
-def _summary(parts: Parts, output: Path, step: Step, count: StepCount) -> Summary:
+def _summary(parts: Parts, output: Path, batch: Batch, stream: SampleStream, count: StepCount) -> Summary:
     memory = memory_of(parts, count)
-    second = step.count_fake(count.samples // 2 or 2) if count.how == HOWS[0] else None
+    few = next(number for number in FEW if number != count.samples)
+    second = Step(parts, with_samples(batch, stream, few)).count_fake() if count.how == HOWS[0] else None
     gpus = [] if second is None else gpus_needed(parts, memory, count, second)
     return summarise(parts, output, memory=memory, gpus=gpus)
+
+
+def with_samples(batch: Batch, stream: SampleStream, number: int) -> Batch:
+    """So many samples, read like those of a batch, and the same ones in turn.
+
+    What a prepared batch of another number of samples looks like its task alone knows: one makes several
+    rows of a sample, another keeps a table that all share.
+    """
+    positions = batch["position"].tolist()
+    return stream.fetch_batch([positions[index % len(positions)] for index in range(number)])[0]
 
 
 def look_at_files(stream: SampleStream, progress: Progress | None = None) -> tuple[int, list[str]]:

@@ -104,20 +104,14 @@ def memory_of(parts: Parts, count: StepCount) -> StepMemory:
     )
 
 
-def fake_step(
-    parts: Parts, batch: Batch, streams: SampleStreams, *, samples: int, preparing: int
-) -> StepCount:
-    """Count a step of `samples` samples on fake tensors.
-
-    batch: prepared, of any number of samples.   preparing: bytes that it took to prepare these.
-    """
-    model, config, number = parts.model, parts.config, len(streams)
+def fake_step(parts: Parts, batch: Batch, streams: SampleStreams, *, preparing: int) -> StepCount:
+    """Count a step on fake tensors.   batch: prepared.   preparing: bytes that it took to prepare it."""
+    model, config = parts.model, parts.config
     mode = FakeTensorMode(allow_non_fake_inputs=True)
     with mode:
         states = {name: _fake(mode, tensor) for name, tensor in _named_states(model)}
         parameters = {name: states[name] for name in parts.parameters}
-        inputs = tree_map(lambda leaf: _resized(mode, leaf, number, samples), dict(batch))
-    streams = SampleStreams([streams.generators[i % number] for i in range(samples)])
+        inputs = tree_map(_without_values, dict(batch))
     counter = AllocationCounter(states.values())
     with (
         _nothing_kept(parts.task),
@@ -153,11 +147,11 @@ def fake_step(
             profiles.update(1)
         updating = counter.points[-1].others - kept
     return StepCount(
-        samples=samples,
+        samples=len(streams),
         trainable=trainable,
         optimizer=kept - averages,
         averages=averages,
-        preparing=preparing * samples // number,
+        preparing=preparing,
         points=points,
         updating=updating,
         how=HOWS[0],
@@ -230,11 +224,8 @@ def _fake(mode: FakeTensorMode, tensor: Tensor) -> Any:
     return fake
 
 
-def _resized(mode: FakeTensorMode, leaf: Any, number: int, samples: int) -> Any:
-    if not isinstance(leaf, Tensor):
-        return leaf
-    shape = (samples, *leaf.shape[1:]) if leaf.ndim and leaf.shape[0] == number else leaf.shape
-    return torch.empty(shape, dtype=leaf.dtype, device=leaf.device)
+def _without_values(leaf: Any) -> Any:
+    return torch.empty(leaf.shape, dtype=leaf.dtype, device=leaf.device) if isinstance(leaf, Tensor) else leaf
 
 
 def _tensors(batch: Batch) -> list[Tensor]:

@@ -14,10 +14,9 @@ from toys import ToyTask, toy_task, toy_trainer
 
 from genzoo.core.types import LossOutput
 from genzoo.training.allocations import AllocationCounter, Point
-from genzoo.training.dry_run import Step
+from genzoo.training.dry_run import Step, with_samples
 from genzoo.training.gpus_needed import Needed, Shards, between, gpus_needed
-from genzoo.training.micro_step import prepared_batch
-from genzoo.training.step_memory import StepCount, StepMemory, fake_step
+from genzoo.training.step_memory import StepCount, StepMemory
 from genzoo.training.trainer import Trainer
 
 
@@ -132,17 +131,37 @@ def count_of(samples: int, each: int, trainable: int = 0) -> StepCount:
     return StepCount(samples, trainable, 2 * trainable, trainable, 0, points, 0, "on fake tensors")
 
 
-def test_other_numbers_of_samples_lie_on_the_line_through_two(tmp_path: Path) -> None:
-    trainer = toy_trainer(tmp_path, task=quiet(hidden=400), batch_size=12)
+class Repeating(Quiet):
+    """Three rows of a sample, and a table that all share, as long as the batch by chance."""
+
+    def prepare_batch(self, batch: Any, generator: Any) -> Any:
+        prepared = super().prepare_batch(batch, generator)
+        rows = {key: torch.cat([prepared[key]] * 3) for key in ("x", "noise")}
+        return {**prepared, **rows, "table": torch.zeros(12, 5000)}
+
+    def loss(self, model: nn.Module, batch: Any, generator: Any) -> LossOutput:
+        assert len(batch["table"]) == 12
+        return super().loss(model, {**batch, "x": batch["x"] + batch["table"].mean()}, generator)
+
+
+@pytest.mark.parametrize("kind", [Quiet, Repeating], ids=["one-row", "three-rows"])
+def test_other_numbers_of_samples_lie_on_the_line_through_two(tmp_path: Path, kind: type[Quiet]) -> None:
+    trainer = toy_trainer(tmp_path, task=kind(toy_task(hidden=400).model), batch_size=12)
     batch = next(trainer._batches())[0]
-    prepared, streams = prepared_batch(trainer.parts, batch)
 
     def count(samples: int) -> StepCount:
-        return fake_step(trainer.parts, prepared, streams, samples=samples, preparing=0)
+        counted = Step(trainer.parts, with_samples(batch, trainer.stream, samples)).count_fake()
+        assert counted is not None
+        return counted
 
-    line, direct = between(count(12), count(6), 40), count(40)
+    line, direct = between(count(12), count(2), 40), count(40)
     assert line.largest()[1].others == pytest.approx(direct.largest()[1].others, rel=0.02)
     assert line.trainable == direct.trainable
+    assert (direct.samples, line.preparing) == (40, pytest.approx(direct.preparing, rel=0.02))
+
+
+def test_a_task_that_makes_several_rows_of_a_sample_is_told_its_gpus(tmp_path: Path) -> None:
+    assert toy_trainer(tmp_path, task=Repeating(toy_task().model), batch_size=12).dry_run().gpus
 
 
 def needs(trainer: Trainer, count: StepCount, second: StepCount, shards: Shards | None) -> list[Needed]:
