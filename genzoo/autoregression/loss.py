@@ -8,8 +8,9 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from genzoo.autoregression.scales import Scale, scale_bounds
+from genzoo.autoregression.scales import scale_bounds
 from genzoo.core.errors import ShapeError
+from genzoo.core.sizes import Size
 
 
 def token_losses(logits: Tensor, ids: Tensor, *, label_smoothing: float = 0.0) -> Tensor:
@@ -25,7 +26,7 @@ def token_losses(logits: Tensor, ids: Tensor, *, label_smoothing: float = 0.0) -
 def next_scale_loss(
     logits: Tensor,
     ids: Tensor,
-    patch_nums: Sequence[Scale],
+    patch_nums: Sequence[Size],
     *,
     label_smoothing: float = 0.0,
     num_scales: int | None = None,

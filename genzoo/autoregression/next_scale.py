@@ -11,7 +11,8 @@ from einops import rearrange
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from genzoo.autoregression.scales import Scale, scale_sizes
+from genzoo.autoregression.scales import scale_sizes
+from genzoo.core.sizes import Size
 
 Refine = Callable[[Tensor, int, int], Tensor]
 
@@ -33,7 +34,7 @@ def contribution(
     return refine(enlarge(embedded, size), scale, num_scales)
 
 
-def teacher_input(embedded: Sequence[Tensor], patch_nums: Sequence[Scale], refine: Refine) -> list[Tensor]:
+def teacher_input(embedded: Sequence[Tensor], patch_nums: Sequence[Size], refine: Refine) -> list[Tensor]:
     """What the model reads at scales 1, 2, ... when the true tokens of all scales before are given.
 
     embedded: (b, c, h_k, w_k) for each scale but, if wished, the last.   Returns (b, h_k w_k, c) for each

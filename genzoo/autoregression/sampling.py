@@ -1,4 +1,4 @@
-"""Scale by scale: predict all tokens of a map, draw them, add their embedding, and read the result."""
+"""Size by scale: predict all tokens of a map, draw them, add their embedding, and read the result."""
 
 from __future__ import annotations
 
@@ -20,8 +20,9 @@ from genzoo.autoregression.filters import (
     smooth_weights,
 )
 from genzoo.autoregression.next_scale import contribution, shrink
-from genzoo.autoregression.scales import Scale, scale_sizes
+from genzoo.autoregression.scales import scale_sizes
 from genzoo.core.errors import ShapeError, UsageError
+from genzoo.core.sizes import Size
 
 Weight: TypeAlias = float | tuple[float, float]
 """Of logits in a sum: of what guidance makes of them, or of each half, the labels' and the null class's."""
@@ -119,7 +120,7 @@ class SampledScales:
 def sample_scales(
     predict: Predict,
     codebook: Codebook,
-    patch_nums: Sequence[Scale],
+    patch_nums: Sequence[Size],
     generator: Generator,
     options: NextScaleOptions,
     *,
@@ -158,7 +159,7 @@ def sample_scales(
     return result
 
 
-def keep_masks(keep: Tensor, patch_nums: Sequence[Scale]) -> list[Tensor]:
+def keep_masks(keep: Tensor, patch_nums: Sequence[Size]) -> list[Tensor]:
     """Which tokens of every scale lie in a region to keep: those whose cell is at least half kept.
 
     keep: (b, h, w) bool, of any size.   Returns (b, h_k w_k) bool per scale.
@@ -222,7 +223,7 @@ def _with_given(
 def next_scale(
     predict: Predict,
     codebook: Codebook,
-    patch_nums: Sequence[Scale],
+    patch_nums: Sequence[Size],
     generator: Generator,
     given: GivenTokens | None = None,
     *,

@@ -5,10 +5,11 @@ Said once, for recipes, options of sampling and arguments of models alike.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 from genzoo.core.limits import MAX_AT_ONCE
+from genzoo.core.sizes import scales_problem, shape_problem, size_problem
 
 
 class Range(NamedTuple):
@@ -56,7 +57,7 @@ RANGES: dict[str, Range] = {
     **dict.fromkeys(("z_channels", "latent_channels", "block_out_channels", "ch", "ch_mult"), WIDE),
     **dict.fromkeys(("codebook_size", "text_width", "text_heads", "d_state", "d_conv"), WIDE),
     **dict.fromkeys(("patch_size", "image_size", "input_size", "sprite_size", "rows", "columns"), SIDE),
-    **dict.fromkeys(("num_frames", "frame_interval", "grid"), SIDE),
+    **dict.fromkeys(("num_frames", "frame_interval", "grid", "latent_shape"), SIDE),
     **dict.fromkeys(("clips_per_digit", "clips_per_emoji", "places_per_digit"), SIDE),
     **dict.fromkeys(("block_size", "slice_size", "batch_size", "micro_batch_size"), AT_ONCE),
     **dict.fromkeys(("steps",), MANY),
@@ -72,8 +73,19 @@ RANGES: dict[str, Range] = {
 }
 
 
+SHAPES: dict[str, Callable[[Any], str | None]] = {
+    **dict.fromkeys(("image_size", "input_size"), size_problem),
+    "latent_shape": shape_problem,
+    "patch_nums": scales_problem,
+}
+"""Settings that are lists of a certain form."""
+
+
 def range_problem(name: str, value: Any) -> str | None:
-    """'must be at least 1, not 0' for a number, or one in a list, that the setting of that name cannot be."""
+    """'must be at least 1, not 0' for a number, or a list of them, that a setting of that name cannot be."""
+    misshapen = SHAPES[name](value) if name in SHAPES else None
+    if misshapen:
+        return misshapen
     known = RANGES.get(name)
     numbers = value if isinstance(value, (list, tuple)) else [value]
     if known is None or not all(

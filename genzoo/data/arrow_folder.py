@@ -16,13 +16,13 @@ import torch
 from genzoo.core.errors import DataError, did_you_mean
 from genzoo.core.optional import require
 from genzoo.core.reading import read_text, shown
+from genzoo.core.sizes import Size, sides
 from genzoo.core.types import Dataset
 from genzoo.data.cached_controls import CachedControls
 from genzoo.data.cached_latents import CachedLatents
 from genzoo.data.image_decode import MAX_PIXELS
 from genzoo.data.indexed import Indexed
 from genzoo.data.picture_view import CENTRAL, RANDOM, PictureView, SeesPictures
-from genzoo.data.transforms import Size, sides
 
 OFFLINE = ("HF_DATASETS_OFFLINE", "HF_HUB_OFFLINE")
 INTEGERS = ("int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64")

@@ -18,8 +18,9 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from genzoo.core.errors import DataError, did_you_mean
+from genzoo.core.sizes import Size, sides
 from genzoo.data.image_decode import MAX_PIXELS
-from genzoo.data.transforms import Size, adm_centre_crop, sides, to_tensor
+from genzoo.data.transforms import adm_centre_crop, to_tensor
 
 FrameTransform = Callable[[Image.Image, Size], Tensor]
 """(picture, size) -> (c, h, w) float32 in [-1, 1]."""

@@ -14,6 +14,7 @@ import torch
 
 from genzoo.core.errors import DataError
 from genzoo.core.reading import shown
+from genzoo.core.sizes import Size, sides
 from genzoo.core.types import Dataset
 from genzoo.data.cached_controls import CachedControls
 from genzoo.data.cached_latents import CachedLatents
@@ -23,7 +24,6 @@ from genzoo.data.image_listing import list_images, only_labels
 from genzoo.data.indexed import Indexed
 from genzoo.data.label_check import suspicious_classes
 from genzoo.data.picture_view import CENTRAL, RANDOM, PictureView, SeesPictures
-from genzoo.data.transforms import Size, sides
 
 logger = logging.getLogger(__name__)
 

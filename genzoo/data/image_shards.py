@@ -14,6 +14,7 @@ import numpy as np
 import torch
 
 from genzoo.core.errors import DataError
+from genzoo.core.sizes import Size, sides
 from genzoo.core.types import Dataset
 from genzoo.data.cached_controls import CachedControls
 from genzoo.data.cached_latents import CachedLatents
@@ -25,7 +26,6 @@ from genzoo.data.shard_index import NONE, open_index, require_header
 from genzoo.data.shard_places import RemoteFile, ShardPlace, place_of
 from genzoo.data.tar_members import BLOCK
 from genzoo.data.tar_samples import caption_of
-from genzoo.data.transforms import Size, sides
 
 OPEN_SHARDS = 64  # at once, in each process
 

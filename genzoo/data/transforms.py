@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 import torch
 from PIL import Image
@@ -11,19 +9,9 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from genzoo.core.errors import DataError
+from genzoo.core.sizes import Size, sides
 from genzoo.data.image_decode import MAX_PIXELS
 from genzoo.pictures.pixels import from_uint8
-
-Size = int | Sequence[int]
-"""Of a picture: the side of a square, or (height, width)."""
-
-
-def sides(size: Size) -> tuple[int, int]:
-    """Height and width. Raises DataError for anything that is no size."""
-    both = (size, size) if isinstance(size, int) else tuple(size)
-    if len(both) != 2 or min(both) < 1:
-        raise DataError(f"a size is one number, or height and width, 1 or more; got {size}")
-    return both[0], both[1]
 
 
 def size_name(size: Size) -> str:

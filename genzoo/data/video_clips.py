@@ -15,11 +15,12 @@ from torch import Tensor
 
 from genzoo.core.errors import DataError
 from genzoo.core.seeds import generator_for
+from genzoo.core.sizes import Size, sides
 from genzoo.data.clip_windows import ClipWindow
 from genzoo.data.frame_transforms import frame_transform
 from genzoo.data.indexed import Indexed
 from genzoo.data.label_check import suspicious_classes
-from genzoo.data.transforms import Size, draw_flip, flip, sides, size_name
+from genzoo.data.transforms import draw_flip, flip, size_name
 from genzoo.data.video_reader import VideoReader
 
 logger = logging.getLogger(__name__)

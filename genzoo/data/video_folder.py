@@ -7,12 +7,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from genzoo.core.reading import shown
+from genzoo.core.sizes import Size
 from genzoo.core.types import Dataset
 from genzoo.data.cached_clips import CachedClips
 from genzoo.data.class_lists import ClassList
 from genzoo.data.clip_windows import ClipWindow, Short, Spacing
 from genzoo.data.image_decode import MAX_PIXELS
-from genzoo.data.transforms import Size
 from genzoo.data.video_clips import VideoClips
 from genzoo.data.video_listing import list_videos
 from genzoo.data.video_reader import VideoReader

@@ -17,6 +17,7 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from genzoo.core.errors import ShapeError, UsageError
+from genzoo.core.sizes import Size, sides
 from genzoo.nn.blocks import run_blocks
 from genzoo.nn.embeddings import (
     LabelEmbedding,
@@ -50,7 +51,7 @@ class TokenDenoiser(nn.Module):
     arguments: dict[str, Any]
     num_classes: int
     in_channels: int
-    input_size: int | Sequence[int]
+    input_size: Size
     patch_size: int
     num_frames: int  # of clips only
     learn_sigma: bool
@@ -63,7 +64,7 @@ class TokenDenoiser(nn.Module):
         super().__init__()
         given = {name: value for name, value in arguments.items() if name not in ("self", "__class__")}
         self.arguments, self.in_clips = given, "num_frames" in given
-        self.latent_size = _sides(given["input_size"])
+        self.latent_size = sides(given["input_size"], "input_size")
         _check_sizes(given, self.latent_size, even)
         kept = ("num_classes", "in_channels", "learn_sigma", "input_size", "patch_size")
         for name in (*kept, "gradient_checkpointing", *(["num_frames"] if self.in_clips else [])):
@@ -249,23 +250,10 @@ def _check_labels(
         raise ShapeError(f"{name} has shape {tuple(labels.shape)} but x needs {shape}")
 
 
-def _sides(input_size: int | Sequence[int]) -> tuple[int, int]:
-    """Height and width."""
-    if isinstance(input_size, int):
-        return input_size, input_size
-    if len(input_size) != 2:
-        raise ShapeError(
-            f"input_size {list(input_size)} has {len(input_size)} numbers",
-            fix="give the side of square latents, or their height and width",
-        )
-    return input_size[0], input_size[1]
-
-
 def _check_sizes(given: Mapping[str, Any], latent_size: tuple[int, int], even: str | None) -> None:
     """Raise an error for sizes below one, an input_size that makes no whole patches, or an odd `even`."""
     sizes = {name: given[name] for name in SIZES if name in given}
     wrong = [f"{name}={value}" for name, value in sizes.items() if value < 1]
-    wrong += [f"input_size={given['input_size']}"] if min(latent_size) < 1 else []
     if wrong:
         raise ShapeError(f"{', '.join(wrong)} must be at least 1")
     if any(side % given["patch_size"] for side in latent_size):

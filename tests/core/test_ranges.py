@@ -11,10 +11,11 @@ from genzoo.api.recipes.models import create_model
 from genzoo.api.recipes.plan import check_recipe
 from genzoo.api.sampling.options import refuse_misfits
 from genzoo.core.errors import RecipeError, UsageError
-from genzoo.core.ranges import RANGES, range_problem
+from genzoo.core.ranges import RANGES, SHAPES, range_problem
 from genzoo.core.recipe import load_recipe
 from genzoo.core.registry import CODECS, DATASETS, LOSSES, MODELS, OPTIMIZERS, SAMPLERS, TASKS
 from genzoo.core.signatures import parameters
+from genzoo.core.sizes import sides
 
 FACTORIES = [
     (registry, name)
@@ -64,7 +65,43 @@ def test_options_of_sampling_and_arguments_of_models_too() -> None:
 
 @pytest.mark.parametrize("value", ["auto", None, True, [], ["a"], {"a": 1}])
 def test_what_is_no_number_is_left_to_the_types(value: Any) -> None:
-    assert all(range_problem(name, value) is None for name in RANGES)
+    assert all(range_problem(name, value) is None for name in {*RANGES} - {*SHAPES})
+    assert isinstance(value, list) or all(range_problem(name, value) is None for name in SHAPES)
+
+
+ONE = "must be one number, or height and width, 1 or more, not [16]; write 16"
+THREE = "must be one number, or height and width, 1 or more, not [8, 8, 8]; write [HEIGHT, WIDTH]"
+
+
+@pytest.mark.parametrize(
+    ("recipe", "setting", "said"),
+    [
+        ("dim_b4_imagenet", "data.image_size=[16]", ONE),
+        ("dim_b4_imagenet", "data.image_size=[]", "not []; write [HEIGHT, WIDTH]"),
+        ("matten_xl_ffs", "data.image_size=[8, 8, 8]", THREE),
+        ("dim_b4_imagenet", "data.image_size=[16, 0]", "must be at least 1, not [16, 0]"),
+        ("quickstart/dim_digits", "model.input_size=[16]", ONE),
+        ("quickstart/dim_digits_paper", "task.latent_shape=[8]", "must be [channels, height, width]"),
+        ("var_emoji", "model.patch_nums=[1, [2]]", "has [2]; a scale is a side, or height and width"),
+        ("var_emoji", "model.patch_nums=[0, 1]", "has 0; a scale is a side"),
+        ("var_emoji", "model.patch_nums=[4, 2]", "scales go from coarse to fine"),
+        ("var_emoji", "model.patch_nums=[]", "is empty; give at least one scale"),
+    ],
+)
+def test_validate_knows_what_is_no_size(recipe: str, setting: str, said: str) -> None:
+    with pytest.raises(RecipeError) as caught:
+        check_recipe(load_recipe(recipe, [setting]))
+    assert said in str(caught.value)
+
+
+def test_sizes_are_sizes() -> None:
+    assert (sides(5), sides([5, 7]), sides((7, 5))) == ((5, 5), (5, 7), (7, 5))
+    for name, value in {
+        "image_size": [5, 7],
+        "latent_shape": [2, 3, 5, 7],
+        "patch_nums": [1, [2, 3], 4],
+    }.items():
+        assert range_problem(name, value) is None
 
 
 @pytest.mark.parametrize("name", sorted(RANGES))

@@ -11,9 +11,10 @@ import torch
 from hostile_images import photo
 from PIL import Image
 
-from genzoo.core.errors import DataError
+from genzoo.core.errors import DataError, ShapeError
+from genzoo.core.sizes import sides
 from genzoo.data.frame_transforms import TRANSFORMS
-from genzoo.data.transforms import adm_centre_crop, draw_flip, flip, sides, size_name, to_tensor
+from genzoo.data.transforms import adm_centre_crop, draw_flip, flip, size_name, to_tensor
 
 
 def cubic(x: float, a: float = -0.5) -> float:
@@ -147,7 +148,7 @@ def test_frames_keep_as_much_as_their_shape_has_room_for(name: str) -> None:
 
 @pytest.mark.parametrize("size", [0, (3,), (3, 0), (1, 2, 3)])
 def test_what_is_no_size_is_refused(size: Any) -> None:
-    with pytest.raises(DataError, match="height and width"):
+    with pytest.raises(ShapeError, match="height and width"):
         sides(size)
 
 

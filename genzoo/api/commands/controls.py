@@ -128,8 +128,8 @@ class FolderOptions(NamedTuple):
 def _size(text: str | None) -> Any:
     """A side in pixels, or [height, width]. Raises UsageError for anything else."""
     size = None if text is None else settings_from([f"size={text}"])["size"]
-    parts = size if isinstance(size, list) else [size]
-    if size is not None and not (len(parts) in (1, 2) and all(type(part) is int for part in parts)):
+    parts = size if isinstance(size, list) else [size, size]
+    if size is not None and not (len(parts) == 2 and all(type(part) is int for part in parts)):
         raise UsageError(f"--image-size is {text!r}", fix="write a side in pixels, or [HEIGHT,WIDTH]")
     return size
 

@@ -22,6 +22,7 @@ from genzoo.core.errors import DataError, UsageError
 from genzoo.core.files import write_file
 from genzoo.core.memory import freed_memory_kept
 from genzoo.core.processes import World, chosen_device
+from genzoo.core.sizes import Size, sides
 from genzoo.data.cached_controls import CachedControls, ControlCodec
 from genzoo.data.control_files import EXTRACTOR, SOURCE, control_facts, control_png
 from genzoo.data.image_decode import decode_image, read_file
@@ -30,7 +31,7 @@ from genzoo.data.latent_cache import CacheReport, build_latent_cache
 from genzoo.data.latent_store import digest
 from genzoo.data.own_outputs import is_overview
 from genzoo.data.sample_stream import one_line
-from genzoo.data.transforms import Size, adm_centre_crop, sides, size_name, to_tensor
+from genzoo.data.transforms import adm_centre_crop, size_name, to_tensor
 from genzoo.pictures.grid import make_grid
 from genzoo.pictures.pixels import to_uint8
 

@@ -182,8 +182,14 @@ def test_wrong_inputs_are_named(name: str, change: Any, message: str) -> None:
         ({"patch_size": 4}, "input_size 6 is no multiple of patch_size 4"),
         ({"depth": 0}, "depth=0 must be at least 1"),
         ({"input_size": [6, 5]}, r"input_size \[6, 5\] is no multiple of patch_size 2"),
-        ({"input_size": [6, 0]}, r"input_size=\[6, 0\] must be at least 1"),
-        ({"input_size": [6]}, r"input_size \[6\] has 1 numbers"),
+        (
+            {"input_size": [6, 0]},
+            r"input_size must be one number, or .* 1 or more, not \[6, 0\]",
+        ),
+        (
+            {"input_size": [6]},
+            r"input_size must be one number, or .*, not \[6\]; write 6",
+        ),
     ],
 )
 def test_wrong_sizes_are_named(name: str, options: dict[str, int], message: str) -> None:

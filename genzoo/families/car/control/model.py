@@ -14,8 +14,9 @@ from einops import rearrange
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from genzoo.autoregression.scales import Scale, split_scales
+from genzoo.autoregression.scales import split_scales
 from genzoo.core.errors import ShapeError, UsageError, did_you_mean
+from genzoo.core.sizes import Size
 from genzoo.families.car.control.injection import (
     CONTROL_CHANNELS,
     ControlEncoder,
@@ -64,7 +65,7 @@ class CAR(nn.Module):
         injection: str = "concat_ln_linear",
         control_init: str = "released",
         control_channels: Sequence[int] = CONTROL_CHANNELS,
-        patch_nums: Sequence[Scale] = PATCH_NUMS,
+        patch_nums: Sequence[Size] = PATCH_NUMS,
         num_classes: int = 1000,
         in_channels: int = 32,
         codebook_size: int = 4096,

@@ -13,7 +13,6 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from genzoo.autoregression.scales import (
-    Scale,
     block_causal_bias,
     plain_scales,
     scale_bounds,
@@ -21,6 +20,7 @@ from genzoo.autoregression.scales import (
     scale_sizes,
 )
 from genzoo.core.errors import ShapeError, UsageError
+from genzoo.core.sizes import Size
 from genzoo.families.car.var.blocks import Block, HeadNorm, own_precision
 from genzoo.families.car.var.positions import resized_positions, square_sides
 from genzoo.families.car.vqvae.model import PATCH_NUMS
@@ -49,7 +49,7 @@ class VAR(nn.Module):
         depth: int,
         hidden_size: int,
         num_heads: int,
-        patch_nums: Sequence[Scale] = PATCH_NUMS,
+        patch_nums: Sequence[Size] = PATCH_NUMS,
         num_classes: int = 1000,
         in_channels: int = 32,
         codebook_size: int = 4096,

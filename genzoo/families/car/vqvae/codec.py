@@ -8,11 +8,12 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from genzoo.autoregression.scales import Scale, plain_scales, stretched_scales
+from genzoo.autoregression.scales import plain_scales, stretched_scales
 from genzoo.core.checkpoint import tensors_digest
 from genzoo.core.errors import ShapeError, UsageError
 from genzoo.core.files import as_safetensors, put_file
 from genzoo.core.seeds import SampleStreams
+from genzoo.core.sizes import Size
 from genzoo.families.car.var.bf16_copy import HalfCopy, Precision
 from genzoo.families.car.var.blocks import own_precision
 from genzoo.families.car.vqvae.quantizer import MultiScaleQuantizer
@@ -33,7 +34,7 @@ class VQVAECodec:
     """
 
     def __init__(
-        self, weights: str, *, patch_nums: Sequence[Scale] | None = None, slice_size: int = 8
+        self, weights: str, *, patch_nums: Sequence[Size] | None = None, slice_size: int = 8
     ) -> None:
         if slice_size < 1:
             raise UsageError(f"slice_size is a number of images, not {slice_size}")
@@ -55,7 +56,7 @@ class VQVAECodec:
         """The codebook and how scales add up."""
         return self.vqvae.quantize
 
-    def require_tokens(self, patch_nums: Sequence[Scale], channels: int, codebook_size: int) -> None:
+    def require_tokens(self, patch_nums: Sequence[Size], channels: int, codebook_size: int) -> None:
         """Raise UsageError unless a model reads and writes this codec's tokens."""
         ours = (plain_scales(patch_nums), channels, codebook_size)
         size, width = self.quantizer.weight.shape

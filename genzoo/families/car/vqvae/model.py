@@ -9,8 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from genzoo.autoregression.scales import Scale, plain_scales
+from genzoo.autoregression.scales import plain_scales
 from genzoo.core.errors import ShapeError, UsageError
+from genzoo.core.sizes import Size
 from genzoo.families.car.vqvae.autoencoder import Decoder, Encoder, group_norm
 from genzoo.families.car.vqvae.discriminator import PatchDiscriminator
 from genzoo.families.car.vqvae.quantizer import MultiScaleQuantizer
@@ -41,7 +42,7 @@ class VQVAE(nn.Module):
         ch: int = 160,
         ch_mult: Sequence[int] = (1, 1, 2, 2, 4),
         num_res_blocks: int = 2,
-        patch_nums: Sequence[Scale] = PATCH_NUMS,
+        patch_nums: Sequence[Size] = PATCH_NUMS,
         dropout: float = 0.0,
         quant_resi: float = 0.5,
         share_quant_resi: int = 4,
@@ -105,7 +106,7 @@ class VQVAE(nn.Module):
         return features
 
     @torch.no_grad()
-    def encode(self, pixels: Tensor, patch_nums: Sequence[Scale] | None = None) -> list[Tensor]:
+    def encode(self, pixels: Tensor, patch_nums: Sequence[Size] | None = None) -> list[Tensor]:
         """Tokens (b, h_k w_k) of every scale.   pixels: (b, 3, h, w) in [-1, 1]."""
         return self.quantize.encode(self.features(pixels), patch_nums)[0]
 
@@ -116,13 +117,11 @@ class VQVAE(nn.Module):
         pixels: Tensor = self.decoder(self.post_quant_conv(f_hat.to(weight.dtype)))
         return pixels.clamp(-1, 1)
 
-    def decode(self, ids: Sequence[Tensor], patch_nums: Sequence[Scale] | None = None) -> Tensor:
+    def decode(self, ids: Sequence[Tensor], patch_nums: Sequence[Size] | None = None) -> Tensor:
         """Pixels (b, 3, h, w) in [-1, 1] from the tokens of all scales."""
         return self.decode_features(self.quantize.partial_sums(ids, patch_nums)[-1])
 
-    def decode_partial(
-        self, ids: Sequence[Tensor], patch_nums: Sequence[Scale] | None = None
-    ) -> list[Tensor]:
+    def decode_partial(self, ids: Sequence[Tensor], patch_nums: Sequence[Size] | None = None) -> list[Tensor]:
         """Pixels after each scale, coarse to fine, from the tokens of all scales."""
         return [self.decode_features(f_hat) for f_hat in self.quantize.partial_sums(ids, patch_nums)]
 

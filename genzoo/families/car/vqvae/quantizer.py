@@ -14,9 +14,10 @@ from torch.nn.functional import embedding as lookup
 from torch.nn.functional import mse_loss, normalize
 
 from genzoo.autoregression.next_scale import contribution, enlarge, shrink, teacher_input
-from genzoo.autoregression.scales import Scale, scale_sizes
+from genzoo.autoregression.scales import scale_sizes
 from genzoo.core.counts import Count
 from genzoo.core.errors import ShapeError, UsageError
+from genzoo.core.sizes import Size
 from genzoo.families.car.vqvae.dead_codes import dead_codes, drawn_anew
 from genzoo.kernels.native.call import is_eager
 
@@ -99,7 +100,7 @@ class MultiScaleQuantizer(nn.Module):
         *,
         codebook_size: int,
         channels: int,
-        patch_nums: Sequence[Scale],
+        patch_nums: Sequence[Size],
         quant_resi: float = 0.5,
         share_quant_resi: int = 4,
         using_znorm: bool = False,
@@ -171,7 +172,7 @@ class MultiScaleQuantizer(nn.Module):
 
     @torch.no_grad()
     def encode(
-        self, f: Tensor, patch_nums: Sequence[Scale] | None = None
+        self, f: Tensor, patch_nums: Sequence[Size] | None = None
     ) -> tuple[list[Tensor], list[Tensor]]:
         """Tokens of every scale, and the picture so far after each.
 
@@ -192,7 +193,7 @@ class MultiScaleQuantizer(nn.Module):
         """What the tokens of one scale add.   ids: (b, h_k w_k).   Returns (b, c, h, w)."""
         return contribution(self.embed(ids, sizes[scale]), scale, len(sizes), sizes[-1], self.refine)
 
-    def partial_sums(self, ids: Sequence[Tensor], patch_nums: Sequence[Scale] | None = None) -> list[Tensor]:
+    def partial_sums(self, ids: Sequence[Tensor], patch_nums: Sequence[Size] | None = None) -> list[Tensor]:
         """f_hat after each scale, (b, c, h, w), from the tokens of all scales."""
         sizes = self.sizes if patch_nums is None else scale_sizes(patch_nums)
         if len(ids) != len(sizes):
@@ -215,7 +216,7 @@ class MultiScaleQuantizer(nn.Module):
             sums.append(added + before)
         return sums
 
-    def teacher_input(self, ids: Sequence[Tensor], patch_nums: Sequence[Scale] | None = None) -> list[Tensor]:
+    def teacher_input(self, ids: Sequence[Tensor], patch_nums: Sequence[Size] | None = None) -> list[Tensor]:
         """What a model reads at scales 1, 2, ...: (b, h_k w_k, c) each.   ids: (b, h_k w_k) per scale."""
         sizes = self.sizes if patch_nums is None else scale_sizes(patch_nums)
         embedded = [self.embed(tokens, size) for tokens, size in zip(ids, sizes, strict=True)]
@@ -290,7 +291,7 @@ class MultiScaleQuantizer(nn.Module):
         self.ema_vocab_hit_SV.mul_(decay).add_(hits, alpha=1 - decay)
         self.num_updates.add()
 
-    def _sizes_for(self, f: Tensor, patch_nums: Sequence[Scale] | None) -> list[tuple[int, int]]:
+    def _sizes_for(self, f: Tensor, patch_nums: Sequence[Size] | None) -> list[tuple[int, int]]:
         sizes = self.sizes if patch_nums is None else scale_sizes(patch_nums)
         if tuple(f.shape[-2:]) != sizes[-1] or f.shape[1] != self.weight.shape[1]:
             raise ShapeError(
