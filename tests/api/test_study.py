@@ -266,6 +266,26 @@ def test_files_of_others_are_not_replaced_and_options_of_studies_belong_to_them(
     assert "--cells belongs to studies" in err
 
 
+@pytest.mark.parametrize(
+    ("name", "log", "exit_code"),
+    [
+        ("narrow_seed=9", "sweep.log", 0),
+        ("narrow_seed=9", "notes.txt", 2),  # no study began that one
+        ("wode_seed=9", "sweep.log", 2),  # nor has this one such a cell
+        ("narrow", "sweep.log", 2),
+    ],
+)
+def test_a_study_goes_on_beside_runs_of_other_seeds(
+    little: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str, log: str, exit_code: int
+) -> None:
+    (tmp_path / "runs" / name).mkdir(parents=True)
+    (tmp_path / "runs" / name / log).write_text("")
+    words = ["sweep", str(little), "--tell", "--output", str(tmp_path / "runs"), "train.seed=3"]
+    code, _, err = call(capsys, *words)
+    assert code == exit_code
+    assert ("is no place for a study" in err) == bool(exit_code)
+
+
 def test_a_study_lists_what_it_would_train(little: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert is_study(little)
     code, out, _ = call(capsys, "sweep", str(little), "--list", "--cells", "wide")

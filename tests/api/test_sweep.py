@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from recipe_cases import TINY
 from genzoo.api.training import sweep as sweep_module
 from genzoo.api.training.sweep import plan_sweep, run_sweep
 from genzoo.api.training.sweep_grid import trials, values_of
-from genzoo.api.training.sweep_table import measures_of, outcomes, table
+from genzoo.api.training.sweep_table import claim_sweep, measures_of, outcomes, table
 from genzoo.cli import main
 from genzoo.core.errors import UsageError
 from genzoo.core.recipe import recipe_from
@@ -161,3 +162,15 @@ class Ended:
 
     def poll(self) -> int:
         return self.returncode
+
+
+@pytest.mark.parametrize(("log", "refused"), [("sweep.log", False), ("notes.txt", True)])
+def test_a_sweep_that_was_stopped_goes_on_with_other_seeds(
+    recipe: str, tmp_path: Path, log: str, refused: bool
+) -> None:
+    folder = tmp_path / "runs"
+    (folder / "seed=0").mkdir(parents=True)
+    (folder / "seed=0" / log).write_text("")  # its sweep.json is written when all runs have ended
+    planned = plan_sweep(recipe, ["train.seed=4,5"], folder)
+    with pytest.raises(UsageError, match="no place for a sweep") if refused else nullcontext():
+        claim_sweep(folder, planned)

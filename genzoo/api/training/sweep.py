@@ -58,6 +58,11 @@ def plan_sweep(recipe: str, overrides: Sequence[str], folder: Path) -> list[Plan
     return found
 
 
+def is_trial(folder: Path) -> bool:
+    """Whether a sweep or a study has begun a run there."""
+    return (folder / LOG).is_file()
+
+
 def run_sweep(
     recipe: str,
     planned: Sequence[Planned],

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from genzoo.api.training.sweep import Planned, processor_seconds
+from genzoo.api.training.sweep import Planned, is_trial, processor_seconds
 from genzoo.core.claims import claim_folder, strangers
 from genzoo.core.files import write_json
 from genzoo.core.reading import read_record
@@ -88,7 +88,11 @@ def table(found: Sequence[Outcome]) -> list[str]:
 def claim_sweep(folder: Path, planned: Sequence[Planned]) -> None:
     """Raise UsageError when the folder, or one in it, holds what neither sweep nor run left there."""
     trials = {one.folder.name for one in planned}
-    claim_folder(folder, what="a sweep", is_ours=lambda path: is_sweep(path) or {*strangers(path)} <= trials)
+
+    def is_ours(path: Path) -> bool:
+        return is_sweep(path) or all(name in trials or is_trial(path / name) for name in strangers(path))
+
+    claim_folder(folder, what="a sweep", is_ours=is_ours)
     for one in planned:
         RunFolder(one.folder).require_own()
 

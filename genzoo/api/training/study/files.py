@@ -9,6 +9,7 @@ from genzoo.api.training.study.definition import Study
 from genzoo.api.training.study.drawing import draw
 from genzoo.api.training.study.results import CellResult, as_json, as_markdown
 from genzoo.api.training.study.run import PlannedCell
+from genzoo.api.training.sweep import is_trial
 from genzoo.core.claims import claim_folder, refuse_links, strangers
 from genzoo.core.errors import UsageError
 from genzoo.core.files import write_file, write_json
@@ -28,11 +29,17 @@ def write_results(folder: Path, study: Study, results: Sequence[CellResult]) -> 
 def claim_study(study: Study, planned: Sequence[PlannedCell], folder: Path, place: Path) -> None:
     """Raise UsageError when folders hold what no study of that name left there, before anything is written.
 
-    folder: of the runs.   place: of the results, among files of others.
+    folder: of the runs, where those of other seeds may lie.   place: of the results, among files of others.
     """
     trials = {run.folder.name for one in planned for run in one.every}
+    seeded = tuple(run.folder.name.rpartition("=")[0] + "=" for one in planned for run in one.runs)
     results = {f"{study.name}.{kind}" for kind in KINDS}
-    claim_folder(folder, what="a study", is_ours=lambda path: {*strangers(path)} <= trials | results)
+
+    def is_ours(path: Path) -> bool:
+        others = {*strangers(path)} - trials - results
+        return all(name.startswith(seeded) and is_trial(path / name) for name in others)
+
+    claim_folder(folder, what="a study", is_ours=is_ours)
     for one in planned:
         for run in one.every:
             RunFolder(run.folder).require_own()
