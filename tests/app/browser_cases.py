@@ -94,11 +94,11 @@ class Visit:
         """What a field holds."""
         return str(self.page.locator(f"{place} textarea, {place} input").first.input_value())
 
-    def wait(self, script: str) -> None:
-        self.page.wait_for_function(script)
+    def wait(self, script: str, patience: float = PATIENCE) -> None:
+        self.page.wait_for_function(script, timeout=patience * 1000)
 
-    def wait_text(self, place: str, part: str) -> None:
-        self.wait(f"() => document.querySelector('{place} textarea')?.value.includes({part!r})")
+    def wait_text(self, place: str, part: str, patience: float = PATIENCE) -> None:
+        self.wait(f"() => document.querySelector('{place} textarea')?.value.includes({part!r})", patience)
 
     def choose(self, place: str, part: str) -> None:
         """An entry of a dropdown by a part of its words."""

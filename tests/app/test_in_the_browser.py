@@ -94,7 +94,7 @@ def browser() -> Iterator[Any]:
 
 def test_sampling_with_the_keyboard_alone(browser: Any, server: Server) -> None:
     with visiting(browser, server.link) as visit:
-        visit.wait_text("#sample-about", "steps of training")
+        visit.wait_text("#sample-about", "of training")
         visit.page.locator("#sample-model input").focus()
         for _ in range(30):
             visit.page.keyboard.press("Tab")
@@ -134,7 +134,7 @@ def test_an_empty_prompt_is_refused_in_words(browser: Any, server: Server) -> No
 
 def test_answers_come_to_a_page_that_reads_its_stream_late(browser: Any, server: Server) -> None:
     with visiting(browser, server.link, script=READS_LATE) as visit:
-        visit.wait_text("#sample-about", "steps of training")
+        visit.wait_text("#sample-about", "of training")
         with visit.page.expect_request_finished(lambda asked: "/queue/join" in asked.url):
             visit.page.locator("#sample-model input").click()  # asks for the list again
         visit.page.wait_for_timeout(700)  # it is there and its stream ends, of which the page has not read
@@ -249,7 +249,7 @@ def test_teaching_merging_and_export(browser: Any, server: Server, folder: Path,
         visit.page.get_by_label("number input for Pictures of its kind").fill("0")
         visit.page.get_by_label("number input for Steps of training").fill("10")
         visit.page.locator("#teach-begin").click()
-        visit.wait_text("#teach-state", "It is learnt. Try it")
+        visit.wait_text("#teach-state", "It is learnt. Try it", patience=600)  # a training and its samples
         visit.wait("() => document.querySelectorAll('#teach-pictures img').length >= 1")
         taught = folder / "my-cat" / "concept.safetensors"
         assert taught.is_file()
@@ -308,7 +308,7 @@ def test_every_width_and_theme(browser: Any, server: Server, dark: bool) -> None
                 # what is drawn a moment later may be too wide: it has to fit whenever one looks
                 visit.wait("() => document.documentElement.scrollWidth <= window.innerWidth")
         visit.tab("Sample")
-        visit.wait_text("#sample-about", "steps of training")  # else the reload cuts its opening off
+        visit.wait_text("#sample-about", "of training")  # else the reload cuts its opening off
         visit.page.reload()
         visit.page.wait_for_selector("#sample-make")
 
