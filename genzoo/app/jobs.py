@@ -22,12 +22,12 @@ from typing import Any
 
 from genzoo.app.library import Library, Run
 from genzoo.core.claims import is_name
+from genzoo.core.environment import STARTED_IN
 from genzoo.core.errors import GenzooError, UsageError
 from genzoo.core.files import open_log, write_json
 from genzoo.core.plugins import loaded_modules
 from genzoo.core.process_identity import process_start
 from genzoo.core.reading import read_record, read_text
-from genzoo.core.run_folder import STARTED_IN
 
 PLACE = ".page"
 LAST_LINES = 12

@@ -6,13 +6,10 @@ recipe.yaml  command.txt  env.json  metrics.jsonl  status.json  tensorboard/  sa
 from __future__ import annotations
 
 import contextlib
-import importlib.metadata
 import json
 import os
-import platform
 import shlex
 import socket
-import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping
@@ -22,23 +19,13 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from genzoo.core.claims import claim_folder, refuse_links, require_utf8, strangers
+from genzoo.core.environment import environment
 from genzoo.core.errors import DataError, RunLockedError, RunLostError
 from genzoo.core.files import disk_errors, open_log, write_file, write_json
 from genzoo.core.leftovers import remove_leftovers
 from genzoo.core.process_identity import WINDOWS, process_start
 from genzoo.core.reading import read_bytes, read_json, read_text
 
-STARTED_IN = "started_in"
-_PACKAGES = (
-    "genzoo",
-    "torch",
-    "torchvision",
-    "accelerate",
-    "diffusers",
-    "transformers",
-    "safetensors",
-    "numpy",
-)
 _REFUSED = "the run folder cannot be written"
 HOLDER = ".lock-holder"
 MAX_METRICS = 4 * 1024**3  # bytes: a line of 200 for each of twenty million steps
@@ -221,60 +208,6 @@ def _lines_up_to(path: Path, step: int) -> Iterator[str]:
         with contextlib.suppress(ValueError, TypeError, KeyError, RecursionError):
             if json.loads(line)["step"] <= step:
                 yield line + "\n"
-
-
-def environment(
-    *, device: str = "cpu", processes: int = 1, threads: int = 1, compile: str | None = None
-) -> dict[str, Any]:
-    """Versions, machine, source revision, and where relative paths start, for env.json.
-
-    threads: of each process.   compile: what compiled the model, None where nothing did.
-    """
-    return {
-        STARTED_IN: os.getcwd(),
-        "python": platform.python_version(),
-        "platform": platform.platform(),
-        "cpu": _cpu_name(),
-        "cpus": os.cpu_count(),
-        "device": device,
-        "processes": processes,
-        "threads": threads,
-        "compile": compile,
-        "packages": {name: _version(name) for name in _PACKAGES},
-        "git": _git(),
-    }
-
-
-def _version(package: str) -> str | None:
-    try:
-        return importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-        return None
-
-
-def _cpu_name() -> str:
-    with contextlib.suppress(OSError):
-        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()
-
-
-def _git() -> dict[str, Any] | None:
-    """Commit and dirty flag of the checkout this package runs from, if it is one."""
-    checkout = Path(__file__).resolve().parents[2]
-    if not (checkout / ".git").exists():
-        return None
-    try:
-        commit = _run_git(checkout, "rev-parse", "HEAD").strip()
-        return {"commit": commit, "dirty": bool(_run_git(checkout, "status", "--porcelain", "-uno").strip())}
-    except (OSError, subprocess.SubprocessError):
-        return None
-
-
-def _run_git(checkout: Path, *arguments: str) -> str:
-    command = ["git", "-C", str(checkout), "--no-optional-locks", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, timeout=5, check=True).stdout
 
 
 def _now() -> str:

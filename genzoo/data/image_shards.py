@@ -19,8 +19,8 @@ from genzoo.core.types import Dataset
 from genzoo.data.cached_controls import CachedControls
 from genzoo.data.cached_latents import CachedLatents
 from genzoo.data.image_decode import MAX_PIXELS
-from genzoo.data.image_listing import natural
 from genzoo.data.indexed import Indexed
+from genzoo.data.natural_order import natural
 from genzoo.data.picture_view import CENTRAL, RANDOM, PictureView, SeesPictures
 from genzoo.data.shard_index import NONE, open_index, require_header
 from genzoo.data.shard_places import RemoteFile, ShardPlace, place_of

@@ -18,8 +18,9 @@ from genzoo.core.errors import DataError
 from genzoo.core.reading import shown
 from genzoo.data.array_files import Array, array_names, check_levels, read_array
 from genzoo.data.image_decode import EXTENSIONS, changes_of, load_image, read_file
-from genzoo.data.image_listing import LeftOut, Names, natural, walk_images
+from genzoo.data.image_listing import LeftOut, Names, walk_images
 from genzoo.data.inspection import item_name
+from genzoo.data.natural_order import natural
 from genzoo.data.own_outputs import is_overview
 from genzoo.data.readable import Readable
 from genzoo.pictures.pixels import to_uint8

@@ -17,7 +17,8 @@ from genzoo.core.seeds import SampleStreams
 from genzoo.nn.graphs import Graph
 from genzoo.pretrained.autoencoder_files import find_files, fingerprint, read_config
 from genzoo.pretrained.autoencoder_graphs import decoder_graph
-from genzoo.pretrained.loading import check_against, load_state, spec_of
+from genzoo.pretrained.fitting import check_against, spec_of
+from genzoo.pretrained.loading import load_state
 from genzoo.pretrained.normalisation import Normalisation, measured, per_channel
 
 # names of the attention layers before diffusers 0.15, as published autoencoders still have them

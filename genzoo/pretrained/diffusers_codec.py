@@ -14,7 +14,8 @@ from torch import Tensor
 from genzoo.core.errors import CheckpointError, ShapeError, UsageError, did_you_mean
 from genzoo.core.seeds import SampleStreams
 from genzoo.pretrained.autoencoder_files import find_files, fingerprint, read_config
-from genzoo.pretrained.loading import check_against, load_state, spec_of
+from genzoo.pretrained.fitting import check_against, spec_of
+from genzoo.pretrained.loading import load_state
 from genzoo.pretrained.normalisation import (
     Normalisation,
     measured,

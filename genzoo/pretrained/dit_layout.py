@@ -20,7 +20,7 @@ from genzoo.core.node import Node
 from genzoo.core.registry import TASKS, default_of
 from genzoo.core.types import Conversion
 from genzoo.nn.embeddings import sincos_1d, sincos_2d
-from genzoo.pretrained.loading import check_against, spec_of
+from genzoo.pretrained.fitting import check_against, spec_of
 from genzoo.pretrained.state_dicts import find_part, find_parts
 
 SIGNATURE = (

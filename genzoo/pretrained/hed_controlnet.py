@@ -12,9 +12,10 @@ from torch import Tensor, nn
 from torch.nn.functional import interpolate, max_pool2d, relu
 
 from genzoo.core.errors import WeightsError
+from genzoo.pretrained.fitting import check_against, spec_of
 from genzoo.pretrained.hed import STAGES
 from genzoo.pretrained.known_weights import WeightsFile, find_weights
-from genzoo.pretrained.loading import check_against, load_state, spec_of
+from genzoo.pretrained.loading import load_state
 
 CONTROLNET_WEIGHTS = WeightsFile(
     file="ControlNetHED.pth",

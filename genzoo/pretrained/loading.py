@@ -11,8 +11,7 @@ import argparse
 import pickle
 import struct
 import zipfile
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from fnmatch import fnmatch
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -21,15 +20,12 @@ from torch import Tensor
 
 from genzoo.core.errors import CheckpointError, WeightsError
 from genzoo.core.tensor_files import AGAIN, of_disk
+from genzoo.pretrained.fitting import check_against, spec_of
+from genzoo.pretrained.plain_trees import Budget, Tree, plain_tree
 from genzoo.pretrained.state_dicts import find_part, unwrapped
-
-Tree = dict[str, Any]
-Spec = Mapping[str, tuple[tuple[int, ...], torch.dtype]]
 
 # Training scripts pickle their command line beside the weights; a Namespace is a plain record.
 ALLOWED_CLASSES: tuple[type, ...] = (argparse.Namespace,)
-MAX_NODES = 1_000_000
-MAX_DEPTH = 50
 # what a pickle may hold beyond the bytes of its file: rounding and alignment of storages
 SLACK_BYTES = 1 << 20
 
@@ -56,7 +52,7 @@ def load_foreign(path: str | Path) -> Tree:
         raise CheckpointError(
             f"{path.name} holds a {type(tree).__name__}, not a dict of weights", where=str(path)
         )
-    plain = _guarded(path, lambda: _plain(tree, _Budget(path.stat().st_size + SLACK_BYTES), 0))
+    plain = _guarded(path, lambda: plain_tree(tree, Budget(path.stat().st_size + SLACK_BYTES), 0))
     return dict(plain)
 
 
@@ -83,41 +79,6 @@ def load_state(
     return unwrapped(found)
 
 
-def spec_of(module: torch.nn.Module) -> Spec:
-    """Shape and dtype of everything in a module's state dict: what `check_against` expects."""
-    return {name: (tuple(value.shape), value.dtype) for name, value in module.state_dict().items()}
-
-
-def check_against(
-    expected: Spec,
-    state: Mapping[str, Tensor],
-    *,
-    source: str = "the weights",
-    ignore: Sequence[str] = (),
-    optional: Sequence[str] = (),
-) -> dict[str, Tensor]:
-    """The weights in the expected dtypes, after comparing keys, shapes, kinds of number, and finiteness.
-
-    ignore: shell patterns of keys the file may have in addition; they are left out.   optional: patterns of
-    expected keys it may lack. Nothing else is dropped or filled in: every difference is listed in one
-    CheckpointError. Floating types convert into each other, integers and booleans do not.
-    """
-    problems = _Problems()
-    for key in expected.keys() - state.keys():
-        if not _matches(key, optional):
-            problems.add("missing", key)
-    for key in state.keys() - expected.keys():
-        if not _matches(key, ignore):
-            problems.add("unexpected", key)
-    checked = {}
-    for key in (key for key in expected if key in state):
-        shape, dtype = expected[key]
-        _check_tensor(key, state[key], shape, dtype, problems)
-        checked[key] = state[key].to(dtype) if state[key].is_floating_point() else state[key]
-    problems.raise_for(source)
-    return checked
-
-
 def load_module(
     module: Module, path: Path, *, ignore: Sequence[str] = (), state: Mapping[str, Tensor] | None = None
 ) -> Module:
@@ -128,45 +89,6 @@ def load_module(
     found = load_state(path, module.state_dict()) if state is None else state
     module.load_state_dict(check_against(spec_of(module), found, source=path.name, ignore=ignore))
     return module.requires_grad_(False).eval()
-
-
-def _check_tensor(
-    key: str, value: Tensor, shape: tuple[int, ...], dtype: torch.dtype, problems: _Problems
-) -> None:
-    if tuple(value.shape) != shape:
-        problems.add("of another shape", f"{key} {tuple(value.shape)} instead of {shape}")
-    elif value.dtype != dtype and not (value.is_floating_point() and dtype.is_floating_point):
-        problems.add("of another type", f"{key} {value.dtype} instead of {dtype}")
-    elif value.is_floating_point() and not torch.isfinite(value.float()).all():
-        problems.add("not finite", key)
-
-
-class _Problems:
-    """Collects what is wrong, so that one error says it all."""
-
-    def __init__(self) -> None:
-        self.found: dict[str, list[str]] = {}
-
-    def add(self, kind: str, what: str) -> None:
-        self.found.setdefault(kind, []).append(what)
-
-    def raise_for(self, source: str) -> None:
-        if not self.found:
-            return
-        lists = [f"{len(items)} {kind} ({_shorten(sorted(items))})" for kind, items in self.found.items()]
-        raise CheckpointError(
-            f"{source} do not fit the model",
-            why="; ".join(lists),
-            fix="build the model with the arguments these weights were trained with, or use other weights",
-        )
-
-
-def _shorten(items: list[str], limit: int = 4) -> str:
-    return ", ".join(items[:limit]) + (f", and {len(items) - limit} more" if len(items) > limit else "")
-
-
-def _matches(key: str, patterns: Sequence[str]) -> bool:
-    return any(fnmatch(key, pattern) for pattern in patterns)
 
 
 def _is_safetensors(path: Path) -> bool:
@@ -247,61 +169,3 @@ def blockers(path: str | Path) -> list[str]:
     except Exception:
         # only a help for the message: older formats cannot be searched, and the file may be damaged as well
         return []
-
-
-class _Budget:
-    """Bounds on what a pickle may expand to: references and strides can repeat a few bytes endlessly."""
-
-    def __init__(self, num_bytes: int) -> None:
-        self.nodes, self.bytes = MAX_NODES, num_bytes
-        self.storages: set[int] = set()
-
-    def spend(self, value: Any, depth: int) -> None:
-        self.nodes -= 1
-        if self.nodes < 0 or depth > MAX_DEPTH:
-            raise CheckpointError(
-                f"the file nests deeper than {MAX_DEPTH} or holds more than {MAX_NODES} values"
-            )
-        if isinstance(value, Tensor):
-            self._spend_tensor(value)
-
-    def _spend_tensor(self, value: Tensor) -> None:
-        if value.layout != torch.strided or value.device.type != "cpu":
-            raise CheckpointError(
-                f"the file holds a {value.layout} tensor on {value.device}; dense ones are expected"
-            )
-        storage = value.untyped_storage()
-        if value.numel() * value.element_size() > storage.nbytes():
-            raise CheckpointError(
-                f"a tensor of shape {tuple(value.shape)} repeats only {storage.nbytes()} bytes"
-            )
-        if storage.data_ptr() not in self.storages:
-            self.storages.add(storage.data_ptr())
-            self.bytes -= storage.nbytes()
-        if self.bytes < 0:
-            raise CheckpointError("the tensors need more memory than the file has bytes")
-
-
-def _plain(value: Any, budget: _Budget, depth: int) -> Any:
-    """Dicts with string keys, lists, tensors, numbers, strings and None; anything else is an error."""
-    budget.spend(value, depth)
-    if isinstance(value, argparse.Namespace):
-        value = vars(value)
-    if isinstance(value, Mapping):
-        return {str(key): _plain(item, budget, depth + 1) for key, item in value.items()}
-    if isinstance(value, (list, tuple, set, torch.Size)):
-        return [_plain(item, budget, depth + 1) for item in value]
-    if isinstance(value, Tensor):
-        return value.detach()
-    if value is None or isinstance(value, (bool, int, float, str, bytes, torch.dtype)):
-        return value
-    raise CheckpointError(f"the file holds a {type(value).__name__}, which is no part of weights")
-
-
-def flatten(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Leaves of a tree with their dotted keys."""
-    for key, value in tree.items():
-        if isinstance(value, Mapping):
-            yield from flatten(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", value

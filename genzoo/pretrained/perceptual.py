@@ -12,9 +12,10 @@ from torch import Tensor, nn
 from torch.nn.functional import max_pool2d, normalize, relu
 
 from genzoo.core.errors import UsageError
+from genzoo.pretrained.fitting import check_against, spec_of
 from genzoo.pretrained.hed import MEAN_BGR, STAGES, load_hed
 from genzoo.pretrained.known_weights import WeightsFile, find_weights
-from genzoo.pretrained.loading import check_against, load_state, spec_of
+from genzoo.pretrained.loading import load_state
 
 NETWORKS = ("lpips", "hed")
 VGG16 = WeightsFile(

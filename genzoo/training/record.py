@@ -11,12 +11,13 @@ from typing import Any
 import torch
 
 from genzoo.core.checkpoint_manifest import read_json
+from genzoo.core.environment import environment
 from genzoo.core.errors import UsageError
 from genzoo.core.files import write_file
 from genzoo.core.reading import read_record
 from genzoo.core.recipe import Recipe
 from genzoo.core.recipe_history import Phase, phases_of, write_phases
-from genzoo.core.run_folder import RunFolder, environment
+from genzoo.core.run_folder import RunFolder
 from genzoo.training.parts import Parts
 from genzoo.training.recipe_changes import Change, changes, listed
 from genzoo.training.resume import require_same_classes

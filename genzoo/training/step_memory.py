@@ -8,7 +8,6 @@ rounds, and what CUDA keeps for itself is not in these numbers.
 from __future__ import annotations
 
 import contextlib
-from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -25,6 +24,7 @@ from genzoo.core.sharded import own_part
 from genzoo.core.types import Batch
 from genzoo.training.allocations import AllocationCounter, Point
 from genzoo.training.ema import ParameterAverage
+from genzoo.training.held_objects import frozen_tensors, nothing_kept
 from genzoo.training.optim import build_optimizer
 from genzoo.training.parts import Parts
 from genzoo.training.profiles import PowerAverages
@@ -93,7 +93,7 @@ def memory_of(parts: Parts, count: StepCount) -> StepMemory:
     phase, point = count.largest()
     return StepMemory(
         weights=_size(_states(parts.model)),
-        helpers=_size(_helpers(parts)),
+        helpers=_size(frozen_tensors(parts)),
         gradients=point.gradients,
         optimizer=count.optimizer,
         averages=count.averages,
@@ -114,7 +114,7 @@ def fake_step(parts: Parts, batch: Batch, streams: SampleStreams, *, preparing: 
         inputs = tree_map(_without_values, dict(batch))
     counter = AllocationCounter(states.values())
     with (
-        _nothing_kept(parts.task),
+        nothing_kept(parts.task),
         mode,
         counter,
         _reparametrize_module(model, states),
@@ -168,7 +168,7 @@ def real_step(
         points, loss = _by_the_device(parts.device, run)
         how = HOWS[2]
     else:
-        with AllocationCounter([*_states(parts.model), *_helpers(parts)]) as counter:
+        with AllocationCounter([*_states(parts.model), *frozen_tensors(parts)]) as counter:
             counter.hold(_tensors(batch))
             handles = [] if parts.sharded else counter.follow(parameters)
             loss = run()
@@ -200,7 +200,7 @@ def counted(parts: Parts, action: Callable[[], Any]) -> tuple[Any, int]:
 
         points, _ = _by_the_device(parts.device, run)
         return found[0], points[0].others
-    with AllocationCounter([*_states(parts.model), *_helpers(parts)]) as counter:
+    with AllocationCounter([*_states(parts.model), *frozen_tensors(parts)]) as counter:
         result = action()
     return result, counter.peak
 
@@ -244,54 +244,3 @@ def _states(model: nn.Module) -> list[Tensor]:
 def _size(tensors: Sequence[Tensor]) -> int:
     storages = {tensor.untyped_storage()._cdata: tensor.untyped_storage().nbytes() for tensor in tensors}
     return sum(storages.values())
-
-
-def _helpers(parts: Parts) -> list[Tensor]:
-    """Weights of frozen modules that a task holds beside its model, in objects within objects."""
-    own = {id(module) for module in parts.model.modules()}
-    modules = [one for one in _reachable(parts.task) if isinstance(one, nn.Module) and id(one) not in own]
-    return [tensor for module in modules for tensor in (*module.parameters(False), *module.buffers(False))]
-
-
-def _reachable(start: object) -> list[Any]:
-    """An object, and those of this project, modules and dictionaries that it holds, at any depth."""
-    seen: dict[int, Any] = {}
-    waiting: list[Any] = [start]
-    while waiting:
-        one = waiting.pop()
-        own = one is start or isinstance(one, (nn.Module, dict)) or _is_ours(one)
-        if isinstance(one, (list, tuple)):
-            waiting += one
-        elif own and id(one) not in seen:
-            seen[id(one)] = one
-            waiting += _content(one).values()
-    return list(seen.values())
-
-
-def _is_ours(one: object) -> bool:
-    return type(one).__module__.startswith("genzoo.")
-
-
-def _is_frozen(one: dict[Any, Any]) -> bool:
-    """Whether it is a kind of its own, such as diffusers' configurations, which nothing may change."""
-    return type(one) not in (dict, OrderedDict)
-
-
-def _content(one: Any) -> dict[Any, Any]:
-    """What an object or a dictionary holds, to be changed; nothing for objects without attributes."""
-    try:
-        return one if isinstance(one, dict) and not _is_frozen(one) else vars(one)
-    except TypeError:
-        return {}
-
-
-@contextlib.contextmanager
-def _nothing_kept(task: object) -> Iterator[None]:
-    """Afterwards the task remembers nothing that it computed within: those tensors have no values."""
-    before = [(content, dict(content)) for content in map(_content, _reachable(task))]
-    try:
-        yield
-    finally:
-        for content, kept in before:
-            content.clear()
-            content.update(kept)

@@ -11,8 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from genzoo.core.environment import environment
 from genzoo.core.errors import DataError, RunLockedError
-from genzoo.core.run_folder import MetricsLog, RunFolder, environment, read_metrics
+from genzoo.core.run_folder import MetricsLog, RunFolder, read_metrics
 
 
 def test_a_second_writer_is_refused_by_pid_and_host(tmp_path: Path) -> None:

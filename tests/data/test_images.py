@@ -19,8 +19,9 @@ from genzoo.core.errors import DataError
 from genzoo.core.registry import DATASETS
 from genzoo.core.seeds import generator_for
 from genzoo.data.image_folder import ImageFolder
-from genzoo.data.image_listing import Names, natural
+from genzoo.data.image_listing import Names
 from genzoo.data.label_check import check_labels
+from genzoo.data.natural_order import natural
 from genzoo.data.sample_stream import SampleStream, batches
 from genzoo.pictures.grid import make_grid
 

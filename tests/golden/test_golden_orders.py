@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from golden.many_processes_sets import layouts
 
-from genzoo.data.image_listing import natural, naturally_sorted
+from genzoo.data.natural_order import natural, naturally_sorted
 from genzoo.data.sample_stream import step_positions
 
 

@@ -12,7 +12,7 @@ from PIL import Image
 
 from genzoo.core.errors import DataError
 from genzoo.data.image_decode import changes_of, decode_image
-from genzoo.data.image_listing import natural
+from genzoo.data.natural_order import natural
 from genzoo.data.picture_sets import FilePictures
 
 if not (golden_root() / "evaluation" / "manifest.json").is_file():

@@ -28,7 +28,7 @@ from golden.car_sets import (
 from torch import Tensor
 from torch.nn.functional import mse_loss
 
-from genzoo.families.car.vqvae.quantizer import phi_index
+from genzoo.families.car.vqvae.refinement import phi_index
 
 INPUTS = {"image_u8"}
 CASES = [(name, key) for name in SETS for key in recorded_keys(name, "vqvae") if key not in INPUTS]

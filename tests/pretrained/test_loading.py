@@ -21,7 +21,8 @@ import torch
 from safetensors.torch import save_file
 
 from genzoo.core.errors import CheckpointError, GenzooError, WeightsError
-from genzoo.pretrained.loading import blockers, check_against, flatten, load_foreign, load_state, spec_of
+from genzoo.pretrained.fitting import check_against, spec_of
+from genzoo.pretrained.loading import blockers, load_foreign, load_state
 
 WEIGHTS = {"a.weight": torch.arange(6.0).reshape(2, 3), "a.bias": torch.tensor([1.0, 2.0])}
 
@@ -66,7 +67,7 @@ def test_training_checkpoint_with_a_namespace_loads_and_prefers_averaged_weights
     path = saved(tmp_path / "0400000.pt", checkpoint)
     tree = load_foreign(path)
     assert tree["args"] == {"lr": 1e-4, "model": "XL"}
-    assert dict(flatten(tree["opt"]))["state.0.step"] == 3
+    assert tree["opt"]["state"]["0"]["step"] == 3
     assert torch.equal(load_state(path)["a.bias"], ema["a.bias"])
     assert torch.equal(load_state(path, prefer=("model",))["a.bias"], WEIGHTS["a.bias"])
 

@@ -6,9 +6,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from genzoo.core.environment import STARTED_IN
 from genzoo.core.reading import read_record
 from genzoo.core.registry import REGISTRIES
-from genzoo.core.run_folder import STARTED_IN
 
 if TYPE_CHECKING:
     from genzoo.core.recipe import Recipe

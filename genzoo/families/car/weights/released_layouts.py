@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from genzoo.autoregression.scales import block_causal_bias, scale_of_token
 from genzoo.core.errors import CheckpointError, WeightsError
 from genzoo.families.car.vqvae.model import PATCH_NUMS
-from genzoo.pretrained.loading import check_against, spec_of
+from genzoo.pretrained.fitting import check_against, spec_of
 from genzoo.pretrained.state_dicts import Part, find_part
 
 BRANCH = "car_"
