@@ -21,6 +21,8 @@ from genzoo.core.paths import beside
 from genzoo.core.processes import chosen_device, connected
 from genzoo.core.progress import Progress
 
+OF_ONE = "--sweep judges a run several times: --output, --report and --compare are of one result"
+
 if TYPE_CHECKING:
     from genzoo.api.run import Run
     from genzoo.evaluation.protocols import Protocol
@@ -134,20 +136,11 @@ def evaluate_command(
         raise UsageError("--report shows pictures, not clips", fix="leave it out; grid.gif shows the clips")
     judging: dict[str, Any] = {"protocol": named, "reference": reference, "num": num, "network": network}
     judging |= {} if controls is None else {"controls": controls}
-    given: dict[str, Any] = {
-        "steps": steps,
-        "guidance_scale": guidance_scale,
-        "sampler": sampler,
-        "checkpoint": checkpoint,
-        "ema": ema,
-    }
-    sampling = given_once(given, options)
+    given = {"steps": steps, "guidance_scale": guidance_scale, "sampler": sampler, "checkpoint": checkpoint}
+    sampling = given_once({**given, "ema": ema}, options)
     varied = None if sweep is None else varied_setting(sweep, sampling)
     if varied is not None and (run is None or output is not None or report or compare):
-        raise UsageError(
-            "--sweep judges a run several times: --output, --report and --compare are of one result",
-            fix="`genzoo compare RUN --output FOLDER` shows a run's sweep",
-        )
+        raise UsageError(OF_ONE, fix="`genzoo compare RUN --output FOLDER` shows a run's sweep")
     with connected() as world, Progress() as progress:
         judging["settings"] = Settings(
             chosen_device(device), batch_size, progress=progress, world=world, intervals=how
@@ -172,12 +165,10 @@ def evaluate_command(
     result.save(target)
     typer.echo(f"result: {target}", err=True)
     if report:
-        claim_file(target.with_suffix(".html"), overwrite=overwrite, is_ours=is_page)
-        page = write_report(result, named, source, run, reference, target.with_suffix(".html"))
-        typer.echo(f"report: {page}", err=True)
-    typer.echo(
-        result.to_json().rstrip() if as_json else _tables(result, named, {str(target): result, **others})
-    )
+        page = claim_file(target.with_suffix(".html"), overwrite=overwrite, is_ours=is_page)
+        typer.echo(f"report: {write_report(result, named, source, run, reference, page)}", err=True)
+    everyone = {str(target): result, **others}
+    typer.echo(result.to_json().rstrip() if as_json else _tables(result, named, everyone))
 
 
 def _tables(result: EvaluationResult, protocol: Protocol, everyone: Mapping[str, EvaluationResult]) -> str:

@@ -126,15 +126,12 @@ def sample_command(
     loaded = load_run(run)
     path = loaded.checkpoint(given.pop("checkpoint", None))
     if listed is not None:
-        place = given.pop("out", None) or loaded.folder / "samples" / Path(str(prompts)).stem
+        place = Path(given.pop("out", None) or loaded.folder / "samples" / Path(str(prompts)).stem)
         with Progress() as progress:
-            options_left = {"checkpoint": path, "progress": progress.of("sampling"), **given}
-            sample_list_to(loaded.sample_to, place, listed, **{"num": USUAL_NUM, **options_left})
-        if World.current().is_first and as_json:
-            print_json({"folder": str(place), "prompts": str(Path(place) / PROMPTS)})
-        elif World.current().is_first:
-            said = f"{place}: {counted(len(listed), 'folder')}, {PROMPTS}"
-            typer.echo(said.encode("utf-8", "replace").decode())
+            how = {"num": USUAL_NUM, "checkpoint": path, "progress": progress.of("sampling"), **given}
+            sample_list_to(loaded.sample_to, place, listed, **how)
+        made = {"folder": str(place), "prompts": str(place / PROMPTS)}
+        _tell(made if as_json else f"{place}: {counted(len(listed), 'folder')}, {PROMPTS}")
         return
     if given.get("class_labels") is not None:
         given["class_labels"] = labels_of_names(given["class_labels"], loaded.class_names(path))
@@ -147,15 +144,24 @@ def sample_command(
     packed = pack_samples(Path(folder), given.get("num")) if npz else None
     if npz and packed is None:
         typer.echo("the npz is written by the process that finds every picture made", err=True)
-    if World.current().is_first and as_json:
-        print_json(written(Path(folder)))
-    elif World.current().is_first:
-        if packed is not None:
-            typer.echo(str(packed).encode("utf-8", "replace").decode())
-        # a name may hold bytes that are no UTF-8, and a terminal takes none
-        films = sorted(path.name for path in Path(folder).glob("grid.*") if path.suffix != ".png")
-        made = ", ".join(["samples.json", "grid.png", *films])
-        typer.echo(f"{folder}: {made}".encode("utf-8", "replace").decode())
+    if as_json:
+        _tell(written(Path(folder)))
+        return
+    if packed is not None:
+        _tell(str(packed))
+    films = sorted(path.name for path in Path(folder).glob("grid.*") if path.suffix != ".png")
+    _tell(f"{folder}: {', '.join(['samples.json', 'grid.png', *films])}")
+
+
+def _tell(said: str | dict[str, Any]) -> None:
+    """Print words or JSON, in the first of several processes."""
+    if not World.current().is_first:
+        return
+    if isinstance(said, dict):
+        print_json(said)
+        return
+    # a name may hold bytes that are no UTF-8, and a terminal takes none
+    typer.echo(said.encode("utf-8", "replace").decode())
 
 
 def given_once(named: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, Any]:

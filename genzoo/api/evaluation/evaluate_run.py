@@ -49,54 +49,29 @@ def evaluate_run(
     goes to the run's evaluation/ folder.
     """
     from genzoo.data.picture_sets import DatasetPictures
-    from genzoo.evaluation.clip_sources import open_videos
     from genzoo.evaluation.evaluate_images import Settings
     from genzoo.evaluation.features import build_network
-    from genzoo.evaluation.measuring import open_reference
     from genzoo.evaluation.protocols import load_protocol
     from genzoo.evaluation.readiness import require_ready
 
     settings, named = settings or Settings(), load_protocol(protocol)
-    world = settings.world
+    world, count = settings.world, num or named.num
     run, options = run.opened_with(options)
     found = run.checkpoint(checkpoint)
     weights = run.choose(found, weights)
-    # before the samples are made, not after: there may be none
-    if reference is None:
-        run.dataset()
-    elif isinstance(reference, str | Path):
-        open_videos(reference) if named.kind == "clips" else open_reference(reference)
+    # before the samples are made, not after: data and weights of the network may be missing
+    _open_reference(run, reference, named)
     frames = frames_of(run.task(weights=weights, checkpoint=found))
     _check_kind(named, clips=frames is not None)
-    options = options | _prompts(named, reference, num or named.num, options)
-    # before, like the data: its weights may be missing
+    options = options | _prompts(named, reference, count, options)
     network = build_network(network or named.network, weights=network_weights, device=settings.device)
     real = DatasetPictures(run.dataset()) if reference is None else reference
     require_ready(named, settings, num=num, reference=real, controls=controls, frames=frames)
-    length = run.described(found, weights).get("ema")  # other averages are other samples
-    asked = [seed, weights, options] if length is None else [seed, weights, options, length]
-    key = hashlib.sha256(json.dumps(asked, sort_keys=True, default=str).encode()).hexdigest()[:8]
-    count = num or named.num
-    folder = run.folder / "evaluation" / f"{found.name}-{weights}-{key}-{count}"
-    sampled = settings.report("sampling", count)
-    world.together(
-        lambda: sample_run_to(
-            run,
-            folder,
-            num=count,
-            seed=seed,
-            weights=weights,
-            checkpoint=found,
-            batch_size=settings.batch_size,
-            world=world,
-            progress=lambda done, total: sampled(count - total + done),
-            **options,
-        )
-    )
-    judging: dict[str, Any] = {"protocol": named, "num": num, "network": network, "settings": settings}
+    folder = _samples_folder(run, found, weights, [seed, weights, options], count)
+    _sample(run, folder, count, settings, seed=seed, weights=weights, checkpoint=found, **options)
     made = stated_sampling(folder) | sampling_of(run, found, seed, weights, options)
-    judging |= {"sampling": made}
-    judging |= {} if controls is None else {"controls": controls}
+    judging: dict[str, Any] = {"protocol": named, "num": num, "network": network, "settings": settings}
+    judging |= {"sampling": made} | ({} if controls is None else {"controls": controls})
     target = run.folder / "evaluation" / f"{named.name}-{folder.name}.json"
     if not again:
         known = world.together(lambda: finished_result(target, run, reference, made, judging))
@@ -110,6 +85,33 @@ def evaluate_run(
     )
     world.on_first(lambda: result.save(target))
     return result
+
+
+def _open_reference(run: RunData, reference: Any, protocol: Protocol) -> None:
+    """Raise what opening the reference raises, or the run's own data where there is none."""
+    from genzoo.evaluation.clip_sources import open_videos
+    from genzoo.evaluation.measuring import open_reference
+
+    if reference is None:
+        run.dataset()
+    elif isinstance(reference, str | Path):
+        open_videos(reference) if protocol.kind == "clips" else open_reference(reference)
+
+
+def _samples_folder(run: RunData, checkpoint: Path, weights: Weights, asked: list[Any], count: int) -> Path:
+    """Where samples lie that are made like this.   asked: all that changes them."""
+    length = run.described(checkpoint, weights).get("ema")  # other averages are other samples
+    asked = asked if length is None else [*asked, length]
+    key = hashlib.sha256(json.dumps(asked, sort_keys=True, default=str).encode()).hexdigest()[:8]
+    return run.folder / "evaluation" / f"{checkpoint.name}-{weights}-{key}-{count}"
+
+
+def _sample(run: RunData, folder: Path, count: int, settings: Settings, /, **options: Any) -> None:
+    """Make the samples that are missing, all processes together."""
+    sampled = settings.report("sampling", count)
+    how: dict[str, Any] = {"num": count, "batch_size": settings.batch_size, "world": settings.world}
+    how |= {"progress": lambda done, total: sampled(count - total + done), **options}
+    settings.world.together(lambda: sample_run_to(run, folder, **how))
 
 
 def _prompts(protocol: Protocol, reference: Any, count: int, options: Mapping[str, Any]) -> dict[str, Any]:

@@ -129,14 +129,9 @@ def export(
         return own.export(output, **notes)
     _require_suffix(Path(output))
     chosen = run.choose(run.checkpoint(), weights)
-    tensors: dict[str, Tensor] = dict(task.model.state_dict())
+    tensors = dict(task.model.state_dict())
     if layout is not None:
-        if layout not in CONVERTERS:
-            known = f"one of {', '.join([*CONVERTERS.names(), *GRAPHS])}"
-            raise UsageError(f"there is no layout {layout!r}", fix=did_you_mean(layout, CONVERTERS) or known)
-        converter = CONVERTERS.get(layout)()
-        _check_task(converter, run.plan.task)
-        tensors = converter.from_genzoo(tensors)
+        tensors = _in_layout(layout, tensors, run.plan.task)
     if half:
         tensors = {
             key: value.half() if value.is_floating_point() else value for key, value in tensors.items()
@@ -149,6 +144,17 @@ def export(
     with doing(f"writing {output}"):
         # the same bytes from the same run: the format's own library puts the metadata in any order
         return write_tensors(Path(output), tensors, metadata, World.single())
+
+
+def _in_layout(layout: str, tensors: dict[str, Tensor], task: Node) -> dict[str, Tensor]:
+    """Weights as another project lays them out. Raises UsageError for a layout that nobody knows."""
+    if layout not in CONVERTERS:
+        known = f"one of {', '.join([*CONVERTERS.names(), *GRAPHS])}"
+        raise UsageError(f"there is no layout {layout!r}", fix=did_you_mean(layout, CONVERTERS) or known)
+    converter = CONVERTERS.get(layout)()
+    _check_task(converter, task)
+    converted: dict[str, Tensor] = converter.from_genzoo(tensors)
+    return converted
 
 
 def _require_suffix(output: Path) -> None:

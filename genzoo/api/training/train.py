@@ -108,14 +108,7 @@ def build_trainer(
     plan = resolve(plan, dataset, codec)
     check_measures(plan, dataset)
     check_labels(dataset, plan.model.arguments.get("num_classes"))
-    latents = able(dataset, NeedsCodec)
-    if latents is not None:
-        latents.bind_codec(codec)
-    task = assemble(plan, codec)
-    controls = able(dataset, NeedsControl)
-    if controls is not None:
-        extracting = able(task, ExtractsControls)
-        controls.bind_control(None if extracting is None else extracting.extract)
+    task = _bound_task(plan, dataset, codec)
     if plan.init_from is not None and not _goes_on(folder, resume):
         predicting = able(task, Predicts)
         prediction = None if predicting is None else predicting.prediction
@@ -134,6 +127,19 @@ def build_trainer(
         facts=_facts(codec),
     )
     return trainer, plan
+
+
+def _bound_task(plan: RunPlan, dataset: Dataset, codec: LatentCodec | None) -> Task:
+    """The task; stored latents and controls are compared with what its codec and its extractor make."""
+    latents = able(dataset, NeedsCodec)
+    if latents is not None:
+        latents.bind_codec(codec)
+    task = assemble(plan, codec)
+    controls = able(dataset, NeedsControl)
+    if controls is not None:
+        extracting = able(task, ExtractsControls)
+        controls.bind_control(None if extracting is None else extracting.extract)
+    return task
 
 
 def check_measures(plan: RunPlan, dataset: Dataset) -> None:
