@@ -13,8 +13,9 @@ from benchmarks.cases.precision_recall import bound, features
 from benchmarks.measure import apart
 from benchmarks.registry import Options, case
 from genzoo.evaluation.intervals.frechet import frechet_influence
+from genzoo.evaluation.measures.distances import SPARE
 from genzoo.evaluation.measures.frechet import distance_between
-from genzoo.evaluation.measures.neighbourhoods import LISTED, SPARE
+from genzoo.evaluation.measures.neighbourhoods import LISTED
 from genzoo.evaluation.statistics import FeatureStatistics, Gaussian
 
 SECONDS = 60  # asked for at 50,000 rows of 2,048 dimensions, on two cores

@@ -11,16 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from genzoo.core.errors import RecipeError
-from genzoo.core.recipe_source import (
-    MAX_VALUES,
-    display,
-    find_include,
-    find_recipe,
-    inside,
-    parse_value,
-    read_tree,
-    roots,
-)
+from genzoo.core.recipe_source import display, find_include, find_recipe, inside, roots
+from genzoo.core.recipe_text import MAX_VALUES, parse_value, read_tree
 from genzoo.core.recipe_tree import (
     MISSING as MISSING,
 )

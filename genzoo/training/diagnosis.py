@@ -15,7 +15,7 @@ from genzoo.core.errors import NonFiniteError, OutOfMemoryError, is_out_of_memor
 from genzoo.core.sharded import own_part
 from genzoo.core.types import Batch, LossOutput
 from genzoo.nn.compiled import eagerly
-from genzoo.training.config import BatchPlan, smaller_micro_batches
+from genzoo.training.batch_plan import BatchPlan, smaller_micro_batches
 
 
 @dataclass(frozen=True, order=True)

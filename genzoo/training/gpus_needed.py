@@ -10,7 +10,7 @@ from genzoo.core.contracts import able
 from genzoo.core.contracts.execution import NamesBlocks
 from genzoo.core.errors import RecipeError
 from genzoo.training.allocations import Point
-from genzoo.training.config import plan_batch
+from genzoo.training.batch_plan import plan_batch
 from genzoo.training.parts import Parts
 from genzoo.training.step_memory import StepCount, StepMemory
 

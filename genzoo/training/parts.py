@@ -14,7 +14,8 @@ from genzoo.core.model_state import frozen_digest, trainable_parameters
 from genzoo.core.types import Dataset, Task
 from genzoo.nn.compiled import compile_blocks
 from genzoo.training import devices
-from genzoo.training.config import BatchPlan, TrainConfig, plan_batch
+from genzoo.training.batch_plan import BatchPlan, plan_batch
+from genzoo.training.config import TrainConfig
 from genzoo.training.ema import ParameterAverage
 from genzoo.training.frozen_storage import FrozenStorage
 from genzoo.training.optim import Optimization, build_optimizer

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 from recipe_cases import TINY
 
-from genzoo.api.preparation.controls import extract_folder
+from genzoo.api.preparation.control_folder import extract_folder
 from genzoo.api.run import Run, train
 from genzoo.api.runs.conversion import convert, export
 from genzoo.cli import main

@@ -13,7 +13,8 @@ from families.car.tiny import SIZES, pictures, saved, tiny_car, tiny_codec, tiny
 from PIL import Image
 
 import genzoo
-from genzoo.api.preparation.controls import extract_folder, prepare_controls
+from genzoo.api.preparation.control_folder import extract_folder
+from genzoo.api.preparation.controls import prepare_controls
 from genzoo.cli import main
 from genzoo.core.checkpoint import latest_valid, load_checkpoint
 from genzoo.core.errors import CheckpointError, DataError, UsageError

@@ -12,9 +12,9 @@ ROOT = Path(__file__).resolve().parents[2]
 ALLOWED = {
     "core/reading.py": "the one place",
     "core/checkpoint_manifest.py": "regular files by lstat, of the size that the manifest records",
-    "core/recipe_source.py": "regular files only, 64 KiB",
+    "core/recipe_text.py": "regular files only, 64 KiB",
     "core/plugins.py": "what installed packages declare",
-    "core/run_folder.py": "what Linux says in /proc",
+    "core/environment.py": "what Linux says in /proc",
     "core/process_identity.py": "what Linux says in /proc",
     "data/image_decode.py": "regular files only, 512 MiB",
     "data/emoji.py": "what ships",

@@ -19,7 +19,7 @@ MAY_ASK = {
     "genzoo/core/signatures.py": "types and functions of Python that may lack a name or a module",
     "genzoo/evaluation/features.py": "any callable is a feature network, and some have no name",
     "genzoo/pretrained/pipeline_latents.py": "pipelines of diffusers are each told otherwise",
-    "genzoo/core/recipe_source.py": "PyYAML is built with libyaml or without",
+    "genzoo/core/recipe_text.py": "PyYAML is built with libyaml or without",
 }
 
 

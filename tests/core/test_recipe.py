@@ -6,7 +6,7 @@ import pytest
 
 from genzoo.core.errors import RecipeError
 from genzoo.core.recipe import load_recipe, recipe_from, with_overrides
-from genzoo.core.recipe_source import MAX_BYTES, MAX_DEPTH, MAX_VALUES
+from genzoo.core.recipe_text import MAX_BYTES, MAX_DEPTH, MAX_VALUES
 
 
 @pytest.fixture

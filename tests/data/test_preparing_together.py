@@ -15,7 +15,7 @@ from data.latent_cases import HalvingCodec, build, write_pictures
 from forked_group import run_together
 from torch import Tensor
 
-from genzoo.api.preparation.controls import extract_folder
+from genzoo.api.preparation.control_folder import extract_folder
 from genzoo.core.errors import DataError
 from genzoo.core.processes import World
 from genzoo.data.cached_latents import CachedLatents

@@ -9,10 +9,10 @@ import pytest
 import torch
 from golden.manifest import golden_cases, golden_tensors
 
+from genzoo.evaluation.measures.distances import squared_radii
 from genzoo.evaluation.measures.frechet import frechet_distance
 from genzoo.evaluation.measures.inception_score import inception_score_adm, inception_score_torch_fidelity
 from genzoo.evaluation.measures.kid import kernel_distance, polynomial_mmd
-from genzoo.evaluation.measures.neighbourhoods import squared_radii
 from genzoo.evaluation.measures.precision_recall import precision_recall
 from genzoo.evaluation.statistics import FeatureStatistics
 

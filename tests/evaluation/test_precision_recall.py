@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from genzoo.core.errors import DataError, NonFiniteError, ShapeError
-from genzoo.evaluation.measures import neighbourhoods
-from genzoo.evaluation.measures.neighbourhoods import (
+from genzoo.evaluation.measures import distances as distances_module
+from genzoo.evaluation.measures.distances import (
     Points,
     centred,
     nearest_others,
@@ -62,7 +62,7 @@ def test_every_pair_of_one_set_is_looked_at_once(monkeypatch: pytest.MonkeyPatch
         seen.append(len(part) * len(others))
         return squared_distances(part, others)
 
-    monkeypatch.setattr(neighbourhoods, "squared_distances", counted)
+    monkeypatch.setattr(distances_module, "squared_distances", counted)
     distances, where = nearest_others(points, 9, rows=10, columns=30)
     assert sum(seen) == 70 * 71 // 2 + 7 * 45  # the blocks on the diagonal are whole
     exact = torch.cdist(points.given, points.given).square().fill_diagonal_(torch.inf).sort(1)

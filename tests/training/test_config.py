@@ -8,7 +8,8 @@ import pytest
 import yaml
 
 from genzoo.core.errors import RecipeError
-from genzoo.training.config import TrainConfig, plan_batch, smaller_micro_batches
+from genzoo.training.batch_plan import plan_batch, smaller_micro_batches
+from genzoo.training.config import TrainConfig
 from genzoo.training.optim import build_optimizer, learning_rate
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"

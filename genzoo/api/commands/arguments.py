@@ -51,7 +51,7 @@ SHARED_LISTS = ("control_scale", "control_runs", "temperature")
 
 def settings_from(texts: list[str]) -> dict[str, Any]:
     """KEY=VALUE arguments as a dict, typed as a recipe types them."""
-    from genzoo.core.recipe_source import parse_value
+    from genzoo.core.recipe_text import parse_value
     from genzoo.core.recipe_tree import plain
 
     settings: dict[str, Any] = {}

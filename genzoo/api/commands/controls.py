@@ -18,7 +18,7 @@ from genzoo.core.recipe_source import is_file
 from genzoo.core.wording import counted
 
 if TYPE_CHECKING:
-    from genzoo.api.preparation.controls import ControlsWanted
+    from genzoo.api.preparation.control_folder import ControlsWanted
     from genzoo.core.recipe import Recipe
 
 NOT_BOTH = "leave one of both out; sampling takes only controls of the run's own extractor"
@@ -66,7 +66,8 @@ def prepare_controls_command(
     if is_folder:
         for_folder.check(source)
     load_torch()
-    from genzoo.api.preparation.controls import extract_folder, prepare_controls
+    from genzoo.api.preparation.control_folder import extract_folder
+    from genzoo.api.preparation.controls import prepare_controls
 
     with connected() as world, Progress() as bars:
         together: dict[str, Any] = {"device": device, "progress": bars.of("extracting"), "world": world}
@@ -115,7 +116,7 @@ class FolderOptions(NamedTuple):
 
     def wanted(self) -> ControlsWanted:
         """Extractor and size. Raises UsageError for an extractor, setting or size that is none."""
-        from genzoo.api.preparation.controls import ControlsWanted, controls_like
+        from genzoo.api.preparation.control_folder import ControlsWanted, controls_like
 
         if self.like is not None:
             from genzoo.api.run import load_run

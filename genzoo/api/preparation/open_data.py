@@ -16,7 +16,7 @@ from genzoo.core.contracts.datasets import pictures_of
 from genzoo.core.errors import RecipeError, UsageError
 from genzoo.core.reading import shown
 from genzoo.core.recipe import load_recipe
-from genzoo.core.recipe_source import parse_value
+from genzoo.core.recipe_text import parse_value
 from genzoo.core.recipe_tree import plain
 from genzoo.core.registry import DATASETS
 from genzoo.data.captioned import TABLES, Captioned, all_captioned, table_in

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from genzoo.evaluation.measures.neighbourhoods import COLUMNS, ROWS, neighbourhoods
+from genzoo.evaluation.measures.distances import COLUMNS, ROWS
+from genzoo.evaluation.measures.neighbourhoods import neighbourhoods
 
 if TYPE_CHECKING:
     from torch import Tensor

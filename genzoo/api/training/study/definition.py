@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from genzoo.core.errors import UsageError, did_you_mean
-from genzoo.core.recipe_source import display, read_tree
+from genzoo.core.recipe_source import display
+from genzoo.core.recipe_text import read_tree
 from genzoo.core.recipe_tree import plain
 
 KEYS = ("title", "paper", "recipe", "settings", "seeds", "measures", "cells", "claims", "found")
