@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -65,25 +66,33 @@ def paste(sprites: Tensor, corners: Tensor, size: int, background: float) -> Ten
     return canvas.movedim(-1, 2)
 
 
+class ClipsWithStills(Protocol):
+    """A data set of clips (f, c, s, s) with `use_image_num` stills beside each.   labels: (n,)."""
+
+    sample_shape: tuple[int, ...]
+    use_image_num: int
+
+    @property
+    def labels(self) -> Tensor | None: ...
+    def __len__(self) -> int: ...
+
+
 def draw_stills(
+    clips: ClipsWithStills,
     draw: Callable[[Tensor], Tensor],
-    labels: Tensor | None,
-    *,
-    num_clips: int,
-    num: int,
-    num_frames: int,
     seeds: Sequence[tuple[str, int]],
     generators: Sequence[torch.Generator | None],
 ) -> dict[str, Tensor]:
-    """Single frames of clips for joint image-video training, `num` beside each item of a batch.
+    """Single frames of clips for joint image-video training, beside each item of a batch.
 
-    Returns "image_pixels" (b, num, c, s, s) and, with labels (n,), "image_labels" (b, num).   draw: clips
+    Returns "image_pixels" (b, num, c, s, s) and, with labels, "image_labels" (b, num).   draw: clips
     (b, f, c, s, s) by number.   seeds: in place of generators that are None, one for each item.
     """
+    num, num_frames, labels = clips.use_image_num, clips.sample_shape[0], clips.labels
     pixels, rows = [], []
     for seed, given in zip(seeds, generators, strict=True):
         generator = generator_for(*seed) if given is None else given
-        rows.append(torch.randint(num_clips, (num,), generator=generator))
+        rows.append(torch.randint(len(clips), (num,), generator=generator))
         frames = torch.randint(num_frames, (num,), generator=generator)
         pixels.append(draw(rows[-1])[torch.arange(num), frames])
     stills = {"image_pixels": torch.stack(pixels)}

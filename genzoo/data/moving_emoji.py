@@ -140,15 +140,8 @@ class MovingEmoji(Indexed):
         if self.labels is not None:
             batch["class_labels"] = self.labels[rows]
         if self.use_image_num:
-            batch |= draw_stills(
-                self._draw,
-                self.labels,
-                num_clips=len(self),
-                num=self.use_image_num,
-                num_frames=self.sample_shape[0],
-                seeds=[("moving_emoji stills", index) for index in indices],
-                generators=generators,
-            )
+            seeds = [("moving_emoji stills", index) for index in indices]
+            batch |= draw_stills(self, self._draw, seeds, generators)
         return batch
 
     def _draw(self, rows: Tensor) -> Tensor:

@@ -14,6 +14,7 @@ from genzoo.core.contracts.parts import ChecksFlow
 from genzoo.core.errors import UsageError
 from genzoo.core.registry import SAMPLERS
 from genzoo.core.seeds import SampleStreams
+from genzoo.diffusion.flow.field import FlowGuidance, Output, VelocityField
 from genzoo.diffusion.flow.paths import (
     FLOW_PREDICTIONS,
     Flow,
@@ -22,6 +23,7 @@ from genzoo.diffusion.flow.paths import (
     training_interval,
 )
 from genzoo.diffusion.flow.times import Times, build_times
+from genzoo.diffusion.sections import merge_sampler, split_guidance
 
 PORT = "flow"  # of the losses and samplers that flow tasks take
 DEFAULT_SAMPLER = {"name": "flow_dpm_solver_pp", "steps": 25, "stochastic": True}
@@ -41,9 +43,31 @@ class FlowSettings:
     time_scale: float
     num_tokens: int
 
-    def draw_times(self, generator: SampleStreams, like: Tensor) -> Tensor:
-        """One time for each stream, (b,), within the range of training; in the dtype of `like`."""
-        return self.within_range(self.times.draw(generator, self.num_tokens)).to(like)
+    def with_noise(
+        self, clean: Mapping[str, Any], generator: SampleStreams, level: Tensor | None = None
+    ) -> dict[str, Any]:
+        """A clean batch with "times" (b,) and "noise", each sample's from its own stream.
+
+        level: (b,) in [0, 1), noise first, in place of times that are drawn.
+        """
+        latents = clean["latents"]
+        drawn = self.times.draw(generator, self.num_tokens) if level is None else level
+        times = self.within_range(drawn).to(latents)
+        return {**clean, "times": times, "noise": generator.randn_like(latents)}
+
+    def density(self, level: Tensor) -> Tensor:
+        """How often training meets these times (b,), relative to meeting all alike."""
+        return self.times.density(level, self.num_tokens)
+
+    def field(self, output: Output, channel_axis: int = 1) -> VelocityField:
+        """Of a network's guided output."""
+        return VelocityField(
+            output,
+            self.flow,
+            prediction=self.prediction,
+            time_scale=self.time_scale,
+            channel_axis=channel_axis,
+        )
 
     def within_range(self, t: Tensor) -> Tensor:
         """t in [0, 1] moved into the range that the prediction is trained on."""
@@ -55,11 +79,15 @@ class FlowSettings:
         return (self.time_scale * times).to(torch.float32)
 
 
-def check_sampler(section: Mapping[str, Any], flow: Flow) -> None:
-    """Raise UsageError for a sampler section that cannot sample this flow, before anything is trained."""
+def flow_sampler(section: Mapping[str, Any] | None, flow: Flow) -> dict[str, Any]:
+    """A sampler section, the usual one for None. Raises UsageError when it cannot sample this flow, before
+    anything is trained."""
+    section = merge_sampler(DEFAULT_SAMPLER if section is None else section, {}, port=PORT)
+    split_guidance(section, FlowGuidance)
     checking = able(SAMPLERS.get(str(section["name"])), ChecksFlow)
     if checking is not None:
         checking.check_flow(flow, section)
+    return section
 
 
 def flow_settings(

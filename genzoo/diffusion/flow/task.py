@@ -13,9 +13,9 @@ from genzoo.core.contracts.models import HasPatches, PredictsVariance
 from genzoo.core.errors import UsageError
 from genzoo.core.seeds import SampleStreams
 from genzoo.core.types import Batch, LatentCodec, LossOutput, mean_loss
-from genzoo.diffusion.flow.field import FlowGuidance, VelocityField, class_output
+from genzoo.diffusion.flow.field import FlowGuidance, class_output
 from genzoo.diffusion.flow.paths import FlowPrediction, interpolate
-from genzoo.diffusion.flow.settings import DEFAULT_SAMPLER, PORT, check_sampler, flow_settings
+from genzoo.diffusion.flow.settings import PORT, flow_sampler, flow_settings
 from genzoo.diffusion.flow.times import Times, num_tokens
 from genzoo.diffusion.labels import checked_dropout, class_conditions, num_classes_of, sampling_labels
 from genzoo.diffusion.latents import channel_axis_of, decoded, initial_noise, model_latent_shape
@@ -73,9 +73,7 @@ class FlowMatchingTask:
         self.channel_axis = channel_axis_of(self.latent_shape)
         tokens = num_tokens(self.latent_shape, 1 if patched is None else patched.patch_size)
         self.settings = flow_settings(path, prediction, times, time_scale, tokens)
-        self.sampler = merge_sampler(DEFAULT_SAMPLER if sampler is None else sampler, {}, port=PORT)
-        split_guidance(self.sampler, FlowGuidance)
-        check_sampler(self.sampler, self.settings.flow)
+        self.sampler = flow_sampler(sampler, self.settings.flow)
         self.num_classes = num_classes_of(model)
         self.label_dropout = checked_dropout(model, label_dropout)
         self.routing = build_routing(routing, model)
@@ -99,12 +97,9 @@ class FlowMatchingTask:
         Returns "latents", "noise" (b, c, h, w), "times" (b,) in [0, 1], and "class_labels" (b,) for a model
         with classes. Stills follow the frames of their clip and have "image_labels" (b, s).
         """
-        prepared = self._clean(batch, generator, self.label_dropout)
-        latents = prepared["latents"]
-        prepared["times"] = self.settings.draw_times(generator, latents)
-        prepared["noise"] = generator.randn_like(latents)
+        prepared = self.settings.with_noise(self._clean(batch, generator, self.label_dropout), generator)
         if self.routing is not None:
-            prepared["route"] = self.routing.draw(generator, latents)
+            prepared["route"] = self.routing.draw(generator, prepared["latents"])
         return prepared
 
     def loss(self, model: nn.Module, batch: Batch, generator: SampleStreams | None = None) -> LossOutput:
@@ -114,10 +109,7 @@ class FlowMatchingTask:
     @torch.no_grad()
     def held_out_batch(self, batch: Batch, generator: SampleStreams, level: Tensor) -> Batch:
         """A prepared batch at given times, with every label seen.   level: (b,) in [0, 1), noise first."""
-        prepared = self._clean(batch, generator, 0.0)
-        prepared["times"] = self.settings.within_range(level).to(prepared["latents"])
-        prepared["noise"] = generator.randn_like(prepared["latents"])
-        return prepared
+        return self.settings.with_noise(self._clean(batch, generator, 0.0), generator, level)
 
     def sample_losses(self, model: nn.Module, batch: Batch) -> Tensor:
         """Losses of a prepared batch, (b,)."""
@@ -125,7 +117,7 @@ class FlowMatchingTask:
 
     def level_density(self, level: Tensor) -> Tensor:
         """How often training meets these times (b,), relative to meeting all alike."""
-        return self.settings.times.density(level, self.settings.num_tokens)
+        return self.settings.density(level)
 
     def _terms(self, model: nn.Module, batch: Batch) -> Mapping[str, Tensor]:
         x_1, noise, times, flow = batch["latents"], batch["noise"], batch["times"], self.settings.flow
@@ -163,13 +155,8 @@ class FlowMatchingTask:
         )
         labels = None if labels is None else labels.to(parameter.device)
         noise = initial_noise(self.latent_shape, self.channel_axis, generator, parameter)
-        field = VelocityField(
-            class_output(model, labels, self.num_classes, guidance, self.channel_axis),
-            self.settings.flow,
-            prediction=self.prediction,
-            time_scale=self.settings.time_scale,
-            channel_axis=self.channel_axis,
-        )
+        output = class_output(model, labels, self.num_classes, guidance, self.channel_axis)
+        field = self.settings.field(output, self.channel_axis)
         with evaluating(model):
             x_1 = sampler(field, noise, self.settings.flow, generator)
             return decoded(x_1, self.codec, self.channel_axis)

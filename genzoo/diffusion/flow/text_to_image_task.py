@@ -11,9 +11,9 @@ from torch import Tensor, nn
 from genzoo.core.seeds import SampleStreams
 from genzoo.core.types import Batch, LatentCodec, LossOutput, mean_loss
 from genzoo.diffusion.captions import check_captions, prompt_conditions, training_captions
-from genzoo.diffusion.flow.field import FlowGuidance, VelocityField, prompt_output
+from genzoo.diffusion.flow.field import FlowGuidance, prompt_output
 from genzoo.diffusion.flow.paths import FlowPrediction, interpolate
-from genzoo.diffusion.flow.settings import DEFAULT_SAMPLER, PORT, check_sampler, flow_settings
+from genzoo.diffusion.flow.settings import PORT, flow_sampler, flow_settings
 from genzoo.diffusion.flow.times import Times, num_tokens
 from genzoo.diffusion.latents import batch_latents, check_latents, initial_noise, model_latent_shape
 from genzoo.diffusion.precision import Arithmetic
@@ -55,9 +55,7 @@ class FlowTextToImageTask:
         self.latent_shape = model_latent_shape(model)
         tokens = num_tokens(self.latent_shape, 1)
         self.settings = flow_settings(path, prediction, times, time_scale, tokens)
-        self.sampler = merge_sampler(DEFAULT_SAMPLER if sampler is None else sampler, {}, port=PORT)
-        split_guidance(self.sampler, FlowGuidance)
-        check_sampler(self.sampler, self.settings.flow)
+        self.sampler = flow_sampler(sampler, self.settings.flow)
         self.caption_dropout, self.prompts = caption_dropout, list(prompts)
         self._loss = build_loss(loss, port=PORT)
 
@@ -78,11 +76,7 @@ class FlowTextToImageTask:
 
         Returns "latents", "noise" (b, c, h, w), "times" (b,) in [0, 1] and "input_ids" (b, 77).
         """
-        prepared = self._clean(batch, generator, self.caption_dropout)
-        latents = prepared["latents"]
-        prepared["times"] = self.settings.draw_times(generator, latents)
-        prepared["noise"] = generator.randn_like(latents)
-        return prepared
+        return self.settings.with_noise(self._clean(batch, generator, self.caption_dropout), generator)
 
     def loss(self, model: nn.Module, batch: Batch, generator: SampleStreams | None = None) -> LossOutput:
         """Mean loss of a prepared batch, and its terms as metrics; a function of the batch alone."""
@@ -91,10 +85,7 @@ class FlowTextToImageTask:
     @torch.no_grad()
     def held_out_batch(self, batch: Batch, generator: SampleStreams, level: Tensor) -> Batch:
         """A prepared batch at given times, with every caption seen.   level: (b,) in [0, 1), noise first."""
-        prepared = self._clean(batch, generator, 0.0)
-        prepared["times"] = self.settings.within_range(level).to(prepared["latents"])
-        prepared["noise"] = generator.randn_like(prepared["latents"])
-        return prepared
+        return self.settings.with_noise(self._clean(batch, generator, 0.0), generator, level)
 
     def sample_losses(self, model: nn.Module, batch: Batch) -> Tensor:
         """Losses of a prepared batch, (b,)."""
@@ -102,7 +93,7 @@ class FlowTextToImageTask:
 
     def level_density(self, level: Tensor) -> Tensor:
         """How often training meets these times (b,), relative to meeting all alike."""
-        return self.settings.times.density(level, self.settings.num_tokens)
+        return self.settings.density(level)
 
     def _terms(self, model: nn.Module, batch: Batch) -> Mapping[str, Tensor]:
         x_1, noise, times, flow = batch["latents"], batch["noise"], batch["times"], self.settings.flow
@@ -135,12 +126,7 @@ class FlowTextToImageTask:
         def draw(prompts: Sequence[str], streams: SampleStreams) -> Tensor:
             text = parts.encode_prompts(prompts)
             negative = parts.encode_negative(next(iter(conditions.get("negative_prompts", [])), None))
-            field = VelocityField(
-                prompt_output(parts, text, negative.expand(len(prompts)), guidance),
-                self.settings.flow,
-                prediction=self.prediction,
-                time_scale=self.settings.time_scale,
-            )
+            field = self.settings.field(prompt_output(parts, text, negative.expand(len(prompts)), guidance))
             noise = initial_noise(self.latent_shape, 1, streams, text.hidden)
             x_1 = sampler(field, noise, self.settings.flow, streams)
             check_latents(x_1)
