@@ -17,8 +17,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from benchmarks.registry import Options, case
-from genzoo.core.checkpoint import save_checkpoint
 from genzoo.core.checkpoint_manifest import PARTS
+from genzoo.core.checkpoint_saving import save_checkpoint
 from genzoo.core.finite import require_finite
 from genzoo.core.host_copies import HostCopies
 from genzoo.core.processes import World

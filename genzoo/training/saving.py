@@ -19,7 +19,7 @@ from typing import Any, TypeVar
 
 from torch import Tensor
 
-from genzoo.core.checkpoint import begin_in_rows, finish_in_rows, write_checkpoint
+from genzoo.core.checkpoint_saving import begin_in_rows, finish_in_rows, write_checkpoint
 from genzoo.core.finite import require_finite
 from genzoo.core.host_copies import HostCopies, require_room
 from genzoo.core.leftovers import remove

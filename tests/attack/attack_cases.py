@@ -58,7 +58,7 @@ def warm_up(inputs: str) -> None:
 
 def save_five_times(folder: str, *, fault: dict[str, Any]) -> None:
     """Five checkpoints, of which the last two stay."""
-    from genzoo.core.checkpoint import save_checkpoint
+    from genzoo.core.checkpoint_saving import save_checkpoint
 
     arm(fault)
     for step in range(1, 6):

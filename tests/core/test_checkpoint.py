@@ -18,9 +18,10 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from genzoo.core import checkpoint as store
-from genzoo.core.checkpoint import checkpoint_steps, latest_valid, load_checkpoint, save_checkpoint
+from genzoo.core import checkpoint_saving as store
+from genzoo.core.checkpoint import checkpoint_steps, latest_valid, load_checkpoint
 from genzoo.core.checkpoint_manifest import canonical, file_digest, verify_checkpoint, weights_digest
+from genzoo.core.checkpoint_saving import save_checkpoint
 from genzoo.core.errors import CheckpointError, NonFiniteError
 
 FILES = ("model.safetensors", "ema.safetensors", "optimizer.safetensors", "state.json", "manifest.json")
@@ -250,7 +251,7 @@ def _attempt(root: Path) -> str | None:
 LIMITED = """
 import resource, sys, torch
 from pathlib import Path
-from genzoo.core.checkpoint import save_checkpoint
+from genzoo.core.checkpoint_saving import save_checkpoint
 from genzoo.core.errors import CheckpointError
 weights = {"w": torch.zeros(5000)}
 root = Path(sys.argv[1])

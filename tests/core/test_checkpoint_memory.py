@@ -6,8 +6,9 @@ import pytest
 import torch
 
 from genzoo.core import checkpoint_manifest
-from genzoo.core.checkpoint import latest_valid, load_checkpoint, save_checkpoint
+from genzoo.core.checkpoint import latest_valid, load_checkpoint
 from genzoo.core.checkpoint_memory import CheckpointMemory
+from genzoo.core.checkpoint_saving import save_checkpoint
 from genzoo.core.errors import CheckpointError
 
 

@@ -10,7 +10,8 @@ import pytest
 from dead_processes import name_of_the_dead
 
 from genzoo.core import leftovers
-from genzoo.core.checkpoint import latest_valid, save_checkpoint
+from genzoo.core.checkpoint import latest_valid
+from genzoo.core.checkpoint_saving import save_checkpoint
 from genzoo.core.files import open_new, put_in_place, scratch_folder, write_file, write_folder
 from genzoo.core.leftovers import remove_leftovers, temporary, tidy
 from genzoo.core.process_identity import machine, process_start

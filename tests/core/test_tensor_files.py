@@ -11,8 +11,9 @@ import torch
 from safetensors import SafetensorError
 
 from genzoo.core import tensor_files
-from genzoo.core.checkpoint import latest_valid, load_checkpoint, save_checkpoint
+from genzoo.core.checkpoint import latest_valid, load_checkpoint
 from genzoo.core.checkpoint_manifest import CheckpointNotGiven
+from genzoo.core.checkpoint_saving import save_checkpoint
 from genzoo.core.errors import CheckpointError, DataError, WeightsError
 from genzoo.core.files import as_safetensors, write_file
 from genzoo.core.tensor_files import look, of_disk, open_tensors, read_tensors

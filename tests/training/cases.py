@@ -21,7 +21,8 @@ from toys import ToyDataset, ToyTask, toy_task, toy_trainer
 import genzoo.training.saving as saving_module
 from genzoo.api.recipes.build import build_dataset
 from genzoo.api.recipes.plan import plan_of
-from genzoo.core.checkpoint import checkpoint_steps, save_checkpoint
+from genzoo.core.checkpoint import checkpoint_steps
+from genzoo.core.checkpoint_saving import save_checkpoint
 from genzoo.core.errors import DataError
 from genzoo.core.model_state import restore_weights, stored_weights, trainable_parameters
 from genzoo.core.processes import World, connected

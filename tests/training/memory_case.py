@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
 
-from genzoo.core.checkpoint import save_checkpoint
+from genzoo.core.checkpoint_saving import save_checkpoint
 from genzoo.core.host_copies import HostCopies
 from genzoo.core.model_state import assign, trainable_parameters
 from genzoo.core.processes import World

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from genzoo.api.recipes.plan import plan_of
 from genzoo.api.runs.stored import StoredRun, open_stored
-from genzoo.core.checkpoint import save_checkpoint
+from genzoo.core.checkpoint_saving import save_checkpoint
 from genzoo.core.claims import claim_file, claim_folder, require_utf8
 from genzoo.core.contracts import able
 from genzoo.core.contracts.parts import ChecksTask
