@@ -21,6 +21,8 @@ from genzoo.families.custom_diffusion.files.read_layouts import read_concept
 from genzoo.families.custom_diffusion.training.model import custom_diffusion
 from genzoo.families.custom_diffusion.training.noise_paths import GaussianPath, StraightPath, path_of
 from genzoo.families.custom_diffusion.training.pipeline_task import PipelineConceptTask
+from genzoo.pretrained.pipeline_step import tokenizers_of
+from genzoo.pretrained.pipeline_text import load_pipeline
 
 # Gaussian and straight paths; one text encoder and two; pictures and clips of one frame
 CLASSES = ["hunyuan", "latte", "ltx", "lumina", "pixart", "sana", "wan"]
@@ -92,6 +94,15 @@ def test_training_moves_keys_and_values_alone_and_resumes_bit_for_bit(
     assert one.keys() == other.keys()
     for name, value in one.items():
         assert torch.equal(value, other[name]), name
+
+
+def test_other_texts_are_read_as_before_there_were_new_words(base: Path) -> None:
+    model = custom_diffusion(str(base), modifier_tokens=["<new1>"], initializer_tokens=["k"])
+    pairs = zip(tokenizers_of(load_pipeline(base)), model.text_encoders, strict=True)
+    for (tokenizer, encoder), extended in pairs:
+        ids = torch.tensor([tokenizer("a cat").input_ids])
+        with torch.no_grad():
+            assert torch.equal(extended(ids)[0], encoder(ids)[0])
 
 
 def test_samples_come_from_the_pipeline_each_by_its_own_seed(base: Path) -> None:

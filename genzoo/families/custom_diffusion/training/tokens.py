@@ -85,13 +85,13 @@ def piece_id(tokenizer: Any, piece: str | int) -> int:
 
 
 def _extend(tokenizer: Any, encoder: Any, tokens: Sequence[str], rows: Tensor) -> ExtendedEmbedding:
-    size = len(tokenizer)
-    table = encoder.get_input_embeddings().weight
+    size, known = len(tokenizer), encoder.get_input_embeddings()
+    table = known.weight
     if len(table) < size:
         raise WeightsError(f"the tokenizer has {size} words and the text encoder {len(table)} rows")
     tokenizer.add_tokens(list(tokens))
     # rows beyond the vocabulary are padding, and new ids begin where the vocabulary ends
-    embedding = ExtendedEmbedding(table[:size], rows)
+    embedding = ExtendedEmbedding(table[:size], rows, dict(known.named_buffers()).get("embed_scale"))
     encoder.set_input_embeddings(embedding)
     return embedding
 

@@ -23,14 +23,18 @@ FREEZE_MODES: dict[str, Callable[[str], bool]] = {
 class ExtendedEmbedding(nn.Module):
     """A frozen token table with a few trainable rows below it: nothing else can get a gradient or decay.
 
-    table: (v, d), frozen.   rows: (n, d), the parameter; token ids v .. v + n - 1.
+    table: (v, d), frozen.   rows: (n, d), the parameter; token ids v .. v + n - 1.   embed_scale: (), what
+    all are multiplied by when they are read, as Gemma's are.
     """
 
     # pulling a word towards zero teaches nothing; the official decay of these rows is a side effect
     undecayed = ("rows",)
 
-    def __init__(self, table: Tensor, rows: Tensor) -> None:
+    embed_scale: Tensor | None
+
+    def __init__(self, table: Tensor, rows: Tensor, embed_scale: Tensor | None = None) -> None:
         super().__init__()
+        self.register_buffer("embed_scale", embed_scale, persistent=False)
         self.table = nn.Parameter(table.detach(), requires_grad=False)
         self.rows = nn.Parameter(rows.detach().clone().float())
 
@@ -46,11 +50,11 @@ class ExtendedEmbedding(nn.Module):
 
     def forward(self, input_ids: Tensor) -> Tensor:
         """(b, l) -> (b, l, d)"""
-        known = F.embedding(input_ids.clamp_max(len(self.table) - 1), self.table)
-        if not len(self.rows):
-            return known
-        new = F.embedding((input_ids - len(self.table)).clamp_min(0), self.rows).to(known.dtype)
-        return torch.where((input_ids >= len(self.table))[..., None], new, known)
+        found = F.embedding(input_ids.clamp_max(len(self.table) - 1), self.table)
+        if len(self.rows):
+            new = F.embedding((input_ids - len(self.table)).clamp_min(0), self.rows).to(found.dtype)
+            found = torch.where((input_ids >= len(self.table))[..., None], new, found)
+        return found if self.embed_scale is None else found * self.embed_scale.to(found.dtype)
 
 
 def stop_first_token(x: Tensor) -> Tensor:
