@@ -7,7 +7,8 @@ For bases with a transformer, whose text encoders are T5, Gemma and others; of S
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,9 @@ from torch import Tensor, nn
 from genzoo.core.errors import MissingDependencyError, NonFiniteError, UsageError, WeightsError
 from genzoo.core.reading import read_json
 from genzoo.pretrained.hub import located
+from genzoo.pretrained.pipeline_step import tokenizers_of
+from genzoo.pretrained.prompts import add_tokens
+from genzoo.pretrained.quiet import without_pipeline_bars
 
 # pipelines, and where in what `encode_prompt` gives the mask of the text's own tokens is; None: there is none
 MASK_AT: dict[str, int | None] = {
@@ -40,12 +44,14 @@ _NAMED = ("tokenizer", "text_encoder")
 @dataclass(frozen=True)
 class EncodedText:
     """rows: (l, d) float32 of a text's own tokens, padding left out.   ends: whether the last of them is an
-    end token.   length: how many tokens the encoder could have read, 0 where it is not known.
+    end token.   length: how many tokens the encoder could have read, 0 where it is not known.   ids: (l,) of
+    the tokens; where an instruction stands before the text, the first is one of it.
     """
 
     rows: Tensor
     ends: bool
-    length: int = 0
+    length: int
+    ids: tuple[int, ...]
 
 
 class PipelineText:
@@ -65,7 +71,28 @@ class PipelineText:
         self._pipeline = _loaded(
             folder, self.kind, [name for name, value in index.items() if isinstance(value, list)]
         )
+        self._pairs = tokenizers_of(self._pipeline)
+        self._options = _options(self._pipeline)
         self._known: dict[str, list[EncodedText]] = {}
+
+    @property
+    def widths(self) -> list[int]:
+        """Of each encoder's token embeddings."""
+        return [model.get_input_embeddings().weight.shape[1] for _, model in self._pairs]
+
+    def add_tokens(self, tokens: Mapping[str, Sequence[Tensor]]) -> None:
+        """New words with one embedding row for each encoder. Texts are no longer cleaned then: that would
+        take words in <...> for HTML. Raises UsageError if a word exists already.
+        """
+        for index, (tokenizer, model) in enumerate(self._pairs):
+            add_tokens(tokenizer, model, {token: rows[index] for token, rows in tokens.items()})
+        if tokens and "clean_caption" in self._options:
+            self._options["clean_caption"] = False
+        self._known.clear()
+
+    def token_ids(self, word: str) -> list[tuple[int, ...]]:
+        """What a word becomes for each tokenizer, without what begins and ends a text."""
+        return [tuple(one(word, add_special_tokens=False).input_ids) for one, _ in self._pairs]
 
     @torch.no_grad()
     def read(self, text: str) -> list[EncodedText]:
@@ -76,9 +103,10 @@ class PipelineText:
         return self._known[text]
 
     def _sequence(self, text: str, index: int | None) -> EncodedText:
-        pipeline = self._pipeline
+        pipeline, (tokenizer, encoder) = self._pipeline, self._pairs[index or 0]
         given: dict[str, Any] = {} if index is None else {"text_encoder_index": index}
-        found = pipeline.encode_prompt(text, **_options(pipeline), **given)
+        with _watched(encoder) as seen:
+            found = pipeline.encode_prompt(text, **self._options, **given)
         mask_at = MASK_AT[self.kind]
         hidden = found[0][0].float()
         own = hidden
@@ -89,10 +117,33 @@ class PipelineText:
             own = hidden[: int(hidden.abs().amax(1).nonzero().max()) + 1]
         if not bool(torch.isfinite(own).all()):
             raise NonFiniteError(f"the text encoder gives NaN or infinite numbers for {text!r}")
-        tokenizer = pipeline.tokenizer_2 if index else pipeline.tokenizer
         ids = tokenizer(text).input_ids
         ends = bool(ids) and ids[-1] in (tokenizer.eos_token_id, tokenizer.sep_token_id)
-        return EncodedText(own, ends, 0 if mask_at is None else len(hidden))
+        read = _without_padding(seen[0], tokenizer.pad_token_id, len(own))
+        return EncodedText(own, ends, 0 if mask_at is None else len(hidden), read[-len(own) :])
+
+
+@contextmanager
+def _watched(encoder: nn.Module) -> Iterator[list[Tensor]]:
+    """Collects the ids (b, l) that a text encoder is given."""
+    seen: list[Tensor] = []
+
+    def note(_: nn.Module, given: tuple[Any, ...], options: Mapping[str, Any]) -> None:
+        seen.append(given[0] if given else options["input_ids"])
+
+    handle = encoder.register_forward_pre_hook(note, with_kwargs=True)
+    try:
+        yield seen
+    finally:
+        handle.remove()
+
+
+def _without_padding(ids: Tensor, padding: int | None, at_least: int) -> tuple[int, ...]:
+    """Of the first text; at_least: as many ids are kept, where a text's end is what pads others."""
+    row = ids[0].tolist()
+    while len(row) > at_least and row[-1] == padding:
+        row.pop()
+    return tuple(row)
 
 
 def _loaded(folder: Path, kind: str, names: list[str]) -> Any:
@@ -101,9 +152,10 @@ def _loaded(folder: Path, kind: str, names: list[str]) -> Any:
 
     others = {name: None for name in names if not name.startswith(_NAMED)}
     try:
-        return getattr(diffusers, kind).from_pretrained(
-            str(folder), **others, local_files_only=True, use_safetensors=True
-        )
+        with without_pipeline_bars():
+            return getattr(diffusers, kind).from_pretrained(
+                str(folder), **others, local_files_only=True, use_safetensors=True
+            )
     except ImportError as error:
         raise MissingDependencyError(
             f"{kind} needs a package that is not here", why=str(error).strip().partition("\n")[0][:200]
@@ -122,9 +174,10 @@ def load_pipeline(folder: Path) -> Any:
     import diffusers
 
     try:
-        pipeline: Any = diffusers.DiffusionPipeline.from_pretrained(
-            str(folder), local_files_only=True, use_safetensors=True
-        )
+        with without_pipeline_bars():
+            pipeline: Any = diffusers.DiffusionPipeline.from_pretrained(
+                str(folder), local_files_only=True, use_safetensors=True
+            )
     except (OSError, ValueError, RuntimeError, AttributeError) as error:
         raise WeightsError(
             "diffusers cannot read the base",

@@ -21,6 +21,21 @@ def without_bars() -> Iterator[None]:
 
 
 @contextmanager
+def without_pipeline_bars() -> Iterator[None]:
+    """None of diffusers in a block, and none of transformers."""
+    from diffusers.utils import logging
+
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        with without_bars():
+            yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()
+
+
+@contextmanager
 def without_hub_bars() -> Iterator[None]:
     """None of the hub's library in a block, unless HF_HUB_DISABLE_PROGRESS_BARS decides about them."""
     from huggingface_hub import constants, utils

@@ -118,7 +118,7 @@ def test_texts_of_different_length_are_paired_at_their_ends(bases: dict[str, Pat
         texts = TransformerTexts(bases[name], BaseWeights(bases[name]).files)
         source, target = texts.paired(["pot", "cup of tea"], "tail")
         assert len(source) == len(target) == 1 + ends
-        (whole,) = texts._sequences(texts._encoder.read("cup of tea"))
+        (whole,) = texts.sequences(texts.encoder.read("cup of tea"))
         assert torch.equal(target, whole[-1 - ends :])
         first, last = texts.paired(["cup of tea", "pot"], "all")
         assert len(first) == len(last) == 10 + 1

@@ -12,7 +12,10 @@ from families.custom_diffusion.tiny_bases import autoencoder
 from families.custom_diffusion.tiny_bases import text_encoder as clip_encoder
 from golden.manifest import golden_cases
 
+from genzoo.families.custom_diffusion.files.base_weights import BaseWeights, fingerprint
+from genzoo.families.custom_diffusion.files.concept import ConceptDelta
 from genzoo.pretrained.clip_vocabulary import clip_tokenizer
+from genzoo.pretrained.pipeline_text import PipelineText
 
 # pipeline, text encoder, its width, and the golden case with the transformer's shape
 BASES: dict[str, tuple[str, str, int, str]] = {
@@ -143,6 +146,24 @@ def complete_base(folder: Path, name: str) -> Path:
     index["vae"] = ["diffusers", type(codec).__name__]
     (folder / "model_index.json").write_text(json.dumps(index))
     return folder
+
+
+def make_transformer_concept(base: Path, seed: int, token: str, phrase: str) -> ConceptDelta:
+    """As training writes it: random changes of half the size of the weights, a random row an encoder."""
+    weights, generator = BaseWeights(base), torch.Generator().manual_seed(seed)
+    taught = {}
+    for name in weights.key_values:
+        W_0 = weights[name]
+        taught[name] = W_0 + 0.5 * W_0.std() * torch.randn(W_0.shape, generator=generator)
+    rows = [torch.randn(width, generator=generator) for width in PipelineText(base).widths]
+    return ConceptDelta(
+        weights=taught,
+        tokens={token: rows},
+        phrases=(phrase,),
+        base_model=base.name,
+        base_fingerprint=fingerprint(weights),
+        notes={"base_path": str(base)},
+    )
 
 
 def autoencoder_of(name: str) -> Any:

@@ -50,7 +50,7 @@ class TransformerTexts:
         self.kind = str(config.get("_class_name"))
         self._reader = reader_of(self.kind)
         self._model = _before_keys(config, self.kind, files)
-        self._encoder = PipelineText(base)
+        self.encoder = PipelineText(base)
         padding = padding_rows(self._model)
         self.padding = None if padding is None else padding.double()
 
@@ -70,21 +70,25 @@ class TransformerTexts:
         every token, ends aligned. Of a text that is shorter its last row, or with "all" its first, is
         repeated.
         """
-        found = [self._encoder.read(text) for text in texts]
-        for text, parts in zip(texts, found, strict=True):
-            if any(part.length and len(part.rows) >= part.length for part in parts):
-                raise UsageError(
-                    f"the text {text[:48]!r} is too long for an edit",
-                    why=f"the text encoder reads {parts[0].length} tokens",
-                    fix="name the thing in a few words",
-                )
+        found = [self.whole(text) for text in texts]
         chosen: list[list[Tensor]] = [[] for _ in texts]
         for number in range(len(found[0])):
-            sequences = [self._sequences(parts)[number] for parts in found]
+            sequences = [self.sequences(parts)[number] for parts in found]
             ends = [parts[number].ends for parts in found]
             for own, rows in zip(chosen, _aligned(sequences, ends, which), strict=True):
                 own.append(rows)
         return [torch.cat(own) for own in chosen]
+
+    def whole(self, text: str) -> list[EncodedText]:
+        """A text's sequences. Raises UsageError for one that is cut off."""
+        parts = self.encoder.read(text)
+        if any(part.length and len(part.rows) >= part.length for part in parts):
+            raise UsageError(
+                f"the text {text[:48]!r} is too long for an edit or a merge",
+                why=f"the text encoder reads {parts[0].length} tokens",
+                fix="name the thing in a few words",
+            )
+        return parts
 
     def kept(self, captions: Sequence[str], sources: Sequence[str], explicit: Sequence[str] = ()) -> Kept:
         """Every row of captions that name no source, of the empty text, and of the padding that is seen."""
@@ -95,7 +99,7 @@ class TransformerTexts:
         counts: Counter[int] = Counter()
         spans = []
         for text in [*used, ""]:
-            own = torch.cat(self._sequences(self._encoder.read(text)))
+            own = torch.cat(self.sequences(self.encoder.read(text)))
             keys = [row.numpy().tobytes() for row in own]
             for key, row in zip(keys, own, strict=True):
                 if key not in places:
@@ -117,7 +121,7 @@ class TransformerTexts:
         return []
 
     @torch.no_grad()
-    def _sequences(self, parts: Sequence[EncodedText]) -> list[Tensor]:
+    def sequences(self, parts: Sequence[EncodedText]) -> list[Tensor]:
         """(l, d) float64 of each sequence, behind what the transformer puts before keys and values."""
         rows = self._reader(self._model, Text(tuple(part.rows.double() for part in parts)))
         return list(rows.double().split([len(part.rows) for part in parts]))

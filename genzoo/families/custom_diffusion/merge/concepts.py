@@ -9,18 +9,16 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
-from torch import Tensor
 
 from genzoo.core.errors import UsageError, WeightsError
 from genzoo.core.files import write_folder
 from genzoo.core.progress import doing
-from genzoo.families.custom_diffusion.data.captions import chosen_captions, regularisation_rows
+from genzoo.families.custom_diffusion.data.captions import chosen_captions
 from genzoo.families.custom_diffusion.files.base_weights import (
     BaseWeights,
     base_name,
     base_place,
     fingerprint,
-    part_of,
 )
 from genzoo.families.custom_diffusion.files.concept import ConceptDelta
 from genzoo.families.custom_diffusion.files.write_layouts import (
@@ -28,7 +26,6 @@ from genzoo.families.custom_diffusion.files.write_layouts import (
     concept_bytes,
     write_new_file,
 )
-from genzoo.families.custom_diffusion.merge.algebra import MergePlan
 from genzoo.families.custom_diffusion.merge.inputs import (
     Entry,
     Source,
@@ -39,15 +36,20 @@ from genzoo.families.custom_diffusion.merge.inputs import (
     with_phrases,
     with_strengths,
 )
+from genzoo.families.custom_diffusion.merge.place import ConceptTexts
+from genzoo.families.custom_diffusion.merge.prompt_rows import PromptRows
 from genzoo.families.custom_diffusion.merge.report import ConceptReport, MergeReport, near_verdict, verdict
 from genzoo.families.custom_diffusion.merge.rows import (
     DEFAULT_SHARE,
+    GroupPlan,
     check_form,
-    plans,
+    plan_group,
     rows_of,
     with_rows,
 )
-from genzoo.pretrained.prompts import PromptEncoder, load_prompt_encoder
+from genzoo.families.custom_diffusion.merge.solve import Solved, solve_merge
+from genzoo.families.custom_diffusion.merge.transformer_rows import TransformerRows
+from genzoo.families.custom_diffusion.training.bases import is_transformer
 
 
 @dataclass(frozen=True)
@@ -97,12 +99,7 @@ def merge_concepts(
     started = time.perf_counter()
     _check_output(output)
     check_form(form, share)
-    if part_of(base) == "transformer":
-        raise UsageError(
-            "concepts of bases with a transformer are merged in memory alone",
-            where=str(base),
-            fix="merge_models of genzoo.families.custom_diffusion, or LoRA files, which are merged there too",
-        )
+    painted_by_transformer = is_transformer(base)
     with doing("reading the concepts and the base"):
         entries = read_all(concepts)
         weights = BaseWeights(base)
@@ -110,22 +107,22 @@ def merge_concepts(
     entries = [fitted(entry, weights, base_print, any_base) for entry in entries]
     entries = with_strengths(entries, weights, strengths)
     entries, renamed = with_names(with_phrases(entries, phrases), rename)
-    encoder = load_prompt_encoder(base)
-    _check_encoder(encoder, weights, entries)
+    encoder: ConceptTexts = (TransformerRows if painted_by_transformer else PromptRows)(base, weights)
+    _check_widths(encoder.widths, entries)
     for entry in entries:
         encoder.add_tokens(entry.delta.tokens)
     entries = [with_rows(entry, encoder, form) for entry in entries]
     texts = chosen_captions(captions, num_captions)
     with doing(f"encoding {len(texts)} captions"):
-        C_reg = regularisation_rows(
-            encoder,
-            texts,
-            include_bos=include_bos or form == "ridge",
-            include_padding=include_padding or form == "ridge",
+        C_reg, counts = encoder.kept(
+            texts, include_bos=include_bos, include_padding=include_padding, form=form
         )
-    plan, alone = plans(entries, C_reg, form=form, share=share, conflicts=conflicts)
+    groups = [
+        plan_group(group, entries, C_reg, counts, form=form, share=share, conflicts=conflicts)
+        for group in encoder.groups(weights.key_values)
+    ]
     with doing(f"solving for {len(weights.key_values)} matrices"):
-        solved = _solve(entries, weights, plan, alone, dtype)
+        solved = solve_merge(entries, weights, groups, dtype)
     delta = ConceptDelta(
         weights=solved.weights,
         tokens={token: rows for entry in entries for token, rows in entry.delta.tokens.items()},
@@ -134,7 +131,7 @@ def merge_concepts(
         base_fingerprint=base_print,
         notes={"merged": [entry.label for entry in entries], **base_place(base)},
     )
-    report = _report(entries, solved, plan, Path(base).name, base_print, renamed, form)
+    report = _report(entries, solved, groups, Path(base).name, base_print, renamed, form)
     report = replace(
         report,
         num_regularisation_rows=len(C_reg),
@@ -147,83 +144,30 @@ def merge_concepts(
     return MergedConcepts(delta, report, _write(delta, report, output))
 
 
-@dataclass(frozen=True)
-class _Solved:
-    """weights: stored dtype.   Sums over projections of squared norms, per concept (and pair of concepts)."""
-
-    weights: dict[str, Tensor]
-    residual: list[float]
-    missed: Tensor
-    needed: Tensor
-    own_change: Tensor
-    moved: Tensor
-    objective: float
-    largest_change: float
-
-
-def _solve(
-    entries: Sequence[Entry],
-    base: BaseWeights,
-    plan: MergePlan,
-    alone: Sequence[MergePlan],
-    dtype: torch.dtype,
-) -> _Solved:
-    """Merge one projection after the other; besides the results, only one is in memory."""
-    num = len(entries)
-    rows = [rows_of(entry).double() for entry in entries]
-    reach = [[solo.lift @ other.T for other in rows] for solo in alone]
-    merged, residual, objective, largest = {}, [0.0] * num, 0.0, 0.0
-    missed, needed, own = torch.zeros(3, num, dtype=torch.float64)
-    moved = torch.zeros(num, num, dtype=torch.float64)
-    for name in base.key_values:
-        W_0 = base[name].double()
-        taught = [entry.delta.full_weight(name, W_0).double() for entry in entries]
-        values = [c @ W.T for c, W in zip(rows, taught, strict=True)]
-        W, one_objective, _ = plan.solve(W_0, torch.cat(values))
-        merged[name] = W.to(dtype)
-        objective += one_objective**2
-        largest = max(largest, float((W - W_0).norm() / W_0.norm()))
-        for i, (c, wanted) in enumerate(zip(rows, values, strict=True)):
-            gap = merged[name].double() @ c.T - wanted.T
-            residual[i] = max(residual[i], float(gap.abs().max()))
-            missed[i] += gap.square().sum()
-            needed[i] += (wanted.T - W_0 @ c.T).square().sum()
-            own[i] += ((taught[i] - W_0).norm() / W_0.norm()) ** 2 / len(base.key_values)
-        for j, solo in enumerate(alone):
-            lacking = solo.lacking(W_0, values[j])
-            for i in range(num):
-                moved[i, j] += (lacking @ reach[j][i]).square().sum()
-    return _Solved(merged, residual, missed, needed, own.sqrt(), moved, objective**0.5, largest)
-
-
-def _check_encoder(encoder: PromptEncoder, base: BaseWeights, entries: Sequence[Entry]) -> None:
+def _check_widths(widths: list[int], entries: Sequence[Entry]) -> None:
     for entry in entries:
         for token, rows in entry.delta.tokens.items():
-            if [len(row) for row in rows] != encoder.widths:
+            if [len(row) for row in rows] != widths:
                 raise WeightsError(
                     f"{token} has embeddings of widths {[len(row) for row in rows]}; the base's text "
-                    f"encoders are {encoder.widths} wide",
+                    f"encoders are {widths} wide",
                     where=entry.label,
                     fix="use the base model that the concept was trained from",
                 )
-    if sum(encoder.widths) != base.width:
-        raise WeightsError(
-            f"the base's text encoders are {encoder.widths} wide, its cross-attention reads {base.width}",
-            where=base.base,
-        )
 
 
 def _report(
     entries: Sequence[Entry],
-    solved: _Solved,
-    plan: MergePlan,
+    solved: Solved,
+    groups: Sequence[GroupPlan],
     base_name: str,
     base_print: str,
     renamed: Mapping[str, str],
     form: str,
 ) -> MergeReport:
-    owners = [index for index, entry in enumerate(entries) for _ in entry.keys]
-    pairs = sorted({(owners[a], owners[b]) for a, b in plan.clashes})
+    owners = [index for index, entry in enumerate(entries) for _ in rows_of(entry)]
+    plans = [group.plan for group in groups]
+    pairs = sorted({(owners[a], owners[b]) for plan in plans for a, b in plan.clashes})
     labels = [" | ".join(entry.delta.phrases) for entry in entries]
     interference = (solved.moved / solved.needed[:, None].clamp_min(1e-300)).sqrt()
     concepts = []
@@ -234,7 +178,7 @@ def _report(
             tokens=list(entry.delta.tokens),
             phrases=list(entry.delta.phrases),
             layout_notes=entry.notes,
-            num_rows=len(entry.keys),
+            num_rows=len(rows_of(entry)),
             own_change=float(solved.own_change[i]),
             constraint_residual=solved.residual[i],
             lost_share=float((solved.missed[i] / solved.needed[i].clamp_min(1e-300)).sqrt()),
@@ -253,15 +197,15 @@ def _report(
         constraint_residual=max(solved.residual),
         objective=solved.objective,
         largest_change=solved.largest_change,
-        condition=plan.condition,
-        rank=plan.rank,
-        width=plan.C.shape[1],
-        row_condition=plan.row_condition,
-        num_target_rows=len(plan.keep),
+        condition=max(plan.condition for plan in plans),
+        rank=min(plan.rank for plan in plans),
+        width=plans[0].C.shape[1],
+        row_condition=max(plan.row_condition for plan in plans),
+        num_target_rows=max(len(plan.keep) for plan in plans),
         num_regularisation_rows=0,
         num_captions=0,
         num_matrices=len(solved.weights),
-        method=plan.method,
+        method=", ".join(dict.fromkeys(plan.method for plan in plans)),
     )
 
 

@@ -25,13 +25,12 @@ Source = str | Path | ConceptDelta
 
 @dataclass(frozen=True)
 class Entry:
-    """One concept on its way through the merge.   rows: (s_n, d) target rows, one per distinct row key."""
+    """One concept on its way through the merge.   rows: (s_n, d) target rows, each distinct one once."""
 
     label: str
     delta: ConceptDelta
     sha256: str | None
     notes: list[str]
-    keys: tuple[tuple[int, ...], ...] = ()
     rows: Tensor | None = None
 
 

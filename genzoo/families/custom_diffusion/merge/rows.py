@@ -10,24 +10,22 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
 from genzoo.core.errors import UsageError, WeightsError
-from genzoo.families.custom_diffusion.data.phrases import row_keys, target_prompts
+from genzoo.families.custom_diffusion.edit.place import Group
 from genzoo.families.custom_diffusion.edit.solve import FORMS, keep_factor
 from genzoo.families.custom_diffusion.merge.algebra import MergePlan, plan_merge
 from genzoo.families.custom_diffusion.merge.factor import factorise
 from genzoo.families.custom_diffusion.merge.inputs import Entry
-from genzoo.pretrained.prompts import PromptEncoder
+from genzoo.families.custom_diffusion.merge.place import ConceptTexts
 
 # features are float32: what the rows span below this share of their largest direction is rounding
 FEATURE_RANK_TOLERANCE = 1e-6
 DEFAULT_SHARE, LAMB = 1.0, 0.5
-
-Key = tuple[int, ...]
 
 
 def check_form(form: str, share: float) -> None:
@@ -38,41 +36,12 @@ def check_form(form: str, share: float) -> None:
         raise UsageError(f"a merge cannot have the share {share}", fix="above 0, such as 1")
 
 
-def with_rows(entry: Entry, encoder: PromptEncoder, form: str) -> Entry:
+def with_rows(entry: Entry, texts: ConceptTexts, form: str) -> Entry:
     """The concept with the target rows of its phrases and their templates, every distinct row once."""
     for token in entry.delta.tokens:
-        if len(encoder.token_ids(token)) != 1:
+        if not texts.is_word(token):
             raise WeightsError(f"the tokenizer cuts {token} into pieces", where=entry.label)
-    prompts = [prompt for phrase in entry.delta.phrases for prompt in target_prompts(phrase)]
-    rows = _words(prompts, encoder) if form == "constraint" else _tails(entry, encoder)
-    return replace(entry, keys=tuple(rows), rows=torch.stack(list(rows.values())))
-
-
-def _words(prompts: Sequence[str], encoder: PromptEncoder) -> dict[Key, Tensor]:
-    rows: dict[Key, Tensor] = {}
-    for features in encoder.encode(prompts):
-        for key in row_keys(features.text, features.ids):
-            rows.setdefault(key, features.rows[len(key) - 1])
-    return rows
-
-
-def _tails(entry: Entry, encoder: PromptEncoder) -> dict[Key, Tensor]:
-    """Of each phrase from its first new word, or its beginning, to the end of the padding."""
-    new = {encoder.token_ids(token)[0] for token in entry.delta.tokens}
-    rows: dict[Key, Tensor] = {}
-    for phrase in entry.delta.phrases:
-        pieces = encoder.encode([phrase])
-        padding = encoder.padding_rows([phrase])
-        for number, features in enumerate(pieces):
-            taught = [place for place, one in enumerate(features.ids) if one in new]
-            first = taught[0] if taught else 1
-            for end in range(first, len(features.ids)):
-                rows.setdefault((number, *features.ids[: end + 1]), features.rows[end])
-            count = encoder.max_length - len(features.ids)
-            for place, row in enumerate(padding[:count]):
-                rows[(number, *features.ids, *[-1] * (place + 1))] = row
-            padding = padding[count:]
-    return rows
+    return replace(entry, rows=texts.targets(entry.delta, form))
 
 
 def rows_of(entry: Entry) -> Tensor:
@@ -81,30 +50,54 @@ def rows_of(entry: Entry) -> Tensor:
     return entry.rows
 
 
-def plans(
-    entries: Sequence[Entry], C_reg: Tensor, *, form: str, share: float, conflicts: str
-) -> tuple[MergePlan, list[MergePlan]]:
-    """What all projections share: of the merge, and of each concept merged alone."""
-    every = torch.cat([rows_of(entry) for entry in entries])
+@dataclass(frozen=True)
+class GroupPlan:
+    """What projections that see the same rows share.   rows: (s_n, d) of each concept, float64, as they see
+    them.   plan: of the merge.   alone: of each concept merged alone.
+    """
+
+    names: tuple[str, ...]
+    rows: list[Tensor]
+    plan: MergePlan
+    alone: list[MergePlan]
+
+
+def plan_group(
+    group: Group,
+    entries: Sequence[Entry],
+    C_reg: Tensor,
+    counts: Tensor | None,
+    *,
+    form: str,
+    share: float,
+    conflicts: str,
+) -> GroupPlan:
+    """One factorisation of the rows C_reg (s_reg, d), as the group sees them, for all its projections.
+
+    counts: how often each counts, (s_reg,), once when left out.
+    """
+    rows, kept = [group(rows_of(entry)) for entry in entries], group(C_reg)
+    if counts is not None:
+        kept = kept * counts.double().sqrt()[:, None]
     if form == "constraint":
-        factor = factorise(C_reg, rank_tolerance=FEATURE_RANK_TOLERANCE)
-        exact = [plan_merge(rows_of(e), C_reg, conflicts=conflicts, factor=factor) for e in entries]
-        return plan_merge(every, C_reg, conflicts=conflicts, factor=factor), exact
-    factor = keep_factor(C_reg, 1.0, LAMB)
-    weights = balanced(entries, C_reg, share)
-    alone = [
-        plan_merge(rows_of(e), C_reg, factor=factor, weights=own)
-        for e, own in zip(entries, weights, strict=True)
-    ]
-    return plan_merge(every, C_reg, factor=factor, weights=torch.cat(weights)), alone
+        factor = factorise(kept, rank_tolerance=FEATURE_RANK_TOLERANCE)
+        plan = plan_merge(torch.cat(rows), kept, conflicts=conflicts, factor=factor)
+        alone = [plan_merge(own, kept, conflicts=conflicts, factor=factor) for own in rows]
+    else:
+        factor = keep_factor(kept, 1.0, LAMB)
+        weights = balanced(rows, kept, share)
+        plan = plan_merge(torch.cat(rows), kept, factor=factor, weights=torch.cat(weights))
+        pairs = zip(rows, weights, strict=True)
+        alone = [plan_merge(own, kept, factor=factor, weights=weight) for own, weight in pairs]
+    return GroupPlan(group.names, [own.double() for own in rows], plan, alone)
 
 
-def balanced(entries: Sequence[Entry], C_reg: Tensor, share: float) -> list[Tensor]:
+def balanced(rows: Sequence[Tensor], C_reg: Tensor, share: float) -> list[Tensor]:
     """A weight for each target row (s_n,), share |C_reg|^2 / (n |C_n|^2): the n concepts weigh alike,
     whatever the number of their rows, and together `share` times what is kept.
     """
-    kept = float(C_reg.double().square().sum()) / len(entries)
+    kept = float(C_reg.double().square().sum()) / len(rows)
     return [
-        rows.new_full((len(rows),), share * kept / float(rows.square().sum()))
-        for rows in (rows_of(entry).double() for entry in entries)
+        own.new_full((len(own),), share * kept / float(own.square().sum()))
+        for own in map(Tensor.double, rows)
     ]

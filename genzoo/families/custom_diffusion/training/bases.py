@@ -13,11 +13,11 @@ UNREADABLE = {"AllegroTransformer3DModel": "its autoencoder in diffusers encodes
 """Whose pictures cannot become latents, and why."""
 
 
-def is_transformer(base: str | Path, freeze_mode: str) -> bool:
+def is_transformer(base: str | Path) -> bool:
     """Whether a base paints with a transformer.
 
     Raises UsageError, with the reason and what works instead, for one whose keys and values do not read the
-    text alone, and for weights of one that are not trained here.
+    text alone.
     """
     if part_of(base) != "transformer":
         return False
@@ -30,6 +30,14 @@ def is_transformer(base: str | Path, freeze_mode: str) -> bool:
             fix="merge-concepts takes LoRA files that other programs taught it; a base with cross-attention "
             f"({', '.join(sorted({*EXACT} - {*UNREADABLE}))}) learns here",
         )
+    return True
+
+
+def is_taught_transformer(base: str | Path, freeze_mode: str) -> bool:
+    """The same of a base to teach. Raises UsageError for one, or for weights of one, not trained here too."""
+    if not is_transformer(base):
+        return False
+    kind = transformer_class(base)
     if kind in UNREADABLE:
         raise UsageError(
             f"{kind} is not taught here",

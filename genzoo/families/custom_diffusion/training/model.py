@@ -15,7 +15,7 @@ from genzoo.families.custom_diffusion.files.base_weights import fingerprint
 from genzoo.families.custom_diffusion.files.concept import ConceptDelta
 from genzoo.families.custom_diffusion.files.read_layouts import read_concept
 from genzoo.families.custom_diffusion.files.weight_names import is_cross_attention
-from genzoo.families.custom_diffusion.training.bases import is_transformer
+from genzoo.families.custom_diffusion.training.bases import is_taught_transformer
 from genzoo.families.custom_diffusion.training.pipeline_model import PipelineConceptModel
 from genzoo.families.custom_diffusion.training.taught import check_phrases, delta_of, named_in
 from genzoo.families.custom_diffusion.training.tokens import RARE_TOKENS, extend_encoders
@@ -47,7 +47,7 @@ def custom_diffusion(
     given = read_concept(concept) if concept else None
     if given is not None:
         modifier_tokens, phrases = list(given.tokens), given.phrases or phrases
-    if is_transformer(base_model, freeze_mode):
+    if is_taught_transformer(base_model, freeze_mode):
         return PipelineConceptModel(
             base_model,
             modifier_tokens=modifier_tokens,
