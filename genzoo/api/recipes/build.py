@@ -11,7 +11,7 @@ from genzoo.api.recipes.facts import facts_for
 from genzoo.api.recipes.memory import require_memory
 from genzoo.api.recipes.plan import RunPlan, plan_of
 from genzoo.core.contracts import able
-from genzoo.core.contracts.tasks import SamplesAsTrained
+from genzoo.core.contracts.tasks import HasKinds, SamplesAsTrained
 from genzoo.core.errors import RecipeError, UsageError
 from genzoo.core.node import Node
 from genzoo.core.processes import World
@@ -49,6 +49,8 @@ def assemble(plan: RunPlan, codec: LatentCodec | None, model: nn.Module | None =
     sampler = {} if plan.sampler is None else {"sampler": plan.sampler.section()}
     factory = TASKS.get(plan.task.name)
     model = build_model(plan) if model is None else model
+    several = able(factory, HasKinds)
+    factory = factory if several is None else several.kind_for(model)
     task: Task = factory(model, codec=codec, **plan.task.arguments, **sampler)
     following = able(task, SamplesAsTrained)
     if following is not None and plan.train is not None:

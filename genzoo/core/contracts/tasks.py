@@ -108,6 +108,14 @@ class SharesSamplingOptions(Protocol):
     sampling_options: Sequence[Callable[..., Any]]
 
 
+class HasKinds(Protocol):
+    """Of the class of a task that stands for several: it is asked for settings and abilities before a model
+    is there, and its kind for the model is built."""
+
+    def kind_for(self, model: nn.Module) -> Callable[..., Any]:
+        """The class that is called with the model and the recipe's settings."""
+
+
 class SamplesAsTrained(Protocol):
     """run_precision: of the training, such as "bf16", which sampling follows unless told otherwise."""
 

@@ -17,7 +17,7 @@ MODELS.lazy(
 )
 TASKS.lazy(
     "custom_diffusion",
-    f"{_HERE}.training.task:concept_task",
+    f"{_HERE}.training.task:ConceptTask",
     help="teach a text-to-image base a concept, or several",
     port="generates",
     takes={"model": "concepts", "data": "concepts", "sampler": "diffusion", "codec": None},

@@ -13,9 +13,13 @@ from safetensors.torch import load_file
 
 import genzoo
 from genzoo.api.run import Run
+from genzoo.core.contracts import able
+from genzoo.core.contracts.tasks import ExportsForClients, ExportsPart, HasKinds, SharesSamplingOptions
 from genzoo.core.errors import UsageError
 from genzoo.core.recipe import Recipe, load_recipe
+from genzoo.core.registry import TASKS
 from genzoo.core.seeds import SampleStreams
+from genzoo.core.signatures import parameters
 from genzoo.families.custom_diffusion.files.base_weights import BaseWeights
 from genzoo.families.custom_diffusion.files.read_layouts import read_concept
 from genzoo.families.custom_diffusion.training.model import custom_diffusion
@@ -159,6 +163,16 @@ def test_the_loss_is_that_of_the_pipelines_own_prediction(base: Path) -> None:
     target = task.path.target(prepared["latents"], prepared["noise"], prepared["levels"])
     wanted = (output - target).square().flatten(1).sum() / prepared["mask"].sum()
     torch.testing.assert_close(found.detach(), wanted, rtol=1e-5, atol=0)
+
+
+def test_both_kinds_of_bases_have_one_task_with_one_list_of_settings() -> None:
+    factory = TASKS.get("custom_diffusion")
+    assert parameters(factory) == parameters(PipelineConceptTask)
+    assert {"prior", "sampler", "prompts", "cache"} < parameters(factory).keys()
+    for asked in (ExportsPart, ExportsForClients, SharesSamplingOptions, HasKinds):
+        assert able(factory, asked) is not None
+    # guidance intervals and the like are no options of a pipeline's call
+    assert able(PipelineConceptTask, SharesSamplingOptions) is None
 
 
 def test_paths_follow_the_scheduler() -> None:

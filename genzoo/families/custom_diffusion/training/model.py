@@ -142,6 +142,11 @@ class ConceptModel(nn.Module):
         """(b, e, k l) for e text encoders, of texts as they stand, in k chunks, `chunks` at least."""
         return torch.stack(self.parts.token_ids(texts, chunks=chunks), dim=1)
 
+    @property
+    def source(self) -> str:
+        """Where the base lies, or its hub id."""
+        return self.parts.source
+
     def named_words(self, prompt: str) -> list[str]:
         """Which of the new words a prompt holds."""
         return named_in(prompt, self.modifier_tokens)

@@ -3,74 +3,43 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from genzoo.core.errors import NonFiniteError, UsageError, unused_options
+from genzoo.core.errors import NonFiniteError, UsageError
 from genzoo.core.seeds import SampleStreams
-from genzoo.core.types import Batch, LatentCodec, LossOutput
-from genzoo.families.custom_diffusion.files.base_weights import BaseWeights
-from genzoo.families.custom_diffusion.files.concept import concept_bytes
-from genzoo.families.custom_diffusion.files.write_layouts import write_concept
+from genzoo.core.types import Batch, LossOutput
 from genzoo.families.custom_diffusion.training.losses import concept_loss
 from genzoo.families.custom_diffusion.training.noise_paths import path_of
 from genzoo.families.custom_diffusion.training.pipeline_model import PipelineConceptModel
-from genzoo.families.custom_diffusion.training.shared import (
-    CONDITIONS,
-    check_prior,
-    masks,
-    own_prompts,
-    prompts_for,
-    require_words,
-)
+from genzoo.families.custom_diffusion.training.shared import TeachesConcepts, masks, require_words
 from genzoo.pretrained.pipeline_latents import empty_latents, latents_of, moments, own_size
 from genzoo.pretrained.pipeline_step import ONE_FRAME, accepted, cannot_run
 
 STEPS, GUIDANCE = 20, 4.5
 
 
-class PipelineConceptTask:
-    """Trains a PipelineConceptModel on pictures of concepts, beside pictures that keep their classes.
-
-    prior, prior_loss_weight, normalize_mask_channels, prompts: as of `task.ConceptTask`.   sampler: its steps
-    and guidance_scale; all else is the base's own scheduler. Pictures are noised as that scheduler's models
-    are (`noise_paths`).   cache: has no use here.   Batches are those of `dataset.ConceptImages`.
+class PipelineConceptTask(TeachesConcepts):
+    """Trains a PipelineConceptModel. Pictures are noised as the models of the base's scheduler are
+    (`noise_paths`).
     """
 
-    def __init__(
-        self,
-        model: nn.Module,
-        *,
-        codec: LatentCodec | None = None,
-        sampler: Mapping[str, Any] | None = None,
-        prior: str = "plain",
-        prior_loss_weight: float = 1.0,
-        normalize_mask_channels: bool = False,
-        prompts: Sequence[str] = (),
-        cache: str | None = None,
-    ) -> None:
-        if not isinstance(model, PipelineConceptModel):
-            raise UsageError(f"this task trains concepts of pipelines, not a {type(model).__name__}")
-        check_prior(prior, codec)
+    trains, trained = PipelineConceptModel, "concepts of pipelines"
+    model: PipelineConceptModel
+
+    def _begin(self, sampler: Mapping[str, Any] | None, cache: str | None) -> None:
         if cache is not None:
             raise UsageError(
                 "task.cache is of bases with a UNet",
                 fix="leave it out: texts without new words and pictures that stay are read once a run",
             )
-        self.model, self.pipeline = model, model.pipeline
+        self.pipeline = self.model.pipeline
         given = dict(sampler or {})
         self.steps = int(given.get("steps", STEPS))
         self.guidance_scale = float(given.get("guidance_scale", GUIDANCE))
         self.path = path_of(self.pipeline.scheduler.config)
-        self.options: dict[str, Any] = {
-            "prior": prior,
-            "prior_loss_weight": prior_loss_weight,
-            "normalize_mask_channels": normalize_mask_channels,
-        }
-        self.prompts = tuple(prompts) or own_prompts(model)
         self._moments: dict[str, Tensor] = {}
 
     def to(self, device: torch.device | str, dtype: torch.dtype | None = None) -> None:
@@ -119,19 +88,6 @@ class PipelineConceptTask:
             **self.options,
         )
         return LossOutput(loss, {"loss": loss.detach(), "prior": prior.detach()})
-
-    def conditions(
-        self,
-        num: int,
-        prompt: str | Sequence[str] | None = None,
-        negative_prompt: str | None = None,
-        any_prompt: bool = False,
-        **unknown: Any,
-    ) -> Batch:
-        """As of `task.ConceptTask`."""
-        if unknown:
-            raise unused_options(unknown, CONDITIONS)
-        return prompts_for(self.model, num, prompt, negative_prompt, any_prompt, own=self.prompts)
 
     @torch.no_grad()
     def sample(
@@ -182,20 +138,6 @@ class PipelineConceptTask:
         if not bool(torch.isfinite(picture).all()):
             raise NonFiniteError("the base's pipeline gives NaN or infinite pixels", where=prompt[:60])
         return (2 * picture - 1).clamp(-1, 1)
-
-    def export(
-        self, path: str | Path, *, layout: str | None = None, half: bool = False, **notes: Any
-    ) -> Path:
-        """Write what was taught as a file of its own, in the layout "genzoo" or "lora"."""
-        base = BaseWeights(self.model.source) if layout == "lora" else None
-        dtype = torch.float16 if half else None
-        return write_concept(
-            self.model.delta(**notes), path, layout=layout or "genzoo", base=base, dtype=dtype
-        )
-
-    def file_bytes(self, *, half: bool = False, **notes: Any) -> bytes:
-        """The content of that file in our own layout."""
-        return concept_bytes(self.model.delta(**notes), dtype=torch.float16 if half else None)
 
     def _latents(self, pixels: Tensor, keys: Sequence[str], generator: SampleStreams) -> Tensor:
         """Each picture is encoded alone, and once where its key names it."""

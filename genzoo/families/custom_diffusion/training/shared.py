@@ -1,17 +1,22 @@
-"""What the tasks of both kinds of bases ask, say and refuse alike."""
+"""What the tasks of both kinds of bases ask, say, write and refuse alike."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Protocol
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from genzoo.core.errors import DataError, ShapeError, UsageError, did_you_mean
+from genzoo.core.errors import DataError, ShapeError, UsageError, did_you_mean, unused_options
 from genzoo.core.types import Batch, LatentCodec
 from genzoo.families.custom_diffusion.data.augmentation import Box, latent_mask
 from genzoo.families.custom_diffusion.data.concept_list import MODIFIER
+from genzoo.families.custom_diffusion.files.base_weights import BaseWeights
+from genzoo.families.custom_diffusion.files.clients import export_for
+from genzoo.families.custom_diffusion.files.concept import concept_bytes
+from genzoo.families.custom_diffusion.files.write_layouts import write_concept
 
 CONDITIONS = ("prompt", "negative_prompt", "any_prompt")
 
@@ -25,41 +30,95 @@ class LearnsWords(Protocol):
     def named_words(self, prompt: str) -> list[str]: ...
 
 
-def check_prior(prior: str, codec: LatentCodec | None) -> None:
-    """Raise UsageError for a rule that does not exist, and for an autoencoder beside the base's."""
-    if codec is not None:
-        raise UsageError("the base model brings its own autoencoder", fix="drop the section codec")
-    if prior not in ("plain", "masked"):
-        raise UsageError(f"prior={prior!r} is not known", fix="plain or masked")
+class TeachesConcepts:
+    """Options, prompts and files of a task that trains concepts on pictures, beside pictures that keep their
+    classes as they were. A kind of it names the model that it trains, and begins with `_begin`.
 
-
-def own_prompts(model: LearnsWords) -> tuple[str, ...]:
-    """What previews show when nobody says it."""
-    return tuple(f"photo of a {phrase}" for phrase in model.phrases)
-
-
-def prompts_for(
-    model: LearnsWords,
-    num: int,
-    prompt: str | Sequence[str] | None,
-    negative_prompt: str | None,
-    any_prompt: bool,
-    *,
-    own: Sequence[str],
-) -> Batch:
-    """Prompts for `num` samples: one for all, or several in turn; `own` when left out.
-
-    any_prompt: allow prompts without a word or phrase that was taught.
+    prior: how the second kind counts, "plain" or "masked", and prior_loss_weight, see `losses.concept_loss`.
+    normalize_mask_channels: divide the concept's term by the channels too.   sampler: a section such as
+    {"name": "ddim", "steps": 200, "eta": 1.0, "guidance_scale": 6.0}; of a transformer its steps and
+    guidance_scale count, beside the base's own scheduler.   prompts: what previews show; each phrase of the
+    model when left out.   cache: a folder that keeps features of texts without new words and moments of
+    pictures that never change, for the runs after this one; of a base with a UNet.   Batches are those of
+    `dataset.ConceptImages`.
     """
-    given = [prompt] if isinstance(prompt, str) else list(own if prompt is None else prompt)
-    if not given:
-        raise UsageError("there is no prompt", fix='prompt="photo of a <new1> cat"')
-    for text in given:
-        _check_prompt(model, text, any_prompt)
-    return {
-        "prompts": [given[index % len(given)] for index in range(num)],
-        "negative_prompts": [negative_prompt] * num,
-    }
+
+    trains: type[nn.Module]
+    trained = "concepts"
+    model: Any
+
+    def __init__(
+        self,
+        model: nn.Module,
+        *,
+        codec: LatentCodec | None = None,
+        sampler: Mapping[str, Any] | None = None,
+        prior: str = "plain",
+        prior_loss_weight: float = 1.0,
+        normalize_mask_channels: bool = False,
+        prompts: Sequence[str] = (),
+        cache: str | None = None,
+    ) -> None:
+        if not isinstance(model, self.trains):
+            raise UsageError(f"this task trains {self.trained}, not a {type(model).__name__}")
+        if codec is not None:
+            raise UsageError("the base model brings its own autoencoder", fix="drop the section codec")
+        if prior not in ("plain", "masked"):
+            raise UsageError(f"prior={prior!r} is not known", fix="plain or masked")
+        self.model = model
+        self.options: dict[str, Any] = {
+            "prior": prior,
+            "prior_loss_weight": prior_loss_weight,
+            "normalize_mask_channels": normalize_mask_channels,
+        }
+        self.prompts = tuple(prompts) or tuple(f"photo of a {phrase}" for phrase in self.model.phrases)
+        self._begin(sampler, cache)
+
+    def _begin(self, sampler: Mapping[str, Any] | None, cache: str | None) -> None:
+        raise NotImplementedError
+
+    def conditions(
+        self,
+        num: int,
+        prompt: str | Sequence[str] | None = None,
+        negative_prompt: str | None = None,
+        any_prompt: bool = False,
+        **unknown: Any,
+    ) -> Batch:
+        """Prompts for `num` samples: one for all, or several in turn; the task's own when left out.
+
+        any_prompt: allow prompts without a word or phrase that was taught, to see what else has changed.
+        """
+        if unknown:
+            raise unused_options(unknown, CONDITIONS)
+        given = [prompt] if isinstance(prompt, str) else list(self.prompts if prompt is None else prompt)
+        if not given:
+            raise UsageError("there is no prompt", fix='prompt="photo of a <new1> cat"')
+        for text in given:
+            _check_prompt(self.model, text, any_prompt)
+        return {
+            "prompts": [given[index % len(given)] for index in range(num)],
+            "negative_prompts": [negative_prompt] * num,
+        }
+
+    def export(
+        self, path: str | Path, *, layout: str | None = None, half: bool = False, **notes: Any
+    ) -> Path:
+        """Write what was taught as a file of its own, in one of `export.LAYOUTS`."""
+        base = BaseWeights(self.model.source) if layout in ("lora", "kohya") else None
+        dtype = torch.float16 if half else None
+        return write_concept(
+            self.model.delta(**notes), path, layout=layout or "genzoo", base=base, dtype=dtype
+        )
+
+    def export_for(self, path: str | Path, *, client: str, **options: Any) -> tuple[Path, list[str]]:
+        """Write the files of one of `clients.CLIENTS` into a new folder, and say how they are used."""
+        base = BaseWeights(self.model.source)
+        return export_for(self.model.delta(), path, client=client, base=base, **options)
+
+    def file_bytes(self, *, half: bool = False, **notes: Any) -> bytes:
+        """The content of that file in our own layout."""
+        return concept_bytes(self.model.delta(**notes), dtype=torch.float16 if half else None)
 
 
 def _check_prompt(model: LearnsWords, text: str, any_prompt: bool) -> None:
