@@ -14,6 +14,7 @@ from genzoo.core.files import write_folder
 from genzoo.families.custom_diffusion.files.base_weights import BaseWeights
 from genzoo.families.custom_diffusion.files.concept import ConceptDelta
 from genzoo.families.custom_diffusion.files.kohya import a1111_base, base_kind, invoke_base
+from genzoo.families.custom_diffusion.files.transformer_clients import transformer_files
 from genzoo.families.custom_diffusion.files.write_layouts import kohya_files, lora_files
 from genzoo.families.custom_diffusion.lora.changes import Change
 from genzoo.families.custom_diffusion.lora.write import peft_files
@@ -65,8 +66,11 @@ def export_for(
             f"there is no client {client!r}",
             fix=did_you_mean(client, CLIENTS) or f"one of {', '.join(CLIENTS)}",
         )
-    given = _Given(delta.expanded(base), base, stem or Path(path).name)
-    files, lines = CLIENTS[client](given)
+    full = delta.expanded(base)
+    if delta.part == "transformer":
+        files, lines = transformer_files(full, base, client)
+    else:
+        files, lines = CLIENTS[client](_Given(full, base, stem or Path(path).name))
     return write_folder(path, files, existing="replace" if replace else "refuse"), lines
 
 

@@ -20,7 +20,7 @@ from torch import Tensor
 from genzoo.core.errors import CheckpointError, NonFiniteError, WeightsError
 from genzoo.core.tensor_files import look
 from genzoo.core.tensor_layout import tensor_bytes
-from genzoo.families.custom_diffusion.files.weight_names import is_cross_attention, is_key_value
+from genzoo.families.custom_diffusion.files.weight_names import is_cross_attention, is_key_value, is_of_unet
 from genzoo.families.custom_diffusion.merge.low_rank import Factors, compress_weights
 from genzoo.pretrained.loading import load_foreign
 
@@ -29,8 +29,8 @@ FORMAT, VERSION = "genzoo-concept", 1
 
 @dataclass(frozen=True)
 class ConceptDelta:
-    """weights: full matrices by their names in a diffusers UNet.   factors: (u, v) of those stored as
-    W_0 + u v.   tokens: per modifier token, one embedding row (d,) for each text encoder.
+    """weights: full matrices by their names in a diffusers UNet or transformer.   factors: (u, v) of those
+    stored as W_0 + u v.   tokens: per modifier token, one embedding row (d,) for each text encoder.
 
     phrases: what the concept is called in a prompt, such as "<new1> cat".   base_fingerprint: of the key and
     value projections it was trained from; None when the file does not say.   notes: free-form, kept in files.
@@ -70,6 +70,11 @@ class ConceptDelta:
     def freeze_mode(self) -> str:
         """crossattn_kv, or crossattn when queries and outputs were trained as well."""
         return "crossattn_kv" if all(map(is_key_value, self.names)) else "crossattn"
+
+    @property
+    def part(self) -> str:
+        """Of a pipeline, which it changes: unet or transformer."""
+        return "unet" if all(map(is_of_unet, self.names)) else "transformer"
 
     @property
     def width(self) -> int:

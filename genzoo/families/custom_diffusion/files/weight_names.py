@@ -32,6 +32,11 @@ def unet_name(name: str) -> str:
     return match[1] if match else plain
 
 
+def is_of_unet(name: str) -> bool:
+    """Whether a weight lies in a UNet, by its name, and not in a transformer."""
+    return _UNET.match(name) is not None
+
+
 def is_compvis(name: str) -> bool:
     """Whether a name is one of the original Stable Diffusion's, under any prefix."""
     return _COMPVIS.match(without_wrappers(name)) is not None

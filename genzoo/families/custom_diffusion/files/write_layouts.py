@@ -8,6 +8,8 @@
 | diffusers | attention processors (.bin) and a file per token | diffusers |
 | lora | pytorch_lora_weights.safetensors and a textual inversion per token | diffusers with peft |
 | kohya | one LoRA file in kohya's naming and an embedding per token | A1111, Forge, ComfyUI, sd-scripts |
+
+Of bases with a transformer genzoo and lora alone, see `transformer_clients`.
 """
 
 from __future__ import annotations
@@ -27,6 +29,7 @@ from genzoo.core.tensor_layout import tensor_bytes
 from genzoo.families.custom_diffusion.files.base_weights import BaseWeights
 from genzoo.families.custom_diffusion.files.concept import ConceptDelta, concept_bytes
 from genzoo.families.custom_diffusion.files.kohya import base_kind, kohya_bytes
+from genzoo.families.custom_diffusion.files.transformer_clients import transformer_layout
 from genzoo.families.custom_diffusion.files.weight_names import (
     COMPVIS_PREFIX,
     is_key_value,
@@ -62,7 +65,8 @@ def write_concept(
             f"there is no layout {layout!r}",
             fix=did_you_mean(layout, LAYOUTS) or f"one of {', '.join(LAYOUTS)}",
         )
-    files = LAYOUTS[layout](delta, base)
+    of_unet = delta.part == "unet"
+    files = LAYOUTS[layout](delta, base) if of_unet else transformer_layout(delta, base, layout)
     if len(files) == 1 and layout in ("official", "compvis"):
         return write_new_file(path, next(iter(files.values())))
     return write_folder(path, files)
