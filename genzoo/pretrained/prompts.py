@@ -151,6 +151,7 @@ def load_prompt_encoder(base: str | Path) -> PromptEncoder:
     from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
     base = located(base)
+    _require_clip(base)
     suffixes = ["", "_2"] if _has_second(base) else [""]
     tokenizers, models = [], []
     for suffix in suffixes:
@@ -181,6 +182,21 @@ def load_prompt_encoder(base: str | Path) -> PromptEncoder:
                 fix="use a folder in diffusers' layout with safetensors weights",
             ) from error
     return PromptEncoder(tokenizers, models)
+
+
+def _require_clip(base: str | Path) -> None:
+    """Raise UsageError for a folder whose index names a text encoder of another kind."""
+    path = Path(base) / "model_index.json"
+    index = read_json(path, error=WeightsError) if path.is_file() else None
+    named = index.get("text_encoder") if isinstance(index, dict) else None
+    kind = str(named[-1]) if isinstance(named, list) and named else "CLIPTextModel"
+    if not kind.startswith("CLIP"):
+        raise UsageError(
+            f"the base's text encoder is a {kind}",
+            where=str(base),
+            why="of bases with a UNet those are read whose text encoders are CLIP's",
+            fix="Stable Diffusion 1.x, 2.x or XL",
+        )
 
 
 def _has_second(base: str | Path) -> bool:

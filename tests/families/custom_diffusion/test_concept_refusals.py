@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import pickle
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,9 +17,11 @@ from safetensors.torch import save_file
 
 from genzoo.core.errors import CheckpointError, GenzooError, NonFiniteError, UsageError, WeightsError
 from genzoo.families.custom_diffusion.data.captions import default_captions
+from genzoo.families.custom_diffusion.edit.concepts import edit_concepts
 from genzoo.families.custom_diffusion.files.concept import ConceptDelta
 from genzoo.families.custom_diffusion.files.read_layouts import read_concept
 from genzoo.families.custom_diffusion.merge.concepts import merge_concepts
+from genzoo.pretrained.text_to_image import load_parts
 
 CAPTIONS = default_captions(60)
 
@@ -118,3 +122,18 @@ def test_token_names_cannot_leave_a_folder(sd: Path) -> None:
 def test_existing_output_is_not_overwritten(sd: Path, concepts: list[Path], tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="exists already"):
         merge_concepts(concepts, base=sd, output=tmp_path)
+
+
+def test_bases_whose_unet_reads_another_text_encoder_are_named(sd: Path, tmp_path: Path) -> None:
+    kolors = shutil.copytree(sd, tmp_path / "kolors")
+    index = json.loads((kolors / "model_index.json").read_text())
+    index["text_encoder"] = ["kolors", "ChatGLMModel"]
+    (kolors / "model_index.json").write_text(json.dumps(index))
+    edit = {"edit": "redirect", "from": "grapes", "to": "red apple"}
+    for use in (
+        lambda: load_parts(kolors),
+        lambda: edit_concepts([edit], base=kolors),
+        lambda: merge_concepts([make_concept(sd, 1, token="<new1>", phrase="<new1> cat")], base=kolors),
+    ):
+        with pytest.raises(UsageError, match="text encoder is a ChatGLMModel"):
+            use()
