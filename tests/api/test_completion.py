@@ -26,7 +26,8 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_runs_are_those_with_a_recipe_then_folders_and_weights(place: Path) -> None:
-    ship = ["assets:dim_emoji", "assets:text_to_image_emoji", "assets:var_emoji", "assets:vqvae_emoji"]
+    names = ("dim_emoji", "matten_emoji", "text_to_image_emoji", "var_emoji", "vqvae_emoji")
+    ship = [f"assets:{name}" for name in names]
     assert completion.runs("") == ["runs/cats", "runs/dogs", *ship, "runs/", "weights.safetensors"]
     assert completion.runs("assets:va") == ["assets:var_emoji"]
     assert completion.runs("runs/c") == ["runs/cats"]

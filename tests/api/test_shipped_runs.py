@@ -33,7 +33,7 @@ def test_shipped_weights_say_what_made_them_and_know_their_data(name: str) -> No
     run = open_shipped(f"assets:{name}")
     told = card(name)
     assert run.recipe.name == told.recipe == find(f"assets:{name}", []).name
-    assert run.plan.data.name == "emoji"
+    assert run.plan.data.name == ("moving_emoji" if name == "matten_emoji" else "emoji")
     assert len(run.dataset()) > 1000
     assert run.folder == Path("runs") / f"assets_{name}"
     assert told.about
@@ -64,6 +64,17 @@ def test_a_name_is_sampled_like_a_run(tmp_path: Path) -> None:
     assert [row["class_labels"] for row in rows["samples"]] == [1, 1]
     assert rows["classes"]["1"] == "Animals & Nature"
     assert (made / "000001.png").is_file()
+
+
+def test_clips_that_ship_are_sampled_by_motion_and_name(tmp_path: Path) -> None:
+    with pytest.raises(SystemExit) as stop:
+        main(["sample", "assets:matten_emoji", "--class", "right red apple", "--num", "1", "steps=2"])
+    assert not stop.value.code
+    (made,) = (tmp_path / "runs/assets_matten_emoji/samples").iterdir()
+    rows = json.loads((made / "samples.json").read_text(encoding="utf-8"))
+    assert rows["classes"]["13"] == "right red apple"
+    made_again = genzoo.load_run("assets:matten_emoji").sample(class_labels=[13], steps=2)
+    assert made_again.pixels.shape == (1, 5, 3, 24, 24)
 
 
 def test_a_shipped_base_paints_the_prompts_of_its_recipe() -> None:

@@ -65,7 +65,7 @@ def test_only_a_listed_name_is_a_run_or_a_source(tmp_path: Path, name: object) -
 def test_what_ships_can_be_sampled_where_it_makes_pictures(tmp_path: Path) -> None:
     library = Library(tmp_path)
     assert set(library.sources()) == {
-        "assets:dim_emoji", "assets:text_to_image_emoji", "assets:var_emoji",
+        "assets:dim_emoji", "assets:matten_emoji", "assets:text_to_image_emoji", "assets:var_emoji",
     }  # fmt: skip
     assert set(library.bases()) == {"assets:text_to_image_emoji"}
 
