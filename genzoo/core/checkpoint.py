@@ -27,6 +27,7 @@ from genzoo.core.checkpoint_manifest import (
 )
 from genzoo.core.errors import CheckpointError
 from genzoo.core.files import free_name
+from genzoo.core.shapes_alone import has_values
 
 logger = logging.getLogger(__name__)
 
@@ -120,10 +121,13 @@ def set_aside_after(root: Path, step: int) -> list[Path]:
 
 
 def tensors_digest(tensors: Mapping[str, Tensor]) -> str:
-    """One hash over names, dtypes, shapes and bytes; recorded for weights that are not stored."""
+    """One hash over names, dtypes, shapes and bytes, where there are such; recorded for weights that are not
+    stored.
+    """
     digest = hashlib.sha256()
     for name in sorted(tensors):
         tensor = tensors[name].detach().cpu().contiguous()
         digest.update(f"{name}\x1f{tensor.dtype}\x1f{tuple(tensor.shape)}\x1f".encode())
-        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
+        if has_values(tensor):
+            digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()

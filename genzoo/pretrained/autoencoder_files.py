@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 from pathlib import Path
@@ -54,11 +55,16 @@ def read_config(path: Path) -> dict[str, Any]:
     return config
 
 
-def fingerprint(prefix: str, config: dict[str, Any], weights: Path, *, without: tuple[str, ...]) -> str:
-    """What the moments depend on: the config, less what comes after the moments, and the weights."""
+def fingerprint(
+    prefix: str, config: dict[str, Any], weights: Path | None, *, without: tuple[str, ...]
+) -> str:
+    """What the moments depend on: the config, less what comes after the moments, and the weights, where
+    there are such.
+    """
     own = {key: value for key, value in config.items() if key not in without and not key.startswith("_")}
     digest = hashlib.sha256(json.dumps(own, sort_keys=True).encode())
-    with weights.open("rb") as file:
-        while block := file.read(1 << 20):
+    with contextlib.ExitStack() as stack:
+        file = None if weights is None else stack.enter_context(weights.open("rb"))
+        while file and (block := file.read(1 << 20)):
             digest.update(block)
     return f"{prefix}-{digest.hexdigest()[:32]}"

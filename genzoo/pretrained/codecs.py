@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -14,10 +15,12 @@ from genzoo.core.errors import CheckpointError, ShapeError, UsageError
 from genzoo.core.files import put_file
 from genzoo.core.reading import read_bytes
 from genzoo.core.seeds import SampleStreams
+from genzoo.core.shapes_alone import shapes
 from genzoo.nn.graphs import Graph
 from genzoo.pretrained.autoencoder_files import find_files, fingerprint, read_config
 from genzoo.pretrained.autoencoder_graphs import decoder_graph
 from genzoo.pretrained.fitting import check_against, spec_of
+from genzoo.pretrained.hub import WEIGHTS_FILE, resolve, weights_lack
 from genzoo.pretrained.loading import load_state
 from genzoo.pretrained.normalisation import Normalisation, measured, per_channel
 
@@ -96,7 +99,7 @@ class AutoencoderKLCodec:
         self.slice_size = slice_size
         self._dtype = torch.bfloat16 if precision == "bf16" else None
         self._layout = torch.channels_last if channels_last else torch.preserve_format
-        config_file, weights_file = find_files(path, subfolder, variant, revision)
+        config_file, weights_file = _find(path, subfolder, variant, revision)
         self.config = _read_config(config_file)
         self.vae = _build(self.config, weights_file)
         self.scaling_factor = float(scaling_factor or self.vae.config.scaling_factor)
@@ -191,6 +194,15 @@ class AutoencoderKLCodec:
         return rearrange(y, "(b f) c h w -> b f c h w", f=x.shape[1]) if x.ndim == 5 else y
 
 
+def _find(
+    path: str, subfolder: str | None, variant: str | None, revision: str | None
+) -> tuple[Path, Path | None]:
+    """config.json and the weights; None for these where shapes will do and they are not there."""
+    if subfolder is None or not weights_lack(path, WEIGHTS_FILE, subfolder=subfolder):
+        return find_files(path, subfolder, variant, revision)
+    return resolve(path, "config.json", subfolder=subfolder, revision=revision), None
+
+
 def _read_config(path: Path) -> dict[str, Any]:
     config = read_config(path)
     if config.get("_class_name", "AutoencoderKL") != "AutoencoderKL":
@@ -203,13 +215,16 @@ def _read_config(path: Path) -> dict[str, Any]:
     return {key: value for key, value in config.items() if not key.startswith("_")}
 
 
-def _build(config: dict[str, Any], weights_file: Path) -> Any:
+def _build(config: dict[str, Any], weights_file: Path | None) -> Any:
     from diffusers import AutoencoderKL
 
     try:
-        vae = AutoencoderKL.from_config(config)
+        with contextlib.nullcontext() if weights_file is not None else shapes():
+            vae = AutoencoderKL.from_config(config)
     except (TypeError, ValueError) as error:
         raise CheckpointError("the autoencoder's config cannot be built", why=str(error)[:200]) from error
+    if weights_file is None:
+        return vae.requires_grad_(False).eval()
     spec = spec_of(vae)
     state = {_renamed(key): value for key, value in load_state(weights_file, spec).items()}
     vae.load_state_dict(check_against(spec, state, source=weights_file.name))

@@ -11,12 +11,15 @@ from typing import Any
 
 from genzoo.core.errors import UsageError, WeightsError
 from genzoo.core.progress import doing
+from genzoo.core.shapes_alone import shapes_do
 from genzoo.pretrained.quiet import without_hub_bars
 from genzoo.pretrained.shipped import is_shipped, shipped
 
 ANSWERS_WITHIN = 10.0  # seconds that the hub has for one answer
 REMEMBERED = 300.0  # seconds before it is asked again whether it is there
 WHOLE = ("*.json", "*.txt", "*.safetensors")  # of a folder in diffusers' layout
+WEIGHTS = (".safetensors", ".bin")
+WEIGHTS_FILE = "diffusion_pytorch_model.safetensors"  # of a UNet, an autoencoder
 SMALL = "take the small base that ships: assets:text_to_image_emoji"
 _asked: dict[str, tuple[float, bool]] = {}  # endpoint -> when, and whether it answered
 
@@ -87,6 +90,22 @@ def fetched(
         with contextlib.suppress(WeightsError):
             resolve(root, name, subfolder=subfolder)
     return str(found[0].parents[len(_relative(filenames[0], subfolder).parts) - 1])
+
+
+def weights_lack(path_or_id: str | Path, filename: str, *, subfolder: str) -> bool:
+    """Whether shapes will do, and a model's weights are not on this machine: no such file in the folder, or
+    this one not in the hub's cache.
+    """
+    from huggingface_hub import try_to_load_from_cache
+
+    if not shapes_do():
+        return False
+    root = located(path_or_id)
+    folder = Path(root).expanduser()
+    if folder.is_dir():
+        own = folder / subfolder
+        return own.is_dir() and not any(path.suffix in WEIGHTS for path in own.iterdir())
+    return is_hub_id(root) and not isinstance(try_to_load_from_cache(root, f"{subfolder}/{filename}"), str)
 
 
 def is_hub_id(path_or_id: str | Path) -> bool:

@@ -16,7 +16,8 @@ from torch import Tensor
 
 from genzoo.core.errors import UsageError, WeightsError
 from genzoo.core.reading import read_json
-from genzoo.pretrained.hub import SMALL, WHOLE, fetched, is_hub_id, located, resolve
+from genzoo.core.shapes_alone import shapes
+from genzoo.pretrained.hub import SMALL, WHOLE, fetched, is_hub_id, located, resolve, weights_lack
 from genzoo.pretrained.prompt_text import chunks_of
 from genzoo.pretrained.quiet import without_bars
 from genzoo.pretrained.text_features import encode_ids
@@ -156,8 +157,9 @@ def load_prompt_encoder(base: str | Path) -> PromptEncoder:
     tokenizers, models = [], []
     for suffix in suffixes:
         advice: dict[str, Any] = {"together": WHOLE, "instead": SMALL}
-        weights, words = ("config.json", "model.safetensors"), ("tokenizer_config.json",)
-        encoder = fetched(base, weights, subfolder=f"text_encoder{suffix}", **advice)
+        lacking = weights_lack(base, "model.safetensors", subfolder=f"text_encoder{suffix}")
+        files, words = ("config.json", "model.safetensors"), ("tokenizer_config.json",)
+        encoder = fetched(base, files[:1] if lacking else files, subfolder=f"text_encoder{suffix}", **advice)
         more = ("tokenizer.json", "vocab.json", "merges.txt", "special_tokens_map.json")
         tokens = fetched(base, words, optional=more, subfolder=f"tokenizer{suffix}", **advice)
         cls = CLIPTextModelWithProjection if suffix else CLIPTextModel
@@ -165,6 +167,9 @@ def load_prompt_encoder(base: str | Path) -> PromptEncoder:
             tokenizers.append(
                 CLIPTokenizer.from_pretrained(tokens, subfolder=f"tokenizer{suffix}", local_files_only=True)
             )
+            if lacking:
+                models.append(_of_shapes(cls, encoder, f"text_encoder{suffix}"))
+                continue
             with without_bars():
                 model = cls.from_pretrained(
                     encoder,
@@ -197,6 +202,12 @@ def _require_clip(base: str | Path) -> None:
             why="of bases with a UNet those are read whose text encoders are CLIP's",
             fix="Stable Diffusion 1.x, 2.x or XL",
         )
+
+
+def _of_shapes(cls: Any, place: str, subfolder: str) -> Any:
+    config = cls.config_class.from_pretrained(place, subfolder=subfolder, local_files_only=True)
+    with shapes():
+        return cls(config)
 
 
 def _has_second(base: str | Path) -> bool:

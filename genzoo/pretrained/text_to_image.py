@@ -12,8 +12,9 @@ from torch import Tensor, nn
 
 from genzoo.core.errors import CheckpointError, GenzooError, WeightsError
 from genzoo.core.reading import read_json
+from genzoo.core.shapes_alone import shapes
 from genzoo.pretrained.codecs import AutoencoderKLCodec
-from genzoo.pretrained.hub import SMALL, WHOLE, fetched, resolve
+from genzoo.pretrained.hub import SMALL, WEIGHTS_FILE, WHOLE, fetched, resolve, weights_lack
 from genzoo.pretrained.prompts import load_prompt_encoder
 from genzoo.pretrained.text_features import (
     TextFeatures,
@@ -162,7 +163,11 @@ def load_parts(base: str | Path, *, dtype: torch.dtype = torch.float32) -> TextT
 def _load_unet(base: str | Path, dtype: torch.dtype) -> nn.Module:
     from diffusers import UNet2DConditionModel
 
-    names = ("config.json", "diffusion_pytorch_model.safetensors")
+    if weights_lack(base, WEIGHTS_FILE, subfolder="unet"):
+        with shapes():
+            empty: nn.Module = UNet2DConditionModel.from_config(_read_json(base, "config.json", "unet"))
+            return nn.Module.to(empty, dtype)  # diffusers' own warns of layers to be kept in float32
+    names = ("config.json", WEIGHTS_FILE)
     place = fetched(base, names, subfolder="unet", together=WHOLE, instead=SMALL)
     try:
         unet, report = UNet2DConditionModel.from_pretrained(

@@ -17,7 +17,8 @@ from torch._subclasses.fake_tensor import (
     UnsupportedOperatorException,
 )
 
-from genzoo.core.errors import NonFiniteError
+from genzoo.core.errors import NonFiniteError, WeightsError
+from genzoo.core.shapes_alone import has_values
 from genzoo.core.types import Batch
 from genzoo.data.inspection import evenly, inspect
 from genzoo.data.sample_stream import SampleStream, step_positions
@@ -61,7 +62,14 @@ def dry_run(
     seconds = time.perf_counter() - started
     count = step.count_fake()
     found = None if count is None else _summary(parts, output, batch, stream, count)
-    if found is None or found.memory_may_do:
+    if not has_weights(parts):
+        if found is None:
+            raise WeightsError(
+                "the memory of a step cannot be counted without weights",
+                why="this task's loss asks for values",
+                fix="put the weights beside the configuration",
+            )
+    elif found is None or found.memory_may_do:
         started = time.perf_counter()
         if count is None:
             count, loss = step.count_real()
@@ -91,7 +99,7 @@ class Step:
 
     def count_fake(self) -> StepCount | None:
         """On fake tensors; None where they do not do: for parts of a model, on a GPU, or for this task."""
-        if self.parts.sharded or self.parts.device.type != "cpu":
+        if self.parts.sharded or (has_weights(self.parts) and self.parts.device.type != "cpu"):
             return None
         try:
             return fake_step(self.parts, self.batch, self.streams, preparing=self.preparing)
@@ -114,7 +122,7 @@ def _summary(parts: Parts, output: Path, batch: Batch, stream: SampleStream, cou
     few = next(number for number in FEW if number != count.samples)
     second = Step(parts, with_samples(batch, stream, few)).count_fake() if count.how == HOWS[0] else None
     gpus = [] if second is None else gpus_needed(parts, memory, count, second)
-    return summarise(parts, output, memory=memory, gpus=gpus)
+    return summarise(parts, output, memory=memory, gpus=gpus, without_weights=not has_weights(parts))
 
 
 def with_samples(batch: Batch, stream: SampleStream, number: int) -> Batch:
@@ -125,6 +133,11 @@ def with_samples(batch: Batch, stream: SampleStream, number: int) -> Batch:
     """
     positions = batch["position"].tolist()
     return stream.fetch_batch([positions[index % len(positions)] for index in range(number)])[0]
+
+
+def has_weights(parts: Parts) -> bool:
+    """Whether the model is more than its shapes."""
+    return all(map(has_values, parts.model.parameters()))
 
 
 def look_at_files(stream: SampleStream, progress: Progress | None = None) -> tuple[int, list[str]]:

@@ -14,7 +14,7 @@ from genzoo.training.batch_plan import plan_batch
 from genzoo.training.parts import Parts
 from genzoo.training.step_memory import StepCount, StepMemory
 
-SIZES = (24, 40, 80, 141)  # GB
+SIZES = (12, 24, 40, 80, 141)  # GB
 NUMBERS = (1, 2, 4, 8, 16, 32, 64)
 USABLE = 0.94  # the rest is lost to rounding and gaps
 CUDA = 10**9  # what CUDA and its libraries take for themselves

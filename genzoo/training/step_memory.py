@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch._subclasses.fake_tensor import FakeTensorMode
+from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 from torch.nn.utils.stateless import _reparametrize_module
 from torch.utils._pytree import tree_leaves, tree_map
@@ -107,7 +107,7 @@ def memory_of(parts: Parts, count: StepCount) -> StepMemory:
 def fake_step(parts: Parts, batch: Batch, streams: SampleStreams, *, preparing: int) -> StepCount:
     """Count a step on fake tensors.   batch: prepared.   preparing: bytes that it took to prepare it."""
     model, config = parts.model, parts.config
-    mode = FakeTensorMode(allow_non_fake_inputs=True)
+    mode = _mode_of(model)
     with mode:
         states = {name: _fake(mode, tensor) for name, tensor in _named_states(model)}
         parameters = {name: states[name] for name in parts.parameters}
@@ -218,10 +218,23 @@ def _clip(parameters: Mapping[str, nn.Parameter], limit: float | None) -> None:
         clip_grads_with_norm_(parameters.values(), limit, norm)
 
 
+def _mode_of(model: nn.Module) -> FakeTensorMode:
+    """That of a model which has shapes alone already, or a new one."""
+    modes = (tensor.fake_mode for tensor in model.parameters() if isinstance(tensor, FakeTensor))
+    return next(modes, None) or FakeTensorMode(allow_non_fake_inputs=True)
+
+
 def _fake(mode: FakeTensorMode, tensor: Tensor) -> Any:
-    fake = mode.from_tensor(tensor)
+    fake = _again(tensor) if isinstance(tensor, FakeTensor) else mode.from_tensor(tensor)
     vars(fake).update(vars(tensor))  # such as the mark of what does not decay
     return fake
+
+
+def _again(tensor: FakeTensor) -> Tensor:
+    """Another tensor of the same shape, a parameter where it is one."""
+    if isinstance(tensor, nn.Parameter):
+        return nn.Parameter(tensor.detach(), requires_grad=tensor.requires_grad)
+    return tensor.detach()
 
 
 def _without_values(leaf: Any) -> Any:

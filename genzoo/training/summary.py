@@ -27,7 +27,8 @@ SHOWN = 10  # unreadable files that are named
 class Summary:
     """Sizes in bytes. classes: name to count.   kept: checkpoints that lie on the disk at once.
 
-    Known after a dry run: memory (of one process), gpus (that would do), loss and step_seconds (about;
+    Known after a dry run: memory (of one process), gpus (that would do), without_weights (they were not
+    there, and shapes were counted), loss and step_seconds (about;
     without previews and evaluations) where a batch was computed, looked_at (files), unreadable ("file:
     reason").
     """
@@ -52,6 +53,7 @@ class Summary:
     max_bad: int
     memory: StepMemory | None = None
     gpus: Sequence[Needed] = ()
+    without_weights: bool = False
     loss: float | None = None
     step_seconds: float | None = None
     looked_at: int = 0
@@ -105,6 +107,7 @@ class Summary:
         ]
         if self.memory is not None:
             loss = "not computed" if self.loss is None else f"{self.loss:.4f} (first batch, no update)"
+            loss += ": the base has no weights, its configuration was counted" if self.without_weights else ""
             lines.append(f"loss        {loss}")
             lines += self._memory(self.memory)
             disk = _of(self.free_disk_bytes)
@@ -164,9 +167,16 @@ class Summary:
 
 
 def summarise(
-    parts: Parts, output: Path, *, memory: StepMemory | None = None, gpus: Sequence[Needed] = ()
+    parts: Parts,
+    output: Path,
+    *,
+    memory: StepMemory | None = None,
+    gpus: Sequence[Needed] = (),
+    without_weights: bool = False,
 ) -> Summary:
-    """Count and add up, without running anything. output: the run's folder."""
+    """Count and add up, without running anything. output: the run's folder.   without_weights: see
+    `Summary`.
+    """
     model, config = parts.model, parts.config
     trainable = sum(p.nbytes for p in parts.parameters.values())
     stored = sum(tensor.nbytes for tensor in stored_weights(model).values())  # of the whole
@@ -193,6 +203,7 @@ def summarise(
         max_bad=config.max_bad,
         memory=memory,
         gpus=gpus,
+        without_weights=without_weights,
     )
 
 

@@ -26,6 +26,7 @@ from genzoo.core.process_settings import process_settings
 from genzoo.core.recipe import Recipe, load_recipe
 from genzoo.core.registry import METRICS
 from genzoo.core.run_folder import RunFolder
+from genzoo.core.shapes_alone import shapes_will_do
 from genzoo.data.label_check import check_labels
 from genzoo.training.devices import accelerate_states, joined
 from genzoo.training.hook import Hook
@@ -73,10 +74,11 @@ def dry_run(
 ) -> Summary:
     """Build everything, run one batch and look at the data. Writes no file.
 
-    Parameters, memory, disk, time, classes, files that cannot be read, the batch formula.   progress:
+    Parameters, memory, disk, time, classes, files that cannot be read, the batch formula. Of a base whose
+    folder has no weights the memory is counted from its configuration, and nothing is computed.   progress:
     called with (files looked at, files to look at).
     """
-    with accelerate_states():
+    with accelerate_states(), shapes_will_do():
         trainer, _ = build_trainer(as_recipe(recipe), output=output)
         return trainer.dry_run(progress)
 

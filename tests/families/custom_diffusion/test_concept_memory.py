@@ -10,16 +10,19 @@ from typing import Any
 
 import pytest
 import torch
+from families.custom_diffusion.tiny_bases import autoencoder
 from families.custom_diffusion.transformer_bases import build_transformer_base, complete_base
 from safetensors.torch import load_file, save_file
 
 import genzoo
-from genzoo.core.errors import UsageError
+from genzoo.api.training.train import dry_run
+from genzoo.core.errors import UsageError, WeightsError
 from genzoo.core.recipe import Recipe, load_recipe
 from genzoo.families.custom_diffusion.files.base_weights import BaseWeights
 from genzoo.families.custom_diffusion.files.read_layouts import read_concept
 from genzoo.families.custom_diffusion.training import task as task_module
 from genzoo.families.custom_diffusion.training.shelf import MARK, Shelf
+from genzoo.training.step_memory import StepMemory
 
 SMALL = (
     *("data.image_size=16", "data.class_crop=centre", "train.steps=3", "train.batch_size=3"),
@@ -117,6 +120,87 @@ def test_a_folder_of_others_is_no_cache(tmp_path: Path) -> None:
     assert torch.equal(shelf.get("key")["x"], torch.arange(2))  # type: ignore[index]
     assert shelf.get("other") is None
     assert (tmp_path / "new" / MARK).is_file()
+
+
+@pytest.fixture
+def without_weights(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[str], Path]:
+    """A copy of a base that has configurations and words alone."""
+
+    def copied(kind: str) -> Path:
+        leave = shutil.ignore_patterns("*.safetensors")
+        return Path(shutil.copytree(request.getfixturevalue(kind), tmp_path / f"{kind}_shapes", ignore=leave))
+
+    return copied
+
+
+@pytest.mark.parametrize(("kind", "optim"), [("sd", "adamw_8bit"), ("sdxl", "adamw")])
+def test_memory_is_counted_without_weights(
+    kind: str,
+    optim: str,
+    request: pytest.FixtureRequest,
+    without_weights: Callable[[str], Path],
+    listed: Listed,
+    tmp_path: Path,
+) -> None:
+    options = (f"optim.name={optim}", "train.frozen_in_16_bits=true", f"task.cache={tmp_path / 'cache'}")
+    whole = dry_run(recipe(request.getfixturevalue(kind), listed("cat"), *options))
+    shapes = dry_run(recipe(without_weights(kind), listed("cat"), *options))
+    assert whole.memory is not None
+    assert shapes.memory is not None
+    assert (shapes.loss, shapes.step_seconds, shapes.without_weights) == (None, None, True)
+    assert "the base has no weights" in str(shapes)
+    assert shapes.memory.how == "on fake tensors"
+    # while the batch is encoded real kernels hold what fake ones do not show, and the other way round
+    assert shapes.memory.total == pytest.approx(whole.memory.total, rel=0.02)
+    assert shapes.memory.weights == whole.memory.weights
+    assert (shapes.parameters, shapes.checkpoint_bytes) == (whole.parameters, whole.checkpoint_bytes)
+    assert [one.ddp for one in shapes.gpus] == [1, 1, 1, 1, 1]
+    assert not (tmp_path / "cache").exists()
+
+
+def test_weights_that_are_not_there_do_not_train(
+    without_weights: Callable[[str], Path], listed: Listed, tmp_path: Path
+) -> None:
+    with pytest.raises(WeightsError):
+        genzoo.train(recipe(without_weights("sd"), listed("cat")), output=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def counted(base: Path, concepts: Path, *options: str) -> StepMemory:
+    memory = dry_run(recipe(base, concepts, *options)).memory
+    assert memory is not None
+    return memory
+
+
+def test_each_option_takes_less(
+    sd: Path, listed: Listed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("genzoo.training.adamw_8bit.SMALL", 16)  # or these matrices keep float32 moments
+    concepts = listed("cat")
+    plain = counted(sd, concepts)
+    checkpointed = counted(sd, concepts, "model.gradient_checkpointing=true")
+    assert checkpointed.activations < 0.8 * plain.activations
+    codes = counted(sd, concepts, "optim.name=adamw_8bit")
+    assert codes.optimizer < 0.3 * plain.optimizer
+    assert codes.total < plain.total
+    halved = counted(sd, concepts, "train.frozen_in_16_bits=true")
+    assert halved.weights < plain.weights
+    assert halved.total < plain.total
+
+
+def test_latents_and_texts_in_a_cache_are_not_encoded_again(sd: Path, listed: Listed, tmp_path: Path) -> None:
+    base = Path(shutil.copytree(sd, tmp_path / "base"))
+    shutil.rmtree(base / "vae")
+    autoencoder(width=192).save_pretrained(base / "vae")
+    chosen = ("data.augment_size=false", "data.horizontal_flip=false", f"task.cache={tmp_path / 'cache'}")
+    chosen += ("data.image_size=64", "model.gradient_checkpointing=true", "train.batch_size=1")
+    concepts = listed("cat")
+    empty = counted(base, concepts, *chosen)
+    genzoo.train(recipe(base, concepts, *chosen, "train.steps=9"), output=tmp_path / "run")
+    filled = counted(base, concepts, *chosen)
+    assert empty.phase == "while the batch is encoded"
+    assert filled.total < empty.total
+    assert filled.activations < 0.5 * empty.activations
 
 
 @pytest.mark.parametrize("name", ["allegro", "flux"])

@@ -91,7 +91,7 @@ def build_base(folder: Path, kind: str) -> Path:
     return folder
 
 
-def autoencoder(levels: int = 2) -> Any:
+def autoencoder(levels: int = 2, width: int = 8) -> Any:
     """Two pixels along a side for each of four latents, or as many more as there are further levels."""
     from diffusers import AutoencoderKL
 
@@ -99,7 +99,7 @@ def autoencoder(levels: int = 2) -> Any:
     return AutoencoderKL(
         down_block_types=("DownEncoderBlock2D",) * levels,
         up_block_types=("UpDecoderBlock2D",) * levels,
-        block_out_channels=(4, *[8] * (levels - 1)),
+        block_out_channels=(width // 2, *[width] * (levels - 1)),
         norm_num_groups=2,
         latent_channels=4,
     ).eval()

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from genzoo.core import files
 from genzoo.core.claims import claim_folder
+from genzoo.core.shapes_alone import shapes_do
 from genzoo.core.tensor_files import read_tensors
 
 MARK = "concept_cache.json"
@@ -27,7 +28,9 @@ class Shelf:
         return read_tensors(path) if path.is_file() else None
 
     def put(self, key: str, tensors: dict[str, Tensor]) -> None:
-        """Keep tensors. Raises UsageError for a folder that holds anything else."""
+        """Keep tensors; a dry run leaves nothing. Raises UsageError for a folder that holds anything else."""
+        if shapes_do():
+            return
         if not (self.folder / MARK).is_file():
             claim_folder(self.folder, what="a cache of concept training")
             self.folder.mkdir(parents=True, exist_ok=True)
