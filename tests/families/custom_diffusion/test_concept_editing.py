@@ -14,10 +14,11 @@ import genzoo
 from genzoo.cli import main
 from genzoo.core.errors import GenzooError, UsageError
 from genzoo.data.emoji import load_concepts
-from genzoo.families.custom_diffusion.data.captions import default_captions
+from genzoo.families.custom_diffusion.data.captions import default_captions, names_and_sentences
 from genzoo.families.custom_diffusion.edit.concepts import edit_concepts
 from genzoo.families.custom_diffusion.edit.debias import next_shares
 from genzoo.families.custom_diffusion.edit.measure import movements
+from genzoo.families.custom_diffusion.edit.report import EditReport
 from genzoo.families.custom_diffusion.edit.rows import NUM_PADDING, TextRows, kept_rows
 from genzoo.families.custom_diffusion.edit.solve import keep_factor, plan_edit
 from genzoo.families.custom_diffusion.files.base_weights import BaseWeights
@@ -261,19 +262,29 @@ def test_a_base_on_a_hub_cannot_be_copied(tmp_path: Path) -> None:
         edit_concepts([GRAPES], base="owner/model", output=tmp_path / "out")
 
 
-def test_the_base_that_ships_is_redirected_and_the_report_says_who_moves_along() -> None:
-    named = [concept["name"] for concept in load_concepts() if concept["category"] != "People & Body"]
-    edited = edit_concepts(
-        [GRAPES],
-        base="assets:text_to_image_emoji",
-        captions=named,
-        pictures=8,
-        others=["bicycle", "tree", "house"],
-    )
-    (report,) = edited.report.edits
-    assert report.residual < 0.25
+WATCHED = ["bicycle", "tree", "house"]
+
+
+def test_the_base_that_ships_is_redirected_and_names_among_the_sentences_hold_others_better() -> None:
+    def moved(captions: list[str] | None) -> EditReport:
+        base = "assets:text_to_image_emoji"
+        edited = edit_concepts([GRAPES], base=base, captions=captions, pictures=4, others=WATCHED)
+        return edited.report.edits[0]
+
+    report, sentences = moved(None), moved(default_captions(300))
+    assert report.residual < 0.2
     assert report.to_target is not None
-    assert report.to_target < 0.2
-    assert report.others_moved["tree"] < 0.32
-    assert sum(report.others_moved.values()) / 3 < 0.45
+    assert report.to_target < 0.1
     assert report.verdict.startswith("made; pictures of 'bicycle' move along")
+    assert report.others_moved["tree"] < 0.4
+    mean, before = (sum(one.others_moved.values()) / 3 for one in (report, sentences))
+    assert mean < 0.52
+    assert mean < 0.85 * before
+
+
+def test_names_stand_among_the_sentences_that_are_kept() -> None:
+    texts = names_and_sentences(2700)
+    names = {concept["name"] for concept in load_concepts()}
+    assert all((text in names) == (index % 2 == 0) for index, text in enumerate(texts))
+    assert len(set(texts[:1338])) == 1338
+    assert texts[1::2] == default_captions(2700)[1::2]

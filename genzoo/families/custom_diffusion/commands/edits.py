@@ -32,7 +32,10 @@ def edit_command(
         float | None, typer.Option(help="in place of --share: of each edited row, as the published codes do")
     ] = None,
     captions: Annotated[str | None, typer.Option(help="file of captions that stay")] = None,
-    num_captions: Annotated[int | None, typer.Option(min=1, help="how many of them; 300 built in")] = None,
+    num_captions: Annotated[
+        int | None,
+        typer.Option(min=1, help="how many of them; of those built in, names and sentences, 300"),
+    ] = None,
     expand: Annotated[
         str | None, typer.Option(metavar="object|art", help="edit in five templates too")
     ] = None,

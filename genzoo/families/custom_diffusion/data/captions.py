@@ -30,15 +30,29 @@ TEMPLATES = (
 
 def default_captions(num: int = NUM_CAPTIONS) -> list[str]:
     """Sentences about the 1,339 things of the embedded emoji pack, the templates in turn."""
-    from genzoo.data.emoji import load_concepts
-
-    names = sorted({concept["name"] for concept in load_concepts()})
-    # a stride without a common factor visits every name before one returns, under the next template
-    stride, total = 577, len(names)
+    names = _names()
     return [
-        TEMPLATES[(index + index // total) % len(TEMPLATES)].format(names[index * stride % total])
+        TEMPLATES[(index + index // len(names)) % len(TEMPLATES)].format(_visited(names, index))
         for index in range(num)
     ]
+
+
+def names_and_sentences(num: int) -> list[str]:
+    """Names alone and those sentences in turn: a word that stands alone has other rows than in a sentence."""
+    names = _names()
+    sentences = default_captions(num)
+    return [sentence if index % 2 else _visited(names, index) for index, sentence in enumerate(sentences)]
+
+
+def _names() -> list[str]:
+    from genzoo.data.emoji import load_concepts
+
+    return sorted({concept["name"] for concept in load_concepts()})
+
+
+def _visited(names: Sequence[str], index: int) -> str:
+    # a stride without a common factor visits every name before one returns
+    return names[index * 577 % len(names)]
 
 
 def read_captions(path: str | Path) -> list[str]:

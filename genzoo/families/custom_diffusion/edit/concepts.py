@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from genzoo.core.errors import NonFiniteError, UsageError, WeightsError
-from genzoo.families.custom_diffusion.data.captions import chosen_captions
+from genzoo.families.custom_diffusion.data.captions import chosen_captions, names_and_sentences
 from genzoo.families.custom_diffusion.edit import measure
 from genzoo.families.custom_diffusion.edit.debias import Classifier, debias_rounds
 from genzoo.families.custom_diffusion.edit.pictures import Drawn, check_sampling, with_pictures
@@ -91,7 +91,8 @@ def edit_concepts(
     again, or a file that ends in .safetensors for the keys and values alone.   form: "ridge", or "constraint"
     that meets targets exactly.   rows: "tail", from the last word to the end of the padding, "last" or "all".
     share: the edited rows' weight as a share of all kept weight; None takes `weight` for each row, as the
-    codes do.   captions: whose features stay, a file or list; `num_captions` built-in ones when left out.
+    codes do.   captions: whose features stay, a file or list; when left out `num_captions` built-in ones,
+    names and sentences in turn.
     expand: "object" or "art" edits the texts in five templates as well.   classifier, rounds: of debias.
     pictures: draw that many of each text to report how far those of `others`, or of the texts to keep, move
     along. dtype: of the result; the base's own when left out. Raises UsageError, DataError, WeightsError,
@@ -106,7 +107,11 @@ def edit_concepts(
     weights = BaseWeights(base)
     base_print = fingerprint(weights)
     texts = _texts_of(base, weights)
-    used = chosen_captions(captions, num_captions or (NUM_CAPTIONS if captions is None else None))
+    used = (
+        names_and_sentences(num_captions or NUM_CAPTIONS)
+        if captions is None
+        else chosen_captions(captions, num_captions)
+    )
     kept = texts.kept(used, [edit.source for edit in given.edits], given.keep)
     problems = [
         _problem(given, texts, group, kept, form, rows, lamb, share, weight, expand)
