@@ -124,6 +124,10 @@ class _LazyCommand(typer.core.TyperCommand):
     def make_context(self, info_name: str | None, args: list[str], parent: Any = None, **extra: Any) -> Any:
         return self.opened(info_name).make_context(info_name, args, parent=parent, **extra)
 
+    def invoke(self, ctx: Any) -> Any:
+        """In a context that `make_context` made, whose command is the one that was opened."""
+        return ctx.command.invoke(ctx)
+
     def opened(self, name: str | None) -> Any:
         """The command itself, with its options."""
         single = typer.Typer(add_completion=False, rich_markup_mode=None)
