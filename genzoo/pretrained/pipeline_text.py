@@ -123,6 +123,12 @@ class PipelineText:
         return EncodedText(own, ends, 0 if mask_at is None else len(hidden), read[-len(own) :])
 
 
+def reads(pipeline: Any, word: str) -> bool:
+    """Whether a pipeline leaves a word as it is before it is read: some make capitals small letters."""
+    prepared = getattr(pipeline, "_text_preprocessing", None)
+    return prepared is None or word in prepared(word, clean_caption=False)[0]
+
+
 @contextmanager
 def _watched(encoder: nn.Module) -> Iterator[list[Tensor]]:
     """Collects the ids (b, l) that a text encoder is given."""

@@ -109,6 +109,18 @@ def test_other_texts_are_read_as_before_there_were_new_words(base: Path) -> None
             assert torch.equal(extended(ids)[0], encoder(ids)[0])
 
 
+def test_a_word_that_the_pipeline_would_change_is_refused(base: Path) -> None:
+    changes = base.name in ("latte", "lumina", "pixart", "sana")
+    given: dict[str, Any] = {"initializer_tokens": ["k"]}
+    try:
+        custom_diffusion(str(base), modifier_tokens=["<New1>"], **given)
+        said = ""
+    except UsageError as error:
+        said = str(error)
+    assert ("does not read the word <New1>" in said) == changes
+    assert ("such as <new1>" in said) == changes
+
+
 def test_samples_come_from_the_pipeline_each_by_its_own_seed(base: Path) -> None:
     model = custom_diffusion(
         str(base), modifier_tokens=["<new1>"], phrases=["<new1> cat"], initializer_tokens=["k"]

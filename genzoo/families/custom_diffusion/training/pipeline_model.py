@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from genzoo.core.errors import UsageError
 from genzoo.families.custom_diffusion.edit.attention_models import projections
 from genzoo.families.custom_diffusion.files.apply import check_base, check_fits
 from genzoo.families.custom_diffusion.files.base_weights import fingerprint
@@ -19,7 +20,7 @@ from genzoo.families.custom_diffusion.training.taught import check_phrases, delt
 from genzoo.families.custom_diffusion.training.tokens import RARE_TOKENS, extend_encoders
 from genzoo.pretrained.pipeline_latents import pixel_factor
 from genzoo.pretrained.pipeline_step import predicted, remember_prompts, tokenizers_of
-from genzoo.pretrained.pipeline_text import load_pipeline
+from genzoo.pretrained.pipeline_text import load_pipeline, reads
 
 
 class PipelineConceptModel(nn.Module):
@@ -47,6 +48,7 @@ class PipelineConceptModel(nn.Module):
         self.modifier_tokens, self.phrases = tuple(modifier_tokens), tuple(phrases)
         check_phrases(self.modifier_tokens, self.phrases)
         self.pipeline: Any = load_pipeline(base_folder(base))
+        _check_read(self.pipeline, self.modifier_tokens)
         pairs = tokenizers_of(self.pipeline)
         self.transformer = self.pipeline.transformer
         self.text_encoders = nn.ModuleList(encoder for _, encoder in pairs)
@@ -119,3 +121,13 @@ class PipelineConceptModel(nn.Module):
             check_base(concept, self.trained, self.base_fingerprint)
         for name in concept.names:
             self.trained[name].copy_(concept.full_weight(name, self.trained[name]).to(self.trained[name]))
+
+
+def _check_read(pipeline: Any, tokens: Sequence[str]) -> None:
+    lost = [token for token in tokens if not reads(pipeline, token)]
+    if lost:
+        raise UsageError(
+            f"the base does not read the word {lost[0]}",
+            why=f"{type(pipeline).__name__} makes capitals small letters before a text is read",
+            fix=f"teach it under a word in small letters, such as {lost[0].lower()}",
+        )
