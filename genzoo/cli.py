@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import io
 import os
 import sys
@@ -130,8 +131,10 @@ class _LazyCommand(typer.core.TyperCommand):
 
     def opened(self, name: str | None) -> Any:
         """The command itself, with its options."""
+        command = COMMANDS.get(self.target)
+        more = inspect.cleandoc(command.__doc__ or "").partition("\n\n")[2]
         single = typer.Typer(add_completion=False, rich_markup_mode=None)
-        single.command(name=name, help=self.help, cls=self.command_class)(COMMANDS.get(self.target))
+        single.command(name=name, help=f"{self.help}\n\n{more}", cls=self.command_class)(command)
         return typer.main.get_command(single)
 
 

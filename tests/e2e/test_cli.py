@@ -62,6 +62,17 @@ def test_every_command_has_help(run_cli, command: str) -> None:
     assert "Usage: genzoo" in result.out
 
 
+@pytest.mark.parametrize("command", list(COMMANDS))
+def test_the_first_words_of_a_commands_help_are_a_sentence(command: str) -> None:
+    words = COMMANDS.help(command)
+    assert words[0].isupper()
+    assert words[-1] in ".:"
+
+
+def test_help_has_all_that_a_commands_docstring_says(run_cli) -> None:
+    assert "The same command again continues." in run_cli("sweep", "--help").out
+
+
 def test_list_prints_names_and_json(run_cli) -> None:
     assert "dim_b4_imagenet" in run_cli("list").out
     assert json.loads(run_cli("list", "samplers", "dd*", "--json").out)["samplers"].keys() == {"ddim", "ddpm"}

@@ -67,7 +67,7 @@ COMMANDS.lazy(
 COMMANDS.lazy(
     "prepare shards",
     "genzoo.api.commands.shards:prepare_shards_command",
-    help="note where each sample of tar shards is",
+    help="Note where each sample of tar shards is.",
 )
 COMMANDS.lazy(
     "prepare latent-statistics",
