@@ -1,7 +1,7 @@
 """What a warm start saves: DiM for clips from nothing, and from an image DiM's blocks, on moving digits.
 
 Both runs see the same clips and noise at one constant learning rate: no step is a last one. Judged is the
-loss of the averaged weights on fixed clips, noise and timesteps. The image model's own cost stands beside.
+loss of the averaged weights on fixed clips, noise and times. The image model's own cost stands beside.
 """
 
 from __future__ import annotations
@@ -47,16 +47,15 @@ class FixedLoss(Hook):
 
 
 def fixed_batch(trainer: Trainer) -> Batch:
-    """Clips spread over the data set, with noise of their own and timesteps spread over the schedule."""
+    """Clips spread over the data set, with noise of their own and times spread from 0 to 1."""
     dataset: Any = trainer.dataset
     task: Any = trainer.task
     rows = torch.linspace(0, len(dataset) - 1, JUDGED).long().tolist()
     streams = SampleStreams.from_seeds(7, "judged", positions=range(JUDGED))
     batch = task.prepare_batch(dataset.fetch_many(rows, [None] * JUDGED), streams)
-    last = task.schedule.num_timesteps - 1
     # in an order of their own: clips are sorted by nothing, but neighbours share a digit's number
     order = torch.randperm(JUDGED, generator=torch.Generator().manual_seed(7))
-    return {**batch, "timesteps": torch.linspace(0, last, JUDGED).long()[order]}
+    return {**batch, "times": ((torch.arange(JUDGED) + 0.5) / JUDGED)[order]}
 
 
 def curve_of(output: Path, steps: int, every: int, *, source: Path | None, settings: list[str]) -> FixedLoss:
