@@ -36,6 +36,11 @@ MASK_AT: dict[str, int | None] = {
     "SanaPipeline": 1,
     "WanPipeline": None,
 }
+# those that change a text before they read it, cleaned or not
+PREPARE_TEXTS = (
+    *("AllegroPipeline", "LattePipeline", "LuminaPipeline", "LuminaText2ImgPipeline"),
+    *("PixArtAlphaPipeline", "PixArtSigmaPipeline", "SanaPipeline"),
+)
 # what the pipeline's own call passes on to `encode_prompt`
 _OPTIONS = ("clean_caption", "max_sequence_length", "complex_human_instruction", "mask_feature")
 _NAMED = ("tokenizer", "text_encoder")
@@ -125,8 +130,9 @@ class PipelineText:
 
 def reads(pipeline: Any, word: str) -> bool:
     """Whether a pipeline leaves a word as it is before it is read: some make capitals small letters."""
-    prepared = getattr(pipeline, "_text_preprocessing", None)
-    return prepared is None or word in prepared(word, clean_caption=False)[0]
+    if type(pipeline).__name__ not in PREPARE_TEXTS:
+        return True
+    return word in pipeline._text_preprocessing(word, clean_caption=False)[0]
 
 
 @contextmanager
