@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from run_cases import unjudged
 
 from genzoo.api.run import Run
 from genzoo.cli import main
@@ -19,8 +20,7 @@ from genzoo.evaluation.clip_sources import choose_clips, open_videos
 @pytest.fixture
 def run(trained_clips: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("GENZOO_CACHE", str(tmp_path / "cache"))
-    unjudged = shutil.ignore_patterns("evaluation")  # by other tests
-    return Path(shutil.copytree(trained_clips.folder, tmp_path / "run", ignore=unjudged))
+    return unjudged(trained_clips, tmp_path / "run")
 
 
 def evaluate(source: Path, *more: object, protocol: str = "quick-video", num: int = 6) -> int:

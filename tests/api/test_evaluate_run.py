@@ -1,10 +1,10 @@
 """`genzoo evaluate RUN`: sampled into the run, judged by its data, resumable, with a page."""
 
 import json
-import shutil
 from pathlib import Path
 
 import pytest
+from run_cases import unjudged
 
 from genzoo.api.run import Run, load_run
 from genzoo.cli import main
@@ -13,8 +13,7 @@ from genzoo.cli import main
 @pytest.fixture
 def run(trained: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("GENZOO_CACHE", str(tmp_path / "cache"))
-    unjudged = shutil.ignore_patterns("evaluation")  # by other tests
-    return Path(shutil.copytree(trained.folder, tmp_path / "run", ignore=unjudged))
+    return unjudged(trained, tmp_path / "run")
 
 
 def evaluate(run: Path, *more: str) -> int:

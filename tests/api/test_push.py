@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +12,7 @@ import pytest
 import torch
 from hub_server import Hub, serving
 from huggingface_hub import ModelCard, constants
+from run_cases import unjudged
 
 import genzoo
 from genzoo.api.publishing.card import plain
@@ -168,8 +168,7 @@ def evaluation(folder: Path, **changes: Any) -> None:
 def test_the_page_says_data_recipe_results_limits_licence_and_use(
     trained: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # the run is shared: another test may have evaluated it
-    shutil.copytree(trained.folder, tmp_path / "run", ignore=shutil.ignore_patterns("evaluation"))
+    unjudged(trained, tmp_path / "run")
     evaluation(tmp_path / "run")
     write_repository(load_run(tmp_path / "run"), tmp_path / "out", "me/tiny", licence="cc-by-4.0")
     page = ModelCard.load(tmp_path / "out/README.md")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
+from run_cases import unjudged
 
 from genzoo.api.run import Run
 from genzoo.cli import main
@@ -35,11 +35,6 @@ def pictures(folder: Path, num: int = 12, side: int = 12) -> Path:
         pixels = np.random.default_rng(seed).integers(0, 256, (side, side, 3), dtype=np.uint8)
         Image.fromarray(pixels).save(folder / f"{seed:02d}.png")
     return folder
-
-
-def unjudged(run: Run, folder: Path) -> Path:
-    """A copy without what other tests found out about the shared run."""
-    return Path(shutil.copytree(run.folder, folder, ignore=shutil.ignore_patterns("evaluation")))
 
 
 def spoil(path: Path) -> None:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
 from pathlib import Path
 
 import pytest
+from run_cases import unjudged
 
 from genzoo.api.evaluation import evaluate_run
 from genzoo.api.evaluation.stated import beside, held_out_at, is_guided
@@ -20,8 +20,7 @@ from genzoo.training.config import TrainConfig
 @pytest.fixture
 def run(trained: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("GENZOO_CACHE", str(tmp_path / "cache"))
-    fresh = shutil.ignore_patterns("evaluation")  # other tests judge that run too
-    return Path(shutil.copytree(trained.folder, tmp_path / "run", ignore=fresh))
+    return unjudged(trained, tmp_path / "run")
 
 
 def evaluate(run: Path, *more: str) -> int:

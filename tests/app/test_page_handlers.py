@@ -14,7 +14,7 @@ from test_library_and_jobs import a_run
 from genzoo.app.jobs import Jobs
 from genzoo.app.library import Library
 from genzoo.app.page import Page
-from genzoo.app.tabs import evaluate, merge, runs, sample, start, teach
+from genzoo.app.tabs import evaluate, merge, runs, sample, sample_results, start, teach
 from genzoo.app.worker.client import WorkError
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")  # messages without a browser are warnings
@@ -62,8 +62,8 @@ def test_names_that_are_not_listed_do_nothing(page: Page, name: Any) -> None:
     sample.describe(page, name)
     list(sample.make_pictures(page, name, form, None, [], "", "", [], 1, 4, 0, 1, 1, None))
     sample.control_of_photo(page, name, "/etc/passwd")
-    sample.look_back([], name)
-    sample.settings_again([], name)
+    sample_results.look_back([], name)
+    sample_results.settings_again([], name)
     start.checked(page, name, "")
     start.start(page, name, "b", "", 0)
     runs.stop_runs(page, [name])

@@ -18,6 +18,7 @@ from genzoo.autoregression.scales import (
     stretched_scales,
 )
 from genzoo.core.errors import ShapeError
+from genzoo.core.sizes import Size
 
 SCALES = [1, (2, 3), 4]
 RELEASED = (1, 2, 3, 4, 5, 6, 8, 10, 13, 16)
@@ -42,9 +43,16 @@ def test_tokens_see_their_own_scale_and_coarser_ones() -> None:
     assert bias.tolist() == [[0, hidden, hidden], [0, 0, 0], [0, 0, 0]]
 
 
-@pytest.mark.parametrize("scales", [[], [1, 0], [(2, 0)]])
-def test_empty_scales_are_refused(scales: list[int]) -> None:
-    with pytest.raises(ShapeError, match=r"at least one scale|of size 1 or more"):
+@pytest.mark.parametrize(
+    ("scales", "said"),
+    [
+        ([], "patch_nums is empty; give at least one scale"),
+        ([1, 0], "patch_nums has 0; a scale is a side, or height and width, of size 1 or more"),
+        ([(2, 0)], r"patch_nums has \(2, 0\); a scale is a side"),
+    ],
+)
+def test_empty_scales_are_refused(scales: list[Size], said: str) -> None:
+    with pytest.raises(ShapeError, match=said):
         scale_sizes(scales)
 
 

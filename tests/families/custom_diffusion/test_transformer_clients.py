@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from families.custom_diffusion.transformer_bases import complete_base, make_transformer_concept
+from families.custom_diffusion.transformer_bases import Bases, complete_base, make_transformer_concept
 from safetensors.torch import load_file
 from torch import Tensor
 
@@ -24,15 +24,7 @@ from genzoo.pretrained.pipeline_text import load_pipeline
 
 @pytest.fixture(scope="module")
 def bases(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """Built when they are first asked for."""
-    root = tmp_path_factory.mktemp("bases")
-
-    class Built(dict[str, Path]):
-        def __missing__(self, name: str) -> Path:
-            self[name] = complete_base(root / name, name)
-            return self[name]
-
-    return Built()
+    return Bases(tmp_path_factory.mktemp("bases"), complete_base)
 
 
 def concept_of(base: Path) -> ConceptDelta:

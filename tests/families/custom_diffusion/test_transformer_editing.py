@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import torch
-from families.custom_diffusion.transformer_bases import BASES, build_transformer_base
+from families.custom_diffusion.transformer_bases import BASES, Bases, build_transformer_base
 from torch import Tensor
 
 from genzoo.cli import main
@@ -28,15 +28,7 @@ GRAPES = {"edit": "redirect", "from": "grapes", "to": "red apple"}
 
 @pytest.fixture(scope="module")
 def bases(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """Built when they are first asked for."""
-    root = tmp_path_factory.mktemp("bases")
-
-    class Built(dict[str, Path]):
-        def __missing__(self, name: str) -> Path:
-            self[name] = build_transformer_base(root / name, name)
-            return self[name]
-
-    return Built()
+    return Bases(tmp_path_factory.mktemp("bases"), build_transformer_base)
 
 
 def painter(base: Path) -> Any:

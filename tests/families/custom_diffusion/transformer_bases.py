@@ -33,6 +33,18 @@ CHANGES = {"hunyuan": {"text_len": 77, "text_len_t5": 256}}
 NUM_BYTES = 256
 
 
+class Bases(dict[str, Path]):
+    """Bases by name, built when they are first asked for."""
+
+    def __init__(self, root: Path, build: Callable[[Path, str], Path]) -> None:
+        super().__init__()
+        self.root, self.build = root, build
+
+    def __missing__(self, name: str) -> Path:
+        self[name] = self.build(self.root / name, name)
+        return self[name]
+
+
 def byte_tokenizer(first: str | None, last: str | None) -> Any:
     """One token a byte, between special ones."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors

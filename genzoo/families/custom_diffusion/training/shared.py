@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
@@ -30,7 +31,7 @@ class LearnsWords(Protocol):
     def named_words(self, prompt: str) -> list[str]: ...
 
 
-class TeachesConcepts:
+class TeachesConcepts(ABC):
     """Options, prompts and files of a task that trains concepts on pictures, beside pictures that keep their
     classes as they were. A kind of it names the model that it trains, and begins with `_begin`.
 
@@ -74,8 +75,9 @@ class TeachesConcepts:
         self.prompts = tuple(prompts) or tuple(f"photo of a {phrase}" for phrase in self.model.phrases)
         self._begin(sampler, cache)
 
+    @abstractmethod
     def _begin(self, sampler: Mapping[str, Any] | None, cache: str | None) -> None:
-        raise NotImplementedError
+        """Make ready to read texts and to sample."""
 
     def conditions(
         self,
