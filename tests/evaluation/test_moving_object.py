@@ -52,6 +52,21 @@ def test_real_clips_are_right_move_and_stay_themselves() -> None:
     assert found["constancy"] == pytest.approx(1, abs=0.02)
 
 
+def test_real_clips_show_how_far_this_judge_can_be_trusted() -> None:
+    found = moving_object(FixedRun(), num=100)
+    assert 0.9 < found["real_accuracy"] < 1  # it would be 1 if each clip voted on itself alone
+
+
+def test_no_clip_votes_on_itself() -> None:
+    alone = MovingDigits(num_frames=2, clips_per_digit=1, split="test")
+    row = torch.arange(6)
+    six = track(torch.stack([alone.fetch(int(index))["pixels"] for index in row]), 8)
+    with_itself = six.classes(six.windows[:, 0], row, 1)
+    assert (with_itself == row[:, None]).all()
+    assert (six.classes(six.windows[:, 0], row, 1, own=True) != row[:, None]).all()
+    assert (six.first(2).classes(six.windows[:, 0], row, 1, own=True) != row[:2, None]).all()
+
+
 def test_each_failure_shows_in_its_own_number() -> None:
     still = moving_object(FixedRun(frozen), num=60)
     assert still["motion"] == 0
