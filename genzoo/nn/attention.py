@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from einops import rearrange
 from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention
@@ -10,6 +11,7 @@ from genzoo.core.errors import ShapeError
 from genzoo.nn.rotary import rotate
 
 QK_EPS, RMS_EPS = 1e-5, 1e-6
+SHORT = 512  # tokens up to which two products train faster than torch's fused kernel in bfloat16 on a CPU
 
 
 class Attention(nn.Module):
@@ -46,9 +48,22 @@ class Attention(nn.Module):
         if rotation is not None:
             q, k = rotate(q, rotation), rotate(k, rotation)
         q, k = q.to(v.dtype), k.to(v.dtype)  # norms give float32 under autocast
-        mixed = rearrange(scaled_dot_product_attention(q, k, v), "b h l d -> b l (h d)")
+        mixed = rearrange(attend(q, k, v), "b h l d -> b l (h d)")
         out: Tensor = self.proj(mixed)
         return out
+
+
+def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """softmax(q k^T / sqrt(d)) v, (b, h, l, d) each.
+
+    On CPUs torch's fused kernel has a backward pass in bfloat16 that costs three to fifteen times that of the
+    products themselves for short sequences; so those are trained by the products.
+    """
+    trained = q.requires_grad and torch.is_grad_enabled()
+    if not trained or q.device.type != "cpu" or q.dtype != torch.bfloat16 or q.shape[-2] > SHORT:
+        return scaled_dot_product_attention(q, k, v)
+    weights: Tensor = (q * q.shape[-1] ** -0.5 @ k.transpose(-1, -2)).softmax(-1)
+    return weights @ v
 
 
 def _head_norm(head_dim: int, rms_norm: bool) -> nn.Module:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from genzoo.core.errors import ShapeError
-from genzoo.nn.attention import Attention
+from genzoo.nn.attention import SHORT, Attention, attend
 from genzoo.nn.blocks import AttentionBlock, MambaBlock, run_blocks
 from genzoo.nn.modulation import FinalLayer, gated_add, modulate
 
@@ -55,6 +55,22 @@ def test_attention_is_the_textbook_formula_head_by_head() -> None:
         weights = (q[..., head] @ k[..., head].transpose(1, 2) / math.sqrt(3)).softmax(dim=-1)
         heads.append(weights @ v[..., head])
     torch.testing.assert_close(attention(x), attention.proj(torch.cat(heads, dim=-1)))
+
+
+@pytest.mark.parametrize("length", [7, SHORT + 1])
+def test_short_attention_in_bfloat16_is_trained_by_its_products(length: int) -> None:
+    exact = [normal(2, 3, length, 4, seed=seed).requires_grad_() for seed in range(3)]
+    rounded = [x.detach().bfloat16().requires_grad_() for x in exact]
+    wanted = torch.nn.functional.scaled_dot_product_attention(*exact)
+    mixed = attend(*rounded)
+    seed = normal(*wanted.shape, seed=3)
+    gradients = torch.autograd.grad(mixed, rounded, seed.bfloat16())
+    for found, right in zip(gradients, torch.autograd.grad(wanted, exact, seed), strict=True):
+        # bfloat16 has 8 bits: two hundredths of the largest gradient
+        assert (found - right).abs().max() < 0.02 * right.abs().max()
+    assert (mixed - wanted).abs().max() < 0.02 * wanted.abs().max()
+    fused = "ScaledDotProduct" in type(mixed.grad_fn).__name__
+    assert fused == (length > SHORT)
 
 
 def test_heads_must_share_the_width() -> None:
