@@ -103,3 +103,22 @@ void NAME(genzoo_gelu)(const int64_t *p, int64_t threads) {
     call.x = NAME(next_tensor)(&p), call.out = NAME(next_tensor)(&p), call.grad = NAME(next_tensor)(&p);
     NAME(gelu_run)(&call, (int)threads);
 }
+
+static NAME(heads) NAME(next_heads)(const int64_t **p) {
+    NAME(heads) x = {NAME(next_tensor)(p), 0};
+    x.head_stride = *(*p)++;
+    return x;
+}
+
+void NAME(genzoo_attention_backward)(const int64_t *p, int64_t threads) {
+    NAME(attention) call;
+    double scale;
+    call.batch = p[0], call.heads = p[1], call.rows = p[2], call.keys = p[3], call.width = p[4];
+    memcpy(&scale, p + 5, sizeof scale);
+    call.scale = (REAL)scale;
+    p += 6;
+    NAME(heads) *parts[] = {&call.q, &call.k, &call.v, &call.out, &call.grad, &call.bias, &call.dq, &call.dk, &call.dv};
+    for (int i = 0; i < 9; i++) *parts[i] = NAME(next_heads)(&p);
+    call.sums = NAME(next_array)(&p);
+    NAME(attention_run)(&call, (int)threads);
+}

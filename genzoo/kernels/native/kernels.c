@@ -24,4 +24,5 @@
 #include "conv.h"
 #include "adaln.h"
 #include "gelu.h"
+#include "attention.h"
 #include "entry.h"

@@ -9,9 +9,10 @@ from typing import Any
 import torch
 from einops import rearrange
 from torch import Tensor, nn
-from torch.nn.functional import layer_norm, normalize, scaled_dot_product_attention
+from torch.nn.functional import layer_norm, normalize
 
 from genzoo.core.errors import UsageError
+from genzoo.kernels.attention import attention
 from genzoo.kernels.gelu import TanhGelu
 from genzoo.nn.casting import cast_together
 from genzoo.nn.few_launches import linear_gelu
@@ -85,7 +86,7 @@ class SelfAttention(nn.Module):
             k, v = cache.append(k, v)
         if bias is not None:
             bias = bias.to(q.dtype)
-        mixed = scaled_dot_product_attention(q, k, v, attn_mask=bias, scale=self.scale)
+        mixed = attention(q, k, v, bias=bias, scale=self.scale)
         output: Tensor = self.proj(rearrange(mixed, "b h l d -> b l (h d)"))
         return output
 
