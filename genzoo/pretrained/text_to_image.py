@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -92,7 +92,14 @@ class TextToImageParts:
         return encode_ids(self.text_encoders, self.token_ids(captions))
 
     def encode_prompts(self, prompts: Sequence[str]) -> TextFeatures:
-        """Features of prompts as people type them, with weights such as (word:1.2), of any length."""
+        """Features of prompts as people type them, with weights such as (word:1.2), of any length; of
+        encoders that lie in fewer bits than the UNet, as the UNet computes.
+        """
+        features = self._prompts(prompts)
+        dtype = torch.promote_types(features.hidden.dtype, next(self.unet.parameters()).dtype)
+        return features.to(features.hidden.new_empty(0, dtype=dtype))
+
+    def _prompts(self, prompts: Sequence[str]) -> TextFeatures:
         read = [tokenize_weighted(tokenizer, prompts, self.max_length) for tokenizer in self.tokenizers]
         features, weights = encode_ids(self.text_encoders, [ids for ids, _ in read]), read[0][1]
         if bool((weights == 1).all()):
@@ -132,18 +139,26 @@ def predict(
     return output
 
 
-def load_parts(base: str | Path, *, dtype: torch.dtype = torch.float32) -> TextToImageParts:
+def load_parts(
+    base: str | Path,
+    *,
+    dtype: torch.dtype = torch.float32,
+    codec_precision: Literal["fp32", "bf16"] = "fp32",
+) -> TextToImageParts:
     """The parts of a folder or hub id in diffusers' layout, or of "assets:NAME", frozen, on the CPU.
 
-    safetensors only. A folder without "vae" is a model of pixels. Raises WeightsError naming the file that is
-    not there, CheckpointError when weights and configs disagree.
+    codec_precision: of the autoencoder, see `AutoencoderKLCodec`. safetensors only. A folder without "vae" is
+    a model of pixels. Raises WeightsError naming the file that is not there, CheckpointError when weights and
+    configs disagree.
     """
     index = _read_json(base, "model_index.json", None)
     scheduler = _read_json(base, "scheduler_config.json", "scheduler")
     encoder = load_prompt_encoder(base)
     for model in encoder.models:
         model.to(dtype)
-    vae = AutoencoderKLCodec(str(base), subfolder="vae") if index.get("vae", [None])[0] else None
+    vae = None
+    if index.get("vae", [None])[0]:
+        vae = AutoencoderKLCodec(str(base), subfolder="vae", precision=codec_precision)
     if vae is not None and dtype != torch.float32:
         vae.to("cpu", dtype)
     parts = TextToImageParts(

@@ -79,8 +79,9 @@ class StepCount:
         """The phase that holds the most, where a process keeps this share of the gradients, and its parts."""
         inside = max(self.points, key=lambda point: point.gradients * share + point.others)
         kept = round(self.trainable * share)
+        before = round(self.points[0].gradients * share)  # of the micro-batches before this one
         phases = {
-            "while the batch is encoded": Point(0, self.preparing),
+            "while the batch is encoded": Point(before, self.preparing),
             "in forward and backward": Point(round(inside.gradients * share), inside.others),
             "in the update": Point(kept, self.updating),
         }

@@ -49,6 +49,24 @@ def test_what_is_foretold_is_what_a_step_takes(
     assert memory.total == pytest.approx(taken(trainer), rel=0.02)
 
 
+class Encoding(Quiet):
+    """A task whose batches take more while they are encoded than in the step."""
+
+    def prepare_batch(self, batch: Any, generator: Any) -> Any:
+        torch.zeros(4 * sum(one.numel() for one in self.model.parameters())).sum()
+        return super().prepare_batch(batch, generator)
+
+
+def test_gradients_of_earlier_micro_batches_are_there_while_the_next_is_encoded(tmp_path: Path) -> None:
+    for micro_batch_size, share in ((3, 1), (None, 0)):
+        task, output = Encoding(toy_task(hidden=400).model), tmp_path / str(micro_batch_size)
+        trainer = toy_trainer(output, task=task, micro_batch_size=micro_batch_size)
+        memory = foretold(trainer)
+        assert memory.phase == "while the batch is encoded"
+        assert memory.gradients == share * sum(one.nbytes for one in trainer.parts.parameters.values())
+        assert memory.total == pytest.approx(taken(trainer), rel=0.02)
+
+
 def test_storages_are_counted_once_and_until_they_are_freed() -> None:
     with AllocationCounter() as counter:
         a = torch.zeros(1000)
