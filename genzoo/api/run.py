@@ -8,24 +8,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from genzoo.api.recipes.plan import RunPlan, variant
-from genzoo.api.runs.open_file import open_file
+from genzoo.api.runs.open_run import open_run
 from genzoo.api.runs.run_html import run_html
 from genzoo.api.runs.run_report import report_is_current, run_report, write_card
-from genzoo.api.runs.shipped_run import open_shipped
-from genzoo.api.runs.stored import open_stored
 from genzoo.api.sampling.sample_run import sample_run, sample_run_to
 from genzoo.assets.shipped import is_shipped
 from genzoo.core.errors import UsageError
-from genzoo.core.exported import COMPONENT
 from genzoo.core.node import node_of
 from genzoo.core.process_settings import process_settings
 from genzoo.core.run_folder import read_metrics
-from genzoo.pretrained.hub_runs import here, is_hub_run, name_of
+from genzoo.pretrained.hub_runs import is_hub_run
 
 if TYPE_CHECKING:
     import torch
 
-    from genzoo.api.runs.opened_file import OpenedFile
     from genzoo.api.runs.run_data import RunData, Weights
     from genzoo.api.sampling.samples import Samples
     from genzoo.core.recipe import Recipe
@@ -52,20 +48,7 @@ def load_run(folder: str | Path, changes: Sequence[str] = ()) -> Run:
                 f"{text[:80]!r} cannot be changed of a run that was trained",
                 fix=f"what can be begins with {' or '.join(CHANGEABLE)}",
             )
-    if is_shipped(folder):
-        return Run(_unchanged(open_shipped(folder), changes))
-    path = here(folder)
-    is_stored = (path / "recipe.yaml").is_file() and not (path / COMPONENT).is_dir()
-    opened = None if is_stored else open_file(path)
-    if opened is not None and is_hub_run(folder):  # what is made of it goes here, not into the hub's cache
-        opened.folder = Path("runs", name_of(folder))
-    return Run(open_stored(path, changes) if opened is None else _unchanged(opened, changes))
-
-
-def _unchanged(opened: OpenedFile, changes: Sequence[str]) -> OpenedFile:
-    if changes:
-        raise UsageError(f"{opened.path} is a file without data of yours, so {changes[0]!r} changes nothing")
-    return opened
+    return Run(open_run(folder, changes))
 
 
 def from_pretrained(repository: str, *, revision: str | None = None) -> Run:

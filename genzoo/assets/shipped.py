@@ -37,6 +37,15 @@ def shipped_names() -> list[str]:
     return sorted(path.name for path in asset("weights").iterdir() if (path / CARD).is_file())
 
 
+def shipped_at(place: str | Path) -> str | None:
+    """ "assets:NAME" of the folder in which weights ship; None for other places."""
+    path = Path(place).expanduser()
+    if not (path / CARD).is_file():
+        return None
+    same = (name for name in shipped_names() if asset(f"weights/{name}").samefile(path))
+    return next((f"{SCHEME}{name}" for name in same), None)
+
+
 def shipped_folder(place: str | Path) -> Path:
     """The folder in which weights ship.   place: "assets:NAME". Raises WeightsError naming what there is."""
     name = str(place).removeprefix(SCHEME)

@@ -43,16 +43,27 @@ def recipe_of_run(name: str, overrides: Sequence[str] = ()) -> Recipe | None:
 
 def recipe_of(found: Exported) -> Recipe:
     """The recipe to sample it by. Raises UsageError when there is none."""
-    if found.recipe is None:
-        from genzoo.core.exported import RECIPE
+    from genzoo.core.exported import RECIPE
 
+    known = known_recipe(found)
+    if known is None:
         raise UsageError(
             f"{found.path} holds weights of a genzoo model and no recipe to sample it by",
             why=f"its metadata have no {RECIPE}",
             fix="export the run again, or build the model alone: genzoo.create_model(FILE)",
         )
-    made = {**found.recipe, "model": dict(found.model), "data": _without_place(found.recipe.get("data"))}
+    made = {**known, "model": dict(found.model), "data": _without_place(known.get("data"))}
     return recipe_from(made, source=str(found.path))
+
+
+def known_recipe(found: Exported) -> Mapping[str, Any] | None:
+    """What a file says itself, else what a recipe.yaml beside it does, without its data; or None."""
+    from genzoo.core.exported import without_data
+
+    if found.recipe is not None:
+        return found.recipe
+    beside = found.path.parent / "recipe.yaml"
+    return without_data(load_recipe(beside).data) if is_file(beside) else None
 
 
 def _without_place(data: object) -> dict[str, Any]:

@@ -35,7 +35,8 @@ class Sampling:
 class InitFrom:
     """A recipe's `init_from:` section.
 
-    path: a run folder, a weights file of a known layout, or several, the later ones taking precedence.
+    path: a run, in a folder, on a hub ("hf://user/repo"), in a file that `export` wrote or that ships
+    ("assets:NAME"); a weights file of a known layout; or several, the later ones taking precedence.
     weights: "ema" or "raw", of run folders.   checkpoint: its step, the newest when left out.
     """
 

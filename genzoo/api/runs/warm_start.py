@@ -8,16 +8,21 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from genzoo.api.recipes.named import known_recipe
 from genzoo.api.recipes.plan import prediction_of
 from genzoo.api.recipes.sections import InitFrom
-from genzoo.api.runs.stored import open_stored
+from genzoo.api.runs.open_run import open_run
+from genzoo.api.runs.stored import StoredRun
+from genzoo.assets.shipped import is_shipped
 from genzoo.core.errors import WeightsError
 from genzoo.core.files import write_json
+from genzoo.pretrained.hub_runs import is_hub_run
 from genzoo.training.hook import Hook, TrainingView
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
+    from genzoo.api.runs.opened_file import OpenedFile
     from genzoo.nn.warm_start import Fate
 
 logger = logging.getLogger(__name__)
@@ -56,11 +61,10 @@ class WarmStartReport(Hook):
 
 
 def _weights(path: str, section: InitFrom, prediction: str | None) -> Mapping[str, Tensor]:
-    if Path(path).is_dir():
-        run = open_stored(path)
+    run = _run_at(path)
+    if run is not None:
         _require_same_prediction(prediction_of(run.recipe), prediction, path)
-        content = run.weights(section.checkpoint)
-        return content.averaged() if section.weights == "ema" else content.weights
+        return _weights_of(run, section)
     from genzoo.core.registry import CONVERTERS
     from genzoo.pretrained.loading import load_foreign
     from genzoo.pretrained.recognise import recognise
@@ -68,6 +72,25 @@ def _weights(path: str, section: InitFrom, prediction: str | None) -> Mapping[st
     tree = load_foreign(path)
     conversion = CONVERTERS.get(recognise(tree, path))().to_genzoo(tree)
     weights: Mapping[str, Tensor] = conversion.weights
+    return weights
+
+
+def _run_at(path: str) -> StoredRun | OpenedFile | None:
+    """The run at a place; None for weights that are no run, such as a released file."""
+    from genzoo.core.exported import read_exported
+
+    if is_shipped(path) or is_hub_run(path) or Path(path).is_dir():
+        return open_run(path)
+    exported = read_exported(Path(path))
+    return None if exported is None or known_recipe(exported) is None else open_run(path)
+
+
+def _weights_of(run: StoredRun | OpenedFile, section: InitFrom) -> Mapping[str, Tensor]:
+    if isinstance(run, StoredRun):
+        content = run.weights(section.checkpoint)
+        return content.averaged() if section.weights == "ema" else content.weights
+    run.checkpoint(section.checkpoint)  # a file holds one kind of weights, of one step
+    weights: Mapping[str, Tensor] = run.task(device="cpu").model.state_dict()
     return weights
 
 

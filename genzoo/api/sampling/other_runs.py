@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 from genzoo.core.contracts import able
 from genzoo.core.contracts.tasks import TakesRuns
 from genzoo.core.errors import UsageError
-from genzoo.pretrained.hub_runs import here
 
 if TYPE_CHECKING:
     import torch
@@ -30,13 +29,13 @@ def with_tasks(
 
 
 def _tasks(value: Any, option: str, device: torch.device | str | None) -> dict[str, Task]:
+    from genzoo.api.runs.open_run import open_run
     from genzoo.api.runs.run_data import RunData
-    from genzoo.api.runs.stored import open_stored
 
     places = list(value) if isinstance(value, (list, tuple)) else [value]
     found: dict[str, Task] = {}
     for place in places:
-        run = open_stored(here(place)) if isinstance(place, (str, Path)) else able(place, RunData)
+        run = open_run(place) if isinstance(place, (str, Path)) else able(place, RunData)
         if run is None:
             raise UsageError(f"{option} names runs, not {place!r}", fix="give folders that training left")
         name = str(place) if isinstance(place, (str, Path)) else str(run.folder)

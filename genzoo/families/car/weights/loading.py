@@ -22,6 +22,7 @@ from genzoo.families.car.weights.released_layouts import (
     without_discriminator,
 )
 from genzoo.pretrained.hub import is_hub_id, resolve
+from genzoo.pretrained.hub_runs import here, is_hub_run
 from genzoo.pretrained.loading import load_foreign
 from genzoo.pretrained.shipped import is_shipped, shipped
 
@@ -34,14 +35,16 @@ SMALL = "the small ones that ship: assets:vqvae_emoji and assets:var_emoji"
 def read_tree(path: str) -> dict[str, Any]:
     """What a weights file holds.
 
-    path: a file; a run folder, whose newest averaged weights are taken; a file on the hub,
-    "owner/name:file"; or "assets:NAME" for weights that ship with genzoo. Raises WeightsError,
-    CheckpointError.
+    path: a file; a run folder, whose newest averaged weights are taken; "hf://user/repo" of a run that was
+    pushed, or a copy of its folder; a file on the hub, "owner/name:file"; or "assets:NAME" for weights that
+    ship with genzoo. Raises WeightsError, CheckpointError.
     """
     if is_shipped(path):
         return load_foreign(shipped(f"{path}/{SHIPPED_FILE}"))
     repository, _, file = path.rpartition(":")
-    local = Path(path).expanduser()
+    local = here(path) if is_hub_run(path) else Path(path).expanduser()
+    if (local / SHIPPED_FILE).is_file() and not (local / "checkpoints").is_dir():
+        return load_foreign(local / SHIPPED_FILE)
     if local.is_dir():
         return dict(_run_weights(local))
     if not local.exists() and repository and is_hub_id(repository):
