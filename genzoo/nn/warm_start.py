@@ -3,8 +3,9 @@
 Blocks are paired by kind, attention with attention and Mamba with Mamba, in order. A source as deep as the
 target has spatial blocks of that kind fills those, and the blocks that cross frames start closed: at first
 the model of clips treats each frame like the image model. Otherwise the n-th block fills the n-th, and of a
-deeper source blocks at even distances are taken. What lies outside the blocks is copied where name and shape
-agree; what a model can refit, such as positions of maps of another shape, it refits.
+deeper source blocks at even distances are taken. What lies outside the blocks, and all of a model without
+blocks, is copied where name and shape agree; what a model can refit, such as positions of maps of another
+shape, it refits.
 """
 
 from __future__ import annotations
@@ -134,10 +135,16 @@ def _is_other_modulation(model: nn.Module, name: str) -> bool:
 
 
 def _refuse_unlike(model: nn.Module, weights: Mapping[str, Tensor], copies: Mapping[str, Tensor]) -> None:
-    if any(_BLOCK.match(name) for name in copies):
-        return
     ours, theirs = kinds_of_blocks(list(model.state_dict())), kinds_of_blocks(list(weights))
+    if any(_BLOCK.match(name) for name in copies) or (copies and not ours):
+        return
     seen = ", ".join(sorted(set(theirs.values()))) or f"names such as {', '.join(list(weights)[:3])}"
+    if not ours:
+        raise WeightsError(
+            f"nothing of the {type(model).__name__} can start from these weights",
+            why=f"its names are such as {', '.join(list(model.state_dict())[:3])}; the source has {seen}",
+            fix="start from a model of the same kind and sizes",
+        )
     raise WeightsError(
         f"no block of the {type(model).__name__} can start from these weights",
         why=f"it has {', '.join(sorted(set(ours.values())))} blocks; the source has {seen}, or another width",

@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from genzoo.assets.shipped import shipped_at
 from genzoo.core.errors import UsageError, WeightsError
 from genzoo.core.progress import doing
 from genzoo.core.shapes_alone import shapes_do
@@ -25,8 +26,11 @@ _asked: dict[str, tuple[float, bool]] = {}  # endpoint -> when, and whether it a
 
 
 def located(path_or_id: str | Path) -> str:
-    """A folder's path or a hub id as other libraries take them; "assets:NAME" is one of genzoo's own."""
-    return str(shipped(path_or_id)) if is_shipped(path_or_id) else str(path_or_id)
+    """A folder's path or a hub id as other libraries take them; "assets:NAME", or the folder in which those
+    weights ship, is one of genzoo's own, unpacked.
+    """
+    name = path_or_id if is_shipped(path_or_id) else shipped_at(path_or_id)
+    return str(path_or_id if name is None else shipped(name))
 
 
 def resolve(

@@ -13,7 +13,7 @@ from genzoo.pretrained.clip import fresh_text_tower
 from genzoo.pretrained.clip_vocabulary import MAX_LENGTH, clip_tokenizer
 from genzoo.pretrained.codecs import AutoencoderKLCodec
 from genzoo.pretrained.text_features import encode_ids, tokenize
-from genzoo.pretrained.text_to_image import TextToImageParts, predict
+from genzoo.pretrained.text_to_image import TextToImageParts, load_parts, predict
 from genzoo.pretrained.write_text_to_image import write_folder
 
 
@@ -91,6 +91,24 @@ class TextToImageModel(nn.Module):
         """Arguments of `forward` for one sample."""
         x_t = next(self.unet.parameters()).new_zeros(1, self.in_channels, self.input_size, self.input_size)
         return x_t, x_t.new_zeros(1).long(), x_t.new_zeros(1, MAX_LENGTH).long()
+
+
+def weights_of_base(base: str | Path) -> dict[str, Tensor]:
+    """The weights of a folder in diffusers' layout under the names of a TextToImageModel.
+
+    Raises UsageError for one with two text encoders.
+    """
+    parts = load_parts(base)
+    if parts.is_sdxl:
+        raise UsageError(
+            "a model with one text encoder cannot start from a base with two",
+            where=str(base),
+            fix="name one of the layout of Stable Diffusion 1.x or 2.x",
+        )
+    named = {"unet": parts.unet, "text_encoder": parts.text_encoders[0]}
+    return {
+        f"{part}.{name}": value for part, one in named.items() for name, value in one.state_dict().items()
+    }
 
 
 def _unet(

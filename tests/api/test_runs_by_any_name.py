@@ -17,9 +17,12 @@ from genzoo.api.runs.warm_start import warm_start_model
 from genzoo.api.sampling.other_runs import with_tasks
 from genzoo.assets import asset
 from genzoo.assets.shipped import shipped_at
-from genzoo.core.errors import GenzooError, UsageError
+from genzoo.core.errors import GenzooError, UsageError, WeightsError
 from genzoo.core.registry import MODELS
 from genzoo.families.car.weights.loading import read_tree
+from genzoo.families.custom_diffusion.files.base_weights import BaseWeights
+from genzoo.pretrained.prompts import load_prompt_encoder
+from genzoo.pretrained.text_to_image import load_parts
 
 SHIPPED = "assets:var_emoji"
 FILE = asset("weights/var_emoji/model.safetensors")
@@ -67,6 +70,33 @@ def test_a_recipe_begins_with_what_ships(tmp_path: Path) -> None:
     run = genzoo.train(recipe, output=tmp_path / "run")
     fates = json.loads((run.folder / "init_from.json").read_text())
     assert any(fate["target"] == "head.weight" and fate["source"] for fate in fates[SHIPPED])
+
+
+def test_a_text_to_image_model_goes_on_from_the_base_that_ships(tmp_path: Path) -> None:
+    section = {**genzoo.load_recipe("text_to_image_emoji").data["model"], "in_channels": 4, "input_size": 8}
+    model = MODELS.get(section.pop("name"))(**section)
+    place = "assets:text_to_image_emoji"
+    fates = warm_start_model(model, InitFrom(path=place))[place]
+    fresh = [fate.target for fate in fates if fate.source is None]
+    assert fresh == []
+    base = load_parts(place)
+    for name, value in base.text_encoders[0].state_dict().items():
+        assert torch.equal(model.state_dict()[f"text_encoder.{name}"], value), name
+    assert torch.equal(model.unet.conv_in.weight, base.unet.conv_in.weight)
+
+
+def test_the_folder_of_a_packed_base_is_a_base() -> None:
+    folder, name = asset("weights/text_to_image_emoji"), "assets:text_to_image_emoji"
+    one, other = load_prompt_encoder(folder), load_prompt_encoder(name)
+    assert torch.equal(*(each.encode(["a cat"])[0].rows for each in (one, other)))
+    found, expected = BaseWeights(folder), BaseWeights(name)
+    assert list(found) == list(expected)
+    assert torch.equal(found[found.key_values[0]], expected[found.key_values[0]])
+
+
+def test_a_model_without_blocks_refuses_what_has_nothing_of_it() -> None:
+    with pytest.raises(WeightsError, match="nothing of the Linear can start from these weights"):
+        warm_start_model(torch.nn.Linear(2, 3), InitFrom(path=SHIPPED))
 
 
 def test_a_step_of_what_has_one_is_refused() -> None:

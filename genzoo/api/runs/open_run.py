@@ -14,6 +14,8 @@ from genzoo.core.errors import UsageError
 from genzoo.core.exported import COMPONENT
 from genzoo.pretrained.hub_runs import here, is_hub_run, name_of
 
+INDEX = "model_index.json"  # of a base in diffusers' layout
+
 
 def open_run(place: str | Path, changes: Sequence[str] = ()) -> StoredRun | OpenedFile:
     """The run in a folder, on a hub, in a file of SOURCES, or that ships, by name or by its folder.
@@ -39,7 +41,7 @@ def _is_trained(path: Path) -> bool:
     """Whether training left a folder, though it may have no checkpoint yet."""
     if not (path / "recipe.yaml").is_file() or (path / COMPONENT).is_dir():
         return False
-    return (path / "checkpoints").is_dir() or not (path / MODEL_FILE).is_file()
+    return (path / "checkpoints").is_dir() or not any((path / name).is_file() for name in (MODEL_FILE, INDEX))
 
 
 def _unchanged(opened: OpenedFile, changes: Sequence[str]) -> OpenedFile:

@@ -90,6 +90,10 @@ def _weights_of(run: StoredRun | OpenedFile, section: InitFrom) -> Mapping[str, 
         content = run.weights(section.checkpoint)
         return content.averaged() if section.weights == "ema" else content.weights
     run.checkpoint(section.checkpoint)  # a file holds one kind of weights, of one step
+    if (run.path / "model_index.json").is_file() and (run.path / "unet").is_dir():
+        from genzoo.pretrained.text_to_image_model import weights_of_base
+
+        return weights_of_base(run.path)
     weights: Mapping[str, Tensor] = run.task(device="cpu").model.state_dict()
     return weights
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -98,6 +99,20 @@ def test_command_writes_a_base_that_samples_merges_and_is_edited_again(
     assert again.report.edits[0].num_rows == 76 - 1 + 1
     assert command(*arguments, "-o", out) == 2
     assert "exists already" in capsys.readouterr().err
+
+
+def test_an_edit_keeps_no_word_on_how_the_bases_own_weights_were_made(sd: Path, tmp_path: Path) -> None:
+    base, out = Path(shutil.copytree(sd, tmp_path / "base")), tmp_path / "edited"
+    for name in ("recipe.yaml", "card.json"):
+        (base / name).write_text("{name: text_to_image_emoji}")
+    edit_concepts([GRAPES], base=base, captions=CAPTIONS[:1], output=out)
+    assert {path.name for path in base.iterdir()} - {path.name for path in out.iterdir()} == {
+        "recipe.yaml",
+        "card.json",
+    }
+    for place in (base, out):
+        assert genzoo.load_run(place).recipe.data["model"]["base_model"] == str(place)
+    assert command("sample", out, "--prompt", "grapes", "--num", "1", "--steps", "2") == 0
 
 
 def test_a_file_of_the_edit_alone_equals_the_edited_base(sd: Path, tmp_path: Path) -> None:

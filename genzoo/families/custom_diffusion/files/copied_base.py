@@ -13,8 +13,8 @@ from genzoo.core.errors import UsageError
 from genzoo.core.tensor_files import open_tensors
 from genzoo.pretrained.hub import located
 
-# what earlier edits and merges left in a folder, and samples of it
-LEFT_OUT = ("edits.json", "edits.txt", "report.json", "report.txt", "samples")
+# what earlier edits and merges left in a folder, samples of it, and how the base's own weights were made
+LEFT_OUT = ("edits.json", "edits.txt", "report.json", "report.txt", "samples", "recipe.yaml", "card.json")
 
 
 def base_folder(base: str | Path) -> Path:
