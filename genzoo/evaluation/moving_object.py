@@ -1,8 +1,8 @@
 """Three honest numbers for clips of one bright object: is it right, does it move, does it stay itself?
 
 The object is found in each frame as the brightest window. A k-nearest-neighbour classifier on windows of real
-clips says whether it shows the class asked for; the way of its light tells how fast it moves, its first and
-last window whether it is still the same.
+clips says whether it shows the class asked for; the way of its light tells how fast it moves, its first window
+beside the others whether it is still the same.
 
 Where an object is narrower than the window, noise that nobody sees decides which of several windows around it
 is the brightest. So windows are compared at every place near by: real digits with noise of deviation 0.01
@@ -52,9 +52,15 @@ class Track:
 
     @property
     def change(self) -> Tensor:
-        """Distance from the first window to the last, moved to fit best: (n,)."""
+        """Mean distance from the first window to those of all other frames, each moved to fit best: (n,).
+
+        Not to the last frame alone: an object that bounces is there where it began, and a model that mixes
+        frames place by place then copies it, whatever it shows in between.
+        """
         first = self.windows[:, 0]
-        return torch.stack([(moved - first).norm(dim=-1) for moved in self.moved(-1)]).amin(0)
+        frames = range(1, self.windows.shape[1])
+        changes = [torch.stack([(moved - first).norm(dim=-1) for moved in self.moved(f)]).amin(0) for f in frames]
+        return torch.stack(changes).mean(0)
 
     @property
     def speed(self) -> float:
@@ -136,13 +142,15 @@ def moving_object(
     """Sample `num` clips over all classes in turn and compare them with real clips of the run's data set.
 
     Returns accuracy (share of frames whose k nearest real windows vote for the class asked for), motion
-    (speed of the light over that of real clips), constancy (1 when the last window is the first one, 0 when
+    (speed of the light over that of real clips), constancy (1 when all windows are the first one, 0 when
     they differ as much as two real objects of one class), and real_accuracy, that of as many real clips by
     the others: what a perfect model would have. reference: how many real clips to look at, the first ones.
     """
     dataset = run.dataset()
     if not dataset.num_classes or len(dataset.sample_shape) != 4:
         raise DataError("moving_object needs clips with classes", where=str(run.folder))
+    if dataset.sample_shape[0] < 2:
+        raise DataError("moving_object needs clips of at least two frames", where=str(run.folder))
     items = [dataset.fetch(index) for index in range(min(reference, len(dataset)))]
     labels = torch.tensor([int(item["class_labels"]) for item in items])
     real = track(torch.stack([item["pixels"] for item in items]), window)
