@@ -70,6 +70,15 @@ def test_names_with_accents_are_found_however_they_are_typed() -> None:
     assert labels_of_names("bar,caf\u00e9", names) == [0, 1]
 
 
+def test_the_first_words_of_a_name_will_do_where_they_are_those_of_one() -> None:
+    names = ["Animals & Nature", "up red apple", "up bus", "Animalsville"]
+    assert labels_of_names("Animals", names) == 0
+    assert labels_of_names("up red,Animals", names) == [1, 0]
+    for several_or_none in ("up", "Anim", "", "apple"):
+        with pytest.raises(UsageError, match="there is no class"):
+            labels_of_names(several_or_none, names)
+
+
 def test_a_name_that_is_none_is_answered_before_anything_is_written(
     named: Run, gz: Gz, tmp_path: Path
 ) -> None:

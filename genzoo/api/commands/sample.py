@@ -57,7 +57,7 @@ def sample_command(
         typer.Option(
             "--class",
             metavar="LABEL",
-            help="a name or a number for all; 1,2,3 or several --class for several",
+            help="a name, its first words or a number for all; 1,2,3 or several --class for several",
         ),
     ] = None,
     control: Annotated[

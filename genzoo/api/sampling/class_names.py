@@ -20,8 +20,9 @@ Names = Sequence[str]
 def labels_of_names(given: Any, names: Names | None) -> Any:
     """`class_labels` as numbers: a name, a list of names and numbers, or names between commas.
 
-    names: of the classes, by label; None when nothing knows them. Numbers, and what is neither, come back as
-    they are. Raises UsageError for a name that is none of them.
+    names: of the classes, by label; None when nothing knows them. The first words of a name will do where no
+    other name begins with them. Numbers, and what is neither, come back as they are. Raises UsageError for a
+    name that is none of them.
     """
     if isinstance(given, str):
         if names is None or given in names or "," not in given:
@@ -65,10 +66,19 @@ def _label(name: str, names: Names | None) -> int | str:
         return label
     if name.isdecimal():
         return int(name)
+    begun = _begun_by(name, names)
+    if len(begun) == 1:
+        logger.info("class %s", names[begun[0]])
+        return begun[0]
     some = ", ".join(names[:SHOWN]) + (", ..." if len(names) > SHOWN else "")
     raise UsageError(
         f"there is no class {name!r}", fix=did_you_mean(name, names) or f"the {len(names)} classes are {some}"
     )
+
+
+def _begun_by(name: str, names: Names) -> list[int]:
+    """The classes whose first words are these: "Animals" begins "Animals & Nature" and no "Animalsville"."""
+    return [label for label, one in enumerate(names) if name.split() and one.startswith(f"{name} ")]
 
 
 def _warn_of_numbers(labels: Sequence[Any], names: Names | None) -> None:
