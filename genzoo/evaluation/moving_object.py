@@ -1,8 +1,8 @@
 """Three honest numbers for clips of one bright object: is it right, does it move, does it stay itself?
 
-The object is found in each frame as the brightest window. A k-nearest-neighbour classifier on windows of real
-clips says whether it shows the class asked for; the way of its light tells how fast it moves, its first window
-beside the others whether it is still the same.
+The object is found in each frame as the brightest window. A k-nearest-neighbour classifier on windows of
+real clips says whether it shows the class asked for; the way of its light tells how fast it moves, the
+first window beside all others whether it is still the same.
 
 Where an object is narrower than the window, noise that nobody sees decides which of several windows around it
 is the brightest. So windows are compared at every place near by: real digits with noise of deviation 0.01
@@ -59,7 +59,9 @@ class Track:
         """
         first = self.windows[:, 0]
         frames = range(1, self.windows.shape[1])
-        changes = [torch.stack([(moved - first).norm(dim=-1) for moved in self.moved(f)]).amin(0) for f in frames]
+        changes = [
+            torch.stack([(moved - first).norm(dim=-1) for moved in self.moved(f)]).amin(0) for f in frames
+        ]
         return torch.stack(changes).mean(0)
 
     @property
