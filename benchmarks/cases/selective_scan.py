@@ -45,7 +45,7 @@ def with_backward(forward: Callable[[], Tensor], inputs: dict[str, Tensor]) -> C
 
 @case("selective_scan")
 def selective_scan_forward(options: Options) -> list[dict[str, Any]]:
-    """Forward of the scan at (4, l, 768), 16 states, against every peer."""
+    """Forward of the scan at (4, l, 768), 16 states, against every peer; clock=cpu."""
     rows = []
     for length in (256, 1024):
         inputs = scan_inputs(BATCH, length, WIDTH)
@@ -66,7 +66,7 @@ def selective_scan_forward(options: Options) -> list[dict[str, Any]]:
                 "transformers": lambda other=other: transformers_scan(*values(other)),
                 "stock reference": lambda other=other: stock_reference_scan(*values(other)),
             }
-            seconds = interleave(fast, options.repeats)
+            seconds = interleave(fast, options.repeats, clock=options.settings.get("clock", "wall"))
         row = compare("genzoo cpu", {k: v for k, v in seconds.items() if k != "genzoo torch"})
         torch_row = compare("genzoo torch", {k: v for k, v in seconds.items() if k != "genzoo cpu"})
         rows.append({"name": f"forward cpu l={length}", **row, "target": "80 at 1024"})
@@ -76,7 +76,7 @@ def selective_scan_forward(options: Options) -> list[dict[str, Any]]:
 
 @case("selective_scan_backward")
 def selective_scan_backward(options: Options) -> list[dict[str, Any]]:
-    """Forward and backward at (4, l, 768), 16 states, against mambapy, and the extra peak memory."""
+    """Forward and backward at (4, l, 768), 16 states, against mambapy, and the extra peak memory; clock=."""
     rows = []
     for length, target in ((256, 60), (1024, 100)):
         inputs = scan_inputs(BATCH, length, WIDTH, requires_grad=True)
@@ -84,7 +84,8 @@ def selective_scan_backward(options: Options) -> list[dict[str, Any]]:
         peer = with_backward(lambda inputs=inputs: mambapy_scan(*values(inputs)), inputs)
         for name, grad, expected in zip(NAMES, own(), peer(), strict=True):
             require_close(name, grad, expected, 1e-4)
-        seconds = interleave({"genzoo cpu": own, "mambapy": peer}, max(2, options.repeats // 2))
+        calls, clock = {"genzoo cpu": own, "mambapy": peer}, options.settings.get("clock", "wall")
+        seconds = interleave(calls, max(2, options.repeats // 2), clock=clock)
         row = compare("genzoo cpu", seconds)
         memory = {name: memory_of(name, length) for name in ("cpu", "mambapy")}
         row |= {"extra_mb": memory, "memory_ratio": memory["mambapy"] / memory["cpu"]}

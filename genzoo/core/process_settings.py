@@ -53,12 +53,16 @@ def _switches() -> Iterator[None]:
     cudnn, matmul = torch.backends.cudnn, torch.backends.cuda.matmul
     kept = cudnn.benchmark, cudnn.deterministic
     tf32 = cudnn.allow_tf32, matmul.allow_tf32
-    wanted = torch.are_deterministic_algorithms_enabled()
-    only_warn = torch.is_deterministic_algorithms_warn_only_enabled()
+    determinism = _determinism()
     cudnn.allow_tf32 = matmul.allow_tf32 = False
     try:
         yield
     finally:
         cudnn.benchmark, cudnn.deterministic = kept
         cudnn.allow_tf32, matmul.allow_tf32 = tf32
-        torch.use_deterministic_algorithms(wanted, warn_only=only_warn)
+        if _determinism() != determinism:  # to set it, torch loads its compiler
+            torch.use_deterministic_algorithms(determinism[0], warn_only=determinism[1])
+
+
+def _determinism() -> tuple[bool, bool]:
+    return torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()

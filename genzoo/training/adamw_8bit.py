@@ -16,10 +16,10 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensor
-from torch.optim import Optimizer
 
 from genzoo.core.errors import UsageError
 from genzoo.core.sharded import own_part
+from genzoo.training.eager import Eager
 from genzoo.training.optim import Built, NamedParameters, decay_groups
 
 BLOCK = 256  # numbers that share a scale
@@ -71,7 +71,7 @@ def restore(codes: Tensor, scale: Tensor, table: Tensor) -> Tensor:
     return (flat * spread).view(codes.shape)
 
 
-class AdamW8bit(Optimizer):
+class AdamW8bit(Eager):
     """One step of AdamW on restored moments, stored again as codes."""
 
     def __init__(self, groups: list[dict[str, Any]], **defaults: Any) -> None:

@@ -5,16 +5,23 @@ from __future__ import annotations
 import atexit
 import contextlib
 import datetime
+import inspect
 import logging
 import os
 from collections.abc import Iterable, Iterator, Sequence
+from types import MethodType
 from typing import NamedTuple
 
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState, GradientState, PartialState
-from accelerate.utils import InitProcessGroupKwargs
+from accelerate.utils import (
+    InitProcessGroupKwargs,
+    convert_outputs_to_fp32,
+    get_mixed_precision_context_manager,
+)
 from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
 from genzoo.core.errors import UsageError
@@ -53,6 +60,28 @@ def build_accelerator(config: TrainConfig) -> Accelerator:
         mixed_precision=PRECISIONS[config.precision],
         kwargs_handlers=[InitProcessGroupKwargs(timeout=timeout)],
     )
+
+
+def prepare_model(accelerator: Accelerator, model: nn.Module, *, averages: bool) -> nn.Module:
+    """The model, on its device, as the loss runs it: under autocast where the run's precision is half.
+
+    averages: whether gradients are averaged over several processes by torch's DistributedDataParallel.
+    Without them this is what Accelerate does, but it loads torch's compiler and DTensor to look for either.
+    """
+    if averages and accelerator.num_processes > 1:
+        prepared: nn.Module = accelerator.prepare_model(model)
+        return prepared
+    if accelerator.native_amp:
+        autocast = get_mixed_precision_context_manager(True, accelerator.autocast_handler)
+        # of the function below the method, so that copies of the model run the copy
+        forward = model.forward.__func__ if inspect.ismethod(model.forward) else type(model).forward
+        model.forward = MethodType(convert_outputs_to_fp32(autocast(forward)), model)
+    return model
+
+
+def plain_model(prepared: nn.Module) -> nn.Module:
+    """The model inside what averages its gradients, itself otherwise."""
+    return prepared.module if isinstance(prepared, DistributedDataParallel) else prepared
 
 
 def joined(config: TrainConfig) -> World:

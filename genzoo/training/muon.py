@@ -18,6 +18,7 @@ from torch.optim import Optimizer
 
 from genzoo.core.errors import RecipeError
 from genzoo.core.model_state import TrainedParameters, undecayed_of
+from genzoo.training import eager
 from genzoo.training.optim import DECAYS, SHARE, Built, NamedParameters, decay_groups, fusable
 
 logger = logging.getLogger(__name__)
@@ -32,7 +33,7 @@ NO_MAPS: Mapping[str, str] = {
 MODULATION = re.compile(r"\.(adaLN_modulation|ada_lin)\.")  # the path of the condition; zero at first
 
 
-class MuonAdamW(Optimizer):
+class MuonAdamW(eager.Eager):
     """Two optimizers that share one state and one list of groups, in which Muon's come first."""
 
     def __init__(self, muon: torch.optim.Muon, adamw: torch.optim.AdamW) -> None:
@@ -95,13 +96,13 @@ def muon(
             fix="use adamw",
         )
     log_split(matrices, others)
-    first = torch.optim.Muon(
+    first = eager.Muon(
         [{"params": list(matrices.values()), DECAYS: True}],
         lr=lr, weight_decay=weight_decay, momentum=momentum, nesterov=nesterov, ns_steps=ns_steps,
         adjust_lr_fn=scale,
     )  # fmt: skip
     groups = [{**group, SHARE: adamw_share} for group in decay_groups(others, weight_decay)]
-    second = torch.optim.AdamW(
+    second = eager.AdamW(
         groups, lr=adamw_share * lr, betas=(betas[0], betas[1]), eps=eps, fused=fusable(others)
     )
     slots = (_size(matrices.values()) + 2 * _size(others.values())) / _size(parameters.values())

@@ -21,6 +21,7 @@ from genzoo.core.model_state import assign, require_same, undecayed_of
 from genzoo.core.registry import OPTIMIZERS
 from genzoo.core.sharded import own_part
 from genzoo.core.stored_tensors import shapes_of
+from genzoo.training import eager
 from genzoo.training.rates import Curve, decay_at, rate_curve
 
 CURVE = tuple(field.name for field in fields(Curve))
@@ -58,7 +59,7 @@ def adamw(
     """AdamW, fused. Parameters that a module names as `undecayed` do not decay."""
     groups, fused = decay_groups(parameters, weight_decay), fusable(parameters)
     settings: dict[str, Any] = {"lr": lr, "betas": (betas[0], betas[1]), "eps": eps, "fused": fused}
-    return Built(torch.optim.AdamW(groups, weight_decay=weight_decay, **settings), slots=2)
+    return Built(eager.AdamW(groups, weight_decay=weight_decay, **settings), slots=2)
 
 
 def adam(
@@ -72,7 +73,7 @@ def adam(
     """Adam, fused; its weight decay is an L2 penalty."""
     groups, fused = decay_groups(parameters, weight_decay), fusable(parameters)
     settings: dict[str, Any] = {"lr": lr, "betas": (betas[0], betas[1]), "eps": eps, "fused": fused}
-    return Built(torch.optim.Adam(groups, weight_decay=weight_decay, **settings), slots=2)
+    return Built(eager.Adam(groups, weight_decay=weight_decay, **settings), slots=2)
 
 
 def sgd(
@@ -87,7 +88,7 @@ def sgd(
     plain = all(own_part(p) is p for p in parameters.values())
     groups, fused = decay_groups(parameters, weight_decay), plain and fusable(parameters)
     settings: dict[str, Any] = {"lr": lr, "momentum": momentum, "nesterov": nesterov, "fused": fused}
-    return Built(torch.optim.SGD(groups, weight_decay=weight_decay, **settings), slots=int(momentum != 0))
+    return Built(eager.SGD(groups, weight_decay=weight_decay, **settings), slots=int(momentum != 0))
 
 
 def build_optimizer(parameters: NamedParameters, options: Mapping[str, Any]) -> Optimization:

@@ -83,18 +83,18 @@ def build_parts(
     frozen = frozen_digest(model)  # of whole weights, before anything shards them
     world = devices.world_of(accelerator)
     sharded = is_sharding(config, world)
+    prepared = devices.prepare_model(accelerator, model, averages=not sharded)
     if sharded:
-        prepared = accelerator.prepare_model(model, evaluation_mode=True)  # autocast, and nothing around it
         prepared = shard(prepared, config, world, accelerator.device)
-    else:
-        prepared = accelerator.prepare_model(model)
-    model = accelerator.unwrap_model(prepared)
+    model = devices.plain_model(prepared)
     storage = FrozenStorage(model, config.precision) if config.frozen_in_16_bits else None
     if config.compile:
         compile_blocks(model)
     parameters = trainable_parameters(model)
     optimization = build_optimizer(parameters, optim)  # of the parts, where the model is shared out
-    optimizer = accelerator.prepare_optimizer(optimization.optimizer)
+    optimizer = accelerator.prepare_optimizer(
+        optimization.optimizer, device_placement=False
+    )  # it has no state yet
     return Parts(
         task=task,
         dataset=dataset,

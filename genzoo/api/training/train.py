@@ -13,8 +13,6 @@ from genzoo.api.recipes.plan import RunPlan, plan_of
 from genzoo.api.runs.located import located
 from genzoo.api.runs.stored import StoredRun, open_stored
 from genzoo.api.runs.warm_start import WarmStartReport, warm_start_model
-from genzoo.api.training.evaluation_hook import EvaluationHook
-from genzoo.api.training.held_out_hook import Division, HeldOutHook, divide
 from genzoo.api.training.preview_hook import preview_function
 from genzoo.core.checkpoint import checkpoint_steps
 from genzoo.core.contracts import able
@@ -34,6 +32,7 @@ from genzoo.training.hooks import PreviewHook
 from genzoo.training.trainer import Trainer
 
 if TYPE_CHECKING:
+    from genzoo.api.training.held_out_hook import Division
     from genzoo.core.types import Dataset, LatentCodec, Task
     from genzoo.training.summary import Summary
 
@@ -116,7 +115,7 @@ def build_trainer(
         prediction = None if predicting is None else predicting.prediction
         fates = warm_start_model(task.model, plan.init_from, prediction=prediction)
         hooks = (*hooks, WarmStartReport(fates))
-    division = None if plan.held_out is None else divide(plan.held_out, plan.data, dataset, codec)
+    division = _division(plan, dataset, codec)
     trainer = Trainer(
         task,
         dataset,
@@ -129,6 +128,14 @@ def build_trainer(
         facts=_facts(codec),
     )
     return trainer, plan
+
+
+def _division(plan: RunPlan, dataset: Dataset, codec: LatentCodec | None) -> Division | None:
+    if plan.held_out is None:
+        return None
+    from genzoo.api.training.held_out_hook import divide
+
+    return divide(plan.held_out, plan.data, dataset, codec)
 
 
 def _bound_task(plan: RunPlan, dataset: Dataset, codec: LatentCodec | None) -> Task:
@@ -179,12 +186,16 @@ def as_recipe(recipe: Recipe | str | Path) -> Recipe:
 
 
 def _watching(plan: RunPlan, task: Task, division: Division | None) -> Iterator[Hook]:
-    """The hooks that the recipe asks for."""
+    """The hooks that the recipe asks for; what measures is imported for them alone."""
     if plan.held_out is not None and division is not None:
+        from genzoo.api.training.held_out_hook import HeldOutHook
+
         yield HeldOutHook(plan.held_out, division, task, seed=plan.seed)
     block_size = plan.sampling.block_size
     if plan.preview is not None:
         yield PreviewHook(preview_function(plan.preview, block_size), every=plan.preview.every)
     if plan.evaluation is not None:
+        from genzoo.api.training.evaluation_hook import EvaluationHook
+
         sampler = None if plan.sampler is None else plan.sampler.section()
         yield EvaluationHook(plan.evaluation, block_size=block_size, sampler=sampler)
