@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -12,6 +11,8 @@ from genzoo.core.registry import DATASETS
 from genzoo.evaluation.controlled_samples import LISTS, ControlledSamples, controlled_samples
 from genzoo.evaluation.edges import EdgeAgreement, edge_agreement
 from genzoo.evaluation.nearest_neighbour import judge, real_images
+from genzoo.pictures.grid import Grid, make_grid
+from genzoo.pictures.pixels import to_uint8
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -55,8 +56,8 @@ def control_edges(
     path.parent.mkdir(parents=True, exist_ok=True)
     rows = _rows(run, made, shown, strengths, options)
     if control_runs:
-        rows.insert(-1, _together(run, made, shown, control_runs, options))
-    replace(made.samples, pixels=torch.cat(rows)).grid(columns=len(rows[0])).save(path)
+        rows.insert(-1, ("together", _together(run, made, shown, control_runs, options)))
+    _sheet(rows, made.names[:shown]).save(path)
     return {
         "f1": found[""].f1,
         "f1_uncontrolled": found["_uncontrolled"].f1,
@@ -109,10 +110,18 @@ def _together(
 
 def _rows(
     run: MeasuredRun, made: ControlledSamples, shown: int, strengths: Sequence[float], options: dict[str, Any]
-) -> list[Tensor]:
-    """The picture's rows, the control at full strength and at none among those of further strengths."""
+) -> list[tuple[str, Tensor]]:
+    """The picture's rows by name, full strength and none among the further strengths."""
     shared = options | {"class_labels": made.labels[:shown].tolist(), "control": made.controls[:shown]}
     by_strength = {1.0: made.samples.pixels[:shown], 0.0: made.without.pixels[:shown]}
     by_strength |= {float(s): run.sample(**shared, control_scale=float(s)).pixels for s in strengths}
-    ordered = [by_strength[strength] for strength in sorted(by_strength, reverse=True)]
-    return [made.controls[:shown], *ordered, made.pictures[:shown]]
+    ordered = [
+        (f"strength {strength:g}", by_strength[strength]) for strength in sorted(by_strength, reverse=True)
+    ]
+    return [("control", made.controls[:shown]), *ordered, ("original", made.pictures[:shown])]
+
+
+def _sheet(rows: Sequence[tuple[str, Tensor]], classes: Sequence[str]) -> Grid:
+    """The rows below each other; a picture's caption is its class in the first, its row's name in others."""
+    captions = [*classes, *(name for name, row in rows[1:] for _ in row)]
+    return make_grid(to_uint8(torch.cat([row for _, row in rows])), columns=len(classes), captions=captions)

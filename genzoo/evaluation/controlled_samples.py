@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -28,7 +28,7 @@ class ControlledSamples:
     """Pictures (n, 3, h, w) in [-1, 1], labels (n,), the pictures' controls, and samples.
 
     samples, without: under the controls, and with the same labels and seeds without any.   reconstructed:
-    what the codec keeps of the pictures.   classes: the names of the labels.
+    what the codec keeps of the pictures.   classes: the names of the labels.   names: of each picture's.
     """
 
     extract: Callable[[Tensor], Tensor]
@@ -39,6 +39,7 @@ class ControlledSamples:
     without: Any
     reconstructed: Tensor
     classes: str
+    names: Sequence[str]
 
     def seen(self) -> dict[str, Tensor]:
         """What is judged by the controls made of it again, as 8-bit files would give it back."""
@@ -74,6 +75,7 @@ def controlled_samples(
         without=run.sample(**options),
         reconstructed=_reconstructed(task, pixels),
         classes=" + ".join(names[label] for label in labels.unique().tolist()) if names else classes,
+        names=[names[label] if names else "" for label in labels.tolist()],
     )
 
 

@@ -52,7 +52,7 @@ def test_listing_says_size_recipe_and_quality(capsys: pytest.CaptureFixture[str]
         main(["list", "weights", "--json"])
     listed = json.loads(capsys.readouterr().out)["weights"]
     assert list(listed) == [f"assets:{name}" for name in NAMES]
-    assert "4.1 MB; recipe var_emoji; category asked for" in listed["assets:var_emoji"]
+    assert "4.1 MB; recipe var_emoji_moved; category asked for" in listed["assets:var_emoji"]
 
 
 def test_a_name_is_sampled_like_a_run(tmp_path: Path) -> None:
@@ -91,7 +91,7 @@ def test_shipped_weights_are_judged_against_their_own_data(tmp_path: Path) -> No
     assert not stop.value.code
     result = json.loads((tmp_path / "result.json").read_text(encoding="utf-8"))
     assert result["reference"]["name"] == "emoji"
-    assert result["sampling"]["run"] == "var_emoji"
+    assert result["sampling"]["run"] == "var_emoji_moved"
 
 
 def test_an_unknown_name_is_told_what_ships(capsys: pytest.CaptureFixture[str]) -> None:

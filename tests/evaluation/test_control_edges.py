@@ -15,9 +15,11 @@ from genzoo.api.sampling.samples import Samples
 from genzoo.core.errors import DataError, UsageError
 from genzoo.core.node import Node
 from genzoo.data.emoji import Emoji
+from genzoo.evaluation import control_edges as module
 from genzoo.evaluation.control_consistency import MEASURES, control_consistency
 from genzoo.evaluation.control_edges import agreement, control_edges
 from genzoo.evaluation.controlled_samples import as_seen
+from genzoo.pictures.grid import make_grid
 
 
 def line(column: int, num: int = 1) -> Tensor:
@@ -184,3 +186,21 @@ def test_the_class_is_judged_by_pictures_other_than_the_originals(tmp_path: Path
 def control_of(run: LineRun, num: int) -> Tensor:
     data = run.dataset()
     return torch.stack([data.fetch(index * len(data) // num)["pixels"] for index in range(num)])
+
+
+def test_every_picture_is_captioned_by_its_own_class_or_row(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said: list[str] = []
+
+    def noted(*arguments: Any, captions: list[str], **options: Any) -> Any:
+        said.extend(captions)
+        return make_grid(*arguments, captions=captions, **options)
+
+    monkeypatch.setattr(module, "make_grid", noted)
+    lists = {"exclude_classes": ["Food & Drink", "Objects"]}
+    run = LineRun(tmp_path, emoji(**lists), styles=["fluent_flat"], **lists)
+    control_edges(run, num=6, shown=4, strengths=[1.5])
+    rows = [said[first : first + 4] for first in range(0, len(said), 4)]
+    assert rows[0] == [emoji().class_names[label] for label in run.asked[-1]["labels"]]
+    assert [set(row) for row in rows[1:]] == [{"strength 1.5"}, {"strength 1"}, {"strength 0"}, {"original"}]
