@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from PIL import Image
 
 from genzoo.core.progress import Progress
 from genzoo.core.run_folder import MetricsLog
-from genzoo.training.event_file import EventFile
 from genzoo.training.hook import Hook, StepRecord, TrainingView
 
 if TYPE_CHECKING:
@@ -27,12 +27,14 @@ class MetricsHook(Hook):
     def __init__(self, *, tensorboard: bool) -> None:
         self.tensorboard = tensorboard
         self._log: MetricsLog | None = None
-        self._board: EventFile | None = None
+        self._board: Any = None
 
     def on_start(self, trainer: TrainingView) -> None:
         self._log = MetricsLog(trainer.folder.metrics, resumed_step=trainer.step)
         if self.tensorboard:
-            self._board = EventFile(trainer.folder.tensorboard, first_step=trainer.step + 1)
+            from torch.utils.tensorboard.writer import SummaryWriter
+
+            self._board = SummaryWriter(str(trainer.folder.tensorboard), purge_step=trainer.step + 1)
 
     def on_step(self, trainer: TrainingView, record: StepRecord) -> None:
         if not record.logged or self._log is None:
@@ -42,7 +44,7 @@ class MetricsHook(Hook):
         self._log.append({"step": record.step, "samples": record.step * record.samples} | values)
         if self._board is not None:
             for name, value in values.items():
-                self._board.scalar(f"train/{name}", value, record.step)
+                self._board.add_scalar(f"train/{name}", value, record.step)
 
     def on_values(self, trainer: TrainingView, group: str, values: Mapping[str, float]) -> None:
         if self._log is not None:
@@ -50,12 +52,13 @@ class MetricsHook(Hook):
             self._log.append({"step": trainer.step} | named)
         if self._board is not None:
             for name, value in values.items():
-                self._board.scalar(f"{group}/{name}", value, trainer.step)
+                self._board.add_scalar(f"{group}/{name}", value, trainer.step)
 
     def on_picture(self, trainer: TrainingView, path: Path) -> None:
         if self._board is not None:
             with Image.open(path, formats=("PNG", "GIF")) as picture:
-                self._board.picture("preview", picture, trainer.step)
+                levels = np.asarray(picture.convert("RGB"))
+            self._board.add_image("preview", levels, trainer.step, dataformats="HWC")
 
     def on_end(self, trainer: TrainingView) -> None:
         if self._log is not None:

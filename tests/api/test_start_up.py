@@ -20,8 +20,7 @@ ROOT = Path(__file__).resolve().parents[2]
 HEAVY = "diffusers", "transformers", "peft", "scipy", "sklearn", "torchvision", "open_clip", "timm", "pandas"
 # torch's compiler, which its optimizers and its switch for deterministic kernels load, costs a second or two
 COMPILER = "sympy", "torch._dynamo", "torch._inductor", "torch.distributed.tensor", "triton.language"
-FOR_A_WORD = "torch.utils.tensorboard", "google.protobuf", "genzoo.evaluation.evaluate_images"
-NEEDLESS = (*HEAVY, *COMPILER, *FOR_A_WORD)
+NEEDLESS = (*HEAVY, *COMPILER, "genzoo.evaluation.evaluate_images")
 
 SCRIPT = """
 import sys
