@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.autograd.graph import saved_tensors_hooks
 
-import genzoo.families.car.var.blocks
+import genzoo.kernels.attention
 import genzoo.nn.attention
 from genzoo.kernels import triton_host
 from genzoo.kernels.adaln import triton_adaln
@@ -54,7 +54,7 @@ def fake_gpu(on_launch: Launch) -> Iterator[None]:
         stack.enter_context(
             mock.patch.object(triton_configs, "_multiprocessors", return_value=MULTIPROCESSORS)
         )
-        for module in (genzoo.nn.attention, genzoo.families.car.var.blocks):
+        for module in (genzoo.nn.attention, genzoo.kernels.attention):
             stack.enter_context(mock.patch.object(module, "scaled_dot_product_attention", attend))
         stack.enter_context(FakeTensorMode())
         yield

@@ -58,7 +58,8 @@ def test_groups_stay_together_and_neighbours_are_kept() -> None:
     x, labels = groups()
     y = tsne(x, perplexity=8, steps=600)
     assert y.shape == (60, 2)
-    assert bool((labels[neighbours(y, 5)] == labels[:, None]).all())
+    # the descent is chaotic: rounding, which processors do in other orders, may leave a point aside
+    assert (labels[neighbours(y, 5)] == labels[:, None]).double().mean() > 0.95  # by chance: 0.32
     kept = (neighbours(x, 8)[:, :, None] == neighbours(y, 8)[:, None, :]).any(-1).double().mean().item()
     linear = neighbours(principal_components(x, 2), 8)
     by_components = (neighbours(x, 8)[:, :, None] == linear[:, None, :]).any(-1).double().mean().item()
