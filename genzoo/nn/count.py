@@ -76,9 +76,8 @@ def count_params(model: nn.Module) -> dict[str, int]:
 
 def count_macs(model: nn.Module) -> dict[str, int]:
     """Multiply-adds of one sample by kind: linear, conv, attention, scan. Needs `model.example_inputs()`."""
-    from torch.utils.flop_counter import (
-        FlopCounterMode,
-    )  # loads Triton, which models that name this file do not need
+    # loads Triton, which models that name this file do not need
+    from torch.utils.flop_counter import FlopCounterMode
 
     model = on_meta(model)
     totals = {"linear": 0, "conv": 0, "attention": 0, "scan": 0}

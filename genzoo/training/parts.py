@@ -92,9 +92,8 @@ def build_parts(
         compile_blocks(model)
     parameters = trainable_parameters(model)
     optimization = build_optimizer(parameters, optim)  # of the parts, where the model is shared out
-    optimizer = accelerator.prepare_optimizer(
-        optimization.optimizer, device_placement=False
-    )  # it has no state yet
+    # it has no state yet that could lie elsewhere
+    optimizer = accelerator.prepare_optimizer(optimization.optimizer, device_placement=False)
     return Parts(
         task=task,
         dataset=dataset,
