@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
-pytest.importorskip("gradio")
+gr = pytest.importorskip("gradio")
 
+from PIL import Image
 from test_library_and_jobs import a_run
 
 from genzoo.app.jobs import Jobs
@@ -83,11 +84,37 @@ def test_a_tick_that_is_made_while_the_list_grows_is_left_alone(
     page: Page, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(runs, "listed", lambda page: [("a", "first"), ("b", "second")])
-    grown = next(iter(runs.look_at(page, ["a"], "loss", {"rows": [("a", "first")]})))[0]
+    grown = list(runs.look_at(page, ["a"], "loss", {"rows": [("a", "first")]}))[-1][0]
     assert [value for _, value in grown.choices] == ["a", "b"]
     assert "value" not in grown.constructor_args
-    gone = next(iter(runs.look_at(page, ["a", "c"], "loss", {"rows": [("a", "first")]})))[0]
+    gone = list(runs.look_at(page, ["a", "c"], "loss", {"rows": [("a", "first")]}))[-1][0]
     assert gone.constructor_args["value"] == ["a"]
+
+
+def test_a_picture_that_was_half_copied_is_shown_when_it_is_whole(
+    page: Page, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Image.new("RGB", (8, 8)).save(tmp_path / "whole.png")
+    whole, picture = (tmp_path / "whole.png").read_bytes(), tmp_path / "grid.png"
+    picture.write_bytes(whole[:20])
+    monkeypatch.setattr(runs, "_pictures_of", lambda found: [(picture, "a, step 2")])
+    looks = list(runs.look_at(page, ["a"], "loss", None))
+    assert looks[-1][4] == []
+    picture.write_bytes(whole)
+    again = list(runs.look_at(page, ["a"], "loss", looks[-1][6]))
+    assert [label for _, label in again[-1][4]] == ["a, step 2"]
+
+
+def test_a_list_of_models_that_is_left_without_a_choice_changes_nothing(
+    page: Page, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    form = {"source": "a", "steps": 3}
+    assert sample.opening("a", form) == [gr.skip(), gr.skip()]
+    assert sample.describe(page, "a", form) == [gr.skip()] * 11
+    assert asked(page) == []
+    assert sample.opening("b", form)[0] is None
+    said = list(sample.make_pictures(page, "a", {"source": "b"}, None, []))
+    assert [one[1] for one in said] == ["this model is not ready yet"]
 
 
 @pytest.mark.parametrize("name", [*NAMES, "a", "a/b", ".hidden"], ids=lambda name: repr(name)[:20])

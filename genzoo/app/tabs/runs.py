@@ -123,7 +123,8 @@ def look_at(page: Page, chosen: Any, curve: Any, drawn: Any) -> Iterator[list[An
     }
     now |= {
         "with curves": sorted({name for name, _, _ in points}),
-        "pictures": [str(path) for path, _ in made],
+        # a picture that is still being copied is looked at again
+        "pictures": [(str(path), path.stat().st_size) for path, _ in made if path.is_file()],
     }
     before = drawn or {}
     new = {key for key in now if before.get(key) != now[key]}
@@ -143,10 +144,10 @@ def look_at(page: Page, chosen: Any, curve: Any, drawn: Any) -> Iterator[list[An
     out[5], out[6] = words, now
     if new & {"points", "with curves"}:
         if now["with curves"] != before.get("with curves"):
-            yield [*out[:3], None, *out[4:]]  # another set of runs gets colours only after nothing was drawn
-            out = [gr.skip()] * 7
+            # another set of runs gets colours only after nothing was drawn
+            yield [*[gr.skip()] * 3, None, *[gr.skip()] * 3]
         out[3] = _frame(points)
-    yield out
+    yield out  # all at once: another look may run beside this one, and what is drawn is remembered with it
 
 
 def listed(page: Page) -> list[tuple[str, str]]:

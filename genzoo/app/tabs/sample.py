@@ -141,7 +141,7 @@ def sample_tab(page: Page, blocks: gr.Blocks) -> None:
     results = [gallery, told, history, after, earlier, download, command, make, stop]
     shape = partial(describe, page)
     for chosen in (source.input, blocks.load(partial(first_model, page), None, source, **QUIET).then):
-        chosen(opening, None, [form, about], **QUIET).then(shape, source, shaped, **QUIET)
+        chosen(opening, [source, form], [form, about], **QUIET).then(shape, [source, form], shaped, **QUIET)
     source.focus(partial(refreshed, page), None, source, **QUIET)
     photo.upload(partial(control_of_photo, page), [source, photo], [control, seen], **PRIVATE)
     photo.clear(lambda: (None, gr.Image(None, visible=False)), None, [control, seen], **QUIET)
@@ -166,9 +166,12 @@ def first_model(page: Page) -> Any:
     return gr.Dropdown(choices, value=choices[0][1] if choices else None, interactive=True)
 
 
-def opening() -> list[Any]:
-    """What is said while a model is looked at; nothing can be made of the one before."""
-    return [None, "Opening the model …"]
+def opening(source: Any, form: Any) -> list[Any]:
+    """What is said while a model is looked at; nothing can be made of the one before.
+
+    A list that is left without a choice names the model that is open already: its form stays as it is.
+    """
+    return [gr.skip(), gr.skip()] if _is_of(form, source) else [None, "Opening the model …"]
 
 
 def refreshed(page: Page) -> Any:
@@ -176,10 +179,12 @@ def refreshed(page: Page) -> Any:
     return gr.Dropdown(_sources(page))
 
 
-def describe(page: Page, source: Any) -> list[Any]:
-    """The form of a model: the fields that it has, with its own values."""
+def describe(page: Page, source: Any, open_form: Any = None) -> list[Any]:
+    """The form of a model: the fields that it has, with its own values; nothing new if it is `open_form`."""
+    if _is_of(open_form, source):
+        return [gr.skip()] * 11
     try:
-        form = page.worker.ask("describe", source=page.library.source(source))
+        form = page.worker.ask("describe", source=page.library.source(source)) | {"source": source}
     except GenzooError as error:
         return [None, plain(error.what), *[gr.skip()] * 9] if source else [gr.skip()] * 11
     words = f"Words it knows: {'; '.join(form['prompts'][:3])}" if form["prompts"] else ""
@@ -249,7 +254,7 @@ def make_pictures(
     nothing = [gr.skip()] * 9
     try:
         path = page.library.source(source)
-        if form is None:
+        if not _is_of(form, source):
             raise UsageError("this model is not ready yet", fix="wait a moment, or choose another one")
         wish = _wish(control, fields)
         options = options_of(form, wish)
@@ -264,6 +269,10 @@ def make_pictures(
         complain(error)
         nothing[1] = plain(error.what)
         yield [*nothing[:7], gr.Button(interactive=True), gr.Button(visible=False)]
+
+
+def _is_of(form: Any, source: Any) -> bool:
+    return isinstance(form, Mapping) and form.get("source") == source
 
 
 def _busy(text: str) -> list[Any]:
