@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
-gr = pytest.importorskip("gradio")
+pytest.importorskip("gradio")
 
+import gradio as gr
 from PIL import Image
 from test_library_and_jobs import a_run
 
