@@ -19,6 +19,12 @@ METRICS.lazy(
     takes={"task": "generates", "data": "clips"},
 )
 METRICS.lazy(
+    "moving_direction",
+    "genzoo.evaluation.moving_direction:moving_direction",
+    help="clips whose class says where something goes: do they go there",
+    takes={"task": "generates", "data": "clips"},
+)
+METRICS.lazy(
     "memorisation",
     "genzoo.evaluation.memorisation:report_memorisation",
     help="how near samples come to the training images",

@@ -20,6 +20,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "nearest_neighbour": {"num": 20},
     "sample_grid": {"rows": 2, "columns": 3},
     "moving_object": {"num": 10, "reference": 20, "window": 4},
+    "moving_direction": {"num": 10, "reference": 20},
     "memorisation": {"num": 4},
     "reconstruction": {"num": 2},
     "control_edges": {"num": 2, "classes": "all", "shown": 2},
