@@ -38,6 +38,7 @@ from genzoo.families.car.var.model import VAR
 from genzoo.families.car.var.sampler_options import checked_options, draw_options
 from genzoo.families.car.vqvae.codec import VQVAECodec
 from genzoo.families.car.vqvae.wrong_tokens import with_wrong_tokens
+from genzoo.kernels.group_norm import channels_last_where_faster
 from genzoo.nn.embeddings import check_label_range, chosen_labels, drop_labels
 from genzoo.nn.evaluating import evaluating
 
@@ -120,7 +121,7 @@ class NextScaleTask:
         self.control_name = _name_of(control)
         self.extract = build_control(control) if isinstance(control, (str, Mapping)) else control
         self.encode_control, self.encode_null = ControlEncoding(codec), ControlEncoding(codec)
-        self.half = HalfCopy()
+        self.half = HalfCopy(channels_last_where_faster)
 
     @property
     def facts(self) -> dict[str, str]:

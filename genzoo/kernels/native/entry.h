@@ -104,6 +104,16 @@ void NAME(genzoo_gelu)(const int64_t *p, int64_t threads) {
     NAME(gelu_run)(&call, (int)threads);
 }
 
+void NAME(genzoo_group_norm)(const int64_t *p, int64_t threads) {
+    NAME(group_norm) call;
+    call.samples = p[0], call.pixels = p[1], call.channels = p[2], call.groups = p[3], call.silu = p[4];
+    memcpy(&call.eps, p + 5, sizeof call.eps);
+    p += 6;
+    call.x = NAME(next_tensor)(&p), call.out = NAME(next_tensor)(&p);
+    call.weight = NAME(next_array)(&p), call.bias = NAME(next_array)(&p);
+    NAME(group_norm_run)(&call, (int)threads);
+}
+
 static NAME(heads) NAME(next_heads)(const int64_t **p) {
     NAME(heads) x = {NAME(next_tensor)(p), 0};
     x.head_stride = *(*p)++;

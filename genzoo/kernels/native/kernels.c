@@ -24,5 +24,6 @@
 #include "conv.h"
 #include "adaln.h"
 #include "gelu.h"
+#include "group_norm.h"
 #include "attention.h"
 #include "entry.h"

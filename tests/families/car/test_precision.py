@@ -7,10 +7,14 @@ from pathlib import Path
 import pytest
 import torch
 from families.car.tiny import pictures, streams, tiny_car, tiny_task, tiny_var
+from safetensors.torch import save_file
 from torch import nn
 
 from genzoo.core.errors import UsageError
 from genzoo.families.car.var.bf16_copy import HalfCopy, halved
+from genzoo.families.car.vqvae.codec import VQVAECodec
+from genzoo.families.car.vqvae.model import VQVAE
+from genzoo.kernels.native import build
 from genzoo.training.config import TrainConfig
 from genzoo.training.ema import ParameterAverage
 
@@ -95,6 +99,21 @@ def test_the_decoder_has_a_copy_too(tmp_path: Path) -> None:
     assert rounded.dtype == torch.float32
     assert 0 < (exact - rounded).abs().max() < 0.05
     assert torch.equal(codec.decode(latents), exact)
+
+
+@pytest.mark.skipif(build.unavailable_reason() is not None, reason="no C compiler on this machine")
+def test_a_decoder_of_whole_vectors_runs_channels_last(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    weights = tmp_path / "wide.safetensors"
+    save_file(VQVAE(ch=32, ch_mult=(1, 2), num_res_blocks=1, patch_nums=(1, 4)).state_dict(), weights)
+    codec = VQVAECodec(str(weights), patch_nums=(1, 4))
+    features = torch.randn(2, 32, 4, 4, generator=torch.Generator().manual_seed(0))
+    exact, rounded = codec.decode(features), codec.decode(features, precision="bf16")
+    assert rounded.is_contiguous()
+    assert 0 < (exact - rounded).abs().max() < 0.1 * exact.abs().max()
+    copied = codec._half(codec._decoder)[1].conv_in.weight  # type: ignore[index, union-attr]
+    assert copied.is_contiguous(memory_format=torch.channels_last)
+    assert codec.vqvae.decoder.conv_in.weight.is_contiguous()
 
 
 def test_other_precisions_are_refused(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import weakref
+from collections.abc import Callable
 from typing import Any, Literal, TypeVar
 
 import torch
@@ -19,9 +20,13 @@ Module = TypeVar("Module", bound=nn.Module)
 
 
 class HalfCopy:
-    """The bfloat16 copy of one module at a time, made again when its weights have changed."""
+    """The bfloat16 copy of one module at a time, made again when its weights have changed.
 
-    def __init__(self) -> None:
+    finish: done to a fresh copy.
+    """
+
+    def __init__(self, finish: Callable[[nn.Module], None] | None = None) -> None:
+        self._finish = finish
         self._of: weakref.ref[nn.Module] | None = None
         self._version: tuple[int, ...] = ()
         self._copy: Any = None
@@ -31,6 +36,8 @@ class HalfCopy:
         version = weights_version(module)
         if self._of is None or self._of() is not module or self._version != version:
             self._copy = halved(module)
+            if self._finish is not None:
+                self._finish(self._copy)
             self._of, self._version = weakref.ref(module), version
         result: Module = self._copy
         return result

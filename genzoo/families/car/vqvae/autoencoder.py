@@ -7,7 +7,9 @@ from itertools import pairwise
 
 from einops import rearrange
 from torch import Tensor, nn
-from torch.nn.functional import interpolate, pad, scaled_dot_product_attention, silu
+from torch.nn.functional import interpolate, pad, scaled_dot_product_attention
+
+from genzoo.kernels.group_norm import group_norm_silu, normalised
 
 Norm = Callable[[int], nn.GroupNorm]
 """The norm of so many channels."""
@@ -33,8 +35,8 @@ class ResBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(b, c_in, h, w) -> (b, c_out, h, w)."""
-        h = self.conv1(silu(self.norm1(x)))
-        h = self.conv2(self.dropout(silu(self.norm2(h))))
+        h = self.conv1(group_norm_silu(self.norm1, x))
+        h = self.conv2(self.dropout(group_norm_silu(self.norm2, h)))
         output: Tensor = self.nin_shortcut(x) + h
         return output
 
@@ -50,7 +52,9 @@ class PixelAttention(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(b, c, h, w) -> the same shape."""
-        q, k, v = rearrange(self.qkv(self.norm(x)), "b (three c) h w -> three b 1 (h w) c", three=3)
+        q, k, v = rearrange(
+            self.qkv(normalised(self.norm, x)), "b (three c) h w -> three b 1 (h w) c", three=3
+        )
         mixed = rearrange(scaled_dot_product_attention(q, k, v), "b 1 (h w) c -> b c h w", h=x.shape[-2])
         output: Tensor = x + self.proj_out(mixed)
         return output
@@ -158,7 +162,7 @@ class Encoder(nn.Module):
         x = self.conv_in(pixels)
         for level in self.down:
             x = level(x)
-        output: Tensor = self.conv_out(silu(self.norm_out(self.mid(x))))
+        output: Tensor = self.conv_out(group_norm_silu(self.norm_out, self.mid(x)))
         return output
 
 
@@ -193,5 +197,5 @@ class Decoder(nn.Module):
         x = self.mid(self.conv_in(features))
         for level in reversed(self.up):
             x = level(x)
-        output: Tensor = self.conv_out(silu(self.norm_out(x)))
+        output: Tensor = self.conv_out(group_norm_silu(self.norm_out, x))
         return output

@@ -18,6 +18,7 @@ from genzoo.families.car.var.bf16_copy import HalfCopy, Precision
 from genzoo.families.car.var.blocks import own_precision
 from genzoo.families.car.vqvae.quantizer import MultiScaleQuantizer
 from genzoo.families.car.weights.loading import load_vqvae
+from genzoo.kernels.group_norm import channels_last_where_faster
 from genzoo.nn.graphs import Graph
 
 SAVED = "vqvae.safetensors"
@@ -42,7 +43,7 @@ class VQVAECodec:
         known = {} if patch_nums is None else {"patch_nums": list(patch_nums)}
         self.vqvae = load_vqvae(weights, **known).eval().requires_grad_(False)
         self._decoder = nn.Sequential(self.vqvae.post_quant_conv, self.vqvae.decoder)
-        self._half = HalfCopy()
+        self._half = HalfCopy(channels_last_where_faster)
         self.patch_nums = self.vqvae.patch_nums
         self.fingerprint = f"vqvae-{tensors_digest(dict(self.vqvae.state_dict()))}-{list(self.patch_nums)}"
 
@@ -120,7 +121,7 @@ class VQVAECodec:
         """
         decoder = self._half(self._decoder) if precision == "bf16" else self._decoder
         dtype = next(decoder.parameters()).dtype
-        return self._sliced(lambda part: decoder(part.to(dtype)).clamp(-1, 1).float(), latents)
+        return self._sliced(lambda part: decoder(part.to(dtype)).clamp(-1, 1).float().contiguous(), latents)
 
     def tokens(self, latents: Tensor) -> list[Tensor]:
         """Tokens (b, h_k w_k) of every scale.   latents: (b, c, h, w)."""
