@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from genzoo.nn.resting import as_on_a_device
 from genzoo.training.allocations import AllocationCounter
 from genzoo.training.dry_run import Step
-from genzoo.training.held_objects import frozen_tensors
+from genzoo.training.held_objects import frozen_tensors, resting_tensors
 from genzoo.training.micro_step import micro_loss
 from genzoo.training.step_memory import StepMemory, memory_of
 from genzoo.training.trainer import Trainer
@@ -16,12 +17,14 @@ def foretold(trainer: Trainer) -> StepMemory:
 
 
 def taken(trainer: Trainer) -> int:
-    """The most that two real steps hold, with what was there before, but for what the task holds frozen."""
+    """The most that two real steps hold, as on a GPU, with what was there before, but for what the task holds
+    frozen and what lies in the host's memory.
+    """
     parts = trainer.parts
     kept = [*parts.model.parameters(), *parts.model.buffers()]
     averages = parts.average.tensors().values() if parts.average else ()
     steps = [next(trainer._batches()) for _ in range(2)]
-    with AllocationCounter(frozen_tensors(parts)) as counter:
+    with as_on_a_device(), AllocationCounter([*frozen_tensors(parts), *resting_tensors(parts)]) as counter:
         counter.hold([*kept, *averages])
         for micro_batches in steps:
             for parameter in parts.parameters.values():

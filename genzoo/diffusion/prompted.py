@@ -170,7 +170,7 @@ def sample_prompts(
     """
     if len(prompts) != len(generator):
         raise UsageError(f"{len(prompts)} prompts for {len(generator)} samples", fix="pass one for each")
-    function, guidance = build_sampler(merge_sampler(sampler or DEFAULT_SAMPLER, overrides))
+    function, guidance = build_sampler(merge_sampler(sampler or DEFAULT_SAMPLER, overrides), run_precision)
 
     def draw(some: Sequence[str], streams: SampleStreams) -> Tensor:
         text = model.encode_prompts(some)

@@ -8,6 +8,7 @@ the backward goes on.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
@@ -53,6 +54,24 @@ def applies(x: Tensor) -> bool:
     if not x.is_cuda or not torch.is_grad_enabled() or torch.compiler.is_compiling():
         return False
     return torch.is_autocast_enabled("cuda")
+
+
+@contextlib.contextmanager
+def in_float32(model: nn.Module) -> Iterator[None]:
+    """Within the block what lies in 16 bits is read from copies in float32."""
+    halves = [
+        (module, name, weight)
+        for module in model.modules()
+        for name, weight in module._parameters.items()
+        if weight is not None and weight.dtype in (torch.bfloat16, torch.float16)
+    ]
+    try:
+        for module, name, weight in halves:
+            module._parameters[name] = weight.detach().float()  # type: ignore[assignment]
+        yield
+    finally:
+        for module, name, weight in halves:
+            module._parameters[name] = weight
 
 
 def exact_parameters(model: nn.Module) -> set[int]:

@@ -17,6 +17,7 @@ from genzoo.core.reading import read_bytes
 from genzoo.core.seeds import SampleStreams
 from genzoo.core.shapes_alone import shapes
 from genzoo.nn.graphs import Graph
+from genzoo.nn.resting import Resting
 from genzoo.pretrained.autoencoder_files import find_files, fingerprint, read_config
 from genzoo.pretrained.autoencoder_graphs import decoder_graph
 from genzoo.pretrained.fitting import check_against, spec_of
@@ -97,6 +98,7 @@ class AutoencoderKLCodec:
         if precision not in ("fp32", "bf16"):
             raise UsageError(f"the codec's precision is {precision!r}", fix="use fp32 or bf16")
         self.slice_size = slice_size
+        self._resting: Resting | None = None
         self._dtype = torch.bfloat16 if precision == "bf16" else None
         self._layout = torch.channels_last if channels_last else torch.preserve_format
         config_file, weights_file = _find(path, subfolder, variant, revision)
@@ -153,6 +155,12 @@ class AutoencoderKLCodec:
         torch.nn.Module.to(self.vae, device, wanted)
         if self._layout == torch.channels_last:
             torch.nn.Module.to(self.vae, memory_format=self._layout)
+        if self._resting is not None:
+            self._resting.rest(device)
+
+    def offload(self) -> None:
+        """From now on the weights lie in the host's memory but while they encode or decode."""
+        self._resting = Resting([self.vae])
 
     @torch.no_grad()
     def moments(self, pixels: Tensor) -> Tensor:
@@ -185,6 +193,10 @@ class AutoencoderKLCodec:
 
     def _sliced(self, function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
         """A function of images over a batch of images or of videos, a few images at a time."""
+        with contextlib.nullcontext() if self._resting is None else self._resting.awake():
+            return self._in_slices(function, x)
+
+    def _in_slices(self, function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
         parameter = next(self.vae.parameters())
         images = rearrange(x, "b f c h w -> (b f) c h w") if x.ndim == 5 else x
         parts = images.to(parameter.device, parameter.dtype, memory_format=self._layout).split(

@@ -42,6 +42,16 @@ def own_size(pipeline: Any) -> int:
     return int(side) * pixel_factor(pipeline) if isinstance(side, int) else 512
 
 
+def paints_from(vae: Any, dtype: torch.dtype) -> None:
+    """Let an autoencoder that lies in a type decode latents of any: pipelines hand on what they denoised."""
+    decode = vae.decode
+
+    def decoded(latents: Tensor, *given: Any, **options: Any) -> Any:
+        return decode(latents.to(dtype), *given, **options)
+
+    vars(vae)["decode"] = decoded
+
+
 @torch.no_grad()
 def moments(pipeline: Any, pixels: Tensor) -> Tensor:
     """Mean and log variance (1, 2c, ...) of one picture (1, 3, h, w) in [-1, 1]; the mean alone (1, c, ...)

@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils._pytree import tree_map
 
 from genzoo.core.errors import WeightsError
 
@@ -115,11 +116,17 @@ def _scheduler_of(pipeline: Any, scheduler: Any) -> Iterator[None]:
         vars(pipeline)["scheduler"] = before
 
 
-def remember_prompts(pipeline: Any, unless: Collection[str] = ()) -> None:
+def remember_prompts(pipeline: Any, unless: Collection[str] = (), *, widened: bool = False) -> None:
     """Let the pipeline encode each prompt once, alone and without gradients, but for those that hold one of
-    some words, whose embeddings move.
+    some words, whose embeddings move.   widened: features are float32 at least, whatever the encoders lie
+    in: a pipeline takes the picture in the type of its text.
     """
-    encode = pipeline.encode_prompt
+    encode_prompt = pipeline.encode_prompt
+
+    def encode(*given: Any, **options: Any) -> Any:
+        found = encode_prompt(*given, **options)
+        return tree_map(_widened, found) if widened else found
+
     known: dict[str, Any] = {}
 
     def remembered(prompt: Any = None, *given: Any, **options: Any) -> Any:
@@ -133,8 +140,14 @@ def remember_prompts(pipeline: Any, unless: Collection[str] = ()) -> None:
         return known[key]
 
     # the call's own way of asking has to stay visible to who inspects it
-    remembered.__signature__ = inspect.signature(encode)  # type: ignore[attr-defined]
+    remembered.__signature__ = inspect.signature(encode_prompt)  # type: ignore[attr-defined]
     vars(pipeline)["encode_prompt"] = remembered
+
+
+def _widened(one: Any) -> Any:
+    if not isinstance(one, Tensor) or not one.is_floating_point():
+        return one
+    return one.to(torch.promote_types(one.dtype, torch.float32))
 
 
 def tokenizers_of(pipeline: Any) -> list[tuple[Any, Any]]:

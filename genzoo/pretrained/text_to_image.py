@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from genzoo.core.errors import CheckpointError, GenzooError, WeightsError
 from genzoo.core.reading import read_json
 from genzoo.core.shapes_alone import shapes
+from genzoo.nn.resting import Resting
 from genzoo.pretrained.codecs import AutoencoderKLCodec
 from genzoo.pretrained.hub import SMALL, WEIGHTS_FILE, WHOLE, fetched, resolve, weights_lack
 from genzoo.pretrained.prompts import load_prompt_encoder
@@ -34,7 +35,8 @@ class TextToImageParts:
 
     vae: None when the UNet works on pixels.   scheduler: scheduler_config.json, see
     `genzoo.diffusion.prompted.schedule_from`.   zeros_for_empty: a negative prompt that is left out means
-    zeros and not the features of "" (SDXL).   source: the folder or hub id.
+    zeros and not the features of "" (SDXL).   source: the folder or hub id.   resting: the text encoders,
+    where they lie in the host's memory but while they read.
     """
 
     unet: Any
@@ -44,6 +46,7 @@ class TextToImageParts:
     scheduler: Mapping[str, Any]
     zeros_for_empty: bool = False
     source: str = ""
+    resting: Resting | None = None
 
     @property
     def is_sdxl(self) -> bool:
@@ -89,7 +92,13 @@ class TextToImageParts:
 
     def encode_captions(self, captions: Sequence[str]) -> TextFeatures:
         """Features of texts as they stand; differentiable in whatever parameters have gradients."""
-        return encode_ids(self.text_encoders, self.token_ids(captions))
+        return self.encode(self.token_ids(captions))
+
+    def encode(self, ids: Sequence[Tensor]) -> TextFeatures:
+        """Features of ids (b, k l), one for each text encoder; see `text_features.encode_ids`."""
+        if self.resting is None:
+            return encode_ids(self.text_encoders, ids)
+        return self.resting.read(lambda *given: encode_ids(self.text_encoders, given), *ids)
 
     def encode_prompts(self, prompts: Sequence[str]) -> TextFeatures:
         """Features of prompts as people type them, with weights such as (word:1.2), of any length; of
@@ -101,7 +110,7 @@ class TextToImageParts:
 
     def _prompts(self, prompts: Sequence[str]) -> TextFeatures:
         read = [tokenize_weighted(tokenizer, prompts, self.max_length) for tokenizer in self.tokenizers]
-        features, weights = encode_ids(self.text_encoders, [ids for ids, _ in read]), read[0][1]
+        features, weights = self.encode([ids for ids, _ in read]), read[0][1]
         if bool((weights == 1).all()):
             return features
         empty = self.encode_captions([""]).hidden.repeat(1, weights.shape[1] // self.max_length, 1)

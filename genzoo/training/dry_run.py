@@ -25,7 +25,15 @@ from genzoo.data.sample_stream import SampleStream, step_positions
 from genzoo.training.gpus_needed import gpus_needed
 from genzoo.training.micro_step import micro_loss, prepared_batch
 from genzoo.training.parts import Parts
-from genzoo.training.step_memory import HOWS, StepCount, counted, fake_step, memory_of, real_step
+from genzoo.training.step_memory import (
+    HOWS,
+    StepCount,
+    counted,
+    fake_drawing,
+    fake_step,
+    memory_of,
+    real_step,
+)
 from genzoo.training.summary import Summary, summarise
 
 logger = logging.getLogger(__name__)
@@ -49,18 +57,20 @@ def dry_run(
     output: Path,
     micro_batches: Sequence[Batch],
     progress: Progress | None = None,
+    *,
+    drawn: int = 0,
 ) -> Summary:
     """The memory of a step, and forward and backward of the first micro-batch, thrown away; a look at files.
 
     Where the memory would not do nothing is computed. stream: the data as training reads them.   progress:
-    (files done, files to look at).
+    (files done, files to look at).   drawn: samples that previews draw together.
     """
     parts.prepared.train()
     batch = micro_batches[0]
     started = time.perf_counter()
     step = Step(parts, batch)
     seconds = time.perf_counter() - started
-    count = step.count_fake()
+    count = step.count_fake(drawn)
     found = None if count is None else _summary(parts, output, batch, stream, count)
     if not has_weights(parts):
         if found is None:
@@ -97,12 +107,15 @@ class Step:
         made, self.preparing = counted(parts, lambda: prepared_batch(parts, batch))
         self.batch, self.streams = made
 
-    def count_fake(self) -> StepCount | None:
-        """On fake tensors; None where they do not do: for parts of a model, on a GPU, or for this task."""
+    def count_fake(self, drawn: int = 0) -> StepCount | None:
+        """On fake tensors; None where they do not do: for parts of a model, on a GPU, or for this task.
+        drawn: samples of previews.
+        """
         if self.parts.sharded or (has_weights(self.parts) and self.parts.device.type != "cpu"):
             return None
         try:
-            return fake_step(self.parts, self.batch, self.streams, preparing=self.preparing)
+            count = fake_step(self.parts, self.batch, self.streams, preparing=self.preparing)
+            return replace(count, drawing=fake_drawing(self.parts, drawn))
         except FAKES_WILL_NOT_DO as error:
             logger.info("memory is counted in a pass: %s on tensors without values", type(error).__name__)
             return None

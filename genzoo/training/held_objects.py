@@ -9,6 +9,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from genzoo.nn.resting import Resting
 from genzoo.training.parts import Parts
 
 
@@ -17,6 +18,12 @@ def frozen_tensors(parts: Parts) -> list[Tensor]:
     own = {id(module) for module in parts.model.modules()}
     modules = [one for one in _reachable(parts.task) if isinstance(one, nn.Module) and id(one) not in own]
     return [tensor for module in modules for tensor in (*module.parameters(False), *module.buffers(False))]
+
+
+def resting_tensors(parts: Parts) -> list[Tensor]:
+    """Weights of the model and of those modules that lie in the host's memory but while they are read."""
+    resting = [one for one in _reachable(parts.task) if isinstance(one, Resting)]
+    return [tensor for one in resting for tensor in one.tensors()]
 
 
 def _reachable(start: object) -> list[Any]:

@@ -99,10 +99,14 @@ class PreviewHook(Hook):
     """Call `function(trainer, step)` every so many steps, with the averaged weights in the model.
 
     All processes take part: the function shares its work over `trainer.world`, and the first one writes.
+    at_once: how many samples it draws together, for a dry run; 0 where it draws none.
     """
 
-    def __init__(self, function: Callable[[TrainingView, int], None], *, every: int) -> None:
+    def __init__(
+        self, function: Callable[[TrainingView, int], None], *, every: int, at_once: int = 0
+    ) -> None:
         self.function, self.every = function, every
+        self.at_once = at_once if every else 0
 
     def on_step(self, trainer: TrainingView, record: StepRecord) -> None:
         if self.every and record.step % self.every == 0:

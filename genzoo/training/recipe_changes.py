@@ -14,7 +14,8 @@ from genzoo.training.config import TrainConfig
 
 ASIDE = (
     *("name", "sampler*", "preview*", "evaluation*", "held_out*", "report*", "init_from*", "task.prompts*"),
-    *("model.gradient_checkpointing", "model.scan_backend", "codec.slice_size", "codec.channels_last"),
+    *("model.gradient_checkpointing", "model.offload", "model.scan_backend"),
+    *("codec.slice_size", "codec.channels_last"),
     *(
         "train.checkpoint_every",
         "train.save",

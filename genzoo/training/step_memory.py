@@ -19,12 +19,15 @@ from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 from torch.nn.utils.stateless import _reparametrize_module
 from torch.utils._pytree import tree_leaves, tree_map
 
+from genzoo.core.contracts import able
+from genzoo.core.contracts.tasks import SamplesRounded
 from genzoo.core.seeds import SampleStreams
 from genzoo.core.sharded import own_part
 from genzoo.core.types import Batch
+from genzoo.nn.resting import as_on_a_device
 from genzoo.training.allocations import AllocationCounter, Point
 from genzoo.training.ema import ParameterAverage
-from genzoo.training.held_objects import frozen_tensors, nothing_kept
+from genzoo.training.held_objects import frozen_tensors, nothing_kept, resting_tensors
 from genzoo.training.optim import build_optimizer
 from genzoo.training.parts import Parts
 from genzoo.training.profiles import PowerAverages
@@ -38,7 +41,8 @@ class StepMemory:
 
     weights: buffers included.   helpers: frozen modules beside the model, such as a codec.   buckets: DDP's
     copies of the gradients.   activations: all else, what is saved for the backward pass above all.
-    phase: when that is.   how: it was found, one of HOWS.
+    phase: when that is.   how: it was found, one of HOWS.   resting: weights in the host's memory, of which
+    the device has copies while they are read; those are activations here.
     """
 
     weights: int
@@ -50,10 +54,11 @@ class StepMemory:
     activations: int
     phase: str
     how: str
+    resting: int = 0
 
     @property
     def total(self) -> int:
-        """All together."""
+        """All together, on the device."""
         kept = self.weights + self.helpers + self.optimizer + self.averages + self.buckets
         return kept + self.gradients + self.activations
 
@@ -63,7 +68,8 @@ class StepCount:
     """What a step on so many samples holds beside the weights.
 
     trainable: bytes of all gradients.   preparing: the most while the batch is encoded.   points: in forward
-    and backward, gradient by gradient.   updating: the most beside the gradients in the update.
+    and backward, gradient by gradient.   updating: the most beside the gradients in the update.   drawing:
+    the most while previews are drawn, where that is known.
     """
 
     samples: int
@@ -74,6 +80,7 @@ class StepCount:
     points: Sequence[Point]
     updating: int
     how: str
+    drawing: int = 0
 
     def largest(self, share: float = 1.0) -> tuple[str, Point]:
         """The phase that holds the most, where a process keeps this share of the gradients, and its parts."""
@@ -84,6 +91,7 @@ class StepCount:
             "while the batch is encoded": Point(before, self.preparing),
             "in forward and backward": Point(round(inside.gradients * share), inside.others),
             "in the update": Point(kept, self.updating),
+            "while previews are drawn": Point(0, self.drawing),  # gradients are gone after an update
         }
         return max(phases.items(), key=lambda item: item[1].gradients + item[1].others)
 
@@ -92,9 +100,10 @@ def memory_of(parts: Parts, count: StepCount) -> StepMemory:
     """The memory of this process."""
     world = parts.accelerator.num_processes
     phase, point = count.largest()
+    resting = resting_tensors(parts)
     return StepMemory(
-        weights=_size(_states(parts.model)),
-        helpers=_size(frozen_tensors(parts)),
+        weights=_size(_without(resting, _states(parts.model))),
+        helpers=_size(_without(resting, frozen_tensors(parts))),
         gradients=point.gradients,
         optimizer=count.optimizer,
         averages=count.averages,
@@ -102,6 +111,7 @@ def memory_of(parts: Parts, count: StepCount) -> StepMemory:
         activations=point.others,
         phase=phase,
         how=count.how,
+        resting=_size(resting),
     )
 
 
@@ -116,6 +126,7 @@ def fake_step(parts: Parts, batch: Batch, streams: SampleStreams, *, preparing: 
     counter = AllocationCounter(states.values())
     with (
         nothing_kept(parts.task),
+        as_on_a_device(),
         mode,
         counter,
         _reparametrize_module(model, states),
@@ -159,6 +170,23 @@ def fake_step(parts: Parts, batch: Batch, streams: SampleStreams, *, preparing: 
     )
 
 
+def fake_drawing(parts: Parts, num: int) -> int:
+    """The most bytes beside the weights that drawing `num` samples together holds, on fake tensors; 0 for
+    tasks that do not say what they do then.
+    """
+    drawing = able(parts.task, SamplesRounded)
+    if drawing is None or not num:
+        return 0
+    mode = _mode_of(parts.model)
+    with mode:
+        states = {name: _fake(mode, tensor) for name, tensor in _named_states(parts.model)}
+    counter = AllocationCounter([*states.values(), *frozen_tensors(parts)])
+    whole = _reparametrize_module(parts.model, states)
+    with nothing_kept(parts.task), as_on_a_device(), mode, counter, whole:
+        drawing.sampling_pass(num)
+    return counter.peak
+
+
 def real_step(
     parts: Parts, run: Callable[[], float], batch: Batch, *, samples: int, preparing: int
 ) -> tuple[StepCount, float]:
@@ -172,7 +200,8 @@ def real_step(
         with AllocationCounter([*_states(parts.model), *frozen_tensors(parts)]) as counter:
             counter.hold(_tensors(batch))
             handles = [] if parts.sharded else counter.follow(parameters)
-            loss = run()
+            with as_on_a_device():
+                loss = run()
         for handle in handles:
             handle.remove()
         points, how = counter.points, HOWS[1]
@@ -201,7 +230,8 @@ def counted(parts: Parts, action: Callable[[], Any]) -> tuple[Any, int]:
 
         points, _ = _by_the_device(parts.device, run)
         return found[0], points[0].others
-    with AllocationCounter([*_states(parts.model), *frozen_tensors(parts)]) as counter:
+    held = [*_states(parts.model), *frozen_tensors(parts)]
+    with as_on_a_device(), AllocationCounter(held) as counter:
         result = action()
     return result, counter.peak
 
@@ -253,6 +283,11 @@ def _named_states(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
 
 def _states(model: nn.Module) -> list[Tensor]:
     return [own_part(tensor) for _, tensor in _named_states(model)]
+
+
+def _without(some: Sequence[Tensor], tensors: Sequence[Tensor]) -> list[Tensor]:
+    storages = {tensor.untyped_storage()._cdata for tensor in some}
+    return [tensor for tensor in tensors if tensor.untyped_storage()._cdata not in storages]
 
 
 def _size(tensors: Sequence[Tensor]) -> int:

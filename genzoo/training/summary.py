@@ -158,6 +158,8 @@ class Summary:
         found = f"most {memory.phase}, counted {memory.how}"
         lines = [f"memory      {megabytes(memory.total)}, {found}{_of(self.free_memory_bytes)}"]
         lines += [f"  {name:<12}{megabytes(size)}" for name, size in parts.items() if size]
+        if memory.resting:
+            lines.append(f"  {'at rest':<12}{megabytes(memory.resting)} in the host's memory, not in the sum")
         if self.gpus:
             lines.append(f"GPUs        {described(self.gpus)}")
         return lines

@@ -16,6 +16,8 @@ from torch import nn
 
 from genzoo.core.checkpoint import set_aside_after, step_folder
 from genzoo.core.checkpoint_memory import CheckpointMemory
+from genzoo.core.contracts import able
+from genzoo.core.contracts.tasks import SamplesRounded
 from genzoo.core.errors import GenzooError, Interrupted, exit_code_of
 from genzoo.core.recipe import Recipe
 from genzoo.core.run_folder import RunFolder
@@ -29,7 +31,7 @@ from genzoo.training.config import TrainConfig
 from genzoo.training.diagnosis import explain_non_finite, memory_advice, non_finite_error
 from genzoo.training.dry_run import dry_run
 from genzoo.training.hook import Hook, StepRecord
-from genzoo.training.hooks import MetricsHook, ProgressHook
+from genzoo.training.hooks import MetricsHook, PreviewHook, ProgressHook
 from genzoo.training.micro_step import micro_loss
 from genzoo.training.optim import learning_rate, set_step
 from genzoo.training.parts import build_parts
@@ -141,7 +143,8 @@ class Trainer:
         """
         around = devices.settings(self.config, self.device)
         with around, memory_advice(self.plan), contextlib.closing(self._batches()) as steps:
-            return dry_run(self.parts, self.stream, self.folder.path, next(steps), progress)
+            drawn = max((hook.at_once for hook in self.hooks if isinstance(hook, PreviewHook)), default=0)
+            return dry_run(self.parts, self.stream, self.folder.path, next(steps), progress, drawn=drawn)
 
     @contextlib.contextmanager
     def averaged_model(self) -> Iterator[nn.Module]:
@@ -165,7 +168,9 @@ class Trainer:
         if self.is_sharded:
             return gathered(self.model)
         storage = self.parts.frozen_storage
-        return contextlib.nullcontext() if storage is None else storage.widened()
+        if storage is None or able(self.task, SamplesRounded) is not None:
+            return contextlib.nullcontext()
+        return storage.widened()
 
     @contextlib.contextmanager
     def _running(self, resume: str | Path) -> Iterator[Running]:

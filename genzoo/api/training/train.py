@@ -193,7 +193,9 @@ def _watching(plan: RunPlan, task: Task, division: Division | None) -> Iterator[
         yield HeldOutHook(plan.held_out, division, task, seed=plan.seed)
     block_size = plan.sampling.block_size
     if plan.preview is not None:
-        yield PreviewHook(preview_function(plan.preview, block_size), every=plan.preview.every)
+        preview = preview_function(plan.preview, block_size)
+        at_once = min(plan.preview.num, block_size)
+        yield PreviewHook(preview, every=plan.preview.every, at_once=at_once)
     if plan.evaluation is not None:
         from genzoo.api.training.evaluation_hook import EvaluationHook
 

@@ -122,6 +122,14 @@ class SamplesAsTrained(Protocol):
     run_precision: str
 
 
+class SamplesRounded(Protocol):
+    """A task draws samples with frozen weights that lie in 16 bits, and widens those itself that it must."""
+
+    def sampling_pass(self, num: int) -> None:
+        """What `sample` holds at its most for `num` samples: one call of the network, and their decoding; on
+        weights that may be shapes alone, for whoever counts memory."""
+
+
 class TakesRuns(Protocol):
     """run_options: options of `conditions` that name other runs; they arrive as {place: its task}."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, Literal
 
 import torch
@@ -19,8 +20,13 @@ from genzoo.families.custom_diffusion.training.bases import is_taught_transforme
 from genzoo.families.custom_diffusion.training.pipeline_model import PipelineConceptModel
 from genzoo.families.custom_diffusion.training.taught import check_phrases, delta_of, named_in
 from genzoo.families.custom_diffusion.training.tokens import RARE_TOKENS, extend_encoders
-from genzoo.families.custom_diffusion.training.trainable import choose_trainable, stop_first_token_in
-from genzoo.pretrained.text_features import TextFeatures, concatenate, encode_ids
+from genzoo.families.custom_diffusion.training.trainable import (
+    choose_trainable,
+    round_frozen,
+    stop_first_token_in,
+)
+from genzoo.nn.resting import Resting
+from genzoo.pretrained.text_features import TextFeatures, concatenate
 from genzoo.pretrained.text_to_image import TextToImageParts, load_parts, predict
 
 READ_PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16}
@@ -37,6 +43,7 @@ def custom_diffusion(
     any_base: bool = False,
     gradient_checkpointing: bool = False,
     read_precision: Literal["fp32", "bf16"] = "fp32",
+    offload: bool = False,
 ) -> ConceptModel | PipelineConceptModel:
     """A base in diffusers' layout (folder or hub id), ready to learn concepts; the base is never written.
 
@@ -45,9 +52,10 @@ def custom_diffusion(
     embeddings the new words begin with.   freeze_mode: what of the base moves, "crossattn_kv", "crossattn" or
     "all", whose result is no concept file but the run itself.   concept: a file to begin with, which brings
     its own tokens and phrases; any_base accepts one of another base.   gradient_checkpointing: less memory,
-    slower steps.   read_precision: of what reads texts and pictures in a base with a UNet and is never
-    trained: "bf16" keeps its text encoders and autoencoder in half the memory, without copies in a run under
-    bf16; new words' rows stay float32.
+    slower steps.   read_precision: of what reads texts and pictures and is never trained:
+    "bf16" keeps text encoders and autoencoder in half the memory, without copies in a run under
+    bf16; new words' rows stay float32.   offload: on a GPU, keep text encoders and autoencoder in the host's
+    memory but while they read; texts with new words are read again in the backward pass. The same losses.
     """
     if read_precision not in READ_PRECISIONS:
         raise UsageError(f"read_precision={read_precision!r} is not known", fix=", ".join(READ_PRECISIONS))
@@ -55,12 +63,12 @@ def custom_diffusion(
     if given is not None:
         modifier_tokens, phrases = list(given.tokens), given.phrases or phrases
     if is_taught_transformer(base_model, freeze_mode):
-        if read_precision != "fp32":
+        if offload:
             raise UsageError(
-                "model.read_precision is of bases with a UNet",
+                "model.offload is of bases with a UNet",
                 where=base_model,
-                why="the pipeline of a transformer takes the picture in the type of its text",
-                fix="leave it out",
+                why="the pipeline of a transformer computes where the first of its models lies",
+                fix="leave it out; model.read_precision=bf16 halves its text encoders and autoencoder",
             )
         return PipelineConceptModel(
             base_model,
@@ -70,6 +78,7 @@ def custom_diffusion(
             concept=given,
             any_base=any_base,
             gradient_checkpointing=gradient_checkpointing,
+            read_dtype=READ_PRECISIONS[read_precision],
         )
     parts = load_parts(base_model, codec_precision=read_precision)
     if gradient_checkpointing:
@@ -83,6 +92,7 @@ def custom_diffusion(
         concept=given,
         any_base=any_base,
         read_precision=read_precision,
+        offload=offload,
     )
 
 
@@ -105,6 +115,7 @@ class ConceptModel(nn.Module):
         concept: ConceptDelta | None = None,
         any_base: bool = False,
         read_precision: str = "fp32",
+        offload: bool = False,
     ) -> None:
         super().__init__()
         self._digest: str | None = None
@@ -127,10 +138,12 @@ class ConceptModel(nn.Module):
             rows=None if concept is None else concept.tokens,
         )
         self.embeddings = tuple(embeddings)  # registered below their encoders
-        self._round_text(READ_PRECISIONS[read_precision])
+        round_frozen(self.text_encoders, READ_PRECISIONS[read_precision])
         # texts without new words are read outside the step, and so outside autocast
         self.uncast = tuple(f"text_encoders.{name}" for name, _ in self.text_encoders.named_parameters())
         stop_first_token_in(self.unet)
+        if offload:
+            self._offload()
 
     def forward(
         self,
@@ -144,7 +157,7 @@ class ConceptModel(nn.Module):
 
         x_t: (b, c, h, w).   ids: (b_1, e, l) for e text encoders.   hidden, pooled: (b_2, l, d), (b_2, p).
         """
-        texts = [] if ids is None else [encode_ids(self.text_encoders, ids.unbind(1))]  # type: ignore[arg-type]
+        texts = [] if ids is None else [self.parts.encode(ids.unbind(1))]
         texts += [] if hidden is None else [TextFeatures(hidden, pooled)]
         return predict(self.unet, x_t, timesteps, concatenate(texts), pixel_factor=self.parts.pixel_factor)
 
@@ -197,10 +210,21 @@ class ConceptModel(nn.Module):
             notes=notes,
         )
 
-    def _round_text(self, dtype: torch.dtype) -> None:
-        for parameter in self.text_encoders.parameters():
-            if not parameter.requires_grad:
-                parameter.data = parameter.data.to(dtype)
+    def to(self, *where: Any, **options: Any) -> ConceptModel:
+        """Move what is read all the time; what rests stays in the host's memory."""
+        super().to(*where, **options)
+        if self.parts.resting is not None:
+            self.parts.resting.rest(next(self.unet.parameters()).device)
+        return self
+
+    def _offload(self) -> None:
+        resting = Resting(self.parts.text_encoders)
+        self.parts = replace(self.parts, resting=resting)
+        if self.parts.vae is not None:
+            self.parts.vae.offload()
+        # several processes have the same base: what is frozen needs no exchange, and lies elsewhere
+        frozen = [name for name, one in self.text_encoders.named_parameters() if not one.requires_grad]
+        self._ddp_params_and_buffers_to_ignore = [f"text_encoders.{name}" for name in frozen]
 
     @torch.no_grad()
     def _load(self, concept: ConceptDelta, current: dict[str, nn.Parameter], *, any_base: bool) -> None:

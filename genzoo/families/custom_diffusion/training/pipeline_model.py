@@ -18,7 +18,8 @@ from genzoo.families.custom_diffusion.files.concept import ConceptDelta
 from genzoo.families.custom_diffusion.files.copied_base import base_folder
 from genzoo.families.custom_diffusion.training.taught import check_phrases, delta_of, named_in
 from genzoo.families.custom_diffusion.training.tokens import RARE_TOKENS, extend_encoders
-from genzoo.pretrained.pipeline_latents import pixel_factor
+from genzoo.families.custom_diffusion.training.trainable import round_frozen
+from genzoo.pretrained.pipeline_latents import paints_from, pixel_factor
 from genzoo.pretrained.pipeline_step import predicted, remember_prompts, tokenizers_of
 from genzoo.pretrained.pipeline_text import load_pipeline, reads
 
@@ -27,7 +28,8 @@ class PipelineConceptModel(nn.Module):
     """Predicts what the base's own pipeline predicts, under prompts that may hold the new words.
 
     Parameters with gradients: `to_k.weight` and `to_v.weight` of the text, whose biases stay the base's, and
-    one row for each new word below each text encoder's frozen table.
+    one row for each new word below each text encoder's frozen table.   read_dtype: of the frozen weights of
+    text encoders and autoencoder.
     """
 
     freeze_mode = "crossattn_kv"
@@ -42,6 +44,7 @@ class PipelineConceptModel(nn.Module):
         concept: ConceptDelta | None = None,
         any_base: bool = False,
         gradient_checkpointing: bool = False,
+        read_dtype: torch.dtype = torch.float32,
     ) -> None:
         super().__init__()
         self.source = base
@@ -70,7 +73,12 @@ class PipelineConceptModel(nn.Module):
                 rows=None if concept is None else concept.tokens,
             )
         )
-        remember_prompts(self.pipeline, unless=self.modifier_tokens)
+        for reader in (*self.text_encoders, self.pipeline.vae):
+            round_frozen(reader, read_dtype)
+        rounded = read_dtype != torch.float32
+        if rounded:
+            paints_from(self.pipeline.vae, read_dtype)
+        remember_prompts(self.pipeline, unless=self.modifier_tokens, widened=rounded)
 
     def train(self, mode: bool = True) -> PipelineConceptModel:
         """Always as it samples: dropout in frozen text encoders would be noise that no seed gives back."""

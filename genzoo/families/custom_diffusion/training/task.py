@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
@@ -11,10 +12,16 @@ from torch import Tensor, nn
 from genzoo.core.seeds import SampleStreams
 from genzoo.core.types import Batch, LossOutput
 from genzoo.diffusion.guidance import Guidance
-from genzoo.diffusion.precision import Arithmetic
+from genzoo.diffusion.precision import DTYPES, Arithmetic, at_precision
 from genzoo.diffusion.process import q_sample
-from genzoo.diffusion.prompted import DEFAULT_SAMPLER, sample_prompts, schedule_from, training_target
-from genzoo.diffusion.sections import merge_sampler
+from genzoo.diffusion.prompted import (
+    DEFAULT_SAMPLER,
+    prompted_output,
+    sample_prompts,
+    schedule_from,
+    training_target,
+)
+from genzoo.diffusion.sections import chosen_precision, merge_sampler
 from genzoo.families.custom_diffusion.training.caches import RememberedMoments, RememberedText
 from genzoo.families.custom_diffusion.training.losses import concept_loss
 from genzoo.families.custom_diffusion.training.model import ConceptModel
@@ -22,6 +29,7 @@ from genzoo.families.custom_diffusion.training.pipeline_model import PipelineCon
 from genzoo.families.custom_diffusion.training.pipeline_task import PipelineConceptTask
 from genzoo.families.custom_diffusion.training.shared import TeachesConcepts, masks, require_words
 from genzoo.families.custom_diffusion.training.shelf import Shelf
+from genzoo.nn.casting import in_float32
 
 
 class ConceptTask(TeachesConcepts):
@@ -103,15 +111,45 @@ class ConceptTask(TeachesConcepts):
     ) -> Tensor:
         """Pixels (n, 3, h, w) in [-1, 1], one for each stream; overrides: steps=50, eta=0.0, ..."""
         given: Any = model
-        return sample_prompts(
-            given.parts,
-            self.diffusion,
-            conditions["prompts"],
-            generator,
-            negative_prompt=conditions["negative_prompts"][0],
-            sampler=merge_sampler(self.sampler, overrides),
-            run_precision=self.run_precision,
-        )
+        sampler = merge_sampler(self.sampler, overrides)
+        with self._readable(sampler):
+            return sample_prompts(
+                given.parts,
+                self.diffusion,
+                conditions["prompts"],
+                generator,
+                negative_prompt=conditions["negative_prompts"][0],
+                sampler=sampler,
+                run_precision=self.run_precision,
+            )
+
+    @torch.no_grad()
+    def sampling_pass(self, num: int) -> None:
+        """See `core.contracts.tasks.SamplesRounded`."""
+        like = next(self.model.unet.parameters())
+        x_t = like.new_empty(num, *self.parts.latent_shape, dtype=torch.float32)
+        ids = torch.zeros(num, self.parts.max_length, dtype=torch.long, device=x_t.device)
+        encoders = len(self.parts.text_encoders)
+        text, negative = (self.parts.encode([ids] * encoders).to(x_t) for _ in range(2))
+        timesteps = torch.zeros(num, dtype=torch.long, device=x_t.device)
+
+        def once(network: Any, *_: Any) -> Tensor:
+            found: Tensor = network(x_t, timesteps)
+            return found
+
+        precision = chosen_precision(self.sampler, self.run_precision)
+        with self._readable(self.sampler):
+            at_precision(once, precision)(
+                lambda x, at: prompted_output(self.parts, x, at, text, negative, 1.5), x_t
+            )
+        if self.parts.vae is not None:
+            self.parts.vae.decode(x_t)
+
+    def _readable(self, sampler: Mapping[str, Any]) -> AbstractContextManager[None]:
+        """Frozen weights in 16 bits are read so under autocast, and widened for a sampler in float32."""
+        if chosen_precision(sampler, self.run_precision) in DTYPES:
+            return nullcontext()
+        return in_float32(self.model.unet)
 
     def _latents(self, pixels: Tensor, keys: Sequence[str], generator: SampleStreams) -> Tensor:
         if self.parts.vae is None or self._moments is None:

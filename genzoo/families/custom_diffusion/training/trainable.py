@@ -71,6 +71,13 @@ def stop_first_token_in(unet: nn.Module) -> list[RemovableHandle]:
     ]
 
 
+def round_frozen(module: nn.Module, dtype: torch.dtype) -> None:
+    """Keep frozen parameters in a type; buffers, such as statistics of latents, stay as they are."""
+    for parameter in module.parameters():
+        if not parameter.requires_grad:
+            parameter.data = parameter.data.to(dtype)
+
+
 def choose_trainable(unet: nn.Module, freeze_mode: str = "crossattn_kv") -> dict[str, nn.Parameter]:
     """Freeze a UNet but for its cross-attention keys and values, all of cross-attention ("crossattn"), or
     nothing ("all", the baseline that the paper compares with).
