@@ -21,6 +21,7 @@ from genzoo.core.signatures import parameters
 
 if TYPE_CHECKING:
     import torch
+    from torch import Tensor
 
     from genzoo.api.runs.run_data import RunData, Weights
     from genzoo.core.types import Dataset, Task
@@ -103,6 +104,17 @@ class OpenedFile:
     def _build(self, device: str) -> Task:
         with doing(f"loading {self.path}"):
             return ready(assemble(self.plan, build_codec(self.plan)), device)
+
+    def first_weights(self) -> Mapping[str, Tensor]:
+        """What another training begins with: of a base in diffusers' layout under the names of a
+        `TextToImageModel`, of anything else those of its own model.
+        """
+        if (self.path / "model_index.json").is_file() and (self.path / "unet").is_dir():
+            from genzoo.pretrained.text_to_image_model import weights_of_base
+
+            return weights_of_base(self.path)
+        weights: Mapping[str, Tensor] = self.task(device="cpu").model.state_dict()
+        return weights
 
     def described(self, checkpoint: Path, weights: Weights | None = None) -> dict[str, Any]:
         """The file's name and a hash of its content: a file of that name may be written again."""

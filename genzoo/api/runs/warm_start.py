@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from genzoo.api.recipes.named import known_recipe
 from genzoo.api.recipes.plan import prediction_of
 from genzoo.api.recipes.sections import InitFrom
-from genzoo.api.runs.open_run import INDEX, open_run
+from genzoo.api.runs.open_run import open_run
 from genzoo.api.runs.stored import StoredRun
 from genzoo.assets.shipped import is_shipped
 from genzoo.core.errors import WeightsError
@@ -90,12 +90,7 @@ def _weights_of(run: StoredRun | OpenedFile, section: InitFrom) -> Mapping[str, 
         content = run.weights(section.checkpoint)
         return content.averaged() if section.weights == "ema" else content.weights
     run.checkpoint(section.checkpoint)  # a file holds one kind of weights, of one step
-    if (run.path / INDEX).is_file() and (run.path / "unet").is_dir():
-        from genzoo.pretrained.text_to_image_model import weights_of_base
-
-        return weights_of_base(run.path)
-    weights: Mapping[str, Tensor] = run.task(device="cpu").model.state_dict()
-    return weights
+    return run.first_weights()
 
 
 def _require_same_prediction(theirs: str, ours: str | None, path: str) -> None:
