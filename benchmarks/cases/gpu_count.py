@@ -56,11 +56,11 @@ def sampling_step(name: str, batch: int) -> dict[str, Any]:
     return row(f"{name} sample {batch}", counter)
 
 
-def build(name: str) -> nn.Module:
+def build(name: str, **options: Any) -> nn.Module:
     """A model whose weights have shapes alone."""
     # drawing truncated normals looks at values, and there are none
     with torch.device("cuda"), mock.patch.object(nn.init, "trunc_normal_"):
-        return create_model(name)
+        return create_model(name, **options)
 
 
 def repeated(model: Any, batch: int) -> Any:

@@ -8,9 +8,11 @@ import statistics
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from typing import Any
 
 import torch
+from torch import nn
 
 from benchmarks.registry import Options, case
 from genzoo.api import create_model
@@ -20,36 +22,47 @@ MODELS = {"CAR-d16": "car_d16", "VAR-d16": "var_d16"}
 BATCH = 1
 
 
-def measure(model_name: str, repeats: int, precision: str) -> dict[str, float]:
-    """Seconds of an AdamW step and peak memory of this process, which does nothing else."""
+def prepared(model_name: str, precision: str, batch: int) -> tuple[nn.Module, Callable[[], float]]:
+    """A model in training, and a call that does a step of AdamW on random pictures and returns the loss."""
     torch.manual_seed(0)
     model = create_model(model_name).train()
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     optimizer = torch.optim.AdamW(trained, lr=1e-4, fused=True)
     _, teacher_input, *control = model.example_inputs()  # type: ignore[operator]
     generator = torch.Generator().manual_seed(0)
-    read = torch.randn(BATCH, *teacher_input.shape[1:], generator=generator)
-    controls = [[torch.randn(BATCH, *c.shape[1:], generator=generator) for c in one] for one in control]
+    read = torch.randn(batch, *teacher_input.shape[1:], generator=generator)
+    controls = [[torch.randn(batch, *c.shape[1:], generator=generator) for c in one] for one in control]
     patch_nums: Any = model.patch_nums
-    ids = torch.randint(4096, (BATCH, sum(p * p for p in patch_nums)), generator=generator)
-    labels = torch.randint(1000, (BATCH,), generator=generator)
-    seconds = []
-    for _ in range(repeats + 1):
-        start = time.perf_counter()
+    ids = torch.randint(4096, (batch, sum(p * p for p in patch_nums)), generator=generator)
+    labels = torch.randint(1000, (batch,), generator=generator)
+
+    def step() -> float:
         with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"):
             logits = model(labels, read, *controls)
         loss = next_scale_loss(logits, ids, patch_nums)["loss"]
         loss.backward()
         optimizer.step()
         optimizer.zero_grad()
+        if not torch.isfinite(loss):
+            raise RuntimeError("the loss is not finite; no timing")
+        return float(loss.detach())
+
+    return model, step
+
+
+def measure(model_name: str, repeats: int, precision: str) -> dict[str, float]:
+    """Seconds of an AdamW step and peak memory of this process, which does nothing else."""
+    model, step = prepared(model_name, precision, BATCH)
+    seconds = []
+    for _ in range(repeats + 1):
+        start = time.perf_counter()
+        step()
         seconds.append(time.perf_counter() - start)
-    if not torch.isfinite(loss):
-        raise RuntimeError("the loss is not finite; no timing")
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     return {
         "seconds": statistics.median(seconds[1:]),
         "peak_mb": peak,
-        "trained": sum(p.numel() for p in trained),
+        "trained": sum(p.numel() for p in model.parameters() if p.requires_grad),
     }
 
 

@@ -28,7 +28,7 @@ class FrozenStorage:
 
     def __init__(self, model: nn.Module, precision: str) -> None:
         self.dtype = STORED[precision]
-        self.parameters = list(_rounded_by_autocast(model))
+        self.parameters = list(rounded_by_autocast(model))
         if not self.parameters:
             raise RecipeError(
                 "train.frozen_in_16_bits: the model has no frozen linear layer or convolution",
@@ -50,7 +50,7 @@ class FrozenStorage:
             parameter.data = parameter.data.to(dtype)
 
 
-def _rounded_by_autocast(model: nn.Module) -> Iterator[nn.Parameter]:
+def rounded_by_autocast(model: nn.Module) -> Iterator[nn.Parameter]:
     """Frozen float32 parameters that linear layers and convolutions read, and nothing else; each once."""
     kept = exact_parameters(model)
     for module in model.modules():

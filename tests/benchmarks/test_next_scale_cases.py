@@ -6,12 +6,21 @@ from pathlib import Path
 
 import pytest
 import torch
-from families.car.tiny import pictures, tiny_car, tiny_codec, tiny_task, tiny_var
+from families.car.tiny import CHANNELS, SIZES, pictures, tiny_car, tiny_codec, tiny_task, tiny_var
 
-from benchmarks.cases import collaborative, control_strength, next_scale, next_scale_training
+from benchmarks.cases import (
+    collaborative,
+    control_step,
+    control_strength,
+    gpu_count,
+    next_scale,
+    next_scale_training,
+)
 from benchmarks.plain_next_scale import plain_decoder
 from benchmarks.registry import Options
 from genzoo.families.car.control.decoder import decoder_of
+from genzoo.families.car.control.model import CAR
+from genzoo.families.car.var.model import VAR
 
 
 @pytest.mark.parametrize("name", ["VAR fp32", "CAR fp32 first", "CAR bf16 first"])
@@ -56,6 +65,25 @@ def test_a_training_step_is_measured(name: str, monkeypatch: pytest.MonkeyPatch)
     assert found["seconds"] > 0
     assert found["peak_mb"] > 100
     assert found["trained"] == sum(p.numel() for p in model.parameters() if p.requires_grad)
+
+
+def test_a_control_step_stands_beside_full_fine_tuning(monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes = {**SIZES, "codebook_size": 4096, "num_classes": 1000}
+    made = {"var_d16": lambda: VAR(**sizes)}
+    for case in (next_scale_training, gpu_count):
+        monkeypatch.setattr(
+            case,
+            "create_model",
+            lambda name, **options: (
+                made[name]() if name in made else CAR(**sizes, control_channels=CHANNELS, **options)
+            ),
+        )
+    steps, memory = control_step.control_step(Options(repeats=1, settings={"batch": "3", "clock": "cpu"}))
+    assert steps["name"] == "train step bf16, 3 pictures"
+    assert set(steps["times_slower"]) == {"CAR-d16", "CAR-d16, map by map"}
+    whole, branch, halved = memory["state_mib"].values()
+    assert (halved < branch, memory["state_share"]) == (True, halved / whole)
+    assert memory["picture_share"] < 1
 
 
 def test_two_models_share_the_scales_of_a_picture(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import layer_norm, silu
 
+from genzoo.families.car.control.convolutions import convolve_maps
 from genzoo.families.car.var.blocks import NORM_EPS
 
 CONTROL_CHANNELS = (64, 128, 256, 512, 1024)
@@ -36,6 +37,14 @@ class ControlEncoder(nn.Module):
             x = silu(block(x))
         output: Tensor = self.conv_out(x)
         return output
+
+    def all_scales(self, controls: Sequence[Tensor]) -> list[Tensor]:
+        """`forward` of the controls of all scales, where `read_together` says that they go together."""
+        maps = convolve_maps(controls, self.conv_in)
+        for layer in (*self.blocks, self.conv_out):
+            assert isinstance(layer, nn.Conv2d)
+            maps = convolve_maps([silu(map_) for map_ in maps], layer)
+        return maps
 
 
 class ConvolutionBlock(nn.Module):

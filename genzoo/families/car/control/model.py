@@ -6,7 +6,7 @@ README.md beside this file maps the paper to the code and says where the release
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -17,6 +17,7 @@ from torch.utils.checkpoint import checkpoint
 from genzoo.autoregression.scales import split_scales
 from genzoo.core.errors import ShapeError, UsageError, did_you_mean
 from genzoo.core.sizes import Size
+from genzoo.families.car.control.convolutions import convolve_maps, read_together
 from genzoo.families.car.control.injection import (
     CONTROL_CHANNELS,
     ControlEncoder,
@@ -187,16 +188,17 @@ class CAR(nn.Module):
         self._check_control(control, num_scales)
         if self.fusion == "conv":
             dtype = self.car_var_conv.weight.dtype
-            return [self._control_features(picture.to(dtype)) for picture in control]
+            pictures = [picture.to(dtype) for picture in control]
+            if read_together(pictures, self.car_control_convs.conv_in):
+                return self._stored_or_not(self.car_control_convs.all_scales, pictures)
+            return [self._stored_or_not(self.car_control_convs, picture) for picture in pictures]
         dtype = self.car_control_proj.weight.dtype
         return [self.car_control_proj(codes.to(dtype).movedim(1, -1)).movedim(-1, 1) for codes in control]
 
-    def _control_features(self, picture: Tensor) -> Tensor:
+    def _stored_or_not(self, encode: Callable[[Any], Any], pictures: Any) -> Any:
         if self.arguments["control_checkpointing"] and torch.is_grad_enabled():
-            features: Tensor = checkpoint(self.car_control_convs, picture, use_reentrant=False)
-        else:
-            features = self.car_control_convs(picture)
-        return features
+            return checkpoint(encode, pictures, use_reentrant=False)
+        return encode(pictures)
 
     def fuse(self, contents: Tensor, features: Tensor) -> Tensor:
         """What the branch reads at one scale.   contents: (b, l_k, d).   features: (b, d, h_k, w_k)."""
@@ -207,8 +209,15 @@ class CAR(nn.Module):
 
     def fused(self, contents: Tensor, features: Sequence[Tensor]) -> Tensor:
         """What the control branch reads, all scales one after another: (b, l, d)."""
-        parts = zip(split_scales(contents, self.patch_nums[: len(features)]), features, strict=True)
-        return torch.cat([self.fuse(part, feature) for part, feature in parts], dim=1)
+        parts = split_scales(contents, self.patch_nums[: len(features)])
+        if not read_together(parts, self.car_var_conv):
+            pairs = zip(parts, features, strict=True)
+            return torch.cat([self.fuse(part, feature) for part, feature in pairs], dim=1)
+        sizes = zip(parts, self.base.sizes, strict=False)
+        maps = [rearrange(part, "b (h w) d -> b d h w", h=size[0]) for part, size in sizes]
+        pairs = zip(convolve_maps(maps, self.car_var_conv), features, strict=True)
+        fused = [map_ + repeat_to(feature, len(map_)) for map_, feature in pairs]
+        return torch.cat([rearrange(map_, "b d h w -> b (h w) d") for map_ in fused], dim=1)
 
     def inject(self, tokens: Tensor, output: Tensor, index: int) -> Tensor:
         """Let one output of the control branch into the base, before block half + index.   (b, l, d)."""
