@@ -130,7 +130,8 @@ class ConceptTask(TeachesConcepts):
         x_t = like.new_empty(num, *self.parts.latent_shape, dtype=torch.float32)
         ids = torch.zeros(num, self.parts.max_length, dtype=torch.long, device=x_t.device)
         encoders = len(self.parts.text_encoders)
-        text, negative = (self.parts.encode([ids] * encoders).to(x_t) for _ in range(2))
+        text = self.parts.encode([ids] * encoders).to(x_t)
+        negative = self.parts.encode([ids[:1]] * encoders).to(x_t).expand(num)  # one text for all
         timesteps = torch.zeros(num, dtype=torch.long, device=x_t.device)
 
         def once(network: Any, *_: Any) -> Tensor:
