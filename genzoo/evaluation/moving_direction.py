@@ -56,8 +56,8 @@ def moving_direction(
             "moving_direction needs clips of at least two frames with classes", where=str(run.folder)
         )
     real, labels = _real(dataset, reference)
-    asked = torch.arange(num) % len(labels.unique())
     known, positions = labels.unique(return_inverse=True)
+    asked = torch.arange(num) % len(known)
     means = torch.stack([real[labels == label].mean(0) for label in known])
     options: dict[str, Any] = {} if guidance_scale is None else {"guidance_scale": guidance_scale}
     samples = run.sample(class_labels=known[asked].tolist(), seed=seed, **options)

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
+from evaluation.fixed_run import FixedRun
 
 from genzoo.core.errors import DataError
 from genzoo.data.digits import Digits
@@ -18,24 +17,13 @@ EMOJI: dict[str, Any] = {"image_size": 24, "num_frames": 5, "classes": "motion_n
 CLIPS = MovingEmoji(**EMOJI, styles=["noto"], names=["cat face", "red apple"], clips_per_emoji=4)
 
 
-class FixedRun:
+def fixed_run(change: Any = lambda clips: clips, dataset: Any = CLIPS) -> Any:
     """A run that samples real clips of the class asked for, changed in a known way."""
-
-    folder = Path("run")
-
-    def __init__(self, change: Any = lambda clips: clips, dataset: Any = CLIPS) -> None:
-        self.change, self.data = change, dataset
-
-    def dataset(self) -> Any:
-        return self.data
-
-    def sample(self, *, class_labels: list[int], seed: int) -> Any:
-        rows = [(CLIPS.labels == label).nonzero()[seed].item() for label in class_labels]
-        return SimpleNamespace(pixels=self.change(torch.stack([CLIPS.fetch(row)["pixels"] for row in rows])))
+    return FixedRun(CLIPS, change, dataset)
 
 
 def test_real_clips_go_where_their_classes_say() -> None:
-    found = moving_direction(FixedRun(), num=20)
+    found = moving_direction(fixed_run(), num=20)
     assert found == {"direction": 1.0, "real_direction": 1.0, "chance": pytest.approx(0.2)}
 
 
@@ -52,7 +40,7 @@ def test_real_clips_go_where_their_classes_say() -> None:
 )
 def test_clips_that_go_elsewhere_are_found(change: Any, right: float) -> None:
     torch.manual_seed(0)
-    assert moving_direction(FixedRun(change), num=20)["direction"] == pytest.approx(right)
+    assert moving_direction(fixed_run(change), num=20)["direction"] == pytest.approx(right)
 
 
 @pytest.mark.parametrize("background", [-1.0, 0.3, 1.0])
@@ -69,6 +57,6 @@ def test_an_empty_clip_stays() -> None:
 
 def test_pictures_and_single_frames_are_refused() -> None:
     with pytest.raises(DataError, match="at least two frames with classes"):
-        moving_direction(FixedRun(dataset=Digits()))
+        moving_direction(fixed_run(dataset=Digits()))
     with pytest.raises(DataError, match="at least two frames with classes"):
-        moving_direction(FixedRun(dataset=MovingEmoji(num_frames=1, sprite_size=8, image_size=16)))
+        moving_direction(fixed_run(dataset=MovingEmoji(num_frames=1, sprite_size=8, image_size=16)))

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
+from evaluation.fixed_run import FixedRun
 from torch import Tensor
 
 from genzoo.core.errors import DataError
@@ -19,22 +18,9 @@ CLIPS = MovingDigits(num_frames=5, clips_per_digit=1, split="train")
 UNSEEN = MovingDigits(num_frames=5, clips_per_digit=1, split="test")
 
 
-class FixedRun:
+def fixed_run(change: Any = lambda clips: clips, dataset: Any = CLIPS) -> Any:
     """A run that samples unseen real clips of the class asked for, changed in a known way."""
-
-    folder = Path("run")
-
-    def __init__(self, change: Any = lambda clips: clips, dataset: Any = CLIPS) -> None:
-        self.change, self.data = change, dataset
-
-    def dataset(self) -> Any:
-        return self.data
-
-    def sample(self, *, class_labels: list[int], seed: int) -> Any:
-        of_class = [(UNSEEN.labels == label).nonzero().flatten().tolist() for label in range(10)]
-        rows = [of_class[label][i % len(of_class[label])] for i, label in enumerate(class_labels)]
-        clips = torch.stack([UNSEEN.fetch(row)["pixels"] for row in rows])
-        return SimpleNamespace(pixels=self.change(clips))
+    return FixedRun(UNSEEN, change, dataset)
 
 
 def frozen(clips: Tensor) -> Tensor:
@@ -50,14 +36,14 @@ def other_digits_in_between(clips: Tensor) -> Tensor:
 
 
 def test_real_clips_are_right_move_and_stay_themselves() -> None:
-    found = moving_object(FixedRun(), num=100)
+    found = moving_object(fixed_run(), num=100)
     assert found["accuracy"] > 0.9
     assert found["motion"] == pytest.approx(1, abs=0.15)
     assert found["constancy"] == pytest.approx(1, abs=0.02)
 
 
 def test_real_clips_show_how_far_this_judge_can_be_trusted() -> None:
-    found = moving_object(FixedRun(), num=100)
+    found = moving_object(fixed_run(), num=100)
     assert 0.9 < found["real_accuracy"] < 1  # it would be 1 if each clip voted on itself alone
 
 
@@ -72,16 +58,16 @@ def test_no_clip_votes_on_itself() -> None:
 
 
 def test_each_failure_shows_in_its_own_number() -> None:
-    still = moving_object(FixedRun(frozen), num=60)
+    still = moving_object(fixed_run(frozen), num=60)
     assert still["motion"] == 0
     assert still["constancy"] == 1
     assert still["accuracy"] > 0.9
-    swapped = moving_object(FixedRun(other_digit_at_the_end), num=60)
+    swapped = moving_object(fixed_run(other_digit_at_the_end), num=60)
     assert swapped["constancy"] < 0.8
     assert swapped["accuracy"] == pytest.approx(0.8, abs=0.1)
-    between = moving_object(FixedRun(other_digits_in_between), num=60)
+    between = moving_object(fixed_run(other_digits_in_between), num=60)
     assert between["constancy"] < 0.3  # though the last frame shows the first one's digit
-    wrong = moving_object(FixedRun(lambda clips: clips.roll(1, 0)), num=60)
+    wrong = moving_object(fixed_run(lambda clips: clips.roll(1, 0)), num=60)
     assert wrong["accuracy"] < 0.1
     assert wrong["constancy"] == pytest.approx(1, abs=0.02)
 
@@ -89,7 +75,7 @@ def test_each_failure_shows_in_its_own_number() -> None:
 @pytest.mark.parametrize("deviation", [0.01, 0.1])
 def test_noise_that_nobody_sees_changes_no_number(deviation: float) -> None:
     noise = deviation * torch.randn(100, 5, 1, 16, 16, generator=torch.Generator().manual_seed(0))
-    clean, noisy = moving_object(FixedRun(), num=100), moving_object(FixedRun(lambda c: c + noise), num=100)
+    clean, noisy = moving_object(fixed_run(), num=100), moving_object(fixed_run(lambda c: c + noise), num=100)
     assert noisy["accuracy"] == pytest.approx(clean["accuracy"], abs=0.02)
     assert noisy["motion"] == pytest.approx(clean["motion"], abs=0.01)
     assert noisy["constancy"] > 1 - 3 * deviation
@@ -97,7 +83,7 @@ def test_noise_that_nobody_sees_changes_no_number(deviation: float) -> None:
 
 def test_too_few_real_clips_to_vote_are_refused() -> None:
     with pytest.raises(DataError, match="3 nearest neighbours need at least 3 real clips, got 2"):
-        moving_object(FixedRun(), num=10, reference=2)
+        moving_object(fixed_run(), num=10, reference=2)
 
 
 def test_the_window_follows_the_object() -> None:
@@ -113,8 +99,8 @@ def test_the_window_follows_the_object() -> None:
 
 def test_other_data_are_refused() -> None:
     with pytest.raises(DataError, match="needs clips with classes"):
-        moving_object(FixedRun(dataset=Digits()))
+        moving_object(fixed_run(dataset=Digits()))
     with pytest.raises(DataError, match="clips of at least two frames"):
-        moving_object(FixedRun(dataset=MovingDigits(num_frames=1)))
+        moving_object(fixed_run(dataset=MovingDigits(num_frames=1)))
     with pytest.raises(DataError, match="no window of 17 x 17"):
-        moving_object(FixedRun(), window=17)
+        moving_object(fixed_run(), window=17)
